@@ -131,7 +131,8 @@ class Game:
         self.turns = [read_observation(m["content"]) for m in messages if m["role"] == "user"]
         self.taken = [m["content"].strip() for m in messages if m["role"] == "assistant"]
         self.now = self.turns[-1]
-        self.listed = bool(self.now.actions)  # each turn has its own list of actions
+        # Does each turn have a list of its own?
+        self.listed = bool(self.now.actions) and set(self.now.actions) != set(self.brief.actions)
         self.actions = self.now.actions or tuple(self.brief.actions) or ("look",)
         verbs = self.brief.verbs | self.now.verbs | first_words(tuple(self.taken))
         told = next((found for turn in reversed(self.turns) if (found := _directions(turn, verbs))), None)
