@@ -46,6 +46,7 @@ CHOICES: dict[str, tuple] = {
     "PLANS_TOP": (1, 2, 3, 5),
     "PLANS_STEPS": (3, 5, 8, 12, 25, 50),
     "PATTERNS_SHARE": (0.1, 0.3, 0.5, 0.7, 0.9),
+    "PATTERNS_LIFT": (1.0, 1.5, 2.0, 3.0),
     "PATTERNS_TOP": (3, 5, 8, 12),
     "PLACES_TOP": (1, 2, 4, 6, 10),
     "USES_TOP": (1, 2, 3, 5),
@@ -58,10 +59,11 @@ CHOICES: dict[str, tuple] = {
     "DANGERS_RATE": (0.05, 0.1, 0.2, 0.4),
     "HABITS_TOP": (3, 6, 10, 15),
     "TARGETS_TOP": (1, 2, 3, 5),
+    "TARGETS_RATE": (0.1, 0.3, 0.5, 0.7),
     "EFFECTS_TOP": (3, 6, 12, 20, 40),
 }
 # Constants by the end of their names: the way to a wider match.
-LOOSER = {"SHARE": -1, "TRIES": -1, "RATE": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
+LOOSER = {"SHARE": -1, "TRIES": -1, "RATE": -1, "LIFT": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
 SHORTER = ("TOP", "STEPS", "THINGS")
 SLOTS = {  # functions of which a design has one of several forms
     "closeness": {"closeness": "the same words at the same places", "closeness_in_words": "common words"},

@@ -17,7 +17,7 @@ from memory_base import Agent, Embedding, MemoryLayer, Trajectory, VectorStore
 
 # Constants: a written design has those that its layers use, with the values that were chosen.
 WON = 0.5  # reward from which an episode counts as won
-LIKE = 0.3  # closeness from which another task counts as alike
+LIKE = 0.5  # closeness from which another task counts as alike
 LAST = 3  # last steps of a won episode that count as decisive
 TRUST = 2.0  # doubtful tries that every count starts with
 RATE = 0.1  # how closely two things must belong together, in [0, 1]
@@ -28,6 +28,7 @@ NOTES_TOP = 3  # notes told
 PLANS_TOP = 2  # plans told
 PLANS_STEPS = 12  # last steps told of a plan
 PATTERNS_SHARE = 0.5  # share of won episodes that must have a command
+PATTERNS_LIFT = 1.5  # how much oftener they must have it than all episodes
 PATTERNS_TOP = 8  # commands told
 PLACES_TOP = 4  # places told for each thing
 USES_TOP = 2  # commands told for each thing
@@ -39,7 +40,8 @@ WASTE_TRIES = 10  # times that a verb must have been tried
 WASTE_RATE = 0.1  # share of tries that brought something, at most
 DANGERS_TOP = 6  # dangers told
 DANGERS_RATE = 0.2  # share of tries that must have ended an episode
-TARGETS_TOP = 3  # things told
+TARGETS_TOP = 2  # things told
+TARGETS_RATE = 0.5  # share of won episodes in which things of which the same is said were reached
 EFFECTS_TOP = 12  # effects told
 
 GRAMMAR = {
@@ -319,41 +321,50 @@ class Plans(MemoryLayer):
 
 
 class Patterns(MemoryLayer):
-    """What won episodes with goals of one form have in common: their commands, with the goal's words open."""
+    """What won episodes with goals of one form have in common and others lack: commands, the goal's words open."""
 
     def __init__(self):
-        self.won: Counter[str] = Counter()
-        self.places: dict[str, dict[str, list[float]]] = defaultdict(dict)
+        self.won: Counter[str] = Counter()  # by form of the goal
+        self.places: dict[str, dict[str, list[float]]] = defaultdict(dict)  # form: command: where in the episodes
+        self.usual: Counter[str] = Counter()  # episodes that have a command, whatever came of them
+        self.episodes = 0
 
     async def update(self, trajectory):
-        if trajectory.reward < WON or not trajectory.steps:
-            return
         actions = last_taken(trajectory)
         named = {word for action in actions for word in words(action)[1:]}
         things = [word for word in distinct(goal_of(trajectory.init)) if word in named]
-        form = self.opened(goal_of(trajectory.init), things)
-        self.won[form] += 1
-        for at, action in enumerate(actions):
-            self.places[form].setdefault(self.opened(action, things), []).append(at / len(actions))
+        commands = [self.opened(action, things) for action in actions]
+        self.episodes += 1
+        self.usual.update(dict.fromkeys(commands, 1))
+        if trajectory.reward >= WON:
+            form = self.opened(" ".join(words(goal_of(trajectory.init))), things)
+            self.won[form] += 1
+            for at, command in enumerate(commands):
+                self.places[form].setdefault(command, []).append(at / len(commands))
 
     def opened(self, text, things):
         """A text with a number in the place of each of the things."""
-        return " ".join(f"_{things.index(word)}" if word in things else word for word in re.findall(r"\w+", text.lower()))
+        return " ".join(f"_{things.index(word)}" if word in things else word for word in text.lower().split())
 
     async def retrieve(self, init):
-        goal = re.findall(r"\w+", goal_of(init).lower())
+        goal = words(goal_of(init))
         form = max(self.won, key=lambda form: (self.fit(form, goal), self.won[form], form), default="")
         if not form or self.fit(form, goal) < LIKE:
             return []
         things = {open: word for open, word in zip(form.split(), goal, strict=False) if open.startswith("_")}
-        common = {a: at for a, at in self.places[form].items() if len(at) >= PATTERNS_SHARE * self.won[form]}
-        ordered = sorted(common, key=lambda action: sum(common[action]) / len(common[action]))
-        return [" ".join(things.get(word, word) for word in action.split()) for action in ordered][-PATTERNS_TOP:]
+        chosen = [command for command, at in self.places[form].items() if self.telling(command, len(at), form)]
+        ordered = sorted(chosen, key=lambda command: sum(self.places[form][command]) / len(self.places[form][command]))
+        return [" ".join(things.get(word, word) for word in command.split()) for command in ordered][-PATTERNS_TOP:]
 
     def fit(self, form, goal):
         """How well a goal fits a form: share of places with the same word, or an open one."""
         same = [open == word or open.startswith("_") for open, word in zip(form.split(), goal, strict=False)]
         return sum(same) / max(len(form.split()), len(goal), 1)
+
+    def telling(self, command, count, form):
+        """Whether most won episodes of a form have a command, and have it oftener than others."""
+        share = count / self.won[form]
+        return share >= PATTERNS_SHARE and share >= PATTERNS_LIFT * self.usual[command] / self.episodes
 
 
 class Places(MemoryLayer):
@@ -507,10 +518,11 @@ class Targets(MemoryLayer):
         if trajectory.reward < WON or not trajectory.steps:
             return
         before, _, after, _ = moments(trajectory)[-1]
-        reached = {word for word in distinct(before) if self.lines(word, after) < self.lines(word, before)}
+        taken = {word for step in trajectory.steps for word in words(step["action_took"])}
+        gone = {word for word in distinct(before) if self.lines(word, after) < self.lines(word, before)}
         for form, thing in self.forms(trajectory.init):
             self.told[form] += 1
-            self.good[form] += thing in reached
+            self.good[form] += thing in gone - taken
 
     def lines(self, word, text):
         """Number of lines that have a word."""
@@ -528,7 +540,7 @@ class Targets(MemoryLayer):
         told: Counter[str] = Counter()
         for form, thing in self.forms(init):
             told[thing] = max(told[thing], self.good[form] / (self.told[form] + TRUST))
-        return {thing: "reach it" for thing, rate in told.most_common(TARGETS_TOP) if rate >= RATE}
+        return [thing for thing, rate in told.most_common(TARGETS_TOP) if rate >= TARGETS_RATE]
 
 
 class Effects(MemoryLayer):
