@@ -46,7 +46,8 @@ class Run:
         self.folder = folder
         self.config: Config = replace(from_json(folder.config()), **(budget or {}))
         self.display = Display(folder.log, plain, output=folder.path / "output.txt")
-        self._evaluators: dict[tuple, Evaluator] = {}
+        self._evaluators: dict[tuple, asyncio.Task[Evaluator]] = {}
+        self._unsafe = False  # a layer of the sandbox is missing
         self._evaluations: dict[str, asyncio.Task] = {}
 
     async def __aenter__(self) -> "Run":
@@ -66,6 +67,10 @@ class Run:
 
     async def __aexit__(self, *exception) -> None:
         try:
+            at_work = [*self._evaluations.values(), *self._evaluators.values()]
+            for task in at_work:
+                task.cancel()
+            await asyncio.gather(*at_work, return_exceptions=True)
             await self._stack.aclose()
         finally:
             self._note(*self._end(*exception[:2]))
@@ -118,7 +123,7 @@ class Run:
     def labels(self) -> list[str]:
         """What every result of this run carries."""
         labels = ["offline"] if self.config.offline() else []
-        if any(evaluator.sandbox.unsafe for evaluator in self._evaluators.values()):
+        if self._unsafe:
             labels.append("unsafe sandbox")
         sources = {task.source for task in envs.domain_class(self.config.env).tasks()}
         return labels + (["generated"] if sources == {"generated"} and self.config.env == "alfworld" else [])
@@ -129,24 +134,29 @@ class Run:
         """The evaluator of a task set, which is made once. `size`: learn from so many episodes."""
         key = (split, mode, phase, size)
         if key not in self._evaluators:
-            collection, deployment = halves(self.config, split)
-            await self._prepare(collection + deployment)
-            evaluator = Evaluator(
-                self._protocol(mode, size),
-                collection,
-                deployment,
-                pool=self.pool,
-                store=self.store,
-                models=self.models,
-                gateway=self.gateway,
-                unsafe_sandbox=self.config.unsafe_sandbox,
-                phase=phase,
-                stage=f"memory, {split} set",
-                progress=self.display.episode,
-            )
-            self.display.expect(len(evaluator.collection_episodes()) + self.config.passes * len(deployment))
-            self._evaluators[key] = await self._stack.enter_async_context(evaluator)
-        return self._evaluators[key]
+            self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
+        return await asyncio.shield(self._evaluators[key])
+
+    async def _make_evaluator(self, split: str, mode: str, phase: str, size: int | None) -> Evaluator:
+        collection, deployment = halves(self.config, split)
+        await self._prepare(collection + deployment)
+        evaluator = Evaluator(
+            self._protocol(mode, size),
+            collection,
+            deployment,
+            pool=self.pool,
+            store=self.store,
+            models=self.models,
+            gateway=self.gateway,
+            unsafe_sandbox=self.config.unsafe_sandbox,
+            phase=phase,
+            stage=f"memory, {split} set",
+            progress=self.display.episode,
+        )
+        self.display.expect(len(evaluator.collection_episodes()) + self.config.passes * len(deployment))
+        await self._stack.enter_async_context(evaluator)
+        self._unsafe = self._unsafe or evaluator.sandbox.unsafe
+        return evaluator
 
     def _protocol(self, mode: str, size: int | None) -> Protocol:
         config = self.config
