@@ -89,7 +89,7 @@ class Run:
             prices=dict(parse_price(text) for text in config.price),
             log=self.display.log,
             keys=Keys.read(take=True),  # before any child is started
-            patience=replace(Patience(), outage=config.outage_seconds),
+            patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
         )
 
     def _spent(self) -> dict | str:

@@ -71,7 +71,8 @@ class ModelServer:
 
     `answer(role, body)` gives the text of an answer. `unknown` names parts of a request that it
     refuses as older servers do: reasoning_effort, json_schema, json_object, max_completion_tokens,
-    max_tokens, system. `vague` servers do not say which. `context` is the longest prompt in tokens
+    max_tokens, system. `vague` servers do not say which. An `even` one plays the rarest kinds of fault
+    first, so that none is left out; then the kinds do depend on who was first. `context` is the longest prompt in tokens
     of four characters, `key` the only key that is let in.
     """
 
@@ -88,25 +89,17 @@ class ModelServer:
         endless: float = 3600.0,
         unknown: Iterable[str] = (),
         vague: bool = False,
+        even: bool = False,
         context: int = 0,
         key: str = "",
         usage: bool = True,
         log: Path | None = None,
     ):
         self.answer, self.port, self.latency, self.seed = answer, port, latency, seed
-        self.fault_rate, self.faults, self.retry_after, self.endless = (
-            fault_rate,
-            tuple(faults),
-            retry_after,
-            endless,
-        )
-        self.unknown, self.vague, self.context, self.key, self.usage = (
-            tuple(unknown),
-            vague,
-            context,
-            key,
-            usage,
-        )
+        self.fault_rate, self.faults, self.even = fault_rate, tuple(faults), even
+        self.retry_after, self.endless = retry_after, endless
+        self.unknown, self.vague, self.context = tuple(unknown), vague, context
+        self.key, self.usage = key, usage
         self.requests = 0
         self.answered: Counter[str] = Counter()  # whole good answers, by hash of the request
         self.played: Counter[str] = Counter()  # faults, by kind
@@ -265,7 +258,11 @@ class ModelServer:
         dice = random.Random(f"{self.seed} {digest} {self._seen[digest]}")
         if dice.random() >= self.fault_rate:
             return ""
-        return dice.choice(self._possible(path, body) or ("",))
+        possible = self._possible(path, body) or [""]
+        if self.even:
+            rarest = min(self.played[fault] for fault in possible)
+            possible = [fault for fault in possible if self.played[fault] == rarest]
+        return dice.choice(possible)
 
     def _possible(self, path: str, body: dict) -> list[str]:
         if path.endswith("/embeddings"):
