@@ -198,11 +198,11 @@ class Run:
 
     def keep(self, archive) -> None:
         """Write the archive, and the report, after a learning step."""
-        import report
+        import report  # slow to import
 
         self._evaluations.clear()
-        self.folder.write_archive(archive.lines())
-        report.write(self.folder.path, plots=False)
+        if self.folder.write_archive(archive.lines()):
+            report.write(self.folder.path, plots=False)
 
     def cost(self, *names: str) -> float | None:
         """Dollars booked to designs or candidates; None where a price is unknown."""
