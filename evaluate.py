@@ -9,11 +9,12 @@ Try it: `python alma.py evaluate --env minihack --design no_memory --design traj
 """
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import random
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -100,8 +101,13 @@ class DesignTools:
     n-th time that it asks one thing is the same call, and is not paid for twice.
     """
 
-    def __init__(self, models, design: str):
-        self._models, self._design, self._asked = models, design, Counter()
+    def __init__(self, models, design: str, asked: Counter[str] | None = None):
+        self._models, self._design, self._asked = models, design, Counter(asked)
+
+    @property
+    def asked(self) -> Counter[str]:
+        """How often each thing was asked so far."""
+        return Counter(self._asked)
 
     async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
@@ -125,6 +131,8 @@ class Protocol:
     agent_model: str
     seed: int
     passes: int = 3
+    collection_passes: int = 1  # episodes of each collection task
+    collection_size: int | None = None  # learn from the first so many of them; None: from all
     mode: str = "static"  # or "dynamic": each deployed trajectory is learned from
     show_admissible: bool = False
 
@@ -157,12 +165,11 @@ class Evaluator:
         self.baseline: dict[tuple[str, int], Played] = {}  # without memory, by task and pass
 
     async def __aenter__(self) -> "Evaluator":
-        episodes = [self._episode(task, self._phase) for task in self._collection]
+        collection = self.collection_episodes()
         pairs = [(task, number) for number in range(self.protocol.passes) for task in self._deployment]
-        episodes += [self._episode(task, number) for task, number in pairs]
+        episodes = collection + [self._episode(task, number) for task, number in pairs]
         played = await asyncio.gather(*(self.play(episode, "no_memory") for episode in episodes))
-        self.collected = played[: len(self._collection)]
-        without = played[len(self._collection) :]
+        self.collected, without = played[: len(collection)], played[len(collection) :]
         self.baseline = {(task.id, number): one for (task, number), one in zip(pairs, without, strict=True)}
         self.sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
         await self.sandbox.__aenter__()
@@ -175,6 +182,12 @@ class Evaluator:
     def f0(self) -> float:
         """Score of no memory on the deployment half."""
         return float(np.mean([played.trajectory.reward for played in self.baseline.values()]))
+
+    def collection_episodes(self) -> list[Episode]:
+        """The collection phase, one pass after the other."""
+        phases = [f"{self._phase} {number}" if number else self._phase for number in range(self.protocol.collection_passes)]
+        episodes = [self._episode(task, phase) for phase in phases for task in self._collection]
+        return episodes[: self.protocol.collection_size]
 
     def _episode(self, task: envs.Task, phase: int | str, memory: str = "") -> Episode:
         protocol = self.protocol
@@ -233,12 +246,21 @@ class Evaluator:
         )
 
 
+@dataclass(frozen=True)
+class Learned:
+    """A memory after the collection phase, as it is had again for each task."""
+
+    state: str | None  # what the sandbox restores; None: the memory is built again from the trajectories
+    asked: Counter[str]  # what the design has asked of models until then
+
+
 class Deployment:
     """One design meeting the deployment half."""
 
     def __init__(self, evaluator: Evaluator, design: str, source: str):
         self._evaluator, self._design, self._source = evaluator, design, source
         self._retrievals: dict[str, asyncio.Task] = {}
+        self._learning: asyncio.Task | None = None
         self.errors: Counter[str] = Counter()
         self.output = ""
         self.update_seconds = 0.0
@@ -262,9 +284,8 @@ class Deployment:
 
     async def _dynamic_pass(self, number: int) -> list[Outcome]:
         evaluator, outcomes = self._evaluator, []
-        tools = DesignTools(evaluator.models, self._design)
-        async with evaluator.sandbox.worker(self._source, tools) as worker:
-            await self._learn(worker)
+        async with self._worker(self._tools()) as worker:
+            await self._learn(worker, count=number == 0)
             for task in evaluator._deployment:
                 outcome = await self._deploy(task, number, worker.retrieve)
                 outcomes.append(outcome)
@@ -293,28 +314,56 @@ class Deployment:
     async def _frozen_retrieval(self, init: dict) -> Any:
         """What a memory that has learned the collected trajectories, and nothing else, says of `init`.
 
-        The memory is built anew for each retrieval, so that nothing a retrieval writes can reach
-        another task. Equal observations get one retrieval.
+        Each retrieval has a process of its own, so that nothing it writes can reach another task.
+        Equal observations get one retrieval.
         """
         key = hashlib.sha256(json.dumps(init, sort_keys=True).encode()).hexdigest()
         if key not in self._retrievals:
-            self._retrievals[key] = asyncio.ensure_future(self._retrieve_from_fresh_memory(init))
+            self._retrievals[key] = asyncio.ensure_future(self._retrieve(init))
         return await asyncio.shield(self._retrievals[key])
 
-    async def _retrieve_from_fresh_memory(self, init: dict) -> Any:
-        tools = DesignTools(self._evaluator.models, self._design)
-        async with self._evaluator.sandbox.worker(self._source, tools) as worker:
-            await self._learn(worker)
-            try:
-                return await worker.retrieve(init)
-            finally:
-                self.output = self.output or worker.output
+    async def _retrieve(self, init: dict) -> Any:
+        if self._learning is None:
+            self._learning = asyncio.ensure_future(self._learn_once(init))
+        async with self._remembering(await asyncio.shield(self._learning)) as worker:
+            return await worker.retrieve(init)
 
-    async def _learn(self, worker: Worker) -> None:
-        first = not self.update_seconds
+    async def _learn_once(self, init: dict) -> Learned:
+        """Build the memory and keep its state, if a memory that is restored from it says the same of `init`."""
+        async with self._worker(tools := self._tools()) as worker:
+            await self._learn(worker)
+            learned = Learned(await worker.save(), tools.asked)
+            said = await _attempt(worker.retrieve(init))
+            self.output = worker.output
+        if learned.state is not None and await _attempt(self._retrieve_restored(learned, init)) != said:
+            return replace(learned, state=None)
+        return learned
+
+    async def _retrieve_restored(self, learned: Learned, init: dict) -> Any:
+        async with self._remembering(learned) as worker:
+            return await worker.retrieve(init)
+
+    @contextlib.asynccontextmanager
+    async def _remembering(self, learned: Learned) -> AsyncIterator[Worker]:
+        """A worker whose memory has learned the collected trajectories."""
+        asked = learned.asked if learned.state else None
+        async with self._worker(self._tools(asked)) as worker:
+            if learned.state:
+                await worker.restore(learned.state)
+            else:
+                await self._learn(worker, count=False)
+            yield worker
+
+    def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
+        return DesignTools(self._evaluator.models, self._design, asked)
+
+    def _worker(self, tools: DesignTools):
+        return self._evaluator.sandbox.worker(self._source, tools)
+
+    async def _learn(self, worker: Worker, count: bool = True) -> None:
         before = worker.seconds
         for index in range(len(self._evaluator.collected)):
-            await self._update(worker, index, count=first)
+            await self._update(worker, index, count)
         self.update_seconds = self.update_seconds or worker.seconds - before
 
     async def _update(self, worker: Worker, trajectory: int | Trajectory, count: bool = True) -> None:
@@ -325,6 +374,14 @@ class Deployment:
             self.errors[f"update: {error.status}: {error}"] += count
             if error.status != "error":
                 raise
+
+
+async def _attempt(call: Awaitable[Any]) -> Any:
+    """What a call of a design returns, else its error, so that two calls can be compared."""
+    try:
+        return await call
+    except DesignError as error:
+        return error.status, str(error)
 
 
 def memory_text(retrieved: Any) -> str:

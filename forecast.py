@@ -40,8 +40,9 @@ def planned_calls(config: Config, learning: bool = True) -> list[PlannedCalls]:
     for split, limit, evaluated in (("learning", config.tasks, designs), ("test", config.test_tasks, BASELINES)):
         chosen = [task for task in tasks if task.split == split][: limit or None]
         collection, deployment = halve(chosen, config.seed)
-        episodes += len(collection) + config.passes * len(deployment) * (evaluated + 1)
-        trajectories += (len(collection) + config.passes * len(deployment)) * evaluated
+        collected = config.collection_passes * len(collection)
+        episodes += collected + config.passes * len(deployment) * (evaluated + 1)
+        trajectories += (collected + config.passes * len(deployment)) * evaluated
     name = {role: ModelSpec.parse(getattr(config, f"{role}_model")).name for role in ("meta", "agent", "memory")}
     agent = PlannedCalls(
         "agent", name["agent"], episodes * domain.max_steps, _agent_prompt_tokens(config.env), ANSWER_TOKENS["agent"], 0.7

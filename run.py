@@ -128,9 +128,15 @@ class Run:
             config = self.config
             collection, deployment = self.halves(split)
             await self._prepare(collection + deployment)
-            self.display.expect(len(collection) + config.passes * len(deployment))
+            self.display.expect(config.collection_passes * len(collection) + config.passes * len(deployment))
             protocol = Protocol(
-                config.env, config.agent_model, config.seed, config.passes, mode, config.show_admissible
+                config.env,
+                config.agent_model,
+                config.seed,
+                passes=config.passes,
+                collection_passes=config.collection_passes,
+                mode=mode,
+                show_admissible=config.show_admissible,
             )
             evaluator = Evaluator(
                 protocol,
@@ -186,7 +192,8 @@ class Run:
         episodes = 0
         for split, designs in splits.items():
             collection, deployment = self.halves(split)
-            episodes += len(collection) + self.config.passes * len(deployment) * (1 + designs)
+            episodes += self.config.collection_passes * len(collection)
+            episodes += self.config.passes * len(deployment) * (1 + designs)
         self.display.plan(episodes)
 
     def announce(self, step: int, archive) -> None:
