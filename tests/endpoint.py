@@ -24,11 +24,13 @@ from pathlib import Path
 ROLES = ("agent", "meta", "memory", "embedding")
 STATUS = {"429": 429, "429 retry-after": 429, "500": 500, "502": 502, "503": 503}
 STOPS = {"401": 401, "403": 403, "404": 404, "402": 402, "429 quota": 429}
-REFUSED = {"400": 400}  # a whim  # played on demand only
+REFUSED = {"400": 400}  # a whim, played on demand only
 BROKEN = ("reset", "cut", "cut chunk", "endless", "silent", "not json", "html", "no choices", "error in 200")
 ANSWERS = ("empty", "length", "refusal", "content filter", "content filter 400")
 JSON_ANSWERS = ("invalid json", "misses the schema", "json in prose", "json in a fence")
 CODE_ANSWERS = ("no fence", "several fences", "prose around", "unclosed fence", "thoughts")
+IN_A_ROW = 3  # faults of one request: asking again helps in the end
+FORMS = JSON_ANSWERS + CODE_ANSWERS
 ACTION_ANSWERS = ("Action:", "quotes", "thoughts")
 FAULTS = (*STATUS, *BROKEN, *ANSWERS, *JSON_ANSWERS, *CODE_ANSWERS, *ACTION_ANSWERS)
 EMBEDDING_FAULTS = (*STATUS, *BROKEN)
@@ -108,6 +110,8 @@ class ModelServer:
         self.script: list[str] = []  # faults of the next requests, before any that are drawn
         self.counts_answer = False  # as a part of the context
         self.reject = self.refused_schema = ""  # prompts and schemas that hold this get a 400
+        self.at: dict[int, Callable[[], None]] = {}  # what happens at an event: a request came or was answered
+        self.events = 0
         self._log = log.open("a") if log else None
         self._seen: Counter[str] = Counter()
         self._tasks: set[asyncio.Task] = set()
@@ -139,14 +143,26 @@ class ModelServer:
 
     async def serve(self, started: Callable[[], None] = lambda: None) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=2**24)
-        self.port = server.sockets[0].getsockname()[1]
+        await self._open()
         started()
         await self._stop.wait()
-        server.close()
+        self._close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _open(self) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=2**24)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def _close(self) -> None:
+        self._server.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def go_away(self, seconds: float) -> None:
+        """Reset every connection and refuse new ones for a while; for `at`."""
+        self._close()
+        self.played["refused"] += 1
+        self._loop.call_later(seconds, lambda: setattr(self, "_back", self._loop.create_task(self._open())))
 
     # One connection.
 
@@ -181,10 +197,16 @@ class ModelServer:
             if refusal:
                 return await self._send(writer, *refusal)
             fault = self._draw(path, body, digest)
+            self._event()
             await asyncio.sleep(self.latency)
             await self._play(fault, path, body, digest, writer)
+            self._event()
         finally:
             self.in_flight -= 1
+
+    def _event(self) -> None:
+        self.events += 1
+        self.at.pop(self.events, lambda: None)()
 
     async def _play(self, fault: str, path: str, body: dict, digest: str, writer) -> None:
         if fault:
@@ -255,10 +277,15 @@ class ModelServer:
         if self.script:
             return self.script.pop(0)
         self._seen[digest] += 1
+        possible = self._possible(path, body) or [""]
+        unplayed = [fault for fault in possible if fault in FORMS and not self.played[fault]]
+        if not self.fault_rate or self._seen[digest] % (IN_A_ROW + 1) == 0:
+            return ""
+        if self.even and unplayed:
+            return unplayed[0]  # few requests ask for these forms
         dice = random.Random(f"{self.seed} {digest} {self._seen[digest]}")
         if dice.random() >= self.fault_rate:
             return ""
-        possible = self._possible(path, body) or [""]
         if self.even:
             rarest = min(self.played[fault] for fault in possible)
             possible = [fault for fault in possible if self.played[fault] == rarest]
