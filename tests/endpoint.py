@@ -105,6 +105,7 @@ class ModelServer:
         self.requests = 0
         self.answered: Counter[str] = Counter()  # whole good answers, by hash of the request
         self.played: Counter[str] = Counter()  # faults, by kind
+        self.tokens: Counter[str] = Counter()  # of all answers, good or not, as `usage` says
         self.in_flight = self.most_in_flight = 0
         self.bodies: list[dict] = []  # of every request, in order
         self.script: list[str] = []  # faults of the next requests, before any that are drawn
@@ -342,7 +343,7 @@ class ModelServer:
         reply["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
         if self.usage:
             prompt = sum(len(one["content"]) for one in body["messages"]) // 4
-            reply["usage"] = _usage(prompt, len(text) // 4 + 1, 5 if "reasoning_effort" in body else 0)
+            reply["usage"] = self._used(prompt, len(text) // 4 + 1, 5 if "reasoning_effort" in body else 0)
         return reply
 
     def _embed(self, body: dict) -> dict:
@@ -352,7 +353,18 @@ class ModelServer:
         rows = [
             {"index": index, "embedding": list(map(float, vector))} for index, vector in enumerate(vectors)
         ]
-        return {"object": "list", "data": rows, "usage": _usage(sum(map(len, body["input"])) // 4, 0, 0)}
+        return {"object": "list", "data": rows, "usage": self._used(sum(map(len, body["input"])) // 4, 0, 0)}
+
+    def _used(self, prompt: int, completion: int, reasoning: int) -> dict:
+        """The account of one answer, which the server keeps too."""
+        self.tokens.update(prompt=prompt, cached=prompt // 2, completion=completion + reasoning)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion + reasoning,
+            "total_tokens": prompt + completion + reasoning,
+            "prompt_tokens_details": {"cached_tokens": prompt // 2},
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
+        }
 
     async def _send(self, writer, status: int, reply, headers: dict | None = None) -> None:
         body = (reply if isinstance(reply, str) else json.dumps(reply)).encode()
@@ -364,16 +376,6 @@ class ModelServer:
 
 def _error(message: str, code: str) -> dict:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-
-
-def _usage(prompt: int, completion: int, reasoning: int) -> dict:
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion + reasoning,
-        "total_tokens": prompt + completion + reasoning,
-        "prompt_tokens_details": {"cached_tokens": prompt // 2},
-        "completion_tokens_details": {"reasoning_tokens": reasoning},
-    }
 
 
 def _twisted(text: str, fault: str) -> str:

@@ -61,7 +61,10 @@ def start(*arguments, **options) -> subprocess.Popen:
 
 def finish(process: subprocess.Popen, code: int = 0, seconds: float = 120) -> str:
     """What it printed; fails where it ends with another exit code."""
-    out, err = process.communicate(timeout=seconds)
+    try:
+        out, err = process.communicate(timeout=seconds)
+    finally:
+        process.kill()
     assert process.returncode == code, err[-3000:]
     return out + err
 
@@ -73,7 +76,7 @@ def models(server: ModelServer, *roles: str) -> list[str]:
 
 def folder(runs: Path) -> Path:
     """The one run in a folder."""
-    (run,) = [path for path in runs.iterdir() if path.is_dir()]
+    (run,) = [path for path in runs.iterdir() if (path / "config.json").is_file()]
     return run
 
 
@@ -93,26 +96,16 @@ def rows(runs: Path, query: str) -> list[tuple]:
         return store.execute(query).fetchall()
 
 
-def in_session(session: int) -> list[str]:
-    """Processes of a session that are still alive."""
-    return [stat for stat in _stats() if stat[2] == session]
-
-
-def descendants(pid: int) -> set[tuple[int, str]]:
-    """Pid and start time of every process below one."""
+def descendants(pid: int) -> list[int]:
+    """Every process below one."""
     stats, found = _stats(), {pid}
     for _ in range(6):
-        found |= {one for one, parent, _, _ in stats if parent in found}
-    return {(one, started) for one, _, _, started in stats if one in found - {pid}}
+        found |= {one for one, parent, _ in stats if parent in found}
+    return sorted(found - {pid})
 
 
-def alive(processes: set[tuple[int, str]]) -> set[tuple[int, str]]:
-    """Those of `processes` that have not ended."""
-    return processes & {(one, started) for one, _, _, started in _stats()}
-
-
-def _stats() -> list[tuple[int, int, int, str]]:
-    """Pid, parent, session and start time of every process that has not ended."""
+def _stats() -> list[tuple[int, int, int]]:
+    """Pid, parent and session of every process that has not ended."""
     found = []
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -120,5 +113,5 @@ def _stats() -> list[tuple[int, int, int, str]]:
         except OSError:
             continue
         if fields[0] != "Z":
-            found.append((int(pid), int(fields[1]), int(fields[3]), fields[19]))
+            found.append((int(pid), int(fields[1]), int(fields[3])))
     return found
