@@ -380,7 +380,8 @@ class Endpoint:
         passed = time.monotonic() - first_fault
         if passed + pause > patience.outage:
             asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
-            raise InfrastructureError(f"{line}{asked}; gave up after {passed:.0f} s; resume when it is back")
+            limit = f"of {patience.outage:.0f} (--outage-seconds)"
+            raise InfrastructureError(f"{line}{asked}; gave up after {passed:.0f} s {limit}; resume when it is back")
         self._say(fault.kind, f"{line}; asking again for up to {_minutes(patience.outage)}")
         return pause
 

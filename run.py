@@ -48,9 +48,16 @@ class Run:
         self._evaluations: dict[str, asyncio.Task] = {}
 
     async def __aenter__(self) -> "Run":
-        config = self.config
         self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
         self._stack = contextlib.AsyncExitStack()
+        try:
+            return await self._open()
+        except BaseException as error:  # else the display would keep the terminal to itself
+            await self.__aexit__(type(error), error, None)
+            raise
+
+    async def _open(self) -> "Run":
+        config = self.config
         self._stack.enter_context(self.display)
         self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
         self.models = await self._stack.enter_async_context(self._models())
@@ -214,7 +221,9 @@ class Run:
     def cost(self, *names: str) -> float | None:
         """Dollars booked to designs or candidates; None where a price is unknown."""
         rows = [row for row in self.models.usage() if row["design"] in names]
-        return None if any(row["usd"] is None for row in rows) else float(sum(row["usd"] for row in rows))
+        if any(row["usd"] is None for row in rows):
+            return None
+        return round(float(sum(row["usd"] for row in rows)), 9)  # in whatever order the calls ended
 
 
 class Candidate:
