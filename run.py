@@ -51,9 +51,16 @@ class Run:
         self._evaluations: dict[str, asyncio.Task] = {}
 
     async def __aenter__(self) -> "Run":
-        config = self.config
         self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
         self._stack = contextlib.AsyncExitStack()
+        try:
+            return await self._open()
+        except BaseException as error:  # else the display would keep the terminal to itself
+            await self.__aexit__(type(error), error, None)
+            raise
+
+    async def _open(self) -> "Run":
+        config = self.config
         self._stack.enter_context(self.display)
         self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
         self.models = await self._stack.enter_async_context(self._models())
@@ -96,7 +103,7 @@ class Run:
             prices=dict(parse_price(text) for text in config.price),
             log=self.display.log,
             keys=Keys.read(take=True),  # before any child is started
-            patience=replace(Patience(), outage=config.outage_seconds),
+            patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
         )
 
     def _spent(self) -> dict | str:
@@ -212,11 +219,11 @@ class Run:
 
     def keep(self, archive) -> None:
         """Write the archive, and the report, after a learning step."""
-        import report
+        import report  # slow to import
 
         self._evaluations.clear()
-        self.folder.write_archive(archive.lines())
-        report.write(self.folder.path, plots=False)
+        if self.folder.write_archive(archive.lines()):
+            report.write(self.folder.path, plots=False)
 
     def cost(self, *names: str) -> float | None:
         """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
@@ -232,7 +239,7 @@ class Run:
 
 def _dollars(rows: Iterable[dict]) -> float | None:
     dollars = [row["usd"] for row in rows]
-    return None if None in dollars else float(sum(dollars))
+    return None if None in dollars else round(float(sum(dollars)), 9)  # in whatever order the calls ended
 
 
 class Candidate:
