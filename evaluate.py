@@ -124,6 +124,7 @@ class Evaluator:
         self.protocol, self._collection, self._deployment = protocol, list(collection), list(deployment)
         self._pool, self._store, self.models, self._gateway = pool, store, models, gateway
         self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
+        self._playing: dict[str, asyncio.Task[Played]] = {}  # by key, what is being played now
         self.collected: list[Played] = []
         self.baseline: dict[tuple[str, int], Played] = {}  # without memory, by task and pass
 
@@ -171,6 +172,17 @@ class Evaluator:
         if known is not None:
             self._progress(design, fresh=False)
             return Played.from_json(known)
+        if key in self._playing:  # two designs that say the same play the same episode
+            played = await self._playing[key]
+            self._progress(design, fresh=False)
+            return played
+        self._playing[key] = asyncio.ensure_future(self._play(key, episode, design))
+        try:
+            return await self._playing[key]
+        finally:
+            self._playing.pop(key, None)
+
+    async def _play(self, key: str, episode: Episode, design: str) -> Played:
         played = await self._pool.run(play, episode, self._gateway, design)
         self._store.put_episode(key, played.to_json())
         self._progress(design)

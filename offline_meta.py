@@ -36,6 +36,8 @@ from offline_grammar import (
     write,
 )
 
+DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fence)$", re.M | re.S)
+
 LONG = 1200  # tokens of retrieved memory that call for trimming
 MATTERS = 0.01  # score difference that counts at least as better or worse
 FEW = 3  # layers up to which two more are added at once
@@ -111,8 +113,8 @@ def read_prompt(prompt: str) -> Shown:
 
 
 def _design(prompt: str) -> Blueprint:
-    code = re.search(r"^## Design\n```python\n(.*?)\n```$", prompt, re.M | re.S)
-    return read(code.group(1)) if code else Blueprint(())
+    code = DESIGN.search(prompt)
+    return read(code["code"]) if code else Blueprint(())
 
 
 def _episodes(prompt: str):
@@ -315,10 +317,10 @@ def implement(prompt: str, rng: random.Random) -> Blueprint:
 
 def repair(prompt: str, rng: random.Random) -> Blueprint:
     """Leave out the layer in which it failed, or else the longest-named suspect: the last one."""
-    code = re.search(r"^## Design\n```python\n(.*?)\n```$", prompt, re.M | re.S)
+    code = DESIGN.search(prompt)
     error = prompt.partition("\n## Error\n")[2]
     blueprint = _design(prompt)
-    lines = code.group(1).splitlines() if code else []
+    lines = code["code"].splitlines() if code else []
     numbers = [int(n) for n in re.findall(r"line (\d+)", error)]
     guilty = [layer for n in numbers for layer in [_class_at(lines, n)] if layer in blueprint.layers]
     rest = tuple(name for name in blueprint.layers if name not in (guilty[-1:] or blueprint.layers[-1:]))

@@ -46,13 +46,21 @@ class Run:
         self.folder = folder
         self.config: Config = replace(from_json(folder.config()), **(budget or {}))
         self.display = Display(folder.log, plain, output=folder.path / "output.txt")
-        self._evaluators: dict[tuple, Evaluator] = {}
+        self._evaluators: dict[tuple, asyncio.Task[Evaluator]] = {}
+        self._unsafe = False  # a layer of the sandbox is missing
         self._evaluations: dict[str, asyncio.Task] = {}
 
     async def __aenter__(self) -> "Run":
-        config = self.config
         self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
         self._stack = contextlib.AsyncExitStack()
+        try:
+            return await self._open()
+        except BaseException as error:  # else the display would keep the terminal to itself
+            await self.__aexit__(type(error), error, None)
+            raise
+
+    async def _open(self) -> "Run":
+        config = self.config
         self._stack.enter_context(self.display)
         self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
         self.models = await self._stack.enter_async_context(self._models())
@@ -66,6 +74,10 @@ class Run:
 
     async def __aexit__(self, *exception) -> None:
         try:
+            at_work = [*self._evaluations.values(), *self._evaluators.values()]
+            for task in at_work:
+                task.cancel()
+            await asyncio.gather(*at_work, return_exceptions=True)
             await self._stack.aclose()
         finally:
             self._note(*self._end(*exception[:2]))
@@ -91,7 +103,7 @@ class Run:
             prices=dict(parse_price(text) for text in config.price),
             log=self.display.log,
             keys=Keys.read(take=True),  # before any child is started
-            patience=replace(Patience(), outage=config.outage_seconds),
+            patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
         )
 
     def _spent(self) -> dict | str:
@@ -118,7 +130,7 @@ class Run:
     def labels(self) -> list[str]:
         """What every result of this run carries."""
         labels = ["offline"] if self.config.offline() else []
-        if any(evaluator.sandbox.unsafe for evaluator in self._evaluators.values()):
+        if self._unsafe:
             labels.append("unsafe sandbox")
         sources = {task.source for task in envs.domain_class(self.config.env).tasks()}
         return labels + (["generated"] if sources == {"generated"} and self.config.env == "alfworld" else [])
@@ -129,24 +141,29 @@ class Run:
         """The evaluator of a task set, which is made once. `size`: learn from so many episodes."""
         key = (split, mode, phase, size)
         if key not in self._evaluators:
-            collection, deployment = halves(self.config, split)
-            await self._prepare(collection + deployment)
-            evaluator = Evaluator(
-                self._protocol(mode, size),
-                collection,
-                deployment,
-                pool=self.pool,
-                store=self.store,
-                models=self.models,
-                gateway=self.gateway,
-                unsafe_sandbox=self.config.unsafe_sandbox,
-                phase=phase,
-                stage=f"memory, {split} set",
-                progress=self.display.episode,
-            )
-            self.display.expect(len(evaluator.collection_episodes()) + self.config.passes * len(deployment))
-            self._evaluators[key] = await self._stack.enter_async_context(evaluator)
-        return self._evaluators[key]
+            self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
+        return await asyncio.shield(self._evaluators[key])
+
+    async def _make_evaluator(self, split: str, mode: str, phase: str, size: int | None) -> Evaluator:
+        collection, deployment = halves(self.config, split)
+        await self._prepare(collection + deployment)
+        evaluator = Evaluator(
+            self._protocol(mode, size),
+            collection,
+            deployment,
+            pool=self.pool,
+            store=self.store,
+            models=self.models,
+            gateway=self.gateway,
+            unsafe_sandbox=self.config.unsafe_sandbox,
+            phase=phase,
+            stage=f"memory, {split} set",
+            progress=self.display.episode,
+        )
+        self.display.expect(len(evaluator.collection_episodes()) + self.config.passes * len(deployment))
+        await self._stack.enter_async_context(evaluator)
+        self._unsafe = self._unsafe or evaluator.sandbox.unsafe
+        return evaluator
 
     def _protocol(self, mode: str, size: int | None) -> Protocol:
         config = self.config
@@ -202,11 +219,11 @@ class Run:
 
     def keep(self, archive) -> None:
         """Write the archive, and the report, after a learning step."""
-        import report
+        import report  # slow to import
 
         self._evaluations.clear()
-        self.folder.write_archive(archive.lines())
-        report.write(self.folder.path, plots=False)
+        if self.folder.write_archive(archive.lines()):
+            report.write(self.folder.path, plots=False)
 
     def cost(self, *names: str) -> float | None:
         """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
@@ -222,7 +239,7 @@ class Run:
 
 def _dollars(rows: Iterable[dict]) -> float | None:
     dollars = [row["usd"] for row in rows]
-    return None if None in dollars else float(sum(dollars))
+    return None if None in dollars else round(float(sum(dollars)), 9)  # in whatever order the calls ended
 
 
 class Candidate:
