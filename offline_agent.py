@@ -80,6 +80,10 @@ def read_brief(text: str) -> Brief:
 # ------------------------------------------------------------------------------------ the policy
 
 
+LONG = 3  # an observation this many times shorter than the first one describes no scene
+SAME_SCENE = 0.5  # share of common lines from which two long observations are of one scene
+
+
 @dataclass(frozen=True)
 class Weights:
     """How much each kind of evidence counts. One setting for all domains."""
@@ -93,10 +97,11 @@ class Weights:
     idle: float = 0.9  # each time that it changed nothing there
     vain: float = 0.15  # each time that it changed nothing elsewhere
     used: float = 0.15  # how often it was used at all (a fixed list of actions)
-    used_listed: float = 0.7  # the same, where each step has its own list
+    used_listed: float = 0.3  # the same, where each step has its own list
+    known: float = 1.0  # what leads where one has been
     again: float = 0.2  # what evidence for it is still worth each time that it was used (own lists)
     undo: float = 1.5  # the same two things again, at once
-    aside: float = 0.8  # what is done to a thing that nobody wants
+    aside: float = 0.3  # what is done to a thing that nobody wants
     curious: float = 0.8  # commands that bring new words
     onward: float = 0.3  # going on with what leads to new sights
     chance: float = 0.2  # the hash of seed and prompt
@@ -465,7 +470,18 @@ def _counts(game: Game) -> dict[str, float]:
 
 def _against(game: Game) -> dict[str, float]:
     """The case against an action: tried in a like situation, without effect, or often already."""
-    scores = {action: (W.used_listed if game.listed else W.used) * math.log1p(n) for action, n in game.counts.items()}
+    if game.listed:
+        scores = _against_known(game)
+    else:
+        scores = _against_like(game)
+    _against_undoing(game, scores)
+    _for_curiosity(game, scores)
+    return {action: scores.get(action, 0.0) for action in game.actions}
+
+
+def _against_like(game: Game) -> dict[str, float]:
+    """The same actions at every turn: against what was done in an observation like this one."""
+    scores = {action: W.used * math.log1p(n) for action, n in game.counts.items()}
     fresh = True
     for turn, action, moved in zip(game.turns, game.taken, game.moved, strict=False):
         if _like(turn, game.now) >= LIKE:
@@ -473,11 +489,47 @@ def _against(game: Game) -> dict[str, float]:
             fresh = False
         elif not moved:
             scores[action] += W.vain
-    if fresh and game.taken and not game.listed:
+    if fresh and game.taken:
         scores[game.taken[-1]] -= W.onward
-    _against_undoing(game, scores)
-    _for_curiosity(game, scores)
-    return {action: scores.get(action, 0.0) for action in game.actions}
+    return scores
+
+
+def _against_known(game: Game) -> dict[str, float]:
+    """Each turn has its own actions: against what was done in this scene, and against going where one
+    has been often."""
+    scores = {action: W.used_listed * math.log1p(n) for action, n in game.counts.items()}
+    scenes = _scenes(game.turns)
+    here, visits = scenes[-1], [0] * (max(scenes) + 1)
+    for before, scene in itertools.pairwise([-1, *scenes]):
+        visits[scene] += scene != before
+    tried: dict[str, int] = {}
+    leads: dict[str, int] = {}
+    for number, action in enumerate(game.taken):
+        if scenes[number] == here:
+            tried[action] = tried.get(action, 0) + 1
+            leads[action] = scenes[number + 1]
+    for action, n in tried.items():
+        been = visits[leads[action]] if leads[action] != here else n
+        scores[action] = scores.get(action, 0.0) + W.known * math.log1p(been)
+    return scores
+
+
+def _scenes(turns: list[Seen]) -> list[int]:
+    """The number of the scene of each turn: what the last long observation described.
+
+    Short ones tell of an effect and leave the scene as it is.
+    """
+    least = len(turns[0].words) / LONG
+    found: list[Seen] = []
+    scenes = []
+    for turn in turns:
+        if len(turn.words) >= least:
+            number = next((n for n, one in enumerate(found) if _like(one, turn) >= SAME_SCENE), len(found))
+            found[number:number + 1] = [turn]
+            scenes.append(number)
+        else:
+            scenes.append(scenes[-1])
+    return scenes
 
 
 def _against_undoing(game: Game, scores: dict[str, float]) -> None:
