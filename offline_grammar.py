@@ -49,6 +49,7 @@ CHOICES: dict[str, tuple] = {
     "PATTERNS_LIFT": (1.0, 1.5, 2.0, 3.0),
     "PATTERNS_TOP": (3, 5, 8, 12),
     "PLACES_TOP": (1, 2, 4, 6, 10),
+    "PLACES_SHARE": (0.1, 0.3, 0.5, 0.7),
     "USES_TOP": (1, 2, 3, 5),
     "USES_THINGS": (4, 8, 12, 20),
     "COMPANY_TOP": (1, 2, 3, 5, 8),

@@ -31,6 +31,7 @@ PATTERNS_SHARE = 0.5  # share of won episodes that must have a command
 PATTERNS_LIFT = 1.5  # how much oftener they must have it than all episodes
 PATTERNS_TOP = 8  # commands told
 PLACES_TOP = 4  # places told for each thing
+PLACES_SHARE = 0.5  # how likely a place must be, beside the likeliest
 USES_TOP = 2  # commands told for each thing
 USES_THINGS = 8  # things told of
 COMPANY_TOP = 2  # words told for each word of the goal
@@ -390,6 +391,7 @@ class Places(MemoryLayer):
     def places(self, found):
         """The places, the likeliest first, each with one of the commands that deal with it."""
         rated = [(n / (self.done[place] + TRUST), place) for place, n in found.items()]
+        rated = [item for item in rated if item[0] >= PLACES_SHARE * max(rated)[0]]
         by_things = {words(place)[1:]: place for _, place in sorted(rated)}
         return [by_things[words(place)[1:]] for _, place in sorted(rated, reverse=True) if place in by_things.values()]
 

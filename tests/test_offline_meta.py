@@ -179,7 +179,7 @@ def test_plan_has_the_form_of_its_schema():
 
 
 def test_plan_loosens_the_match_of_what_was_never_retrieved():
-    wider = {"Set `LAST` to 5 (it was 3).", "Set `WON` to 0.2 (it was 0.5).", "Set `LIKE` to 0.15 (it was 0.3)."}
+    wider = {"Set `LAST` to 5 (it was 3).", "Set `WON` to 0.2 (it was 0.5).", "Set `LIKE` to 0.3 (it was 0.5)."}
     for layer in ("Uses", "Plans"):
         assert all(first in wider for first, *_ in plans(Blueprint((layer,)), retrieved="{}"))
 
