@@ -40,7 +40,7 @@ DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fen
 
 LONG = 1200  # tokens of retrieved memory that call for trimming
 MATTERS = 0.01  # score difference that counts at least as better or worse
-FEW = 3  # layers up to which two more are added at once
+FEW = 2  # layers up to which two more may be added at once, beyond which one is left out
 WON = 0.5  # score from which an episode counts as won
 
 Idea = tuple[str | None, str]  # a change in words, None where there is nowhere to go; why
@@ -59,8 +59,8 @@ def answer(messages: list[dict], schema: dict | None, seed: int) -> str:
 
 
 def first(prompt: str, rng: random.Random) -> Blueprint:
-    """What one tries first: keep episodes or what a model says of them, and tell the likest."""
-    blueprint = Blueprint(rng.choice([("Episodes",), ("Notes",)]))
+    """What one tries first: keep whole episodes, and tell those of the likest task."""
+    blueprint = Blueprint(("Episodes",))
     return apply(blueprint, any_step(blueprint, blueprint.layers, rng) or "")
 
 
@@ -276,9 +276,10 @@ def _trim(shown: Shown) -> str | None:
 
 def _new(shown: Shown, rng: random.Random) -> list[Idea]:
     """Something that was not tried in this line: other layers, a constant, a form."""
-    blueprint = shown.blueprint
-    count = rng.choice((1, 2)) if len(blueprint.layers) <= FEW else rng.choice((0, 1))
-    ideas = _layers(shown, count, rng)
+    blueprint, few = shown.blueprint, len(shown.blueprint.layers) <= FEW
+    ideas = _layers(shown, rng.choice((1, 2) if few else (0, 1)), rng)
+    if not few:
+        ideas.append((to_remove(rng.choice(blueprint.layers)), "to see whether it is needed"))
     slot = rng.choice([name for name in SLOTS if name in needed(blueprint)])
     form = rng.choice([name for name in SLOTS[slot] if name != blueprint.forms.get(slot, slot)])
     tweaks = [(to_form(blueprint, slot, form), "to see whether it matters")]
