@@ -153,7 +153,7 @@ def _folder(command):
 
     from folder import RunFolder
 
-    budget = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens")}
+    budget = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens", "scheduler")}
     overrides = {name: value for name, value in budget.items() if value is not None}
     if command.resume:
         given = [one.name for one in fields(config.Config) if getattr(command, one.name, None) is not None]

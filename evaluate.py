@@ -20,10 +20,11 @@ from typing import Any
 import numpy as np
 
 import envs
-from episodes import Episode, Played, Pool, play
+from episodes import Episode, Played, play
 from errors import DesignError
 from llm import ContextOverflow
 from memory_base import Trajectory
+from pool import Cluster, Pool
 from prompting import count_tokens
 from sandbox import Sandbox, Worker
 
@@ -142,7 +143,7 @@ class Evaluator:
         collection: Sequence[envs.Task],
         deployment: Sequence[envs.Task],
         *,
-        pool: Pool,
+        pool: Pool | Cluster,
         store,
         models,
         gateway: str | None,
