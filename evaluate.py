@@ -154,6 +154,7 @@ class Evaluator:
         self.protocol, self._collection, self._deployment = protocol, list(collection), list(deployment)
         self._pool, self._store, self.models, self._gateway = pool, store, models, gateway
         self._unsafe, self._phase, self._progress = unsafe_sandbox, phase, progress
+        self._playing: dict[str, asyncio.Task] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.baseline: dict[tuple[str, int], Played] = {}  # without memory, by task and pass
 
@@ -189,16 +190,29 @@ class Evaluator:
             show_admissible=protocol.show_admissible,
         )
 
-    async def play(self, episode: Episode, design: str = "") -> Played:
-        """The outcome of an episode: from the store, else played in a worker and stored."""
+    async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:
+        """The outcome of an episode: from the store, else played in a worker and stored.
+
+        Of those that wait, the one of the greatest expected `length` in steps is played first. Two
+        designs that retrieve the same thing want the same episode, which is played once.
+        """
         key = episode.key()
         known = self._store.get_episode(key)
         if known is not None:
             self._progress(design, fresh=False)
             return Played.from_json(known)
-        played = await self._pool.run(play, episode, self._gateway, design)
-        self._store.put_episode(key, played.to_json())
+        if key not in self._playing:
+            self._playing[key] = asyncio.ensure_future(self._play(key, episode, design, length))
+        played = await asyncio.shield(self._playing[key])
         self._progress(design)
+        return played
+
+    async def _play(self, key: str, episode: Episode, design: str, length: float) -> Played:
+        try:
+            played = await self._pool.run(play, episode, self._gateway, design, length=length)
+            self._store.put_episode(key, played.to_json())
+        finally:
+            del self._playing[key]
         return played
 
     async def evaluate(self, design: str, source: str) -> Score:
@@ -285,7 +299,8 @@ class Deployment:
             message = f"{error.status}: {error}"
             return Outcome(task.id, task.family, number, 0.0, without, 0, None, 0, None, message)
         memory = memory_text(retrieved)
-        played = await evaluator.play(evaluator._episode(task, number, memory), self._design)
+        episode = evaluator._episode(task, number, memory)
+        played = await evaluator.play(episode, self._design, length=len(baseline.steps))
         trajectory, steps = played.trajectory, len(played.trajectory.steps)
         tokens = count_tokens(memory)
         score = trajectory.reward

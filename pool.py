@@ -30,7 +30,7 @@ from episodes import environment
 from errors import InfrastructureError, UserError
 
 ATTEMPTS = 4  # times that an episode is sent to a worker before the run stops
-CONNECT_SECONDS = 15.0  # that a scheduler has to answer
+CONNECT_SECONDS = 10.0  # that a scheduler has to answer
 HERE = Path(__file__).resolve().parent
 
 
@@ -148,14 +148,14 @@ class Cluster:
     """
 
     def __init__(self, address: str, log: Callable[[str], None]):
-        self._address, self._code, self._reconnecting = address, fingerprint(), asyncio.Lock()
-        self.host = _own_address(address)
         try:
             import distributed
         except ImportError:
             raise UserError(
                 "--scheduler needs Dask: .venv/bin/pip install -r requirements-dask.txt, here and on every worker"
             ) from None
+        self._address, self._code, self._reconnecting = address, fingerprint(), asyncio.Lock()
+        self.host = _own_address(address)
         self._lost = (distributed.KilledWorker, distributed.comm.CommClosedError)
         self._client = self._connect()
         workers = len(self._client.scheduler_info(n_workers=-1)["workers"])

@@ -45,13 +45,21 @@ class Run:
         self.folder = folder
         self.config: Config = replace(from_json(folder.config()), **(budget or {}))
         self.display = Display(folder.log, plain, output=folder.path / "output.txt")
-        self._evaluators: dict[tuple, Evaluator] = {}
+        self._evaluators: dict[tuple, asyncio.Task] = {}
         self._evaluations: dict[str, asyncio.Task] = {}
 
     async def __aenter__(self) -> "Run":
-        config = self.config
         self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
         self._stack = contextlib.AsyncExitStack()
+        try:
+            await self._open()
+        except BaseException as error:
+            await self.__aexit__(type(error), error, None)
+            raise
+        return self
+
+    async def _open(self) -> None:
+        config = self.config
         self._stack.enter_context(self.display)
         self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
         self.models = await self._stack.enter_async_context(self._models())
@@ -63,7 +71,6 @@ class Run:
         self.gateway = None
         if "agent_model" not in config.offline():
             self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
-        return self
 
     async def __aexit__(self, *exception) -> None:
         try:
@@ -119,36 +126,39 @@ class Run:
     def labels(self) -> list[str]:
         """What every result of this run carries."""
         labels = ["offline"] if self.config.offline() else []
-        if any(evaluator.sandbox.unsafe for evaluator in self._evaluators.values()):
+        if any(evaluator.result().sandbox.unsafe for evaluator in self._evaluators.values()):
             labels.append("unsafe sandbox")
         sources = {task.source for task in envs.domain_class(self.config.env).tasks()}
         return labels + (["generated"] if sources == {"generated"} and self.config.env == "alfworld" else [])
 
     async def evaluator(self, split: str, mode: str = "static", phase: str = "collection") -> Evaluator:
-        """The evaluator of a task set, which is made once."""
+        """The evaluator of a task set, which is made once however many want it."""
         key = (split, mode, phase)
         if key not in self._evaluators:
-            config = self.config
-            collection, deployment = self.halves(split)
-            await self._prepare(collection + deployment)
-            self.display.expect(len(collection) + config.passes * len(deployment))
-            protocol = Protocol(
-                config.env, config.agent_model, config.seed, config.passes, mode, config.show_admissible
-            )
-            evaluator = Evaluator(
-                protocol,
-                collection,
-                deployment,
-                pool=self.pool,
-                store=self.store,
-                models=self.models,
-                gateway=self.gateway,
-                unsafe_sandbox=config.unsafe_sandbox,
-                phase=phase,
-                progress=self.display.episode,
-            )
-            self._evaluators[key] = await self._stack.enter_async_context(evaluator)
-        return self._evaluators[key]
+            self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
+        return await asyncio.shield(self._evaluators[key])
+
+    async def _make_evaluator(self, split: str, mode: str, phase: str) -> Evaluator:
+        config = self.config
+        collection, deployment = self.halves(split)
+        await self._prepare(collection + deployment)
+        self.display.expect(len(collection) + config.passes * len(deployment))
+        protocol = Protocol(
+            config.env, config.agent_model, config.seed, config.passes, mode, config.show_admissible
+        )
+        evaluator = Evaluator(
+            protocol,
+            collection,
+            deployment,
+            pool=self.pool,
+            store=self.store,
+            models=self.models,
+            gateway=self.gateway,
+            unsafe_sandbox=config.unsafe_sandbox,
+            phase=phase,
+            progress=self.display.episode,
+        )
+        return await self._stack.enter_async_context(evaluator)
 
     async def _prepare(self, tasks: list[envs.Task]) -> None:
         """Have the games made that must be there before they start, and say so where that takes long."""
