@@ -29,7 +29,7 @@ import envs
 from episodes import environment
 from errors import InfrastructureError, UserError
 
-ATTEMPTS = 4  # times that an episode is sent to a worker before the run stops
+ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
 CONNECT_SECONDS = 10.0  # that a scheduler has to answer
 HERE = Path(__file__).resolve().parent
 
@@ -50,7 +50,7 @@ class Pool:
     def __init__(self, domain: str, workers: int):
         # The fork server is clean: it holds neither the key nor a thread of the host.
         self._context = multiprocessing.get_context("forkserver")
-        module = envs.DOMAINS.get(domain, domain).split(":")[0]
+        module = envs.domain_class(domain).__module__
         self._context.set_forkserver_preload(["pool", "prompting", "answers", "offline", module])
         self._domain, self._order = domain, itertools.count()
         self._all = {self._executor() for _ in range(workers)}
@@ -68,7 +68,8 @@ class Pool:
         """
         executor = await self._turn(length)
         try:
-            for _ in range(ATTEMPTS):
+            for attempt in range(ATTEMPTS):
+                await asyncio.sleep(attempt)  # what kills one after the other may pass
                 try:
                     with _no_interrupts():
                         future = executor.submit(function, *args)
@@ -77,7 +78,7 @@ class Pool:
                     executor = self._replace(executor)
         finally:
             self._give_back(executor)
-        raise InfrastructureError(f"workers died {ATTEMPTS} times while playing {args[0]}")
+        raise InfrastructureError(f"workers died {ATTEMPTS} times over {function.__name__}{args}")
 
     async def _turn(self, length: float) -> concurrent.futures.Executor:
         if self._idle:
@@ -186,7 +187,7 @@ class Cluster:
                 if asyncio.current_task().cancelling():
                     raise
             await self._reconnect(client)
-        raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times while playing {args[0]}")
+        raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times over {function.__name__}{args}")
 
     async def _reconnect(self, client) -> None:
         """A new client where the scheduler has dropped this one."""
