@@ -26,7 +26,7 @@ from llm import ContextOverflow
 from memory_base import Trajectory
 from pool import Cluster, Pool
 from prompting import count_tokens
-from sandbox import Sandbox, Worker
+from sandbox import Sandbox, TemplateDied, Worker, outlive
 
 BOOTSTRAP_SAMPLES = 10_000
 
@@ -242,7 +242,7 @@ class Evaluator:
             retrieved_tokens=float(np.mean([one.tokens for one in outcomes])),
             steps=float(np.mean(played)) if played else 0.0,
             outcomes=tuple(outcomes),
-            errors=tuple(f"{count} × {error}" for error, count in deployment.errors.most_common(10)),
+            errors=tuple(f"{count} × {error}" for error, count in deployment.most_common_errors(10)),
             output=deployment.output,
             update_seconds=deployment.update_seconds,
         )
@@ -258,12 +258,16 @@ class Deployment:
         self.output = ""
         self.update_seconds = 0.0
 
+    def most_common_errors(self, most: int) -> list[tuple[str, int]]:
+        """In an order that does not depend on which came first."""
+        return sorted(self.errors.items(), key=lambda one: (-one[1], one[0]))[:most]
+
     async def static(self) -> list[Outcome]:
         """Each task meets the memory as it stood after the collection phase."""
         evaluator = self._evaluator
         return await asyncio.gather(
             *(
-                self._deploy(task, number, self._frozen_retrieval)
+                self._deploy(task, number, self._frozen_retrieval, self.errors)
                 for number in range(evaluator.protocol.passes)
                 for task in evaluator._deployment
             )
@@ -272,30 +276,32 @@ class Deployment:
     async def dynamic(self) -> list[Outcome]:
         """Each pass has a memory of its own, which learns from each deployed trajectory in order."""
         passes = range(self._evaluator.protocol.passes)
-        by_pass = await asyncio.gather(*(self._dynamic_pass(number) for number in passes))
+        by_pass = await asyncio.gather(*(outlive(lambda n=n: self._dynamic_pass(n)) for n in passes))
         return [outcome for outcomes in by_pass for outcome in outcomes]
 
     async def _dynamic_pass(self, number: int) -> list[Outcome]:
-        evaluator, outcomes = self._evaluator, []
+        evaluator, outcomes, errors = self._evaluator, [], Counter()
         tools = DesignTools(evaluator.models, self._design)
         async with evaluator.sandbox.worker(self._source, tools) as worker:
-            await self._learn(worker)
+            await self._learn(worker, errors if number == 0 else Counter())
             for task in evaluator._deployment:
-                outcome = await self._deploy(task, number, worker.retrieve)
+                outcome = await self._deploy(task, number, worker.retrieve, errors)
                 outcomes.append(outcome)
                 if outcome.trajectory is not None:
-                    await self._update(worker, outcome.trajectory)
-            self.output = self.output or worker.output
+                    await self._update(worker, outcome.trajectory, errors)
+            if number == 0:
+                self.output = worker.output
+        self.errors.update(errors)
         return outcomes
 
-    async def _deploy(self, task, number: int, retrieve) -> Outcome:
+    async def _deploy(self, task, number: int, retrieve, errors: Counter) -> Outcome:
         evaluator = self._evaluator
         baseline = evaluator.baseline[task.id, number].trajectory
         without = baseline.reward
         try:
             retrieved = await retrieve(baseline.init)
         except DesignError as error:
-            self.errors[f"retrieve: {error.status}: {error}"] += 1
+            errors[f"retrieve: {error.status}: {error}"] += 1
             message = f"{error.status}: {error}"
             return Outcome(task.id, task.family, number, 0.0, without, 0, None, 0, None, message)
         memory = memory_text(retrieved)
@@ -314,31 +320,38 @@ class Deployment:
         """
         key = hashlib.sha256(json.dumps(init, sort_keys=True).encode()).hexdigest()
         if key not in self._retrievals:
-            self._retrievals[key] = asyncio.ensure_future(self._retrieve_from_fresh_memory(init))
+            first = not self._retrievals  # the same one in every run: what it prints is shown to the meta agent
+            work = outlive(lambda: self._retrieve_from_fresh_memory(init, first))
+            self._retrievals[key] = asyncio.ensure_future(work)
         return await asyncio.shield(self._retrievals[key])
 
-    async def _retrieve_from_fresh_memory(self, init: dict) -> Any:
+    async def _retrieve_from_fresh_memory(self, init: dict, first: bool) -> Any:
+        errors: Counter[str] = Counter()
         tools = DesignTools(self._evaluator.models, self._design)
         async with self._evaluator.sandbox.worker(self._source, tools) as worker:
-            await self._learn(worker)
             try:
+                await self._learn(worker, errors)
                 return await worker.retrieve(init)
+            except TemplateDied:
+                errors.clear()
+                raise
             finally:
-                self.output = self.output or worker.output
+                if first:  # all memories learn the same, so the errors of one are those of all
+                    self.errors.update(errors)
+                    self.output = worker.output
 
-    async def _learn(self, worker: Worker) -> None:
-        first = not self.update_seconds
+    async def _learn(self, worker: Worker, errors: Counter) -> None:
         before = worker.seconds
         for index in range(len(self._evaluator.collected)):
-            await self._update(worker, index, count=first)
+            await self._update(worker, index, errors)
         self.update_seconds = self.update_seconds or worker.seconds - before
 
-    async def _update(self, worker: Worker, trajectory: int | Trajectory, count: bool = True) -> None:
+    async def _update(self, worker: Worker, trajectory: int | Trajectory, errors: Counter) -> None:
         """An update that raises costs the design that trajectory; one that kills it costs the rest."""
         try:
             await worker.update(trajectory)
         except DesignError as error:
-            self.errors[f"update: {error.status}: {error}"] += count
+            errors[f"update: {error.status}: {error}"] += 1
             if error.status != "error":
                 raise
 
