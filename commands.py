@@ -116,6 +116,7 @@ def _in_run(command, work) -> int:
 
 def _carry_out(folder, overrides: dict, command, work, again: str) -> tuple[int, dict]:
     """Run `work` in a folder: exit code and result; a run that stops says how it goes on."""
+    from folder import is_full
     from report import write as write_report
     from run import Run
 
@@ -130,7 +131,9 @@ def _carry_out(folder, overrides: dict, command, work, again: str) -> tuple[int,
         result = asyncio.run(go())
         write_report(folder.path)
         return 0, result
-    except (InfrastructureError, BudgetError) as error:
+    except (InfrastructureError, BudgetError, OSError) as error:
+        if isinstance(error, OSError) and not is_full(error):
+            raise
         print(f"alma: stopped: {error}\nresume with: python alma.py {again}", file=sys.stderr)
         return 3, {}
     except (KeyboardInterrupt, asyncio.CancelledError):

@@ -58,9 +58,10 @@ class TemplateDied(InfrastructureError):
 
 async def outlive(work: Callable[[], Awaitable]) -> Any:
     """`await work()`, from its start again where the template process is killed meanwhile."""
-    for _ in range(REBUILDS):
+    for number in range(1, REBUILDS):
         with contextlib.suppress(TemplateDied):
             return await work()
+        await asyncio.sleep(number)  # what kills one after the other may pass
     return await work()
 
 
@@ -85,8 +86,7 @@ class Sandbox:
 
     async def __aenter__(self) -> "Sandbox":
         try:
-            async with self._jail(tools=None) as worker:
-                self.layers = worker.layers
+            self.layers = await outlive(self._first_layers)
             self._judge_layers()
         except BaseException:
             await self.__aexit__()
@@ -96,6 +96,10 @@ class Sandbox:
     async def __aexit__(self, *exception) -> None:
         if self._template is not None:
             await self._template.close()
+
+    async def _first_layers(self) -> list[str]:
+        async with self._jail(tools=None) as worker:
+            return worker.layers
 
     @contextlib.asynccontextmanager
     async def worker(self, source: str, tools: Any) -> AsyncIterator["Worker"]:
