@@ -57,6 +57,10 @@ class Config:
     visit_penalty: float = setting(0.5, "α of the sampling rule")
     temperature: float = setting(0.5, "T of the sampling rule")
 
+    def models(self) -> dict[str, str]:
+        """What plays each role."""
+        return {role.removesuffix("_model"): getattr(self, role) for role in PAPER_MODELS}
+
     def offline(self) -> list[str]:
         """The roles that a stand-in plays."""
         return [role for role in PAPER_MODELS if getattr(self, role) == OFFLINE]

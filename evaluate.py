@@ -15,74 +15,19 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 import envs
 from episodes import Episode, Played, Pool, play
-from errors import DesignError
+from errors import DesignError, UserError
 from llm import ContextOverflow
 from memory_base import Trajectory
 from prompting import count_tokens
 from sandbox import Sandbox, Worker
-
-BOOTSTRAP_SAMPLES = 10_000
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One deployed episode: a task in one pass."""
-
-    task: str
-    family: str
-    number: int  # of the pass, from 0
-    score: float  # of the task, in [0, 1]; 0 where the design failed, see `error`
-    without: float  # score of the same episode without memory
-    steps: int
-    retrieved: Any  # what the design returned, JSON; None where it failed
-    tokens: int  # of what was retrieved
-    trajectory: Trajectory | None  # None where the design failed: the episode was not played
-    error: str = ""  # the design's fault
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a design is worth on a task set."""
-
-    mean: float  # over passes of the mean task score, in [0, 1]
-    stderr: float  # standard error over the passes
-    passes: tuple[float, ...]  # mean task score of each pass
-    difference: float  # paired, to no memory on the same tasks, passes and seeds
-    interval: tuple[float, float]  # bootstrap 95 % interval of the difference, over tasks
-    retrieved_tokens: float  # mean for a task
-    steps: float  # mean for an episode
-    outcomes: tuple[Outcome, ...] = field(repr=False)
-    errors: tuple[str, ...] = ()  # each of the design's errors once, with how often it came
-    output: str = ""  # what the design printed, cut
-    update_seconds: float = 0.0  # of the sandbox, for one memory
-
-    def summary(self) -> dict:
-        """All but the single outcomes."""
-        return {one.name: getattr(self, one.name) for one in fields(self) if one.name != "outcomes"}
-
-    def tasks(self) -> list[dict]:
-        """The single outcomes without what was retrieved and played."""
-        names = ("task", "family", "number", "score", "without", "tokens")
-        return [{name: getattr(one, name) for name in names} for one in self.outcomes]
-
-
-def paired_interval(differences: dict[str, list[float]], seed: int = 0) -> tuple[float, float, float]:
-    """Mean paired difference and its bootstrap 95 % interval, tasks resampled (passes stay together).
-
-    Tasks are what one generalises over, and the passes of one task are not independent.
-    """
-    means = np.array([np.mean(values) for values in differences.values()])
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(means), size=(BOOTSTRAP_SAMPLES, len(means)))
-    low, high = np.percentile(means[drawn].mean(axis=1), [2.5, 97.5])
-    return float(means.mean()), float(low), float(high)
+from score import Outcome, Score, score_of
 
 
 def halve(tasks: Sequence[envs.Task], seed: int) -> tuple[list[envs.Task], list[envs.Task]]:
@@ -94,6 +39,22 @@ def halve(tasks: Sequence[envs.Task], seed: int) -> tuple[list[envs.Task], list[
     return tuple(order.sample(half, len(half)) for half in halves)
 
 
+def halves(config, split: str) -> tuple[list[envs.Task], list[envs.Task]]:
+    """Tasks to collect from and tasks to deploy on, for a task set and a run's settings.
+
+    The learning set and the test set are halved. The shift set is deployed whole, after a collection
+    phase on the test set, as in the paper (collected on `valid_seen`, deployed on `valid_unseen`).
+    Raises UserError where the domain has no such set.
+    """
+    tasks = [task for task in envs.domain_class(config.env).tasks() if task.split == split]
+    chosen = tasks[: (config.tasks if split == "learning" else config.test_tasks) or None]
+    if split == "shift" and chosen:
+        return halves(config, "test")[0], chosen
+    if len(chosen) < 2:
+        raise UserError(f"{config.env} has no {split} set to evaluate on")
+    return halve(chosen, config.seed)
+
+
 class DesignTools:
     """The host's side of the tools of one memory: its model calls, counted and stored.
 
@@ -101,8 +62,9 @@ class DesignTools:
     n-th time that it asks one thing is the same call, and is not paid for twice.
     """
 
-    def __init__(self, models, design: str, asked: Counter[str] | None = None):
-        self._models, self._design, self._asked = models, design, Counter(asked)
+    def __init__(self, models, design: str, stage: str, asked: Counter[str] | None = None):
+        self._models, self._asked = models, Counter(asked)
+        self._account = {"design": design, "stage": stage}  # whom calls are booked to
 
     @property
     def asked(self) -> Counter[str]:
@@ -113,14 +75,14 @@ class DesignTools:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         question = json.dumps([messages, schema], sort_keys=True)
         self._asked[question] += 1
-        call = {"sample": f"memory {self._asked[question]}", "design": self._design, "stage": "memory"}
+        sample = f"memory {self._asked[question]}"
         try:
-            return await self._models.chat("memory", messages, schema=schema, **call)
+            return await self._models.chat("memory", messages, schema=schema, sample=sample, **self._account)
         except ContextOverflow:
             raise DesignError("error", f"a prompt of {len(user)} characters is too long for the model") from None
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
-        return await self._models.embed(texts, design=self._design, stage="memory")
+        return await self._models.embed(texts, **self._account)
 
 
 @dataclass(frozen=True)
@@ -156,11 +118,13 @@ class Evaluator:
         gateway: str | None,
         unsafe_sandbox: bool = False,
         phase: str = "collection",  # another phase collects other episodes of the same tasks
+        stage: str = "memory",  # under which the designs' own model calls are booked
         progress=lambda design, fresh=True: None,
     ):
         self.protocol, self._collection, self._deployment = protocol, list(collection), list(deployment)
         self._pool, self._store, self.models, self._gateway = pool, store, models, gateway
-        self._unsafe, self._phase, self._progress = unsafe_sandbox, phase, progress
+        self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
+        self._playing: dict[str, asyncio.Task[Played]] = {}  # by key, what is being played now
         self.collected: list[Played] = []
         self.baseline: dict[tuple[str, int], Played] = {}  # without memory, by task and pass
 
@@ -208,6 +172,17 @@ class Evaluator:
         if known is not None:
             self._progress(design, fresh=False)
             return Played.from_json(known)
+        if key in self._playing:  # two designs that say the same play the same episode
+            played = await self._playing[key]
+            self._progress(design, fresh=False)
+            return played
+        self._playing[key] = asyncio.ensure_future(self._play(key, episode, design))
+        try:
+            return await self._playing[key]
+        finally:
+            self._playing.pop(key, None)
+
+    async def _play(self, key: str, episode: Episode, design: str) -> Played:
         played = await self._pool.run(play, episode, self._gateway, design)
         self._store.put_episode(key, played.to_json())
         self._progress(design)
@@ -218,31 +193,9 @@ class Evaluator:
         deployment = Deployment(self, design, source)
         run = deployment.static if self.protocol.mode == "static" else deployment.dynamic
         outcomes = await run()
-        return self._score(outcomes, deployment)
-
-    def _score(self, outcomes: list[Outcome], deployment: "Deployment") -> Score:
-        passes = [
-            float(np.mean([one.score for one in outcomes if one.number == number]))
-            for number in range(self.protocol.passes)
-        ]
-        differences: dict[str, list[float]] = {}
-        for one in outcomes:
-            differences.setdefault(one.task, []).append(one.score - one.without)
-        mean, low, high = paired_interval(differences)
-        spread = float(np.std(passes, ddof=1) / np.sqrt(len(passes))) if len(passes) > 1 else 0.0
-        played = [one.steps for one in outcomes if not one.error]
-        return Score(
-            mean=float(np.mean(passes)),
-            stderr=spread,
-            passes=tuple(passes),
-            difference=mean,
-            interval=(low, high),
-            retrieved_tokens=float(np.mean([one.tokens for one in outcomes])),
-            steps=float(np.mean(played)) if played else 0.0,
-            outcomes=tuple(outcomes),
-            errors=tuple(f"{count} × {error}" for error, count in deployment.errors.most_common(10)),
-            output=deployment.output,
-            update_seconds=deployment.update_seconds,
+        errors = tuple(f"{count} × {error}" for error, count in deployment.errors.most_common(10))
+        return replace(
+            score_of(outcomes), errors=errors, output=deployment.output, update_seconds=deployment.update_seconds
         )
 
 
@@ -355,7 +308,7 @@ class Deployment:
             yield worker
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
-        return DesignTools(self._evaluator.models, self._design, asked)
+        return DesignTools(self._evaluator.models, self._design, self._evaluator.stage, asked)
 
     def _worker(self, tools: DesignTools):
         return self._evaluator.sandbox.worker(self._source, tools)
@@ -389,13 +342,3 @@ def memory_text(retrieved: Any) -> str:
     if retrieved is None or retrieved == "" or retrieved == {} or retrieved == []:
         return ""
     return json.dumps(retrieved, indent=1, ensure_ascii=False)
-
-
-def with_difference_to(score: Score, other: Score) -> Score:
-    """The same score, its paired difference taken to another design on the same episodes."""
-    theirs = {(one.task, one.number): one.score for one in other.outcomes}
-    differences: dict[str, list[float]] = {}
-    for one in score.outcomes:
-        differences.setdefault(one.task, []).append(one.score - theirs[one.task, one.number])
-    mean, low, high = paired_interval(differences)
-    return replace(score, difference=mean, interval=(low, high))
