@@ -44,6 +44,7 @@ class Config:
     embedding_model: str = setting("", "embeds texts inside memory designs")
     in_flight: int = setting(10, "model calls at a time for each endpoint")
     workers: int = setting(0, "processes that play episodes; 0: cores offline, else as many as calls in flight")
+    scheduler: str = setting("", "tcp://host:8786 of a Dask cluster that plays episodes in place of --workers")
     outage_seconds: float = setting(1800.0, "how long an endpoint may be down before the run stops")
     call_seconds: float = setting(300.0, "how long one model call may take; the meta agent's four times that")
     budget_usd: float = setting(0.0, "stop before more dollars than this are spent; 0: no limit")
