@@ -1,30 +1,21 @@
-"""One episode as a pure function, and the pool of processes that plays episodes.
+"""One episode as a pure function.
 
-Promises: the result of `play` depends on nothing but the `Episode` (and on the model's answers);
-a pool outlives the death of its workers, whose episodes are played again. A worker holds no key:
-it asks the host for each answer of a real model. It does not promise an order of completion.
+Promises: the result of `play` depends on nothing but the `Episode` (and on the model's answers), so
+it can run in any process on any machine; `pool.py` has those. It does not promise that a real model
+answers the same twice.
 """
 
-import asyncio
-import concurrent.futures
 import dataclasses
 import functools
 import hashlib
 import json
-import multiprocessing
-import os
-import signal
-import threading
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import forkserver, resource_tracker
 
 import envs
 from errors import InfrastructureError
 from memory_base import Trajectory
 
 OFFLINE = "offline"
-ATTEMPTS = 4  # times that an episode is sent to a worker before the run stops
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,7 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
     `gateway` is where to ask for the agent's answers unless it is offline; `design` is whom the
     calls are booked to, and shapes nothing.
     """
-    env = _environment(episode.domain)
+    env = environment(episode.domain)
     text, info = env.reset(seed=episode.seed, options={"task": episode.task})
     trajectory = Trajectory(init=info["record"])
     dialogue = Dialogue(episode, env, info)
@@ -136,7 +127,7 @@ class Dialogue:
 
 
 @functools.cache
-def _environment(domain: str) -> envs.Domain:
+def environment(domain: str) -> envs.Domain:
     """This process's one environment of a domain: engines are costly to start."""
     return envs.domain_class(domain)()
 
@@ -152,7 +143,7 @@ def _asker(episode: Episode, gateway: str | None, design: str):
     )
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)  # a cluster's worker outlives a run and its gateway
 def _client(gateway: str):
     from llm import GatewayClient
 
@@ -164,56 +155,3 @@ def prepare(domain: str, task: str) -> None:
     make = getattr(envs.domain_class(domain), "prepare", None)
     if make:
         make([task])
-
-
-def _start_worker(domain: str) -> None:
-    """Tie a worker to the host's life and start the engine."""
-    threading.Thread(target=_end_with_host, daemon=True).start()
-    _environment(domain)
-
-
-def _end_with_host() -> None:
-    """A host that is killed cannot end its workers, and the fork server lives as long as they do."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-class Pool:
-    """Runs functions in worker processes; a worker that dies costs time and nothing else."""
-
-    def __init__(self, domain: str, workers: int):
-        self._domain, self._workers = domain, workers
-        self._executor: concurrent.futures.Executor = self._start()
-
-    def _start(self) -> concurrent.futures.Executor:
-        # The fork server is clean: it holds neither the key nor a thread of the host.
-        context = multiprocessing.get_context("forkserver")
-        module = envs.DOMAINS.get(self._domain, self._domain).split(":")[0]
-        context.set_forkserver_preload(["episodes", "prompting", "answers", "offline", module])
-        # Ctrl-C is for the host: the fork server and its children inherit the blocked signal.
-        resource_tracker.ensure_running()  # would unblock it, were it started by the fork server
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        forkserver.ensure_running()
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return concurrent.futures.ProcessPoolExecutor(
-            self._workers, mp_context=context, initializer=_start_worker, initargs=(self._domain,)
-        )
-
-    async def run(self, function, *args):
-        """`function(*args)` in a worker; an exception of the function itself is raised here."""
-        for _ in range(ATTEMPTS):
-            executor = self._executor
-            try:
-                return await asyncio.wrap_future(executor.submit(function, *args))
-            except BrokenProcessPool:
-                if executor is self._executor:  # the first to notice replaces it for all
-                    executor.shutdown(wait=False, cancel_futures=True)
-                    self._executor = self._start()
-        raise InfrastructureError(f"workers died {ATTEMPTS} times while playing {args[0]}")
-
-    def close(self) -> None:
-        """End the workers at once, whatever they are at."""
-        processes = list((self._executor._processes or {}).values())
-        self._executor.shutdown(wait=False, cancel_futures=True)
-        for process in processes:
-            process.terminate()

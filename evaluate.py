@@ -21,12 +21,13 @@ from typing import Any
 import numpy as np
 
 import envs
-from episodes import Episode, Played, Pool, play
+from episodes import Episode, Played, play
 from errors import DesignError, UserError
 from llm import ContextOverflow
 from memory_base import Trajectory
+from pool import Cluster, Pool
 from prompting import count_tokens
-from sandbox import Sandbox, Worker
+from sandbox import Sandbox, TemplateDied, Worker, outlive
 from score import Outcome, Score, score_of
 
 
@@ -62,8 +63,10 @@ class DesignTools:
     n-th time that it asks one thing is the same call, and is not paid for twice.
     """
 
-    def __init__(self, models, design: str, stage: str, asked: Counter[str] | None = None):
-        self._models, self._asked = models, Counter(asked)
+    def __init__(
+        self, models, design: str, stage: str, asked: Counter[str] | None = None, keep_models: bool = False
+    ):
+        self._models, self._asked, self._keep_models = models, Counter(asked), keep_models
         self._account = {"design": design, "stage": stage}  # whom calls are booked to
 
     @property
@@ -73,11 +76,14 @@ class DesignTools:
 
     async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        question = json.dumps([messages, schema], sort_keys=True)
+        model = (model or "") if self._keep_models else ""
+        question = json.dumps([messages, schema, model], sort_keys=True)
         self._asked[question] += 1
         sample = f"memory {self._asked[question]}"
         try:
-            return await self._models.chat("memory", messages, schema=schema, sample=sample, **self._account)
+            return await self._models.chat(
+                "memory", messages, schema=schema, sample=sample, model=model, **self._account
+            )
         except ContextOverflow:
             raise DesignError("error", f"a prompt of {len(user)} characters is too long for the model") from None
 
@@ -97,6 +103,7 @@ class Protocol:
     collection_size: int | None = None  # learn from the first so many of them; None: from all
     mode: str = "static"  # or "dynamic": each deployed trajectory is learned from
     show_admissible: bool = False
+    keep_models: bool = False  # a design's calls go to the model that it names
 
 
 class Evaluator:
@@ -112,7 +119,7 @@ class Evaluator:
         collection: Sequence[envs.Task],
         deployment: Sequence[envs.Task],
         *,
-        pool: Pool,
+        pool: Pool | Cluster,
         store,
         models,
         gateway: str | None,
@@ -124,7 +131,7 @@ class Evaluator:
         self.protocol, self._collection, self._deployment = protocol, list(collection), list(deployment)
         self._pool, self._store, self.models, self._gateway = pool, store, models, gateway
         self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
-        self._playing: dict[str, asyncio.Task[Played]] = {}  # by key, what is being played now
+        self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.baseline: dict[tuple[str, int], Played] = {}  # without memory, by task and pass
 
@@ -141,6 +148,10 @@ class Evaluator:
 
     async def __aexit__(self, *exception) -> None:
         await self.sandbox.__aexit__(*exception)
+
+    def tools(self, design: str, stage: str, asked: Counter[str] | None = None) -> DesignTools:
+        """The tools of one memory of a design."""
+        return DesignTools(self.models, design, stage, asked, self.protocol.keep_models)
 
     @property
     def f0(self) -> float:
@@ -165,27 +176,29 @@ class Evaluator:
             show_admissible=protocol.show_admissible,
         )
 
-    async def play(self, episode: Episode, design: str = "") -> Played:
-        """The outcome of an episode: from the store, else played in a worker and stored."""
+    async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:
+        """The outcome of an episode: from the store, else played in a worker and stored.
+
+        Of those that wait, the one of the greatest expected `length` in steps is played first. Two
+        designs that retrieve the same thing want the same episode, which is played once.
+        """
         key = episode.key()
         known = self._store.get_episode(key)
         if known is not None:
             self._progress(design, fresh=False)
             return Played.from_json(known)
-        if key in self._playing:  # two designs that say the same play the same episode
-            played = await self._playing[key]
-            self._progress(design, fresh=False)
-            return played
-        self._playing[key] = asyncio.ensure_future(self._play(key, episode, design))
-        try:
-            return await self._playing[key]
-        finally:
-            self._playing.pop(key, None)
-
-    async def _play(self, key: str, episode: Episode, design: str) -> Played:
-        played = await self._pool.run(play, episode, self._gateway, design)
-        self._store.put_episode(key, played.to_json())
+        if key not in self._playing:
+            self._playing[key] = asyncio.ensure_future(self._play(key, episode, design, length))
+        played = await self._playing[key]
         self._progress(design)
+        return played
+
+    async def _play(self, key: str, episode: Episode, design: str, length: float) -> Played:
+        try:
+            played = await self._pool.run(play, episode, self._gateway, design, length=length)
+            self._store.put_episode(key, played.to_json())
+        finally:
+            del self._playing[key]
         return played
 
     async def evaluate(self, design: str, source: str) -> Score:
@@ -193,9 +206,11 @@ class Evaluator:
         deployment = Deployment(self, design, source)
         run = deployment.static if self.protocol.mode == "static" else deployment.dynamic
         outcomes = await run()
-        errors = tuple(f"{count} × {error}" for error, count in deployment.errors.most_common(10))
         return replace(
-            score_of(outcomes), errors=errors, output=deployment.output, update_seconds=deployment.update_seconds
+            score_of(outcomes),
+            errors=tuple(f"{count} × {error}" for error, count in deployment.most_common_errors(10)),
+            output=deployment.output,
+            update_seconds=deployment.update_seconds,
         )
 
 
@@ -218,12 +233,16 @@ class Deployment:
         self.output = ""
         self.update_seconds = 0.0
 
+    def most_common_errors(self, most: int) -> list[tuple[str, int]]:
+        """In an order that does not depend on which came first."""
+        return sorted(self.errors.items(), key=lambda one: (-one[1], one[0]))[:most]
+
     async def static(self) -> list[Outcome]:
         """Each task meets the memory as it stood after the collection phase."""
         evaluator = self._evaluator
         return await asyncio.gather(
             *(
-                self._deploy(task, number, self._frozen_retrieval)
+                self._deploy(task, number, self._frozen_retrieval, self.errors)
                 for number in range(evaluator.protocol.passes)
                 for task in evaluator._deployment
             )
@@ -232,33 +251,36 @@ class Deployment:
     async def dynamic(self) -> list[Outcome]:
         """Each pass has a memory of its own, which learns from each deployed trajectory in order."""
         passes = range(self._evaluator.protocol.passes)
-        by_pass = await asyncio.gather(*(self._dynamic_pass(number) for number in passes))
+        by_pass = await asyncio.gather(*(outlive(lambda n=n: self._dynamic_pass(n)) for n in passes))
         return [outcome for outcomes in by_pass for outcome in outcomes]
 
     async def _dynamic_pass(self, number: int) -> list[Outcome]:
-        evaluator, outcomes = self._evaluator, []
+        evaluator, outcomes, errors = self._evaluator, [], Counter()
         async with self._worker(self._tools()) as worker:
-            await self._learn(worker, count=number == 0)
+            await self._learn(worker, errors if number == 0 else Counter())
             for task in evaluator._deployment:
-                outcome = await self._deploy(task, number, worker.retrieve)
+                outcome = await self._deploy(task, number, worker.retrieve, errors)
                 outcomes.append(outcome)
                 if outcome.trajectory is not None:
-                    await self._update(worker, outcome.trajectory)
-            self.output = self.output or worker.output
+                    await self._update(worker, outcome.trajectory, errors)
+            if number == 0:
+                self.output = worker.output
+        self.errors.update(errors)
         return outcomes
 
-    async def _deploy(self, task, number: int, retrieve) -> Outcome:
+    async def _deploy(self, task, number: int, retrieve, errors: Counter) -> Outcome:
         evaluator = self._evaluator
         baseline = evaluator.baseline[task.id, number].trajectory
         without = baseline.reward
         try:
             retrieved = await retrieve(baseline.init)
         except DesignError as error:
-            self.errors[f"retrieve: {error.status}: {error}"] += 1
+            errors[f"retrieve: {error.status}: {error}"] += 1
             message = f"{error.status}: {error}"
             return Outcome(task.id, task.family, number, 0.0, without, 0, None, 0, None, message)
         memory = memory_text(retrieved)
-        played = await evaluator.play(evaluator._episode(task, number, memory), self._design)
+        episode = evaluator._episode(task, number, memory)
+        played = await evaluator.play(episode, self._design, length=len(baseline.steps))
         trajectory, steps = played.trajectory, len(played.trajectory.steps)
         tokens = count_tokens(memory)
         score = trajectory.reward
@@ -272,22 +294,29 @@ class Deployment:
         """
         key = hashlib.sha256(json.dumps(init, sort_keys=True).encode()).hexdigest()
         if key not in self._retrievals:
-            self._retrievals[key] = asyncio.ensure_future(self._retrieve(init))
+            self._retrievals[key] = asyncio.ensure_future(outlive(lambda: self._retrieve(init)))
         return await asyncio.shield(self._retrievals[key])
 
     async def _retrieve(self, init: dict) -> Any:
         if self._learning is None:
-            self._learning = asyncio.ensure_future(self._learn_once(init))
+            self._learning = asyncio.ensure_future(outlive(lambda: self._learn_once(init)))
         async with self._remembering(await asyncio.shield(self._learning)) as worker:
             return await worker.retrieve(init)
 
     async def _learn_once(self, init: dict) -> Learned:
         """Build the memory and keep its state, if a memory that is restored from it says the same of `init`."""
+        errors: Counter[str] = Counter()
         async with self._worker(tools := self._tools()) as worker:
-            await self._learn(worker)
-            learned = Learned(await worker.save(), tools.asked)
-            said = await _attempt(worker.retrieve(init))
-            self.output = worker.output
+            try:
+                await self._learn(worker, errors)
+                learned = Learned(await worker.save(), tools.asked)
+                said = await _attempt(worker.retrieve(init))
+            except TemplateDied:
+                errors.clear()
+                raise
+            finally:
+                self.errors.update(errors)
+                self.output = worker.output
         if learned.state is not None and await _attempt(self._retrieve_restored(learned, init)) != said:
             return replace(learned, state=None)
         return learned
@@ -304,27 +333,27 @@ class Deployment:
             if learned.state:
                 await worker.restore(learned.state)
             else:
-                await self._learn(worker, count=False)
+                await self._learn(worker, Counter())
             yield worker
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
-        return DesignTools(self._evaluator.models, self._design, self._evaluator.stage, asked)
+        return self._evaluator.tools(self._design, self._evaluator.stage, asked)
 
     def _worker(self, tools: DesignTools):
         return self._evaluator.sandbox.worker(self._source, tools)
 
-    async def _learn(self, worker: Worker, count: bool = True) -> None:
+    async def _learn(self, worker: Worker, errors: Counter) -> None:
         before = worker.seconds
         for index in range(len(self._evaluator.collected)):
-            await self._update(worker, index, count)
+            await self._update(worker, index, errors)
         self.update_seconds = self.update_seconds or worker.seconds - before
 
-    async def _update(self, worker: Worker, trajectory: int | Trajectory, count: bool = True) -> None:
+    async def _update(self, worker: Worker, trajectory: int | Trajectory, errors: Counter) -> None:
         """An update that raises costs the design that trajectory; one that kills it costs the rest."""
         try:
             await worker.update(trajectory)
         except DesignError as error:
-            self.errors[f"update: {error.status}: {error}"] += count
+            errors[f"update: {error.status}: {error}"] += 1
             if error.status != "error":
                 raise
 

@@ -23,7 +23,7 @@ from commands import baseline, domain_of, find_design
 from config import Config
 from errors import BudgetError, InfrastructureError, UserError
 from evaluate import halves
-from folder import RunFolder, write_json
+from folder import RunFolder, is_full, write_json
 from forecast import ask_before_paying, designs_of
 from run import Run, design_id
 from score import Score, against
@@ -179,7 +179,9 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, aga
         write_json(folder.path / "score.json", result)
         write_report(folder.path)
         return 0, result
-    except (InfrastructureError, BudgetError) as error:
+    except (InfrastructureError, BudgetError, OSError) as error:
+        if isinstance(error, OSError) and not is_full(error):
+            raise
         print(f"alma: stopped: {error}\nresume with: python alma.py {again}", file=sys.stderr)
         return 3, {}
     except (KeyboardInterrupt, asyncio.CancelledError):
@@ -189,6 +191,7 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, aga
 
 async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Experiment) -> dict[str, Any]:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    asyncio.get_running_loop().set_exception_handler(_stumble)
     async with Run(folder, command.plain, overrides, command.command) as run:
         run.introduce()
         run.plan(experiment.designs(run.config))
@@ -197,10 +200,16 @@ async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Exper
         return {**done, **about, "folder": str(folder.path)}
 
 
+def _stumble(loop, context: dict) -> None:
+    """A run that stops says why, once: over what its other tasks stumble meanwhile is no news."""
+    if not isinstance(context.get("exception"), InfrastructureError | BudgetError):
+        loop.default_exception_handler(context)
+
+
 def _folder(command, experiment: Experiment) -> tuple[RunFolder, dict]:
     """The run folder, and the settings that a resumed run may change."""
-    budget = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens")}
-    overrides = {name: value for name, value in budget.items() if value is not None}
+    changed = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens", "scheduler")}
+    overrides = {name: value for name, value in changed.items() if value is not None}
     if command.resume:
         given = [one.name for one in fields(Config) if getattr(command, one.name, None) is not None]
         fixed = [name for name in given if name not in overrides]

@@ -32,9 +32,14 @@ def write_atomic(path: Path, text: str) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_full(error):
             raise InfrastructureError(f"the disk is full: {path} could not be written") from error
         raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that a disk, or a user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def write_json(path: Path, value) -> None:
@@ -72,7 +77,8 @@ class RunFolder:
         try:
             path.mkdir(parents=True)
         except OSError as error:
-            raise UserError(f"cannot make a run folder {path}: {error.strerror}") from error
+            kind = InfrastructureError if is_full(error) else UserError
+            raise kind(f"cannot make a run folder {path}: {error.strerror}") from error
         write_json(path / "config.json", {**config, "about": about()})
         return cls(path)
 
@@ -91,7 +97,8 @@ class RunFolder:
         except BlockingIOError:
             raise UserError(f"another process is at work in {self.path}") from None
         except OSError as error:
-            raise UserError(f"cannot write in {self.path}: {error.strerror}") from error
+            kind = InfrastructureError if is_full(error) else UserError
+            raise kind(f"cannot write in {self.path}: {error.strerror}") from error
 
     def config(self) -> dict:
         config = read_json(self.path / "config.json")

@@ -17,13 +17,14 @@ import envs
 from archive import Design
 from config import Config, from_json
 from display import Display
-from episodes import Pool, prepare
+from episodes import prepare
 from evaluate import Evaluator, Protocol, halves
 from folder import RunFolder, read_json, write_atomic, write_json
 from forecast import episodes_of
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Evidence, MetaAgent
 from money import parse_price
+from pool import open_pool
 from prompting import quote
 from score import Score
 from store import Store
@@ -65,11 +66,13 @@ class Run:
         self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
         self.models = await self._stack.enter_async_context(self._models())
         self.display.cost_from(self._spent)
-        self.pool = Pool(config.env, config.workers)
+        self.pool = await asyncio.to_thread(
+            open_pool, config.env, config.workers, config.scheduler, self.display.log
+        )
         self._stack.callback(self.pool.close)
         self.gateway = None
         if "agent_model" not in config.offline():
-            self.gateway = await self._stack.enter_async_context(self.models.gateway())
+            self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
         return self
 
     async def __aexit__(self, *exception) -> None:
@@ -176,6 +179,7 @@ class Run:
             collection_size=size,
             mode=mode,
             show_admissible=config.show_admissible,
+            keep_models=config.keep_models,
         )
 
     async def _prepare(self, tasks: list[envs.Task]) -> None:

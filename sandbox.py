@@ -27,11 +27,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import sandbox_frames as frames
+from endpoints import FairSlots
 from errors import DesignError, InfrastructureError, UserError
 from memory_base import Trajectory
 from sandbox_frames import Limits
@@ -46,9 +47,23 @@ exec(compile(setup["sources"]["sandbox_child"], "/alma/sandbox_child.py", "exec"
 child.main(setup, int(sys.argv.pop()))
 """  # the template gets all code from the host, so that no path leads back to the repository
 CLOSE_SECONDS = 10.0  # that the template has to end by itself
+REBUILDS = 5  # times that work is done again for a template process that was killed
 START_SECONDS = 60.0  # until the template or a worker answers for the first time
 TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
 ERROR_CHARS = 8_000  # of a design's traceback that are kept
+
+
+class TemplateDied(InfrastructureError):
+    """Something killed the template process, and with it every worker; the next worker gets a new one."""
+
+
+async def outlive(work: Callable[[], Awaitable]) -> Any:
+    """`await work()`, from its start again where the template process is killed meanwhile."""
+    for number in range(1, REBUILDS):
+        with contextlib.suppress(TemplateDied):
+            return await work()
+        await asyncio.sleep(number)  # what kills one after the other may pass
+    return await work()
 
 
 class Sandbox:
@@ -67,13 +82,12 @@ class Sandbox:
         self._trajectories = [_dump(trajectory) for trajectory in trajectories]
         self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
-        self._slots, self._starting = asyncio.Semaphore(max_workers), asyncio.Lock()
+        self._slots, self._starting = FairSlots(max_workers), asyncio.Lock()  # shared by designs
         self._template: _Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
         try:
-            async with self._jail(tools=None) as worker:
-                self.layers = worker.layers
+            self.layers = await outlive(self._first_layers)
             self._judge_layers()
         except BaseException:
             await self.__aexit__()
@@ -84,6 +98,10 @@ class Sandbox:
         if self._template is not None:
             await self._template.close()
 
+    async def _first_layers(self) -> list[str]:
+        async with self._jail(tools=None) as worker:
+            return worker.layers
+
     @contextlib.asynccontextmanager
     async def worker(self, source: str, tools: Any) -> AsyncIterator["Worker"]:
         """A fresh worker with the design loaded; it ends with the block. Raises DesignError.
@@ -91,7 +109,7 @@ class Sandbox:
         `tools` has `async ask(system, user, schema, model) -> str` and `async embed(texts)`; what
         these raise comes out of the worker's methods.
         """
-        async with self._slots, self._jail(tools) as worker:
+        async with self._slots.slot(source), self._jail(tools) as worker:
             await worker.load(source)
             yield worker
 
@@ -212,7 +230,7 @@ class _Template:
         self.alive = False
         self._errors.seek(0)
         said = frames.clean(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
-        error = InfrastructureError(f"the sandbox's template process ended: {said or 'it said nothing'}")
+        error = TemplateDied(f"the sandbox's template process ended: {said or 'it said nothing'}")
         for future in [self.ready, *self._exits.values(), *self._cpu_asked.values()]:
             if not future.done():
                 future.set_exception(error)
@@ -265,7 +283,7 @@ class _Template:
         try:
             socket.send_fds(self._control, [RECORD.pack(kind, number, 0)], descriptors)
         except OSError as error:
-            raise InfrastructureError(f"the sandbox's template process cannot be reached: {error}") from error
+            raise TemplateDied(f"the sandbox's template process cannot be reached: {error}") from error
 
     async def close(self) -> None:
         """End the template and with it every worker: it leaves when the host hangs up."""

@@ -3,7 +3,9 @@
 Each kind of gem always lies behind a door of the same colour, so a memory can know where to look.
 """
 
+import os
 import random
+from pathlib import Path
 
 from envs import Domain, Task, derive_seed
 
@@ -57,3 +59,18 @@ class Doors(Domain):
             "success": score == 1.0,
             "valid": valid,
         }
+
+
+class Witnessed(Doors):
+    """Doors that leave a line for each episode that ends, in the file $ALMA_WITNESS."""
+
+    def reset(self, *, seed=None, options=None):
+        self._episode = f"{(options or {}).get('task')} {seed}"
+        return super().reset(seed=seed, options=options)
+
+    def step(self, action):
+        text, reward, terminated, truncated, info = super().step(action)
+        if terminated or truncated:
+            with open(Path(os.environ["ALMA_WITNESS"]), "a") as file:
+                file.write(f"{self._episode}\n")
+        return text, reward, terminated, truncated, info

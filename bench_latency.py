@@ -1,0 +1,259 @@
+"""A whole evaluation against the least time that its model calls allow, with an endpoint of fixed latency.
+
+The floor of an evaluation is max(calls x latency / calls in flight, engine CPU seconds / cores). What
+is measured is `Run.score` of designs side by side, collection and no memory included, in real worker
+processes, through the gateway, the store and the sandbox. Stated apart is the start-up: opening the
+run and starting every worker's engine. The endpoint (`tests/endpoint.py`) is a process of its own on
+the same cores. Models inside designs are stand-ins. Episodes are cut short, so that resets weigh more
+than in real ones, and numbers of episodes are multiples of the calls in flight, so that no tail is seen.
+
+Try it: `python bench.py latency`, or one domain: `python bench_latency.py minihack`
+"""
+
+import asyncio
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+DOMAINS = ("textworld", "babaisai", "minihack", "alfworld")
+MOVES = {"minihack": ("north", "east", "south", "west"), "babaisai": ("up", "down", "left", "right")}
+DESIGN = '''
+"""Design {number}: the first actions of the collected trajectory that shares most words."""
+from memory_base import MemoryDesign
+
+class Nearest(MemoryDesign):
+    def __init__(self):
+        self.kept = []
+
+    async def general_update(self, trajectory):
+        self.kept.append((set(str(trajectory.init).split()), [step["action_took"] for step in trajectory.steps]))
+
+    async def general_retrieve(self, trajectory):
+        words = set(str(trajectory.init).split())
+        return {{"design": {number}, "actions": max(self.kept, key=lambda one: len(one[0] & words))[1]}}
+'''
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One evaluation to be measured."""
+
+    latency: float  # seconds of the endpoint
+    in_flight: int
+    steps: int  # of an episode
+    tasks: int = 20  # half of them are collected
+    passes: int = 2
+    designs: int = 3  # side by side
+
+
+TABLE = (
+    Setting(0.5, 10, 10, tasks=10, passes=1, designs=4),
+    Setting(0.5, 30, 10),
+    Setting(0.05, 10, 20),
+    Setting(0.05, 30, 20),
+)
+BASE = Setting(0.05, 5, 8, tasks=12, designs=2)
+
+
+def __getattr__(name: str):
+    """`minihack_4`: the domain with episodes of 4 steps, for `--env bench_latency:minihack_4`."""
+    domain, _, steps = name.partition("_")
+    if domain in DOMAINS and steps.isdigit():
+        return _short(domain, int(steps))
+    raise AttributeError(name)
+
+
+@functools.cache
+def _short(domain: str, steps: int) -> type:
+    import envs
+
+    engine = envs.domain_class(domain)
+    return type(engine.__name__, (engine,), {"max_steps": steps, "__module__": engine.__module__})
+
+
+# ------------------------------------------------------------------------------ one evaluation
+
+
+def measure(domain: str, setting: Setting, url: str) -> dict:
+    """Seconds, floor and their ratio of an evaluation; start-up and peak memory beside them."""
+    with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
+        measured = asyncio.run(_evaluate(domain, setting, url, Path(folder)))
+    waiting = measured["calls"] * setting.latency / setting.in_flight
+    engine = engine_seconds(domain, measured.pop("episodes"), measured["calls"]) / (os.cpu_count() or 1)
+    floor = max(waiting, engine)
+    ratio = measured["seconds"] / floor
+    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio, "memory": memory.peak}
+
+
+async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> dict:
+    from config import Config
+    from folder import RunFolder
+    from run import Run
+
+    roles = dict.fromkeys(("meta_model", "memory_model", "embedding_model"), "offline")
+    config = Config(
+        env=f"bench_latency:{domain}_{setting.steps}", agent_model=f"agent@{url}", in_flight=setting.in_flight,
+        workers=setting.in_flight, tasks=setting.tasks, passes=setting.passes, show_admissible=True, steps=1, **roles,
+    )  # fmt: skip
+    started = time.monotonic()
+    async with Run(RunFolder.create(folder, domain, "agent", asdict(config)), plain=True) as run:
+        run.halves("learning")  # the host's own import of the domain
+        await asyncio.gather(*(run.pool.run(os.getpid) for _ in range(config.workers)))
+        start_up, started = time.monotonic() - started, time.monotonic()
+        designs = (DESIGN.format(number=number) for number in range(setting.designs))
+        await asyncio.gather(*(run.score("learning", f"design {n}", code) for n, code in enumerate(designs)))
+        seconds = time.monotonic() - started
+        calls = sum(row["calls"] for row in run.store.usage())
+    episodes = (setting.tasks // 2) * (1 + setting.passes * (1 + setting.designs))
+    return {"seconds": seconds, "start_up": start_up, "calls": calls, "episodes": episodes}
+
+
+def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> float:
+    """CPU seconds of so many resets and steps of the engine behind its text interface, by a sample."""
+    import envs
+
+    env, tasks = envs.domain_class(domain)(), envs.domain_class(domain).tasks()[:sample]
+    env.reset(seed=0, options={"task": tasks[0].id})  # what is loaded once
+    reset = step = 0.0
+    for task in tasks:
+        before = time.process_time()
+        _, info = env.reset(seed=1, options={"task": task.id})
+        reset, before = reset + time.process_time() - before, time.process_time()
+        for number in range(4):
+            _, _, ended, cut, info = env.step(info["actions"][number % len(info["actions"])])
+            if ended or cut:
+                break
+        step += (time.process_time() - before) / (number + 1)
+    return (resets * reset + steps * step) / len(tasks)
+
+
+class PeakMemory:
+    """The greatest sum of proportional set sizes of this process and all below it, in bytes."""
+
+    def __enter__(self) -> "PeakMemory":
+        self.peak, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(2.0):
+            self.peak = max(self.peak, sum(_memory(one) for one in [os.getpid(), *_below(os.getpid())]))
+
+
+def _below(root: int) -> set[int]:
+    """Processes that descend from `root`."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:  # it has ended
+            continue
+    found, size = {root}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {one for one, parent in parents.items() if parent in found}
+    return found - {root}
+
+
+def _memory(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended, or is a jailed one that an ordinary user may not look into
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+# ------------------------------------------------------------------------------ the endpoint
+
+
+class Endpoint:
+    """The test endpoint in a process of its own; `with Endpoint(domain, latency) as url`."""
+
+    def __init__(self, domain: str, latency: float):
+        self._command = [sys.executable, str(HERE / "bench_latency.py"), "serve", domain, str(latency)]
+
+    def __enter__(self) -> str:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True, cwd=HERE)
+        return self._process.stdout.readline().split()[-1]
+
+    def __exit__(self, *exception) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve(domain: str, latency: str) -> None:
+    """Answer with a valid action, chosen by a hash of the prompt: a model that costs no CPU."""
+    from tests.endpoint import ModelServer
+
+    def answer(_role: str, body: dict) -> str:
+        said = body["messages"][-1]["content"]
+        listed = [line[2:] for line in said.splitlines() if line.startswith("- ")]
+        choices = MOVES.get(domain) or listed or ("look",)
+        return choices[hashlib.sha256(said.encode()).digest()[0] % len(choices)]
+
+    server = ModelServer(answer, latency=float(latency))
+    asyncio.run(server.serve(lambda: print(f"listening at {server.url}", flush=True)))
+
+
+# ------------------------------------------------------------------------------ what is shown
+
+
+def in_own_process(domain: str, settings: tuple[Setting, ...]) -> list[dict]:
+    """What `measure` says of settings, each in a fresh process: no pool, no cache of another counts."""
+    rows = []
+    for setting in settings:
+        with Endpoint(domain, setting.latency) as url:
+            call = f"from bench_latency import *; print(json.dumps(measure({domain!r}, {setting!r}, {url!r})))"
+            done = subprocess.run([sys.executable, "-c", call], cwd=HERE, capture_output=True, text=True, check=False)
+        if done.returncode:
+            sys.exit(f"bench: {domain}: {done.stderr[-2000:]}")
+        rows.append(json.loads(done.stdout.splitlines()[-1]))
+    return rows
+
+
+def table(domains: tuple[str, ...] = DOMAINS) -> None:
+    """Measured time, floor and ratio of each domain, latency and number of calls in flight."""
+    print("| | latency, s | in flight | calls | floor, s | measured, s | ratio | start-up, s | memory, MB |")
+    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
+    for domain in domains:
+        for row in in_own_process(domain, TABLE):
+            print(
+                f"| {domain} | {row['latency']} | {row['in_flight']} | {row['calls']:,} | {row['floor']:.1f} "
+                f"| {row['seconds']:.1f} | {row['ratio']:.2f} | {row['start_up']:.1f} | {row['memory'] / 1e6:,.0f} |",
+                flush=True,
+            )
+
+
+def growth() -> None:
+    """How the time of an evaluation grows with designs, tasks and calls in flight."""
+    from dataclasses import replace
+
+    more = {"designs": 2 * BASE.designs, "tasks": 2 * BASE.tasks, "in_flight": 2 * BASE.in_flight}
+    settings = {"as it is": BASE, **{f"twice the {name}": replace(BASE, **{name: more[name]}) for name in more}}
+    settings["twice all three"] = replace(BASE, **more)
+    rows = in_own_process("babaisai", tuple(settings.values()))
+    print("| babaisai | calls | floor, s | measured, s | ratio | memory, MB |\n| --- | --- | --- | --- | --- | --- |")
+    for name, row in zip(settings, rows, strict=True):
+        memory = f"{row['memory'] / 1e6:,.0f}"
+        print(f"| {name} | {row['calls']:,} | {row['floor']:.1f} | {row['seconds']:.1f} | {row['ratio']:.2f} | {memory} |")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve(*sys.argv[2:])
+    else:
+        table(tuple(sys.argv[1:]) or DOMAINS)
