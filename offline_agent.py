@@ -92,7 +92,7 @@ class Weights:
     lines: float = 0.8  # words that it shares with what was seen of wanted things
     answers: float = 0.8  # answers that a question offers
     facts: float = 1.6  # statements of the memory
-    stories: float = 2.0  # action sequences of the memory
+    stories: float = 4.0  # action sequences of the memory
     tried: float = 0.9  # each time that it was tried in a like situation
     idle: float = 0.9  # each time that it changed nothing there
     vain: float = 0.15  # each time that it changed nothing elsewhere
@@ -101,8 +101,8 @@ class Weights:
     known: float = 1.0  # what leads where one has been
     again: float = 0.2  # what evidence for it is still worth each time that it was used (own lists)
     undo: float = 1.5  # the same two things again, at once
-    aside: float = 0.3  # what is done to a thing that nobody wants
-    curious: float = 0.8  # commands that bring new words
+    aside: float = 0.5  # what is done to a thing that nobody wants
+    curious: float = 1.2  # commands that bring new words
     onward: float = 0.3  # going on with what leads to new sights
     chance: float = 0.2  # the hash of seed and prompt
 
@@ -115,15 +115,14 @@ UNCONDITIONAL = 0.6  # how far a statement applies that names nothing but the ac
 ADVISED = 2.0  # how much a word is wanted that an applicable statement names
 TIRING = 0.9  # what is left of a wish after each step that was spent on it
 USED_UP = 0.3  # how fast a word of the goal loses interest when much is done with it
-PATIENCE = 8  # actions after which a reader gives up on a step of a told sequence
 FORGET = 0.3  # what earlier uses of an action still count after a step towards the goal
 ALL_OF_IT = 0.8  # how well a statement fits that names no other action, but not all of this one
 FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
 HEARSAY = 0.6  # trust in told sequences where none is of a task like this
-WINDOW = 4  # steps of a told sequence that may be skipped
-SAME_THINGS = 0.3  # what another command with the same things counts
+SOON = (1.0, 0.4, 0.2, 0.1)  # trust in the first steps of a told sequence that are not done
+SAME_THINGS = 0.15  # what another command with the same things counts
 PRIOR = 0.3  # weight of this beside the words that do name a condition
 
 
@@ -413,26 +412,29 @@ def _likeness(a: frozenset[str], b: frozenset[str]) -> float:
 
 
 def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
-    """Places in a sequence that could come next: after what was done, or where it looked like this."""
-    at, stuck, skipped = 0, 0, set()
+    """Places in a sequence that could come next: the first that are not done, or where it looked like this."""
+    done: set[int] = set()
     for action in taken:
-        ahead = [*range(at, min(at + WINDOW, len(story.actions))), *sorted(skipped)]
-        like = {place: _same(action, story, place) for place in ahead}
-        best = max(ahead, key=lambda place: (round(like[place], 2), -abs(place - at)), default=None)
-        stuck += 1
-        if best is not None and like[best] > 0.5:
-            skipped = (skipped | set(range(at, best))) - {best}
-            at, stuck = max(at, best + 1), 0
-        elif stuck > PATIENCE and at < len(story.actions):
-            skipped.add(at)
-            at, stuck = at + 1, 0
-    places = dict.fromkeys(skipped, 0.4)
-    places |= dict(zip(range(at, len(story.actions)), (1.0, 0.6, 0.4, 0.25), strict=False))
+        place = _place(action, story, done)
+        if place is not None:  # what comes after it is to be done again
+            done = {one for one in done if one < place} | {place}
+    undone = (place for place in range(len(story.actions)) if place not in done)
+    places = dict(zip(undone, SOON, strict=False))
     for place, before in enumerate(story.before[:SITUATIONS]):
         like = len(before & now.words) / len(before | now.words) if before else 0.0
         if like > 0.5:
             places[place] = max(places.get(place, 0.0), like**2)
     return places
+
+
+def _place(action: str, story: Story, done: set[int]) -> int | None:
+    """The place in a sequence that an action carries out: where it fits best, an undone one by choice."""
+    best, found = 0.5, None
+    for place in range(min(len(story.actions), SITUATIONS)):
+        like = _same(action, story, place) - 0.01 * (place in done)
+        if like > best:
+            best, found = like, place
+    return found
 
 
 def _same(action: str, story: Story, place: int) -> float:
