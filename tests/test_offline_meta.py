@@ -8,13 +8,13 @@ from collections import Counter
 
 import pytest
 
-import envs
 import offline
 import offline_grammar as grammar
 from memory_base import Trajectory
 from offline_grammar import CHOICES, SLOTS, TITLES, Blueprint
 from prompting import plan_schema
 from sandbox import Sandbox
+from tests.conftest import ROOT
 from tests.test_offline import Boxes, LocalTools, design, play, rate, retrieved
 
 BOXES = [play(seed) for seed in range(40)]
@@ -75,17 +75,41 @@ def test_every_part_loads_learns_and_retrieves_in_the_sandbox():
     assert sum(bool(full) for _, full in told) > 0.7 * len(told)
 
 
-def texts_of_domains() -> dict[str, str]:
-    """What each domain says: its description, its goals and its first observations."""
-    said = {}
-    for name in envs.DOMAINS:
-        env = envs.domain_class(name)()
-        for task in [task for task in env.tasks() if task.split == "learning"][::6]:
-            text, info = env.reset(seed=task.seed, options={"task": task.id})
-            parts = (text, info["now"], info["goal"], *info["actions"])
-            said[name] = " ".join((said.get(name, ""), *map(str, parts)))
-        env.close()
-    return said
+TELLING = {  # the modules with the words of each domain: its things, places, commands
+    "alfworld": ("houses.py", "alfred_engine.py"),
+    "babaisai": ("baba_levels.py", "baba_world.py"),
+    "minihack": ("nethack.py",),
+    "textworld": ("textworld_games.py",),
+}
+GENERAL = {"brought", "constants", "decide", "definition", "forms", "mine", "near", "neutral", "push", "pushed", "shape"}
+
+
+def words_of(*paths) -> set[str]:
+    """Words of texts, and of the string constants of modules."""
+    texts = []
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            nodes = ast.walk(ast.parse(text))
+            text = " ".join(one.value for one in nodes if isinstance(one, ast.Constant) and isinstance(one.value, str))
+        texts.append(text)
+    return set(re.findall(r"[a-z]+", " ".join(texts).lower()))
+
+
+def test_no_word_of_the_grammar_is_the_word_of_one_domain():
+    said = {
+        name: words_of(ROOT / "prompts" / "domains" / f"{name}.md", *(ROOT / path for path in paths))
+        for name, paths in TELLING.items()
+    }
+    playing = ("offline", "env", "baba", *(path for paths in TELLING.values() for path in paths))
+    others = [path.read_text(encoding="utf-8") for path in ROOT.glob("*.py") if not path.name.startswith(playing)]
+    elsewhere = set(re.findall(r"[a-z]+", " ".join(others).lower()))  # English that no game is needed for
+    sources = [ROOT / f"offline_{name}.py" for name in ("parts", "grammar", "meta")]
+    mine = set(re.findall(r"[a-z]+", " ".join(path.read_text(encoding="utf-8") for path in sources).lower()))
+    for name, words in said.items():
+        own = words - elsewhere - set().union(*(other for key, other in said.items() if key != name))
+        assert len(own) > 20
+        assert own & mine <= GENERAL
 
 
 # --------------------------------------------------------------------------------------- the stages
