@@ -244,7 +244,7 @@ def _after_last(shown: Shown) -> list[Idea]:
 
 
 def _after_verdicts(shown: Shown, verdict: dict[str, str], rng: random.Random) -> list[Idea]:
-    """Empty retrievals loosen the match, long ones are trimmed, what misled loses weight."""
+    """Empty retrievals loosen the match or go, long ones are trimmed, what misled loses weight."""
     ideas = []
     if shown.tokens > LONG:
         ideas.append((_trim(shown), f"{shown.tokens:.0f} tokens are too long"))
@@ -253,6 +253,8 @@ def _after_verdicts(shown: Shown, verdict: dict[str, str], rng: random.Random) -
         if said == "missing":
             loose = [to_step(shown.blueprint, name, LOOSER.get(name.split("_")[-1], 0)) for name in names]
             ideas += [(step, f"`{layer}` told nothing: loosen its match") for step in loose if step][:2]
+            if len(verdict) > 1:
+                ideas.append((to_remove(layer), "it told nothing"))
         elif said == "misled" and shown.score <= shown.base:
             ideas.append((to_remove(layer), "it was used in the worse episodes"))
         elif said == "misled":

@@ -81,7 +81,7 @@ TELLING = {  # the modules with the words of each domain: its things, places, co
     "minihack": ("nethack.py",),
     "textworld": ("textworld_games.py",),
 }
-GENERAL = {"brought", "constants", "decide", "definition", "forms", "mine", "near", "neutral", "push", "pushed", "shape"}
+GENERAL = {"brought", "constants", "decide", "definition", "effect", "forms", "mine", "near", "neutral", "push", "pushed", "shape"}
 
 
 def words_of(*paths) -> set[str]:
