@@ -244,7 +244,7 @@ def test_plan_leaves_out_a_layer_that_failed():
 
 
 def test_plan_leaves_out_what_misled_where_nothing_was_gained():
-    told = '{"plans that worked": ["open crate sack"]}'  # used in the lost episode alone
+    told = '{"plans that worked": ["open crate sack"], "goes with": ["wait"]}'  # plans were used in the lost episode
     changes = plans(Blueprint(("Uses", "Plans")), score=0.25, retrieved=told)
     assert sum("Remove the layer `Plans`." in planned for planned in changes) > 10
 
