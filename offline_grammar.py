@@ -50,7 +50,9 @@ CHOICES: dict[str, tuple] = {
     "USES_TOP": (1, 2, 3, 5),
     "USES_THINGS": (4, 8, 12, 20),
     "COMPANY_TOP": (1, 2, 3, 5, 8),
-    "ARGUMENTS_TOP": (1, 2, 3, 5),
+    "ARGUMENTS_TOP": (1, 2, 3),
+    "ARGUMENTS_SEEN": (1, 2, 3, 5),
+    "ARGUMENTS_CLAUSE": (4, 8, 16),
     "WASTE_TRIES": (3, 10, 30),
     "WASTE_RATE": (0.0, 0.05, 0.1, 0.2, 0.4),
     "DANGERS_TOP": (3, 6, 12),
@@ -59,7 +61,7 @@ CHOICES: dict[str, tuple] = {
     "TARGETS_RATE": (0.1, 0.3, 0.5, 0.7),
 }
 # Constants by the end of their names: the way to a wider match.
-LOOSER = {"SHARE": -1, "TRIES": -1, "RATE": -1, "LIFT": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
+LOOSER = {"SHARE": -1, "TRIES": -1, "SEEN": -1, "RATE": -1, "LIFT": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
 SHORTER = ("TOP", "STEPS", "THINGS")
 SLOTS = {  # functions of which a design has one of several forms
     "closeness": {"closeness": "the same words at the same places", "closeness_in_words": "common words"},

@@ -8,6 +8,7 @@ that a layer helps: that is what the search is to find out.
 Try it: `python -c "import offline_meta; print(offline_meta.write(offline_meta.Blueprint(('Places',))))"`
 """
 
+import itertools
 import math
 import re
 from collections import Counter, defaultdict
@@ -35,7 +36,9 @@ PLACES_SHARE = 0.5  # how likely a place must be, beside the likeliest
 USES_TOP = 2  # commands told for each thing
 USES_THINGS = 8  # things told of
 COMPANY_TOP = 2  # words told for each word of the goal
-ARGUMENTS_TOP = 2  # words told for each word
+ARGUMENTS_TOP = 1  # commands told for each word
+ARGUMENTS_SEEN = 2  # times that it must have scored
+ARGUMENTS_CLAUSE = 8  # words of a clause that tells of a thing, at most
 WASTE_TRIES = 10  # times that a verb must have been tried
 WASTE_RATE = 0.1  # share of tries that brought something, at most
 DANGERS_TOP = 6  # dangers told
@@ -70,6 +73,11 @@ def distinct(text: str) -> tuple[str, ...]:
 def kind(action: str) -> str:
     """An action without the numbers of things: what is done to which kind of thing."""
     return " ".join(re.sub(r"\d+", " ", action.lower()).split()) or action
+
+
+def thing_of(action: str) -> tuple[str, ...]:
+    """The words of the thing that is acted on: those after the first, up to the first word of grammar."""
+    return tuple(itertools.takewhile(lambda word: word not in GRAMMAR, kind(action).split()[1:]))
 
 
 def goal_of(init: dict) -> str:
@@ -415,23 +423,38 @@ class Company(MemoryLayer):
 
 
 class Arguments(MemoryLayer):
-    """Which word of a command answers to which word that was said of the same thing, where the score rose."""
+    """Which command answers to what was said of a thing: told word by word, where it scored more than elsewhere."""
 
     def __init__(self):
-        self.pairs = Pairs()
+        self.tried: dict[str, Counter[str]] = defaultdict(Counter)  # command without the thing: words said of it
+        self.good: dict[str, Counter[str]] = defaultdict(Counter)
 
     async def update(self, trajectory):
-        lines = dict.fromkeys(situation(trajectory.init).splitlines())
+        said = self.clauses(situation(trajectory.init))
         for _, action, after, gain in moments(trajectory):
-            mine = distinct(action)
-            if gain > 0:
-                near = [word for line in lines for word in distinct(line) if set(words(line)) & set(mine[1:])]
-                self.pairs.add([word for word in dict.fromkeys(near) if word not in mine], mine)
-            lines.update(dict.fromkeys(after.splitlines()))
+            thing = thing_of(action)
+            command = " ".join(word for word in kind(action).split() if word not in thing)
+            for clause in said:
+                if thing and set(thing) <= set(clause):
+                    about = ["", *(word for word in clause if word not in words(action))]  # "" is always there
+                    self.tried[command].update(about)
+                    self.good[command].update(about * (gain > 0))
+            said |= self.clauses(after)
+
+    def clauses(self, text):
+        """The words of each short clause of a text."""
+        found = (distinct(clause) for clause in re.split(r"[.,:;!?\n]", text))
+        return dict.fromkeys(clause for clause in found if 1 < len(clause) <= ARGUMENTS_CLAUSE)
 
     async def retrieve(self, init):
-        told = {word: self.pairs.closest(word) for word in sorted(self.pairs.left)}
-        return {word: [other for _, other in found[:ARGUMENTS_TOP]] for word, found in told.items() if found}
+        told = defaultdict(list)
+        for command, good in sorted(self.good.items()):
+            tried = self.tried[command]
+            for word, n in sorted(good.items()):
+                rate = n / (tried[word] + TRUST)
+                if word and n >= ARGUMENTS_SEEN and rate >= RATE and n / tried[word] >= TALLY_LIFT * good[""] / tried[""]:
+                    told[word].append((rate, command))
+        return {word: [command for _, command in sorted(found)[::-1][:ARGUMENTS_TOP]] for word, found in told.items()}
 
 
 class Waste(MemoryLayer):
