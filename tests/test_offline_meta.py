@@ -72,7 +72,64 @@ def test_every_part_loads_learns_and_retrieves_in_the_sandbox():
 
     told = asyncio.run(go())
     assert not any(empty for empty, _ in told)
-    assert sum(bool(full) for _, full in told) > 0.7 * len(told)
+    assert sum(bool(full) for _, full in told) > len(told) / 2  # some have nothing to tell of this game
+
+
+def story(goal: str, start: str, *steps: tuple[str, str, float]) -> Trajectory:
+    """An episode: each step an action, what was seen after it, the score so far."""
+    told = [{"action_took": action, "obs": seen, "scores": score} for action, seen, score in steps]
+    return Trajectory({"obs": start, "goal": goal}, told, reward=told[-1]["scores"])
+
+
+REACHED = [
+    story("win", f"{a} is red\n{b} is blue\n{a} 2 left\n{b} 2 right", ("left", f"{a} is red\n{b} is blue\n{b} 4 right", 1.0))
+    for a, b in (("lamp", "cup"), ("cup", "vase"), ("ring", "lamp"))
+]
+COOKED = [
+    story("eat", f"{how} the {what}.", (f"cook {what} with {wrong}", "no", 0.0), (f"cook {what} with {by}", "yes", 0.5))
+    for how, by, wrong in (("fry", "pan", "pot"), ("boil", "pot", "pan"))
+    for what in ("egg", "fish", "bean")
+]
+IDLE = [story("win", "a hall", *((f"stare at wall {n}", "a hall", 0.0) for n in range(12)), ("leave", "a yard", 1.0))]
+ENDED = [story("win", "a hall", ("wait", "a hall", 0.0), ("jump", "you fall", 0.0)) for _ in range(4)]
+ENDED += [story("win", "a hall", *[("wait", "a hall", 0.0)] * 9) for _ in range(4)]
+FETCHED = [
+    story(
+        f"put a hot {thing} on the {place}", "shelf 1, table 1, stove 1",
+        ("look", "nothing", 0.0), ("go to shelf 1", f"a {thing} 1", 0.0), (f"take {thing} 1 from shelf 1", "taken", 0.0),
+        (f"heat {thing} 1 with stove 1", "hot", 0.0), (f"put {thing} 1 on {place} 1", "done", 1.0),
+    )
+    for thing, place in (("cup", "table"), ("egg", "tray"), ("plate", "table"))
+]  # fmt: skip
+STRUCK = [story("light the candle", "dark", ("wait", "dark", 0.0), ("strike match", "light", 1.0)) for _ in range(2)]
+STRUCK += [story("cross the hall", "dark", ("wait", "dark", 0.0), ("strike match", "light", 0.0)) for _ in range(2)]
+FETCHED += [story("dance", "a hall", ("look", "nothing", 0.0)) for _ in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "episodes", "goal", "start", "told"),
+    [
+        ("Targets", REACHED, "win", "vase is blue\nflute is red", ["flute"]),
+        ("Arguments", COOKED, "eat", "", {"boil": ["cook with pot"], "fry": ["cook with pan"]}),
+        ("Waste", IDLE, "win", "", ["avoid stare"]),
+        ("Dangers", ENDED, "win", "", ["never jump"]),
+        ("Places", FETCHED, "put a cold cup on the shelf", "", {"cup": ["go to shelf"]}),
+        ("Company", FETCHED, "find a hot stove", "", {"stove": ["heat", "cup"]}),
+        (
+            "Patterns", FETCHED, "put a hot bowl on the desk", "",
+            ["go to shelf", "take bowl from shelf", "heat bowl with stove", "put bowl on desk"],
+        ),
+        (
+            "Plans", FETCHED[:1], "put a hot bowl on the desk", "",
+            ["go to shelf -> take bowl from shelf -> heat bowl with stove -> put bowl on desk"],
+        ),
+        ("Uses", STRUCK, "carry the candle", "", {"candle": ["strike match", "wait"]}),
+    ],
+)  # fmt: skip
+def test_a_part_tells_what_it_is_for(layer, episodes, goal, start, told):
+    memory = design(grammar.write(Blueprint((layer,))), episodes)
+    found = retrieved(memory, Trajectory({"obs": start, "goal": goal}))
+    assert found == {TITLES[layer]: told}
 
 
 TELLING = {  # the modules with the words of each domain: its things, places, commands
