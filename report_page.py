@@ -124,6 +124,7 @@ def _facts(run: RunData) -> dict:
         "tiles": tiles(run),
         "results": [(result_title(key), rows) for key, rows in run.results.items() if rows],
         "paper": report.PAPER.get(text(run.config.get("env")), {}),
+        "paper_shift": report.PAPER_SHIFT.get(text(run.config.get("env")), {}),
         "tasks": [(title, by_family(rows), rows) for title, rows in _tasks(run).items()],
         "by_stage": by_stage(run),
         "command": command(run),
@@ -144,9 +145,10 @@ def environment(run: RunData) -> str:
 
 
 def result_title(key: str) -> str:
-    """"test-static" in words."""
-    split, _, mode = line(key, 60).partition("-")
-    return f"{split.capitalize()} set, {mode} mode" if mode else split
+    """"test-static" or "test-static-20" in words."""
+    split, mode, size = (*line(key, 60).split("-", 2), "", "")[:3]
+    words = f"{split.capitalize()} set, {mode} mode" if mode else split
+    return f"{words}, {size} episodes collected" if size else words
 
 
 def headline(run: RunData) -> list[str]:
