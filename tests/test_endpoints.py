@@ -14,7 +14,7 @@ from errors import InfrastructureError
 from llm import Keys, Models, ModelSpec
 from money import Price
 from store import Store
-from tests.endpoint import ANSWERS, BROKEN, FAULTS, STATUS, STOPS, ModelServer
+from tests.endpoint import ANSWERS, BROKEN, FAULTS, FLOOD, STATUS, STOPS, ModelServer
 
 QUICK = Patience(outage=20.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=0.5)
 SCHEMA = {"type": "object", "required": ["say"], "properties": {"say": {"type": "string"}}}
@@ -52,7 +52,7 @@ def asked(
 # ----------------------------------------------------------------------- what is tried again
 
 
-@pytest.mark.parametrize("fault", [*STATUS, *BROKEN, *ANSWERS])
+@pytest.mark.parametrize("fault", [*STATUS, *BROKEN, FLOOD, *ANSWERS])
 def test_a_fault_is_met_logged_or_stored_and_does_not_change_the_answer(tmp_path, fault):
     lines: list[str] = []
     with ModelServer(answer) as server:
