@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -57,7 +58,8 @@ def test_a_fault_is_met_logged_or_stored_and_does_not_change_the_answer(tmp_path
     lines: list[str] = []
     with ModelServer(answer) as server:
         server.script = [fault, fault]
-        options = {"patience": Patience(20.0, 0.002, 0.01, (), 0.1)} if fault in ("endless", "silent") else {}
+        deadline = {"endless": 0.1, "silent": 0.1, FLOOD: 30.0}.get(fault, QUICK.deadline)
+        options = {"patience": replace(QUICK, deadline=deadline)}
         said = asked(tmp_path, server, lambda models: models.chat("agent", user("north")), lines, **options)
     assert said == "I say north"
     assert server.requests == 3
