@@ -83,7 +83,7 @@ async def verify(learning, code: str, name: str) -> str:
     from sandbox import outlive
 
     async def try_out():
-        async with learning.sandbox.worker(code, DesignTools(learning.models, name)) as worker:
+        async with learning.sandbox.worker(code, DesignTools(learning.models, name, "verify")) as worker:
             for index in range(min(VERIFY_UPDATES, len(learning.collected))):
                 await worker.update(index)
             for played in list(learning.baseline.values())[:VERIFY_RETRIEVALS]:

@@ -96,6 +96,7 @@ def measure(domain: str, setting: Setting, url: str) -> dict:
 
 async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> dict:
     from config import Config
+    from evaluate import halves
     from folder import RunFolder
     from run import Run
 
@@ -106,7 +107,7 @@ async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> di
     )  # fmt: skip
     started = time.monotonic()
     async with Run(RunFolder.create(folder, domain, "agent", asdict(config)), plain=True) as run:
-        run.halves("learning")  # the host's own import of the domain
+        halves(config, "learning")  # the host's own import of the domain
         await asyncio.gather(*(run.pool.run(os.getpid) for _ in range(config.workers)))
         start_up, started = time.monotonic() - started, time.monotonic()
         designs = (DESIGN.format(number=number) for number in range(setting.designs))

@@ -6,20 +6,25 @@ Heavy modules are imported inside the commands that need them, so that `--help` 
 import argparse
 import asyncio
 import json
-import signal
 import sys
 from pathlib import Path
 
 import config
-from errors import BudgetError, InfrastructureError, UserError
+from errors import UserError
 
 BASELINES = Path(__file__).parent / "baselines"
-LEARNED = "learned design"
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong with a command line in one line."""
+
+    def error(self, message: str):
+        self.exit(2, f"alma: {message} (see {self.prog} --help)\n")
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; `run` of the result is the function that carries it out."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="alma.py",
         description="ALMA: a meta agent writes the memory of another agent, tries it on real games, "
         "and breeds better ones. Without a key and without a base URL, offline stand-ins play every model.",
@@ -33,139 +38,35 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-# --- commands that run the method ---------------------------------------------------------------
+# --- commands that run the method: see experiments.py -------------------------------------------
 
 
 def learn(command) -> int:
     """Run the learning loop and keep every design in an archive."""
-    return _in_run(command, _learn)
+    import experiments
+
+    return experiments.learn(command)
 
 
 def reproduce(command) -> int:
     """Learn a memory design, then test it beside the baselines."""
-    return _in_run(command, _reproduce)
+    import experiments
+
+    return experiments.reproduce(command)
 
 
 def evaluate(command) -> int:
     """Compare memory designs on a task set: files, RUN/ID of an archive, or names of baselines."""
-    for name in command.design:  # a wrong name is said before anything is made
-        find_design(name)
-    return _in_run(command, _evaluate)
+    import experiments
+
+    return experiments.evaluate(command)
 
 
-async def _learn(run, command) -> dict:
-    from alma import learn
+def ablation(command) -> int:
+    """Learn with archive, greedy and random sampling at equal budget over several seeds."""
+    import experiments
 
-    archive = await learn(run)
-    best = archive.best()
-    if best is None:
-        raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
-    return {"learned": best.id, "score": best.score, "no_memory": archive.f0, "designs": len(archive.evaluated())}
-
-
-async def _reproduce(run, command) -> dict:
-    from forecast import designs_of
-
-    names = ("no_memory", "trajectory_retrieval")
-    run.plan({"learning": designs_of(run.config.steps), "test": len(names) + 1})
-    learned = await _learn(run, command)
-    designs = {name: baseline(name) for name in names}
-    designs[LEARNED] = (run.folder.design(learned["learned"]) / "design.py").read_text(encoding="utf-8")
-    return {**learned, "test": await _compare(run, designs, "test", "static")}
-
-
-async def _evaluate(run, command) -> dict:
-    designs = {name: find_design(name) for name in command.design}
-    run.plan({command.split: len(designs)})
-    return {command.split: await _compare(run, designs, command.split, command.mode)}
-
-
-async def _compare(run, designs: dict[str, str], split: str, mode: str) -> dict:
-    """Scores of designs (name: code) on one task set, kept in results.json."""
-    from folder import write_json
-    from run import design_id
-
-    run.display.stage(f"{split} set, {mode} mode")
-    scores = await asyncio.gather(*(run.score(split, name, code, mode) for name, code in designs.items()))
-    results = {
-        name: {**score.summary(), "id": design_id(code), "usd": run.cost(design_id(code)), "tasks": score.tasks()}
-        for (name, code), score in zip(designs.items(), scores, strict=True)
-    }
-    write_json(run.folder.path / f"results-{split}-{mode}.json", {"labels": run.labels(), "scores": results})
-    return results
-
-
-def _in_run(command, work) -> int:
-    """Carry out `work` in a new run folder, or go on in the one that `--resume` names."""
-    folder, overrides = _folder(command)
-    again = f"{command.command} --resume {folder.path}"
-    if command.command == "evaluate":
-        again += "".join(f" --design {name}" for name in command.design)
-        again += f" --split {command.split} --mode {command.mode}"
-    stopped, result = _carry_out(folder, overrides, command, work, again)
-    if stopped:
-        return stopped
-    if command.json:
-        print(json.dumps(result))
-    else:
-        from report import summary
-
-        print(summary(result))
-    return 0
-
-
-def _carry_out(folder, overrides: dict, command, work, again: str) -> tuple[int, dict]:
-    """Run `work` in a folder: exit code and result; a run that stops says how it goes on."""
-    from folder import is_full
-    from report import write as write_report
-    from run import Run
-
-    async def go() -> dict:
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-        async with Run(folder, command.plain, overrides, command.command) as run:
-            run.introduce()
-            done = await work(run, command)
-            return {**done, "env": run.config.env, "labels": run.labels(), "folder": str(folder.path)}
-
-    try:
-        result = asyncio.run(go())
-        write_report(folder.path)
-        return 0, result
-    except (InfrastructureError, BudgetError, OSError) as error:
-        if isinstance(error, OSError) and not is_full(error):
-            raise
-        print(f"alma: stopped: {error}\nresume with: python alma.py {again}", file=sys.stderr)
-        return 3, {}
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        print(f"alma: interrupted\nresume with: python alma.py {again}", file=sys.stderr)
-        return 130, {}
-
-
-def _settings(command) -> config.Config:
-    """The settings that the flags give, after a look at the domain and a question before it costs."""
-    from forecast import ask_before_paying
-
-    settings = config.from_flags(command)
-    _domain(settings.env)
-    ask_before_paying(settings, command.yes)
-    return settings
-
-
-def _folder(command):
-    from dataclasses import asdict, fields
-
-    from folder import RunFolder
-
-    budget = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens", "scheduler")}
-    overrides = {name: value for name, value in budget.items() if value is not None}
-    if command.resume:
-        given = [one.name for one in fields(config.Config) if getattr(command, one.name, None) is not None]
-        fixed = [name for name in given if name not in overrides]
-        if fixed:
-            raise UserError(f"--resume goes on with the run's own settings: leave out --{fixed[0].replace('_', '-')}")
-        return RunFolder.open(Path(command.resume)), overrides
-    settings = _settings(command)
-    return RunFolder.create(Path(command.runs), settings.env, settings.agent_model, asdict(settings)), {}
+    return experiments.ablation(command)
 
 
 def baseline(name: str) -> str:
@@ -189,44 +90,6 @@ def find_design(name: str) -> str:
     return baseline(name)
 
 
-def ablation(command) -> int:
-    """Learn with archive, greedy and random sampling at equal budget over several seeds."""
-    from dataclasses import asdict, replace
-
-    from archive import SAMPLINGS
-    from folder import RunFolder, write_json
-
-    root = Path(command.resume) if command.resume else None
-    settings = config.from_json(RunFolder.open(root).config()) if root else _settings(command)
-    root = root or RunFolder.create(Path(command.runs), f"ablation-{settings.env}", settings.agent_model, asdict(settings)).path
-    seeds = range(settings.seed, settings.seed + command.seeds)
-    results: dict[str, list[dict]] = {sampling: [] for sampling in SAMPLINGS}
-    for seed in seeds:
-        for sampling in SAMPLINGS:
-            path = root / f"{sampling}-{seed}"
-            one = replace(settings, sampling=sampling, seed=seed)
-            folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, asdict(one))
-            done, result = _carry_out(folder, {}, command, _test_learned, f"ablation --resume {root} --seeds {command.seeds}")
-            if done:
-                return done
-            results[sampling].append(result)
-    write_json(root / "ablation.json", results)
-    if command.json:
-        print(json.dumps(results))
-        return 0
-    from report import ablation_table
-
-    print(f"{ablation_table(results)}\nrun folder: {root}")
-    return 0
-
-
-async def _test_learned(run, command) -> dict:
-    """Learn, then only the learned design on the test set."""
-    learned = await _learn(run, command)
-    code = (run.folder.design(learned["learned"]) / "design.py").read_text(encoding="utf-8")
-    return {**learned, "test": await _compare(run, {LEARNED: code}, "test", "static")}
-
-
 # --- commands that look at one thing ------------------------------------------------------------
 
 
@@ -234,7 +97,7 @@ def tasks(command) -> int:
     """List a domain's tasks, their splits and where they come from."""
     import envs
 
-    domain = _domain(command.env)
+    domain = domain_of(command.env)
     rows = [{"id": t.id, "split": t.split, "family": t.family, "source": t.source} for t in domain.tasks()]
     if command.json:
         print(json.dumps(rows))
@@ -252,7 +115,7 @@ def play(command) -> int:
     """Play a task in the terminal: the quickest way to understand a domain."""
     import envs
 
-    domain = _domain(command.env)
+    domain = domain_of(command.env)
     known = [task.id for task in domain.tasks()]
     task = command.task or known[0]
     if task not in known:
@@ -291,7 +154,7 @@ def check(command) -> int:
     from sandbox import check as check_in_sandbox
 
     env = command.env or "babaisai"
-    chosen = [task for task in _domain(env).tasks() if task.split == "learning"][:3]
+    chosen = [task for task in domain_of(env).tasks() if task.split == "learning"][:3]
     played = [play_episode(Episode(env, task.id, task.seed, config.OFFLINE, show_admissible=True)) for task in chosen]
     trajectories = [one.trajectory for one in played]
     result = asyncio.run(check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox))
@@ -398,7 +261,8 @@ class OfflineTools:
         return offline.embed(texts)
 
 
-def _domain(name: str):
+def domain_of(name: str):
+    """A domain's class; raises UserError where it cannot be had."""
     import envs
 
     try:
@@ -424,6 +288,24 @@ def _flags_of_evaluate(parser) -> None:
     parser.add_argument("--design", action="append", required=True, metavar="DESIGN", help="FILE, RUN/ID or a baseline")
     parser.add_argument("--split", choices=("learning", "test", "shift"), default="test", help="default test")
     parser.add_argument("--mode", choices=("static", "dynamic"), default="static", help="default static")
+    parser.add_argument(
+        "--collection-size",
+        type=_sizes,
+        default=(),
+        metavar="N,N,...",
+        help="learn from the first N collected episodes only, for each N: 0,10,20 (default: from all)",
+    )
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    try:
+        sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
+    except ValueError:
+        sizes = (-1,)
+    if min(sizes) < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,10,20")
+    return sizes
 
 
 def _flags_of_tasks(parser) -> None:

@@ -16,6 +16,7 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
 }
 PAPER_STEPS = 11  # learning steps, 43 designs; the first step writes one design from scratch
 OFFLINE_STEPS = 5
+OFFLINE_COLLECTION_PASSES = 10  # its episodes cost milliseconds, and it wins few of them
 
 
 def setting(default, help: str, **options):
@@ -32,6 +33,9 @@ class Config:
     steps: int = setting(0, f"learning steps; 0: {PAPER_STEPS} as in the paper, {OFFLINE_STEPS} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=("archive", "greedy", "random"))
     passes: int = setting(3, "passes over the deployment half")
+    collection_passes: int = setting(
+        0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
+    )
     tasks: int = setting(0, "use only so many tasks of the learning set; 0: all")
     test_tasks: int = setting(0, "use only so many tasks of the test set and the shift set; 0: all")
     agent_model: str = setting("", f"plays; name[:effort][@base_url] or {OFFLINE}")
@@ -52,6 +56,10 @@ class Config:
     sampling_scale: float = setting(1.0, "λ of the sampling rule")
     visit_penalty: float = setting(0.5, "α of the sampling rule")
     temperature: float = setting(0.5, "T of the sampling rule")
+
+    def models(self) -> dict[str, str]:
+        """What plays each role."""
+        return {role.removesuffix("_model"): getattr(self, role) for role in PAPER_MODELS}
 
     def offline(self) -> list[str]:
         """The roles that a stand-in plays."""
@@ -130,6 +138,7 @@ def _complete(config: Config) -> Config:
         config,
         **models,
         steps=config.steps or (OFFLINE_STEPS if models["meta_model"] == OFFLINE else PAPER_STEPS),
+        collection_passes=config.collection_passes or (OFFLINE_COLLECTION_PASSES if offline_agent else 1),
         workers=config.workers or (os.cpu_count() or 1 if offline_agent else config.in_flight),
         show_admissible=config.show_admissible or offline_agent,
     )

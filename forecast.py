@@ -6,12 +6,13 @@ write as much as they like. The budget (`--budget-usd`) is what holds.
 """
 
 import sys
+from collections.abc import Mapping
 from dataclasses import fields
 
 import envs
 from config import Config
 from errors import UserError
-from evaluate import halve
+from evaluate import halves
 from llm import Keys, ModelSpec, is_local
 from money import PlannedCalls, estimate, parse_price, price
 from prompting import count_tokens, domain_text, render
@@ -20,7 +21,6 @@ ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, re
 META_PROMPT_TOKENS = 8000  # interface, domain, code and plan, without the trajectories
 META_CALLS = 2.3  # for one design: ideate, implement, now and then a repair
 MEMORY_CALLS = 1.0  # of one design for one trajectory or task; many designs make none
-BASELINES = 2  # designs that are tested beside the learned one
 
 
 def designs_of(steps: int, most: int = 5) -> int:
@@ -31,26 +31,29 @@ def designs_of(steps: int, most: int = 5) -> int:
     return made
 
 
-def planned_calls(config: Config, learning: bool = True) -> list[PlannedCalls]:
-    """The calls that a run makes, by role."""
+def episodes_of(config: Config, split: str, designs: int) -> int:
+    """Episodes that it takes to evaluate so many designs on a task set."""
+    collection, deployment = halves(config, split)
+    return config.collection_passes * len(collection) + config.passes * len(deployment) * (designs + 1)
+
+
+def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> list[PlannedCalls]:
+    """The calls of a run that evaluates so many designs on each task set and writes some, by role."""
     domain = envs.domain_class(config.env)
-    designs = designs_of(config.steps) if learning else 0
-    tasks = domain.tasks()
-    episodes = trajectories = 0
-    for split, limit, evaluated in (("learning", config.tasks, designs), ("test", config.test_tasks, BASELINES)):
-        chosen = [task for task in tasks if task.split == split][: limit or None]
-        collection, deployment = halve(chosen, config.seed)
-        episodes += len(collection) + config.passes * len(deployment) * (evaluated + 1)
-        trajectories += (len(collection) + config.passes * len(deployment)) * evaluated
     name = {role: ModelSpec.parse(getattr(config, f"{role}_model")).name for role in ("meta", "agent", "memory")}
-    agent = PlannedCalls(
-        "agent", name["agent"], episodes * domain.max_steps, _agent_prompt_tokens(config.env), ANSWER_TOKENS["agent"], 0.7
-    )
+    steps = domain.max_steps * sum(episodes_of(config, split, count) for split, count in designs.items())
+    agent = PlannedCalls("agent", name["agent"], steps, _agent_prompt_tokens(config.env), ANSWER_TOKENS["agent"], 0.7)
     meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
-    meta = PlannedCalls("meta", name["meta"], int(designs * META_CALLS), meta_prompt, ANSWER_TOKENS["meta"])
-    memory_calls = int(trajectories * MEMORY_CALLS)
+    meta = PlannedCalls("meta", name["meta"], int(written * META_CALLS), meta_prompt, ANSWER_TOKENS["meta"])
+    memory_calls = int(MEMORY_CALLS * sum(_trajectories_of(config, split, count) for split, count in designs.items()))
     memory = PlannedCalls("memory", name["memory"], memory_calls, 2000, ANSWER_TOKENS["memory"])
     return [agent, meta, memory]
+
+
+def _trajectories_of(config: Config, split: str, designs: int) -> int:
+    """How often designs are called to learn from an episode or to retrieve for a task."""
+    collection, deployment = halves(config, split)
+    return (config.collection_passes * len(collection) + config.passes * len(deployment)) * designs
 
 
 def _agent_prompt_tokens(name: str) -> int:
@@ -64,12 +67,15 @@ def _agent_prompt_tokens(name: str) -> int:
     return count_tokens(domain_text(name)) + 200 + now + turn * domain.max_steps // 2
 
 
-def ask_before_paying(config: Config, yes: bool) -> None:
-    """Say what a paid run is going to need and ask; raises UserError where nobody can be asked."""
+def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, yes: bool) -> None:
+    """Say what a paid run is going to need and ask; raises UserError where nobody can be asked.
+
+    `designs`: for each task set, how many are evaluated on it; `written`: how many the meta agent makes.
+    """
     prices = dict(parse_price(text) for text in config.price)
     if not _is_paid(config, prices):
         return
-    print(f"this run will need {estimate(planned_calls(config), prices)} at most, by estimate", file=sys.stderr)
+    print(f"this run will need {estimate(planned_calls(config, designs, written), prices)} at most, by estimate", file=sys.stderr)
     if config.budget_usd or config.budget_tokens:
         print(f"budget: {config.budget_usd or 'no'} dollars, {config.budget_tokens or 'no'} tokens", file=sys.stderr)
     if yes:

@@ -44,6 +44,9 @@ PAPER = {
     },
 }
 
+# The same for the shift set in dynamic mode: collected on valid_seen, deployed on valid_unseen.
+PAPER_SHIFT = {"alfworld": {"gpt-5-mini": {"ALMA": "84.1"}}}
+
 
 def write(path: Path, plots: bool = True) -> list[Path]:
     """Write report.html of a run's folder, and with `plots` report.md and the figures too.
@@ -77,9 +80,12 @@ def write(path: Path, plots: bool = True) -> list[Path]:
 def summary(result: dict) -> str:
     """What a command prints at the end: the table of each task set, and where the run is."""
     lines = [f"labels: {', '.join(result['labels'])}"] if result["labels"] else []
+    lines.append("models: " + ", ".join(f"{role} {line(name, 60)}" for role, name in result["models"].items()))
     for split in SETS:
         if split in result:
             lines += ["", f"{split} set:", table(result[split])]
+    if "collection sizes" in result:
+        lines += ["", f"{result['split']} set, {result['mode']} mode:", curve(result["collection sizes"])]
     lines += _paper(result)
     if "learned" in result:
         lines += ["", learned_words(result)]
@@ -87,17 +93,37 @@ def summary(result: dict) -> str:
 
 
 def table(scores: dict[str, dict]) -> str:
-    """One line a design: success rate in percent, paired difference to no memory, tokens."""
-    wide = max([22, *(len(line(name, 48)) for name in scores)])
-    rows = [f"{'':{wide}} {'success %':>15} {'against no memory':>26} {'tokens':>8} {'steps':>6}"]
+    """One line a design: success rate in percent, paired difference to no memory, tokens, its own calls."""
+    wide = _width(scores)
+    rows = [
+        f"{'':{wide}} {'success %':>15} {'against no memory':>26} {'tokens':>8} {'steps':>6} {'own calls':>10} {'$':>7}"
+    ]
     for name, score in scores.items():
         low, high = (100 * value for value in score["interval"])
         rows.append(
             f"{line(name, 48):{wide}} {100 * score['mean']:7.1f} ± {100 * score['stderr']:4.1f}  "
             f"{100 * score['difference']:+7.1f} [{low:+6.1f}, {high:+6.1f}] "
-            f"{score['retrieved_tokens']:9.0f} {score['steps']:6.1f}"
+            f"{score['retrieved_tokens']:9.0f} {score['steps']:6.1f} {score['memory_calls']:10} {_dollars(score['usd'])}"
         )
     rows += [verdict(name, score) for name, score in scores.items() if name != "no_memory"]
+    return "\n".join(rows)
+
+
+def _width(names) -> int:
+    return max([22, *(len(line(name, 48)) for name in names)])
+
+
+def _dollars(usd: float | None) -> str:
+    return f"{'–' if usd is None else f'{usd:.3f}':>7}"
+
+
+def curve(results: dict[int, dict[str, dict]]) -> str:
+    """Success in percent by the number of collected episodes that were learned from: a design a line."""
+    names = list(next(iter(results.values())))
+    rows = [f"{'collected episodes':{_width(names)}}" + "".join(f"{size:>15}" for size in results)]
+    for name in names:
+        cells = [f"{100 * one[name]['mean']:.1f} ± {100 * one[name]['stderr']:.1f}" for one in results.values()]
+        rows.append(f"{line(name, 48):{_width(names)}}" + "".join(f"{cell:>15}" for cell in cells))
     return "\n".join(rows)
 
 
@@ -190,9 +216,13 @@ def _against(name: str, runs: Sequence[dict], other: str, theirs: Sequence[dict]
 
 
 def _paper(result: dict) -> list[str]:
-    """The paper's numbers of the environment, where the test set was played."""
-    known = PAPER.get(result.get("env", ""), {}) if "test" in result else {}
-    if not known:
-        return []
-    rows = [f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()) for model, row in known.items()]
-    return ["", "the paper's success % on its test set, by agent model (standard error):", *rows]
+    """The paper's numbers of the environment beside the task sets that were played."""
+    lines = []
+    sets = (("test", "its test set", PAPER), ("shift", "its shift set, dynamic mode", PAPER_SHIFT))
+    for split, where, numbers in sets:
+        known = numbers.get(result.get("env", ""), {}) if split in result else {}
+        if known:
+            lines += ["", f"the paper's success % on {where}, by agent model (standard error):"]
+        for model, row in known.items():
+            lines.append(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
+    return lines

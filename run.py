@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,14 +18,15 @@ from archive import Design
 from config import Config, from_json
 from display import Display
 from episodes import prepare
-from errors import UserError
-from evaluate import Evaluator, Protocol, Score, halve
+from evaluate import Evaluator, Protocol, halves
 from folder import RunFolder, read_json, write_atomic, write_json
+from forecast import episodes_of
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Evidence, MetaAgent
 from money import parse_price
 from pool import open_pool
 from prompting import quote
+from score import Score
 from store import Store
 
 ROLES = ("meta", "agent", "memory", "embedding")
@@ -45,7 +47,8 @@ class Run:
         self.folder = folder
         self.config: Config = replace(from_json(folder.config()), **(budget or {}))
         self.display = Display(folder.log, plain, output=folder.path / "output.txt")
-        self._evaluators: dict[tuple, asyncio.Task] = {}
+        self._evaluators: dict[tuple, asyncio.Task[Evaluator]] = {}
+        self._unsafe = False  # a layer of the sandbox is missing
         self._evaluations: dict[str, asyncio.Task] = {}
 
     async def __aenter__(self) -> "Run":
@@ -74,6 +77,10 @@ class Run:
 
     async def __aexit__(self, *exception) -> None:
         try:
+            at_work = [*self._evaluations.values(), *self._evaluators.values()]
+            for task in at_work:
+                task.cancel()
+            await asyncio.gather(*at_work, return_exceptions=True)
             await self._stack.aclose()
         finally:
             self._note(*self._end(*exception[:2]))
@@ -126,39 +133,53 @@ class Run:
     def labels(self) -> list[str]:
         """What every result of this run carries."""
         labels = ["offline"] if self.config.offline() else []
-        if any(evaluator.result().sandbox.unsafe for evaluator in self._evaluators.values()):
+        if self._unsafe:
             labels.append("unsafe sandbox")
         sources = {task.source for task in envs.domain_class(self.config.env).tasks()}
         return labels + (["generated"] if sources == {"generated"} and self.config.env == "alfworld" else [])
 
-    async def evaluator(self, split: str, mode: str = "static", phase: str = "collection") -> Evaluator:
-        """The evaluator of a task set, which is made once however many want it."""
-        key = (split, mode, phase)
+    async def evaluator(
+        self, split: str, mode: str = "static", phase: str = "collection", size: int | None = None
+    ) -> Evaluator:
+        """The evaluator of a task set, which is made once. `size`: learn from so many episodes."""
+        key = (split, mode, phase, size)
         if key not in self._evaluators:
             self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
         return await asyncio.shield(self._evaluators[key])
 
-    async def _make_evaluator(self, split: str, mode: str, phase: str) -> Evaluator:
-        config = self.config
-        collection, deployment = self.halves(split)
+    async def _make_evaluator(self, split: str, mode: str, phase: str, size: int | None) -> Evaluator:
+        collection, deployment = halves(self.config, split)
         await self._prepare(collection + deployment)
-        self.display.expect(len(collection) + config.passes * len(deployment))
-        protocol = Protocol(
-            config.env, config.agent_model, config.seed, config.passes, mode, config.show_admissible
-        )
         evaluator = Evaluator(
-            protocol,
+            self._protocol(mode, size),
             collection,
             deployment,
             pool=self.pool,
             store=self.store,
             models=self.models,
             gateway=self.gateway,
-            unsafe_sandbox=config.unsafe_sandbox,
+            unsafe_sandbox=self.config.unsafe_sandbox,
             phase=phase,
+            stage=f"memory, {split} set",
             progress=self.display.episode,
         )
-        return await self._stack.enter_async_context(evaluator)
+        self.display.expect(len(evaluator.collection_episodes()) + self.config.passes * len(deployment))
+        await self._stack.enter_async_context(evaluator)
+        self._unsafe = self._unsafe or evaluator.sandbox.unsafe
+        return evaluator
+
+    def _protocol(self, mode: str, size: int | None) -> Protocol:
+        config = self.config
+        return Protocol(
+            config.env,
+            config.agent_model,
+            config.seed,
+            passes=config.passes,
+            collection_passes=config.collection_passes,
+            collection_size=size,
+            mode=mode,
+            show_admissible=config.show_admissible,
+        )
 
     async def _prepare(self, tasks: list[envs.Task]) -> None:
         """Have the games made that must be there before they start, and say so where that takes long."""
@@ -170,37 +191,27 @@ class Run:
             if left:
                 self.display.log(f"making games, kept in {envs.cache_dir()}: {len(tasks) - len(left)} of {len(tasks)}")
 
-    def halves(self, split: str) -> tuple[list[envs.Task], list[envs.Task]]:
-        """Collection half and deployment half of a task set."""
-        tasks = [task for task in envs.domain_class(self.config.env).tasks() if task.split == split]
-        limit = self.config.tasks if split == "learning" else self.config.test_tasks
-        if len(tasks) < 2:
-            raise UserError(f"{self.config.env} has no {split} set to evaluate on")
-        return halve(tasks[: limit or None], self.config.seed)
-
-    async def score(self, split: str, label: str, code: str, mode: str = "static") -> Score:
+    async def score(
+        self, split: str, label: str, code: str, mode: str = "static", size: int | None = None
+    ) -> Score:
         """A design's score on a task set; the same code is evaluated once. `label` is shown meanwhile."""
-        key = f"{split} {mode} {design_id(code)}"
+        key = f"{split} {mode} {size} {design_id(code)}"
         if key not in self._evaluations:
-            self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode))
+            self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, size))
         return await asyncio.shield(self._evaluations[key])
 
-    async def _evaluate(self, split: str, label: str, code: str, mode: str) -> Score:
+    async def _evaluate(self, split: str, label: str, code: str, mode: str, size: int | None) -> Score:
         name = design_id(code)
         phase = f"collection {name}" if self.config.fresh_collection else "collection"
-        evaluator = await self.evaluator(split, mode, phase)
+        evaluator = await self.evaluator(split, mode, phase, size)
         episodes = len(evaluator.baseline)
         self.display.expect(episodes)
         self.display.candidate(label, "evaluate", design=name, episodes=episodes)
         return await evaluator.evaluate(name, code)
 
-    def plan(self, splits: dict[str, int]) -> None:
+    def plan(self, designs: dict[str, int]) -> None:
         """Say how many episodes a run has: for each task set, so many designs are deployed on it."""
-        episodes = 0
-        for split, designs in splits.items():
-            collection, deployment = self.halves(split)
-            episodes += len(collection) + self.config.passes * len(deployment) * (1 + designs)
-        self.display.plan(episodes)
+        self.display.plan(sum(episodes_of(self.config, split, count) for split, count in designs.items()))
 
     def announce(self, step: int, archive) -> None:
         """Say where the run is."""
@@ -218,9 +229,20 @@ class Run:
         report.write(self.folder.path, plots=False)
 
     def cost(self, *names: str) -> float | None:
-        """Dollars booked to designs or candidates; None where a price is unknown."""
-        rows = [row for row in self.models.usage() if row["design"] in names]
-        return None if any(row["usd"] is None for row in rows) else float(sum(row["usd"] for row in rows))
+        """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
+        return _dollars(row for row in self.models.usage() if row["design"] in names and row["role"] != "agent")
+
+    def memory_cost(self, design: str, split: str) -> dict:
+        """What a design's own model calls on a task set came to: calls, tokens, dollars."""
+        stage = f"memory, {split} set"
+        rows = [row for row in self.models.usage() if (row["design"], row["stage"]) == (design, stage)]
+        tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
+        return {"memory_calls": sum(row["calls"] for row in rows), "memory_tokens": tokens, "usd": _dollars(rows)}
+
+
+def _dollars(rows: Iterable[dict]) -> float | None:
+    dollars = [row["usd"] for row in rows]
+    return None if None in dollars else float(sum(dollars))
 
 
 class Candidate:

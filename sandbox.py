@@ -10,8 +10,8 @@ It does not promise that two designs take the same time, nor that a design's own
 behave as outside; it is no defence against a hole in the kernel. Layers that are missing are
 named, and without the needed ones nothing runs unless `unsafe` is given.
 
-Four files: this one is the host's side, `sandbox_frames.py` judges what comes in, `sandbox_layers.py`
-builds the jail, and `sandbox_child.py` is what runs in it. Try it: `python alma.py check baselines/no_memory.py --json`.
+Five files: this one is the host's side, `sandbox_frames.py` judges what comes in, `sandbox_layers.py`
+builds the jail, `sandbox_child.py` is what runs in it, `sandbox_state.py` keeps what was learned. Try it: `python alma.py check baselines/no_memory.py --json`.
 """
 
 import asyncio
@@ -147,7 +147,7 @@ class Sandbox:
             return self._template
 
     def _setup(self) -> dict:
-        names = ("memory_base", "sandbox_layers", "sandbox_child")
+        names = ("memory_base", "sandbox_layers", "sandbox_state", "sandbox_child")
         sources = {name: (HERE / f"{name}.py").read_text(encoding="utf-8") for name in names}
         return {"trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
                 "disable": sorted(self._disable), "sources": sources, "host": os.getpid(),
@@ -318,6 +318,7 @@ class Worker:
         self._end: BaseException | None = None  # why no more commands are taken
         self._tasks: set[asyncio.Task] = set()
         self._calls = 0  # model calls during the present command
+        self._judge = frames.judge_retrieved  # looks at the present command's answer
         self._clock = frames.Stopwatch()
         self._reading: asyncio.Task | None = None
         self._stream: asyncio.StreamReader | None = None
@@ -340,6 +341,14 @@ class Worker:
     async def retrieve(self, init: dict) -> Any:
         """What the design says of a new task: a JSON value within the limits."""
         return await self._command("retrieve", init=init)
+
+    async def save(self) -> str | None:
+        """What the design has learned, for `restore`; None where it cannot be kept whole."""
+        return await self._command("save")
+
+    async def restore(self, state: str) -> None:
+        """Bring the design that was just loaded to what `save` of another worker returned."""
+        await self._command("restore", state=state)
 
     async def load(self, source: str) -> None:
         await self._command("load", source=source)
@@ -409,6 +418,7 @@ class Worker:
                 raise self._end
             number, future = next(self._numbers), self._loop.create_future()
             self._pending, self._calls, started = (number, future), 0, time.monotonic()
+            self._judge = frames.judge_state if op == "save" else frames.judge_retrieved
             self._clock.restart()
             try:
                 await self._write(frames.pack({"op": op, "id": number, **fields}))
@@ -505,7 +515,7 @@ class Worker:
             raise DesignError("protocol", "two answers to one call")
         try:
             if message["op"] == "done":
-                future.set_result(frames.judge_retrieved(message.get("value"), self.limits))
+                future.set_result(self._judge(message.get("value"), self.limits))
             else:
                 status = "invalid" if message.get("status") == "invalid" else "error"
                 raise DesignError(status, frames.clean(str(message.get("error")))[:ERROR_CHARS])

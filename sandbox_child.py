@@ -4,7 +4,7 @@ The host (`sandbox.py`) starts a template in a clean environment, with a control
 this source and the collected trajectories as standard input. The template imports what designs
 use, parses the trajectories, and forks a worker whenever it is told to. It never sees a design. The
 worker locks itself down (`sandbox_layers.py`) before it reads the first byte of one, then serves
-`load`, `update` and `retrieve`. Nothing of a worker's answers is trusted by the host.
+`load`, `update`, `retrieve`, `save` and `restore`. Nothing of a worker's answers is trusted by the host.
 
 It promises that a worker meets every design in the same state: same modules, same seeds, same
 trajectories. Try it: `python alma.py check baselines/no_memory.py`.
@@ -40,6 +40,7 @@ LENGTH = struct.Struct("!I")  # frames: length in bytes, then JSON
 SIGNALS = {b"k": signal.SIGKILL, b"t": signal.SIGUSR1}  # kill; print a traceback
 TEXTS_A_REQUEST = 64  # texts of one embedding request, so that its answer stays small
 ERROR_CHARS = 6_000  # of a traceback
+ENVELOPE = 100  # bytes of a message around its value
 PRELOADED = ("networkx", "numpy", "numpy.random", "collections", "copy", "datetime", "difflib", "hashlib", "heapq",
              "langchain_chroma", "logging", "math", "re", "sqlite3", "statistics", "string", "textwrap", "typing",
              "uuid")
@@ -175,6 +176,7 @@ def main(setup: dict, control: int) -> None:
     for name in filter(importlib.util.find_spec, PRELOADED):  # once here, so that no worker has to
         importlib.import_module(name)
     base = load_module("memory_base", setup["sources"]["memory_base"])
+    load_module("sandbox_state", setup["sources"]["sandbox_state"])
     install_other_names()
     parsed = (base.Trajectory(**json.loads(text)) for text in setup["trajectories"])
     setup["parsed"] = dict(enumerate(parsed))
@@ -291,6 +293,7 @@ class Server:
 
     def __init__(self, channel: Channel, setup: dict):
         self._channel, self._setup, self._design = channel, setup, None
+        self._loaded: bytes | None = None  # what the module held outside of the design when it was loaded
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
 
@@ -316,6 +319,7 @@ class Server:
 
     def _load(self, command: dict) -> None:
         import memory_base
+        import sandbox_state
 
         source = command["source"]
         remember_source(DESIGN, source)
@@ -323,6 +327,18 @@ class Server:
         module.__file__ = os.path.join(os.getcwd(), DESIGN)
         exec(compile(source, DESIGN, "exec"), vars(module))
         self._design = memory_base.find_design(module)()
+        self._loaded = sandbox_state.surroundings(module)
+
+    def _save(self, command: dict) -> str | None:
+        import sandbox_state
+
+        most = self._setup["limits"]["frame_bytes"] - ENVELOPE
+        return sandbox_state.save(self._design, self._loaded, self._setup["scratch"], most)
+
+    def _restore(self, command: dict) -> None:
+        import sandbox_state
+
+        self._design = sandbox_state.restore(command["state"])
 
     def _update(self, command: dict) -> None:
         trajectory = self._trajectory(command["trajectory"])
@@ -421,6 +437,8 @@ def install_other_names() -> None:
     if "langchain_chroma" not in sys.modules:  # the real one is not installed
         names["langchain_chroma"] = {"Chroma": Chroma}
     for name, members in names.items():
+        for own in (one for one in members.values() if one.__qualname__.startswith("install_other_names")):
+            own.__module__, own.__qualname__ = name, own.__name__  # where `pickle` finds them again
         package, _, _ = name.partition(".")
         sys.modules.setdefault(package, types.ModuleType(package)).__path__ = []
         module = sys.modules[name] = types.ModuleType(name)

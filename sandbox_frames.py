@@ -109,6 +109,13 @@ def judge_retrieved(value: Any, limits: Limits) -> Any:
     return value
 
 
+def judge_state(value: Any, limits: Limits) -> str | None:
+    """What a worker says that its memory is: a text that only another worker looks into."""
+    if not isinstance(value, str | None):
+        raise DesignError("protocol", "a saved state that is not a text")
+    return judge(value, limits)
+
+
 def wrong_with_texts(texts: Any, limits: Limits) -> str | None:
     """What is wrong with the texts of an embedding request, in words for the design."""
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):

@@ -34,6 +34,11 @@ def test_help_imports_no_engine_and_no_client():
         (["reproduce", "--env", "tests.toy:Doors", "--passes", "0"], "--passes"),
         (["learn", "--env", "tests.toy:Doors", "--temperature", "0"], "--temperature"),
         (["evaluate", "--env", "tests.toy:Doors", "--design", "nope"], "no baseline 'nope'"),
+        (["evaluate", "--env", "babaisai", "--split", "shift", "--design", "no_memory"], "babaisai has no shift set"),
+        (["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", "--collection-size", "0,999"], "999: 60 epi"),
+        (["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", "--collection-size", "few"], "'few' is not"),
+        (["learn", "--speed", "9"], "unrecognized arguments: --speed"),
+        (["dance"], "invalid choice: 'dance'"),
         (["check", "nowhere.py"], "cannot read nowhere.py"),
         (["play", "--env", "tests.toy:Doors", "--task", "x"], "unknown task 'x'"),
     ],
@@ -56,7 +61,7 @@ def test_unknown_flags_and_choices_fail():
 def test_tasks_as_json_is_json_alone():
     done = alma("tasks", "--env", "tests.toy:Doors", "--json")
     tasks = json.loads(done.stdout)
-    assert len(tasks) == 36 and set(tasks[0]) == {"id", "split", "family", "source"}
+    assert len(tasks) == 42 and set(tasks[0]) == {"id", "split", "family", "source"}
 
 
 def test_a_person_can_play():

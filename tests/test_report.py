@@ -122,11 +122,13 @@ def test_a_difference_is_called_one_only_where_the_interval_leaves_zero_out(inte
 
 
 def test_a_learned_design_is_shown_with_what_is_left_of_its_lead_on_the_test_set():
-    score = {"mean": 0.4, "stderr": 0.02, "difference": 0.05, "interval": [-0.02, 0.12], "retrieved_tokens": 9, "steps": 3}
-    result = {"labels": ["offline"], "learned": "abc", "designs": 7, "score": 0.5, "no_memory": 0.3, "folder": "runs/x",
+    score = {"mean": 0.4, "stderr": 0.02, "difference": 0.05, "interval": [-0.02, 0.12], "retrieved_tokens": 9, "steps": 3,
+             "memory_calls": 12, "usd": 0.25}
+    result = {"labels": ["offline"], "models": {"agent": "offline"}, "learned": "abc", "designs": 7, "score": 0.5, "no_memory": 0.3, "folder": "runs/x",
               "env": "minihack", "test": {"no_memory": {**score, "difference": 0.0}, "learned design": score}}
     text = report.summary(result)
-    assert "labels: offline" in text.splitlines()[0]
+    assert text.splitlines()[:2] == ["labels: offline", "models: agent offline"]
+    assert re.search(r"^learned design .* 12 +0\.250$", text, re.M)
     assert "+5.0 points to no memory, after +20.0 on the learning set, where it was chosen: 15.0 points less" in text
     assert "No difference to no memory shown" in text and "no_memory: " not in text
     assert "gpt-5-nano: no memory 6.7, ReasoningBank 9.8, ALMA 11.7 (2.2)" in text

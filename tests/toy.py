@@ -23,7 +23,7 @@ class Doors(Domain):
     def tasks(cls):
         return [
             Task(f"{gem}-{number}", split, gem, "generated", derive_seed("doors", gem, number))
-            for number, split in enumerate(("learning",) * 4 + ("test",) * 2)
+            for number, split in enumerate(("learning",) * 4 + ("test",) * 2 + ("shift",))
             for gem in BEHIND
         ]
 

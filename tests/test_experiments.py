@@ -1,0 +1,58 @@
+"""The whole protocol and comparisons of designs, as commands, on a small domain with a shift set."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.test_commands import alma
+from tests.test_evaluate import KNOWS
+
+TOY = ["--env", "tests.toy:Doors", "--plain"]
+ALL = {"no_memory", "trajectory_retrieval", "reasoning_bank", "dynamic_cheatsheet", "g_memory", "learned design"}
+
+
+@pytest.fixture(scope="module")
+def reproduced(tmp_path_factory) -> dict:
+    runs = tmp_path_factory.mktemp("runs")
+    done = alma("reproduce", *TOY, "--steps", 2, "--runs", runs, "--json")
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def test_reproduce_tests_the_learned_design_and_all_baselines_on_the_test_set_and_the_shift_set(reproduced):
+    assert set(reproduced["test"]) == set(reproduced["shift"]) == ALL
+    for name, score in reproduced["test"].items():
+        assert (score["against_best"] is None) == (name == "no_memory")
+        assert {"memory_calls", "memory_tokens", "usd", "interval", "retrieved_tokens", "steps"} <= set(score)
+    assert reproduced["test"]["reasoning_bank"]["memory_calls"] > 0
+    assert {task["task"].split("-")[1] for task in reproduced["shift"]["no_memory"]["tasks"]} == {"6"}
+
+
+def test_what_reproduce_prints_as_json_is_kept_in_the_run_folder(reproduced):
+    folder = Path(reproduced["folder"])
+    assert json.loads((folder / "score.json").read_text()) == reproduced
+    assert (folder / "results-test-static.json").exists() and (folder / "results-shift-dynamic.json").exists()
+
+
+def test_the_best_other_design_is_named_with_a_paired_interval(reproduced):
+    scores = reproduced["test"]
+    learned = scores["learned design"]["against_best"]
+    others = {name: one["mean"] for name, one in scores.items() if name not in ("no_memory", "learned design")}
+    assert others[learned["name"]] == max(others.values())
+    low, high = learned["interval"]
+    assert learned["difference"] == pytest.approx(scores["learned design"]["mean"] - max(others.values()))
+    assert low <= learned["difference"] <= high
+
+
+def test_a_memory_is_better_the_more_episodes_it_may_learn_from(tmp_path):
+    (tmp_path / "knows.py").write_text(KNOWS)
+    design = ["--design", "no_memory", "--design", tmp_path / "knows.py"]
+    arguments = [*TOY, *design, "--split", "learning", "--collection-size", "0,10,60", "--runs", tmp_path / "runs"]
+    done = alma("evaluate", *arguments)
+    (run,) = (tmp_path / "runs").iterdir()
+    sizes = json.loads((run / "score.json").read_text())["collection sizes"]
+    means = [one[str(tmp_path / "knows.py")]["mean"] for one in sizes.values()]
+    assert list(sizes) == ["0", "10", "60"]
+    assert means[0] == sizes["0"]["no_memory"]["mean"] < means[1] < means[2]
+    assert any(line.split()[:2] == ["collected", "episodes"] for line in done.stdout.splitlines())
