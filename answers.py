@@ -49,7 +49,7 @@ def strip_thoughts(text: str) -> str:
 # ---------------------------------------------------------------------------------------- code
 
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)?(`{3,}|~{3,})[ \t]*([\w+.-]*)[^`]*")
-_FIRST_LINE = re.compile(r"(?:from|import|class|def|async def)\s+\w|@\w|\"\"\"|'''|#")
+_FIRST_LINE = re.compile(r"(?:from|import|class|def|async def)\s+\w|[A-Z]\w*\s*=|@\w|\"\"\"|'''|#")
 _CODE_LINE = re.compile(r"(?:class|def|async def)\s+\w+.*:|\s{4,}(?:return|self\.|def |if |for )")
 MOST_FENCES = 40  # more are not tried in pairs
 MOST_PARSED = 200  # blocks
@@ -63,7 +63,7 @@ def extract_code(text: str) -> str:
     """
     text = strip_thoughts(text)
     blocks = list(_blocks(text))
-    by_length = sorted((block for block, _ in blocks), key=len, reverse=True)
+    by_length = sorted([*(block for block, _ in blocks), _around_fences(text)], key=len, reverse=True)
     modules = [(block, tree) for block in by_length[:MOST_PARSED] if (tree := _parse(block)) and tree.body]
     for kind in (
         ast.ClassDef,
@@ -96,6 +96,18 @@ def _blocks(text: str) -> Iterator[tuple[str, bool]]:
             block = "\n".join(lines[start + 1 : end])
             if block.strip():
                 yield block, end == [*ends, len(lines)][0]
+
+
+def _around_fences(text: str) -> str:
+    """A module that begins before the first fence and goes on after it: that fence stands in a string."""
+    lines = text.splitlines()
+    fence = next((number for number, line in enumerate(lines) if _FENCE.fullmatch(line)), 0)
+    starts = [number for number, line in enumerate(lines[:fence]) if _FIRST_LINE.match(line)]
+    for start in starts[:MOST_FENCES]:
+        code = _longest_prefix(lines[start:])
+        if start + code.count("\n") >= fence and _parse(code):
+            return code
+    return ""
 
 
 def _without_fence(text: str) -> str:

@@ -46,6 +46,7 @@ class Config:
     workers: int = setting(0, "processes that play episodes; 0: cores offline, else as many as calls in flight")
     scheduler: str = setting("", "tcp://host:8786 of a Dask cluster that plays episodes in place of --workers")
     outage_seconds: float = setting(1800.0, "how long an endpoint may be down before the run stops")
+    call_seconds: float = setting(300.0, "how long one model call may take; the meta agent's four times that")
     budget_usd: float = setting(0.0, "stop before more dollars than this are spent; 0: no limit")
     budget_tokens: int = setting(0, "stop before more tokens than this are used; 0: no limit")
     price: tuple[str, ...] = setting((), "model=input,cached,output in dollars a million tokens; repeatable")
@@ -123,6 +124,8 @@ def _complete(config: Config) -> Config:
 
     if config.passes < 1 or config.in_flight < 1:
         raise UserError("--passes and --in-flight must be at least 1")
+    if config.call_seconds <= 0:
+        raise UserError(f"--call-seconds must be above 0, not {config.call_seconds}")
     if config.temperature <= 0:
         raise UserError(f"--temperature must be above 0, not {config.temperature}")
     if config.env not in ENVIRONMENTS and ":" not in config.env:

@@ -48,7 +48,7 @@ RULES: dict[str, tuple[str, int]] = {
 }
 HINTS = {
     "key": "check OPENAI_API_KEY",
-    "model": "is the model's name right, and is it served there?",
+    "model": "is the model's name right, is it served there, and does the address end as it should (/v1)?",
     "quota": "the account has no credit left",
 }
 BARREN = 10  # questions in a row: then the endpoint is at fault, not an answer
@@ -66,11 +66,11 @@ class Patience:
     outage: float = 1800.0  # a call's faults in a row before the run stops
     pause: float = 0.5  # before the first retry; doubled each time
     longest_pause: float = 30.0
-    deadlines: tuple[tuple[str, float], ...] = (("meta", 1200.0), ("embedding", 120.0))
-    deadline: float = 300.0  # of a call of any other role, from sending to the end of its answer
+    deadlines: tuple[tuple[str, float], ...] = (("meta", 4.0), ("embedding", 0.4))  # in `deadline`s
+    deadline: float = 300.0  # of a call, from sending to the end of its answer
 
     def of(self, role: str) -> float:
-        return dict(self.deadlines).get(role, self.deadline)
+        return self.deadline * dict(self.deadlines).get(role, 1.0)
 
 
 @dataclass(frozen=True)
@@ -270,16 +270,25 @@ class Endpoint:
     """The models at one address; each request is sent until it is answered."""
 
     def __init__(
-        self, base_url: str, key: str, in_flight: int, patience: Patience, log: Callable[[str], None]
+        self,
+        base_url: str,
+        key: str,
+        in_flight: int,
+        patience: Patience,
+        log: Callable[[str], None],
+        recall: Callable[[str], str | None] = lambda key: None,
+        note: Callable[[str, str], None] = lambda key, text: None,
     ):
         self.base_url, self.faults = base_url, Counter()  # faults met, by kind
+        self._recall_note, self._keep_note = recall, note  # what was found out outlives this process
         self.slots = FairSlots(in_flight)
         self._key, self._patience, self._log = key, patience, log
         self._client = None
         self._random = random.Random(0)  # spreads retries; decides no result
         self._known: dict[str, Abilities] = {}  # by model
         self._stopped: dict[str, str] = {}  # by model, why it is not asked again
-        self._said: dict[str, float] = {}  # when a line was logged last
+        self._said: dict[str, float] = {}  # when a line was logged last, by kind
+        self._estimated: set[str] = set()  # models whose tokens are estimated
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -288,7 +297,7 @@ class Endpoint:
 
     async def ask(self, question: Question) -> Reply:
         """The model's answer, good or not; raises InfrastructureError and ContextOverflow."""
-        used = self._known.get(question.model, Abilities())
+        used = self._recall(question.model) or Abilities()
         trusted, remember = question.model in self._known, True
         while True:
             try:
@@ -314,10 +323,19 @@ class Endpoint:
         known = used.both(self._known.get(question.model, used))
         return known if known != used else used.less(str(fault), question.body(used))
 
+    def _recall(self, model: str) -> Abilities | None:
+        """What is known of a model, from before a kill too."""
+        if model not in self._known and (note := self._recall_note(f"{model} at {self.base_url}")):
+            self._known[model] = Abilities(**json.loads(note))
+        return self._known.get(model)
+
     def _remember(self, model: str, used: Abilities) -> None:
         before = self._known.get(model)
         now = used.both(before or used)
+        if now == before:
+            return
         self._known[model] = now
+        self._keep_note(f"{model} at {self.base_url}", json.dumps(vars(now)))
         if now != (before or Abilities()):
             self._log(f"{model} at {self.base_url} does not understand {now}: left out from now on")
 
@@ -344,6 +362,7 @@ class Endpoint:
                 if rule == "adapt":
                     raise
                 if rule == "shorten":
+                    self._say("context", f"{self._line(question, fault)}: the oldest turns are left out")
                     raise ContextOverflow(self._line(question, fault)) from None
                 if rule == "stop":
                     raise self.stop(question, fault) from None
@@ -358,15 +377,19 @@ class Endpoint:
         if pause is None:
             longest = min(patience.longest_pause, patience.pause * 2 ** min(tries - 1, 30))
             pause = longest * self._random.uniform(0.5, 1.0)
-        left = first_fault + patience.outage - time.monotonic()
-        if pause > left:
-            raise InfrastructureError(
-                f"{line}; gave up after {patience.outage:.0f} s; resume when it is back"
-            )
-        if time.monotonic() - self._said.get(fault.kind, -1e9) > SAY_AGAIN_SECONDS:
-            self._said[fault.kind] = time.monotonic()
-            self._log(f"{line}; asking again for up to {patience.outage / 60:.0f} minutes")
+        passed = time.monotonic() - first_fault
+        if passed + pause > patience.outage:
+            asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
+            limit = f"of {patience.outage:.0f} (--outage-seconds)"
+            raise InfrastructureError(f"{line}{asked}; gave up after {passed:.0f} s {limit}; resume when it is back")
+        self._say(fault.kind, f"{line}; asking again for up to {_minutes(patience.outage)}")
         return pause
+
+    def _say(self, kind: str, line: str) -> None:
+        """Log a line, one of its kind in a minute."""
+        if time.monotonic() - self._said.get(kind, -1e9) > SAY_AGAIN_SECONDS:
+            self._said[kind] = time.monotonic()
+            self._log(line)
 
     def stop(self, question: Question, fault: Fault) -> InfrastructureError:
         """The error that ends the run; the model is not asked again."""
@@ -397,8 +420,8 @@ class Endpoint:
             reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError):
             raise Fault("garbled", f"no answer of a model: {_brief(self._hide(str(data)))}") from None
-        if not reply.counted and "tokens" not in self._said:
-            self._said["tokens"] = time.monotonic()
+        if not reply.counted and question.model not in self._estimated:
+            self._estimated.add(question.model)
             self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
         return replace(reply, seconds=time.monotonic() - started)
 
@@ -439,6 +462,7 @@ CONTEXT = re.compile(
     re.I,
 )
 FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
+QUOTA = re.compile(r"insufficient_(quota|balance|credits?|funds)|billing", re.I)  # no waiting helps
 UNSUPPORTED = re.compile(r"not support|n't support|unsupported", re.I)
 
 
@@ -456,7 +480,7 @@ def _status_fault(error, message: str, body: dict) -> Fault:
         return Fault("key", detail)
     if status == 404:
         return Fault("model", detail)
-    if status == 402 or "insufficient_quota" in code:
+    if status == 402 or (status == 429 and QUOTA.search(code)):
         return Fault("quota", detail)
     if status in (408, 409, 425, 429):
         return Fault("busy", detail, _retry_after(error.response.headers))
@@ -486,6 +510,10 @@ def _retry_after(headers) -> float | None:
     with contextlib.suppress(KeyError, ValueError, TypeError):
         return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     return None
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _brief(text: str, most: int = 300) -> str:

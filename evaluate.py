@@ -125,7 +125,7 @@ class Evaluator:
         self.protocol, self._collection, self._deployment = protocol, list(collection), list(deployment)
         self._pool, self._store, self.models, self._gateway = pool, store, models, gateway
         self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
-        self._playing: dict[str, asyncio.Task[Played]] = {}  # by key, what is being played now
+        self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.baseline: dict[tuple[str, int], Played] = {}  # without memory, by task and pass
 
@@ -166,30 +166,29 @@ class Evaluator:
             show_admissible=protocol.show_admissible,
         )
 
-    async def play(self, episode: Episode, design: str = "", length: int = 0) -> Played:
+    async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:
         """The outcome of an episode: from the store, else played in a worker and stored.
 
-        Of those that wait, the one with the greatest expected `length` in steps is played first.
+        Of those that wait, the one of the greatest expected `length` in steps is played first. Two
+        designs that retrieve the same thing want the same episode, which is played once.
         """
         key = episode.key()
         known = self._store.get_episode(key)
         if known is not None:
             self._progress(design, fresh=False)
             return Played.from_json(known)
-        if key in self._playing:  # two designs that say the same play the same episode
-            played = await self._playing[key]
-            self._progress(design, fresh=False)
-            return played
-        self._playing[key] = asyncio.ensure_future(self._play(key, episode, design, length))
-        try:
-            return await self._playing[key]
-        finally:
-            self._playing.pop(key, None)
-
-    async def _play(self, key: str, episode: Episode, design: str, length: int) -> Played:
-        played = await self._pool.run(play, episode, self._gateway, design, length=length)
-        self._store.put_episode(key, played.to_json())
+        if key not in self._playing:
+            self._playing[key] = asyncio.ensure_future(self._play(key, episode, design, length))
+        played = await self._playing[key]
         self._progress(design)
+        return played
+
+    async def _play(self, key: str, episode: Episode, design: str, length: float) -> Played:
+        try:
+            played = await self._pool.run(play, episode, self._gateway, design, length=length)
+            self._store.put_episode(key, played.to_json())
+        finally:
+            del self._playing[key]
         return played
 
     async def evaluate(self, design: str, source: str) -> Score:
@@ -197,10 +196,11 @@ class Evaluator:
         deployment = Deployment(self, design, source)
         run = deployment.static if self.protocol.mode == "static" else deployment.dynamic
         outcomes = await run()
-        most_common = sorted(deployment.errors.items(), key=lambda one: (-one[1], one[0]))[:10]
-        errors = tuple(f"{count} × {error}" for error, count in most_common)
         return replace(
-            score_of(outcomes), errors=errors, output=deployment.output, update_seconds=deployment.update_seconds
+            score_of(outcomes),
+            errors=tuple(f"{count} × {error}" for error, count in deployment.most_common_errors(10)),
+            output=deployment.output,
+            update_seconds=deployment.update_seconds,
         )
 
 
@@ -223,12 +223,16 @@ class Deployment:
         self.output = ""
         self.update_seconds = 0.0
 
+    def most_common_errors(self, most: int) -> list[tuple[str, int]]:
+        """In an order that does not depend on which came first."""
+        return sorted(self.errors.items(), key=lambda one: (-one[1], one[0]))[:most]
+
     async def static(self) -> list[Outcome]:
         """Each task meets the memory as it stood after the collection phase."""
         evaluator = self._evaluator
         return await asyncio.gather(
             *(
-                self._deploy(task, number, self._frozen_retrieval)
+                self._deploy(task, number, self._frozen_retrieval, self.errors)
                 for number in range(evaluator.protocol.passes)
                 for task in evaluator._deployment
             )
@@ -241,29 +245,32 @@ class Deployment:
         return [outcome for outcomes in by_pass for outcome in outcomes]
 
     async def _dynamic_pass(self, number: int) -> list[Outcome]:
-        evaluator, outcomes = self._evaluator, []
+        evaluator, outcomes, errors = self._evaluator, [], Counter()
         async with self._worker(self._tools()) as worker:
-            await self._learn(worker, count=number == 0)
+            await self._learn(worker, errors if number == 0 else Counter())
             for task in evaluator._deployment:
-                outcome = await self._deploy(task, number, worker.retrieve)
+                outcome = await self._deploy(task, number, worker.retrieve, errors)
                 outcomes.append(outcome)
                 if outcome.trajectory is not None:
-                    await self._update(worker, outcome.trajectory, self.errors)
-            self.output = self.output or worker.output
+                    await self._update(worker, outcome.trajectory, errors)
+            if number == 0:
+                self.output = worker.output
+        self.errors.update(errors)
         return outcomes
 
-    async def _deploy(self, task, number: int, retrieve) -> Outcome:
+    async def _deploy(self, task, number: int, retrieve, errors: Counter) -> Outcome:
         evaluator = self._evaluator
         baseline = evaluator.baseline[task.id, number].trajectory
         without = baseline.reward
         try:
             retrieved = await retrieve(baseline.init)
         except DesignError as error:
-            self.errors[f"retrieve: {error.status}: {error}"] += 1
+            errors[f"retrieve: {error.status}: {error}"] += 1
             message = f"{error.status}: {error}"
             return Outcome(task.id, task.family, number, 0.0, without, 0, None, 0, None, message)
         memory = memory_text(retrieved)
-        played = await evaluator.play(evaluator._episode(task, number, memory), self._design)
+        episode = evaluator._episode(task, number, memory)
+        played = await evaluator.play(episode, self._design, length=len(baseline.steps))
         trajectory, steps = played.trajectory, len(played.trajectory.steps)
         tokens = count_tokens(memory)
         score = trajectory.reward
@@ -288,14 +295,20 @@ class Deployment:
 
     async def _learn_once(self, init: dict) -> Learned:
         """Build the memory and keep its state, if a memory that is restored from it says the same of `init`."""
+        errors: Counter[str] = Counter()
         async with self._worker(tools := self._tools()) as worker:
-            await self._learn(worker)
-            learned = Learned(await worker.save(), tools.asked)
-            said = await _attempt(worker.retrieve(init))
-            self.output = worker.output
-        if learned.state is not None and await _attempt(self._retrieve_restored(learned, init)) != said:
-            return replace(learned, state=None)
-        return learned
+            try:
+                await self._learn(worker, errors)
+                learned = Learned(await worker.save(), tools.asked)
+                said = await _attempt(worker.retrieve(init))
+            except TemplateDied:
+                errors.clear()
+                raise
+            finally:
+                self.errors.update(errors)
+                self.output = worker.output
+        again = outlive(lambda: self._retrieve_restored(learned, init)) if learned.state is not None else None
+        return replace(learned, state=None) if again and await _attempt(again) != said else learned
 
     async def _retrieve_restored(self, learned: Learned, init: dict) -> Any:
         async with self._remembering(learned) as worker:
@@ -309,7 +322,7 @@ class Deployment:
             if learned.state:
                 await worker.restore(learned.state)
             else:
-                await self._learn(worker, count=False)
+                await self._learn(worker, Counter())
             yield worker
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
@@ -318,19 +331,13 @@ class Deployment:
     def _worker(self, tools: DesignTools):
         return self._evaluator.sandbox.worker(self._source, tools)
 
-    async def _learn(self, worker: Worker, count: bool = True) -> None:
-        before, errors = worker.seconds, self.errors if count else Counter()
-        kept = Counter(errors)
-        try:
-            for index in range(len(self._evaluator.collected)):
-                await self._update(worker, index, errors)
-        except TemplateDied:  # it will be learned again
-            errors.clear()
-            errors.update(kept)
-            raise
+    async def _learn(self, worker: Worker, errors: Counter) -> None:
+        before = worker.seconds
+        for index in range(len(self._evaluator.collected)):
+            await self._update(worker, index, errors)
         self.update_seconds = self.update_seconds or worker.seconds - before
 
-    async def _update(self, worker: Worker, trajectory: int | Trajectory, errors: Counter[str]) -> None:
+    async def _update(self, worker: Worker, trajectory: int | Trajectory, errors: Counter) -> None:
         """An update that raises costs the design that trajectory; one that kills it costs the rest."""
         try:
             await worker.update(trajectory)

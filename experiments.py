@@ -201,8 +201,8 @@ async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Exper
 
 def _folder(command, experiment: Experiment) -> tuple[RunFolder, dict]:
     """The run folder, and the settings that a resumed run may change."""
-    budget = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens", "scheduler")}
-    overrides = {name: value for name, value in budget.items() if value is not None}
+    changed = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens", "scheduler")}
+    overrides = {name: value for name, value in changed.items() if value is not None}
     if command.resume:
         given = [one.name for one in fields(Config) if getattr(command, one.name, None) is not None]
         fixed = [name for name in given if name not in overrides]

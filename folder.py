@@ -121,11 +121,15 @@ class RunFolder:
                 continue
         return [design for design in designs if isinstance(design, dict) and "id" in design]
 
-    def write_archive(self, designs: list[dict]) -> None:
-        """Write archive.jsonl; a resumed run that catches up does not shorten what stands there."""
-        if len(designs) >= len(self.archive()):
-            lines = [json.dumps(design, ensure_ascii=False) for design in designs]
-            write_atomic(self.path / "archive.jsonl", "".join(f"{line}\n" for line in lines))
+    def write_archive(self, designs: list[dict]) -> bool:
+        """Write archive.jsonl and say whether that is news: a resumed run that catches up does not
+        shorten what stands there."""
+        known = self.archive()
+        if len(designs) < len(known):
+            return False
+        lines = [json.dumps(design, ensure_ascii=False) for design in designs]
+        write_atomic(self.path / "archive.jsonl", "".join(f"{line}\n" for line in lines))
+        return designs != known
 
     def log(self, line: str) -> None:
         """Append a line to log.txt."""

@@ -73,6 +73,7 @@ def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, 
     `designs`: for each task set, how many are evaluated on it; `written`: how many the meta agent makes.
     """
     prices = dict(parse_price(text) for text in config.price)
+    _check(config, prices)
     if not _is_paid(config, prices):
         return
     print(f"this run will need {estimate(planned_calls(config, designs, written), prices)} at most, by estimate", file=sys.stderr)
@@ -86,12 +87,27 @@ def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, 
         raise UserError("not started")
 
 
-def _is_paid(config: Config, prices: dict) -> bool:
-    """Whether some role costs money: a price is known, or the endpoint is none of one's own."""
+def _real(config: Config) -> list[ModelSpec]:
+    """The models that are no stand-ins."""
     roles = [one.name for one in fields(Config) if one.name.endswith("_model")]
     specs = [ModelSpec.parse(getattr(config, role)) for role in roles]
+    return [spec for spec in specs if not spec.offline]
+
+
+def _check(config: Config, prices: dict) -> None:
+    """Raise UserError for a missing key or price before there is a run folder."""
+    keys = Keys.read()
+    for spec in _real(config):
+        keys.of(spec.base_url or keys.base_url)
+        if config.budget_usd and not price(spec.name, prices):
+            raise UserError(
+                f"--budget-usd cannot be kept: the price of {spec.name} is unknown: --price {spec.name}=in,cached,out"
+            )
+
+
+def _is_paid(config: Config, prices: dict) -> bool:
+    """Whether some role costs money: a price is known, or the endpoint is none of one's own."""
     default = Keys.read().base_url
     return any(
-        not spec.offline and (price(spec.name, prices) is not None or not is_local(spec.base_url or default))
-        for spec in specs
+        price(spec.name, prices) is not None or not is_local(spec.base_url or default) for spec in _real(config)
     )

@@ -116,7 +116,8 @@ class Models:
             url = spec.base_url or keys.base_url
             self.specs[role] = replace(spec, base_url=url)
             if url not in self._endpoints:
-                self._endpoints[url] = Endpoint(url, keys.of(url, log), in_flight, patience, log)
+                key, notes = keys.of(url, log), (store.get_note, store.put_note)
+                self._endpoints[url] = Endpoint(url, key, in_flight, patience, log, *notes)
         real = {role: spec.name for role, spec in self.specs.items() if not spec.offline}
         for name in sorted({name for role, name in real.items() if not self.price(role)}):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
@@ -225,8 +226,19 @@ class Models:
             call = await self._finished(keys[-1], wanted, question)
             if not call.fault or attempt >= RULES[call.fault][1]:
                 break
+        if call.fault == "rejected" and wanted.stage != PROBE.stage:
+            await self._probe(question, keys)
         self._stop_if_barren(question, call, keys)
         return call
+
+    async def _probe(self, question: Question, keys: list[str]) -> None:
+        """Raise InfrastructureError where the model refuses the simplest question too: then it was not
+        the prompt, and that will be asked again when the run is resumed."""
+        answer = await self.complete(replace(PROBE, role=question.role, design=question.design, sample=keys[-1]))
+        if answer.fault == "rejected":
+            self.store.set_aside([*keys, answer.key])
+            fault = Fault("useless", "it answered before and now refuses every request")
+            raise self._endpoints[self._spec(question.role).base_url].stop(question, fault)
 
     def _stop_if_barren(self, question: Question, call: Call, keys: list[str]) -> None:
         """Raise InfrastructureError after BARREN questions in a row without a word in the answers.
@@ -437,6 +449,9 @@ class Wanted:
             completion_tokens=reply.completion_tokens, reasoning_tokens=reply.reasoning_tokens,
             usd=usd, seconds=reply.seconds, created=time.time(),
         )  # fmt: skip
+
+
+PROBE = Wanted("", ({"role": "user", "content": "Answer with the word OK."},), stage="probe")
 
 
 class Flight:

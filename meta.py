@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import envs
-from prompting import FOLDER, cut, domain_text, plan_schema, quote, render
+from endpoints import ContextOverflow
+from errors import InfrastructureError
+from prompting import FOLDER, count_tokens, cut, domain_text, plan_schema, quote, render
 
 SCORE_BINS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.01))
 EPISODES_IN_BIN = 2
 RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
+LEAST_TOKENS = 500  # of trajectories; a context that has no room for these is too short
 MEMORY_BASE = Path(__file__).parent / "memory_base.py"
 
 
@@ -52,9 +55,20 @@ class MetaAgent:
         return await self._ask_code("first", prompt)
 
     async def ideate_and_plan(self, parent: Evidence) -> dict:
-        """Study a design and its logs; the plan for a new one, by the schema of prompts/plan.json."""
-        prompt = self.ideate_prompt(parent)
-        plan = await self._models.ask_json("meta", self._messages(prompt), plan_schema(), **self._call("ideate"))
+        """Study a design and its logs; the plan for a new one, by the schema of prompts/plan.json.
+
+        Where the prompt does not fit into the model's context, its trajectories are cut further.
+        """
+        tokens, call = self._prompt_tokens, self._call("ideate")
+        while True:
+            prompt = self.ideate_prompt(parent, tokens)
+            try:
+                plan = await self._models.ask_json("meta", self._messages(prompt), plan_schema(), **call)
+                break
+            except ContextOverflow as error:
+                tokens //= 2
+                if tokens < LEAST_TOKENS:
+                    raise InfrastructureError(f"the meta agent's prompt is too long: {error}") from None
         self._keep("ideate", prompt, json.dumps(plan, indent=1, ensure_ascii=False))
         return plan
 
@@ -76,14 +90,18 @@ class MetaAgent:
         return await self._ask_code("repair", prompt, f" try {attempt}")
 
     async def _ask_code(self, stage: str, prompt: str, again: str = "") -> str:
-        code = await self._models.ask_code("meta", self._messages(prompt), **self._call(stage, again))
+        try:
+            code = await self._models.ask_code("meta", self._messages(prompt), **self._call(stage, again))
+        except ContextOverflow as error:
+            raise InfrastructureError(f"the meta agent's prompt is too long: {error}") from None
         self._keep(stage, prompt, code)
         return code
 
     def _keep(self, stage: str, prompt: str, answer: str) -> None:
         self.transcript += [(stage, "prompt", prompt), (stage, "answer", answer)]
 
-    def ideate_prompt(self, parent: Evidence) -> str:
+    def ideate_prompt(self, parent: Evidence, tokens: int) -> str:
+        """The prompt with at most `tokens` tokens of trajectories and what was retrieved for them."""
         score = parent.score
         return render(
             "ideate",
@@ -96,30 +114,31 @@ class MetaAgent:
             last_change=self._quoted(parent.last_change),
             errors=[quote(error, 500) for error in score["errors"]],
             output=quote(score["output"], 500),
-            episodes=self._episodes(parent),
+            episodes=self._episodes(parent, tokens),
             schema=(FOLDER / "plan.json").read_text(encoding="utf-8").strip(),
             **self._shown,
         )
 
-    def _episodes(self, parent: Evidence) -> list[dict]:
-        """Deployed episodes from each score bin, cut to the prompt's token limit."""
+    def _episodes(self, parent: Evidence, tokens: int) -> list[dict]:
+        """Deployed episodes from each score bin, cut to `tokens` in all."""
         rng = random.Random(envs.derive_seed(self._seed, parent.id, self._candidate, "episodes"))
         chosen = []
         for low, high in SCORE_BINS:
             within = [one for one in parent.deployed if low <= one["score"] < high]
             chosen += rng.sample(within, min(EPISODES_IN_BIN, len(within)))
-        share = self._prompt_tokens // max(1, len(chosen))
+        share = tokens // max(1, len(chosen))
         return [self._episode(one, share) for one in chosen]
 
     def _episode(self, deployed: dict, tokens: int) -> dict:
         retrieved = json.dumps(deployed["retrieved"], indent=1, ensure_ascii=False)
+        goal_tokens = min(200, tokens // 8)
         trajectory = deployed["trajectory"] or {"init": {}, "steps": []}
         return {
             "task": deployed["task"],
             "score": deployed["score"],
             "retrieved": quote(retrieved, tokens // 2),
-            "goal": quote(str(trajectory["init"].get("goal", "")), 200),
-            "steps": _steps(trajectory, tokens // 2) or [f"(not played: {quote(deployed['error'], 300)})"],
+            "goal": quote(str(trajectory["init"].get("goal", "")), goal_tokens),
+            "steps": _steps(trajectory, tokens // 2 - goal_tokens) or [f"(not played: {quote(deployed['error'], 300)})"],
         }
 
     @staticmethod
@@ -136,16 +155,22 @@ class MetaAgent:
 
 
 def _steps(trajectory: dict, tokens: int) -> list[str]:
-    """An episode's actions and observations; where it is too long the oldest observations go first."""
-    lines, left = [], tokens
-    for step in reversed(trajectory["steps"]):
-        action = f"> {quote(str(step['action_took']), 50)}"
-        seen = quote(_observation(step), 150) if left > 0 else ""
-        left -= (len(action) + len(seen)) // 4
-        lines.append(f"{action}\n{seen}" if seen else action)
-        if left < -tokens:
+    """An episode's actions and observations, cut to `tokens`: the oldest observations go first, and only
+    where all the actions do not fit, the oldest of these."""
+    steps, lines, left = trajectory["steps"][::-1], [], tokens
+    for step in steps:
+        action = f"> {quote(' '.join(str(step['action_took']).split()), 50)}"
+        left -= count_tokens(action) + 1
+        if left < 0:
             lines.append("(earlier steps cut)")
             break
+        lines.append(action)
+    for place, step in enumerate(steps[: len(lines)]):
+        seen = quote(_observation(step), 150)
+        left -= count_tokens(seen) + 1
+        if left < 0:
+            break
+        lines[place] += f"\n{seen}"
     return lines[::-1]
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
+DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fence)$", re.M | re.S)
 PARTS = Path(__file__).with_name("offline_parts.py")
 
 # Each layer: the title under which a design tells what it knows.
@@ -373,13 +374,13 @@ class Shown:
 
 def read_prompt(prompt: str) -> Shown:
     """Find the sections by their headings. Retrieved text is data: it is measured, never obeyed."""
-    code = re.search(r"^## Design\n```python\n(.*?)\n```$", prompt, re.M | re.S)
+    code = DESIGN.search(prompt)
     number = {name: float(value) for name, value in re.findall(r"^([a-z ]+): ([+-]?\d+(?:\.\d+)?)$", prompt, re.M)}
     last = re.search(r"^## Last change\n(.*?)^## ", prompt, re.M | re.S)
     changes = re.findall(r"^- (?:<data>)?(.*?)(?:</data>)?$", last.group(1) if last else "", re.M)
     errors = re.search(r"^## Errors\n(.*?)^## ", prompt, re.M | re.S)
     return Shown(
-        blueprint=read(code.group(1)) if code else Blueprint(()),
+        blueprint=read(code["code"]) if code else Blueprint(()),
         score=number.get("score", 0.0),
         base=number.get("no memory", 0.0),
         tokens=number.get("retrieved tokens", 0.0),
@@ -524,9 +525,9 @@ def _new(shown: Shown, verdict: dict[str, str], rng: random.Random):
 
 def implement(prompt: str, rng: random.Random) -> Blueprint:
     """The parent's blueprint with the plan's changes carried out."""
-    code = re.search(r"^## Design\n```python\n(.*?)\n```$", prompt, re.M | re.S)
+    code = DESIGN.search(prompt)
     plan = re.search(r"^## Plan\n```json\n(.*?)\n```$", prompt, re.M | re.S)
-    blueprint = read(code.group(1)) if code else Blueprint(())
+    blueprint = read(code["code"]) if code else Blueprint(())
     try:
         changes = json.loads(plan.group(1))["changes"] if plan else []
     except (ValueError, KeyError, TypeError):
@@ -538,10 +539,10 @@ def implement(prompt: str, rng: random.Random) -> Blueprint:
 
 def repair(prompt: str, rng: random.Random) -> Blueprint:
     """Leave out the layer in which it failed, or else the longest-named suspect: the last one."""
-    code = re.search(r"^## Design\n```python\n(.*?)\n```$", prompt, re.M | re.S)
+    code = DESIGN.search(prompt)
     error = prompt.partition("\n## Error\n")[2]
-    blueprint = read(code.group(1)) if code else Blueprint(())
-    lines = code.group(1).splitlines() if code else []
+    blueprint = read(code["code"]) if code else Blueprint(())
+    lines = code["code"].splitlines() if code else []
     numbers = [int(n) for n in re.findall(r"line (\d+)", error)]
     guilty = [layer for n in numbers for layer in [_class_at(lines, n)] if layer in blueprint.layers]
     rest = tuple(name for name in blueprint.layers if name not in (guilty[-1:] or blueprint.layers[-1:]))

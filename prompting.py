@@ -20,13 +20,15 @@ FOLDER = Path(__file__).parent / "prompts"
 
 @functools.cache
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=False,
     )
+    environment.filters["fenced"] = fenced
+    return environment
 
 
 def render(name: str, **values) -> str:
@@ -61,15 +63,28 @@ def count_tokens(text: str) -> int:
 
 def cut(text: str, tokens: int) -> str:
     """The first part of `text`, at most about `tokens` tokens long, with a mark where it was cut."""
-    limit = max(0, tokens * 4)
-    return text if len(text) <= limit else f"{text[:limit]} [... {len(text) - limit} characters cut]"
+    if count_tokens(text) <= tokens:
+        return text
+    kept = text.encode("utf-8", "replace")[: max(0, tokens * 4)].decode("utf-8", "ignore")
+    return f"{kept} [... {len(text) - len(kept)} characters cut]"
 
 
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+def fenced(text: str, language: str) -> str:
+    """`text` between fences that are longer than any that it holds."""
+    fence = max(["``", *re.findall("`{3,}", text)], key=len) + "`"
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+# Control characters, and those that show nothing or turn the direction of what follows.
+_HIDDEN = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\U000e0000-\U000e007f]"
+)
+_DATA_TAG = re.compile(r"<(?=\s*/?\s*data\b)", re.I)
+_MARK = re.compile(r"^(?= {0,3}[#>])", re.M)  # a heading; an action of a trajectory
 
 
 def quote(text: str, tokens: int = 500) -> str:
-    """Text of a program or a game as data in a prompt: cut, without control or direction marks,
-    and unable to close the `<data>` around it or to open a fence or a heading of its own."""
-    text = _CONTROL.sub(" ", cut(text, tokens))
-    return re.sub(r"<(?=/?data>)", "‹", text).replace("```", "'''").replace("\n#", "\n #")
+    """Text of a program or a game as data in a prompt: cut, without hidden or direction marks, and
+    unable to close the `<data>` around it or to open a fence, a heading or an action of its own."""
+    text = _DATA_TAG.sub("‹", _HIDDEN.sub(" ", cut(text, tokens)))
+    return _MARK.sub(r"\\", text.replace("```", "'''"))

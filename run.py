@@ -55,13 +55,12 @@ class Run:
         self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
         self._stack = contextlib.AsyncExitStack()
         try:
-            await self._open()
-        except BaseException as error:
+            return await self._open()
+        except BaseException as error:  # else the display would keep the terminal to itself
             await self.__aexit__(type(error), error, None)
             raise
-        return self
 
-    async def _open(self) -> None:
+    async def _open(self) -> "Run":
         config = self.config
         self._stack.enter_context(self.display)
         self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
@@ -74,6 +73,7 @@ class Run:
         self.gateway = None
         if "agent_model" not in config.offline():
             self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
+        return self
 
     async def __aexit__(self, *exception) -> None:
         try:
@@ -106,7 +106,7 @@ class Run:
             prices=dict(parse_price(text) for text in config.price),
             log=self.display.log,
             keys=Keys.read(take=True),  # before any child is started
-            patience=replace(Patience(), outage=config.outage_seconds),
+            patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
         )
 
     def _spent(self) -> dict | str:
@@ -222,11 +222,11 @@ class Run:
 
     def keep(self, archive) -> None:
         """Write the archive, and the report, after a learning step."""
-        import report
+        import report  # slow to import
 
         self._evaluations.clear()
-        self.folder.write_archive(archive.lines())
-        report.write(self.folder.path, plots=False)
+        if self.folder.write_archive(archive.lines()):
+            report.write(self.folder.path, plots=False)
 
     def cost(self, *names: str) -> float | None:
         """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
@@ -242,7 +242,7 @@ class Run:
 
 def _dollars(rows: Iterable[dict]) -> float | None:
     dollars = [row["usd"] for row in rows]
-    return None if None in dollars else float(sum(dollars))
+    return None if None in dollars else round(float(sum(dollars)), 9)  # in whatever order the calls ended
 
 
 class Candidate:

@@ -57,6 +57,7 @@ create table if not exists calls (
 ) without rowid;
 create table if not exists embeddings (key text primary key, vector blob) without rowid;
 create table if not exists episodes (key text primary key, episode text) without rowid;
+create table if not exists notes (key text primary key, note text) without rowid;
 """
 PUT_CALL = f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))})"
 USAGE = """
@@ -199,6 +200,18 @@ class Store:
         """Keep a finished episode; it is committed when this returns."""
         with self._faults():
             self._db.execute("insert or ignore into episodes values (?, ?)", (key, json.dumps(episode)))
+
+    # ------------------------------------------------------------------------------- notes
+
+    def get_note(self, key: str) -> str | None:
+        """What was noted of an endpoint: what it does not understand."""
+        with self._faults():
+            row = self._db.execute("select note from notes where key = ?", (key,)).fetchone()
+        return row and row[0]
+
+    def put_note(self, key: str, note: str) -> None:
+        with self._faults():
+            self._db.execute("insert or replace into notes values (?, ?)", (key, note))
 
     # ------------------------------------------------------------------------------ faults
 

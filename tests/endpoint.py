@@ -24,11 +24,13 @@ from pathlib import Path
 ROLES = ("agent", "meta", "memory", "embedding")
 STATUS = {"429": 429, "429 retry-after": 429, "500": 500, "502": 502, "503": 503}
 STOPS = {"401": 401, "403": 403, "404": 404, "402": 402, "429 quota": 429}
-REFUSED = {"400": 400}  # a whim  # played on demand only
+REFUSED = {"400": 400}  # a whim, played on demand only
 BROKEN = ("reset", "cut", "cut chunk", "endless", "silent", "not json", "html", "no choices", "error in 200")
 ANSWERS = ("empty", "length", "refusal", "content filter", "content filter 400")
 JSON_ANSWERS = ("invalid json", "misses the schema", "json in prose", "json in a fence")
 CODE_ANSWERS = ("no fence", "several fences", "prose around", "unclosed fence", "thoughts")
+IN_A_ROW = 3  # faults of one request: asking again helps in the end
+FORMS = JSON_ANSWERS + CODE_ANSWERS
 ACTION_ANSWERS = ("Action:", "quotes", "thoughts")
 FAULTS = (*STATUS, *BROKEN, *ANSWERS, *JSON_ANSWERS, *CODE_ANSWERS, *ACTION_ANSWERS)
 EMBEDDING_FAULTS = (*STATUS, *BROKEN)
@@ -71,7 +73,8 @@ class ModelServer:
 
     `answer(role, body)` gives the text of an answer. `unknown` names parts of a request that it
     refuses as older servers do: reasoning_effort, json_schema, json_object, max_completion_tokens,
-    max_tokens, system. `vague` servers do not say which. `context` is the longest prompt in tokens
+    max_tokens, system. `vague` servers do not say which. An `even` one plays the rarest kinds of fault
+    first, so that none is left out; then the kinds do depend on who was first. `context` is the longest prompt in tokens
     of four characters, `key` the only key that is let in.
     """
 
@@ -88,33 +91,28 @@ class ModelServer:
         endless: float = 3600.0,
         unknown: Iterable[str] = (),
         vague: bool = False,
+        even: bool = False,
         context: int = 0,
         key: str = "",
         usage: bool = True,
         log: Path | None = None,
     ):
         self.answer, self.port, self.latency, self.seed = answer, port, latency, seed
-        self.fault_rate, self.faults, self.retry_after, self.endless = (
-            fault_rate,
-            tuple(faults),
-            retry_after,
-            endless,
-        )
-        self.unknown, self.vague, self.context, self.key, self.usage = (
-            tuple(unknown),
-            vague,
-            context,
-            key,
-            usage,
-        )
+        self.fault_rate, self.faults, self.even = fault_rate, tuple(faults), even
+        self.retry_after, self.endless = retry_after, endless
+        self.unknown, self.vague, self.context = tuple(unknown), vague, context
+        self.key, self.usage = key, usage
         self.requests = 0
         self.answered: Counter[str] = Counter()  # whole good answers, by hash of the request
         self.played: Counter[str] = Counter()  # faults, by kind
+        self.tokens: Counter[str] = Counter()  # of all answers, good or not, as `usage` says
         self.in_flight = self.most_in_flight = 0
         self.bodies: list[dict] = []  # of every request, in order
         self.script: list[str] = []  # faults of the next requests, before any that are drawn
         self.counts_answer = False  # as a part of the context
         self.reject = self.refused_schema = ""  # prompts and schemas that hold this get a 400
+        self.at: dict[int, Callable[[], None]] = {}  # what happens at an event: a request came or was answered
+        self.events = 0
         self._log = log.open("a") if log else None
         self._seen: Counter[str] = Counter()
         self._tasks: set[asyncio.Task] = set()
@@ -146,14 +144,26 @@ class ModelServer:
 
     async def serve(self, started: Callable[[], None] = lambda: None) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=2**24)
-        self.port = server.sockets[0].getsockname()[1]
+        await self._open()
         started()
         await self._stop.wait()
-        server.close()
+        self._close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _open(self) -> None:
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=2**24)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def _close(self) -> None:
+        self._server.close()
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def go_away(self, seconds: float) -> None:
+        """Reset every connection and refuse new ones for a while; for `at`."""
+        self._close()
+        self.played["refused"] += 1
+        self._loop.call_later(seconds, lambda: setattr(self, "_back", self._loop.create_task(self._open())))
 
     # One connection.
 
@@ -188,10 +198,16 @@ class ModelServer:
             if refusal:
                 return await self._send(writer, *refusal)
             fault = self._draw(path, body, digest)
+            self._event()
             await asyncio.sleep(self.latency)
             await self._play(fault, path, body, digest, writer)
+            self._event()
         finally:
             self.in_flight -= 1
+
+    def _event(self) -> None:
+        self.events += 1
+        self.at.pop(self.events, lambda: None)()
 
     async def _play(self, fault: str, path: str, body: dict, digest: str, writer) -> None:
         if fault:
@@ -262,10 +278,19 @@ class ModelServer:
         if self.script:
             return self.script.pop(0)
         self._seen[digest] += 1
+        possible = self._possible(path, body) or [""]
+        unplayed = [fault for fault in possible if fault in FORMS and not self.played[fault]]
+        if not self.fault_rate or self._seen[digest] % (IN_A_ROW + 1) == 0:
+            return ""
+        if self.even and unplayed:
+            return unplayed[0]  # few requests ask for these forms
         dice = random.Random(f"{self.seed} {digest} {self._seen[digest]}")
         if dice.random() >= self.fault_rate:
             return ""
-        return dice.choice(self._possible(path, body) or ("",))
+        if self.even:
+            rarest = min(self.played[fault] for fault in possible)
+            possible = [fault for fault in possible if self.played[fault] == rarest]
+        return dice.choice(possible)
 
     def _possible(self, path: str, body: dict) -> list[str]:
         if path.endswith("/embeddings"):
@@ -318,7 +343,7 @@ class ModelServer:
         reply["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
         if self.usage:
             prompt = sum(len(one["content"]) for one in body["messages"]) // 4
-            reply["usage"] = _usage(prompt, len(text) // 4 + 1, 5 if "reasoning_effort" in body else 0)
+            reply["usage"] = self._used(prompt, len(text) // 4 + 1, 5 if "reasoning_effort" in body else 0)
         return reply
 
     def _embed(self, body: dict) -> dict:
@@ -328,7 +353,18 @@ class ModelServer:
         rows = [
             {"index": index, "embedding": list(map(float, vector))} for index, vector in enumerate(vectors)
         ]
-        return {"object": "list", "data": rows, "usage": _usage(sum(map(len, body["input"])) // 4, 0, 0)}
+        return {"object": "list", "data": rows, "usage": self._used(sum(map(len, body["input"])) // 4, 0, 0)}
+
+    def _used(self, prompt: int, completion: int, reasoning: int) -> dict:
+        """The account of one answer, which the server keeps too."""
+        self.tokens.update(prompt=prompt, cached=prompt // 2, completion=completion + reasoning)
+        return {
+            "prompt_tokens": prompt,
+            "completion_tokens": completion + reasoning,
+            "total_tokens": prompt + completion + reasoning,
+            "prompt_tokens_details": {"cached_tokens": prompt // 2},
+            "completion_tokens_details": {"reasoning_tokens": reasoning},
+        }
 
     async def _send(self, writer, status: int, reply, headers: dict | None = None) -> None:
         body = (reply if isinstance(reply, str) else json.dumps(reply)).encode()
@@ -340,16 +376,6 @@ class ModelServer:
 
 def _error(message: str, code: str) -> dict:
     return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": code}}
-
-
-def _usage(prompt: int, completion: int, reasoning: int) -> dict:
-    return {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion + reasoning,
-        "total_tokens": prompt + completion + reasoning,
-        "prompt_tokens_details": {"cached_tokens": prompt // 2},
-        "completion_tokens_details": {"reasoning_tokens": reasoning},
-    }
 
 
 def _twisted(text: str, fault: str) -> str:

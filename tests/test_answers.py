@@ -38,9 +38,19 @@ def test_the_module_is_found_in_every_form_of_answer(answer):
     assert ast.unparse(ast.parse(code)) == ast.unparse(ast.parse(MODULE))
 
 
-@pytest.mark.parametrize("around", ["{}", "Text.\n{}\nText.", "```bash\nls\n```\n{}\n```json\n{{}}\n```"])
+AROUND = (
+    "```python\n{}```",
+    "Text.\n```python\n{}```\nText.",
+    "```bash\nls\n```\n```python\n{}```\n```json\n{{}}\n```",
+    "```python\n{}",
+    "{}",
+    "# The module\nIt keeps all:\n\n{}\nDone.",
+)
+
+
+@pytest.mark.parametrize("around", AROUND)
 def test_a_fence_inside_a_string_of_the_code_does_not_cut_the_code(around):
-    answer = around.format(f"```python\n{WITH_FENCE_IN_STRING}```")
+    answer = around.format(WITH_FENCE_IN_STRING)
     assert ast.dump(ast.parse(extract_code(answer))) == ast.dump(ast.parse(WITH_FENCE_IN_STRING))
 
 

@@ -56,7 +56,7 @@ async def prompts() -> dict[str, str]:
     first, implement, repair = (messages[1]["content"] for messages in models.prompts)
     return {
         "first": first,
-        "ideate": agent.ideate_prompt(evidence()),
+        "ideate": agent.ideate_prompt(evidence(), 12_000),
         "implement": implement,
         "repair": repair,
         "meta_system": models.prompts[0][0]["content"],

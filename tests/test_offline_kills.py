@@ -1,0 +1,152 @@
+"""A run of real processes that are killed at random: same archive, nothing done twice, no score of 0.
+
+`python tests/test_offline_kills.py 30` kills the host 30 times, and its children as often.
+"""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is run as a script
+
+from tests.test_loop import archive, finish, start
+
+RUN = ["--env", "tests.toy:Witnessed", "--steps", "3", "--plain", "--yes", "--workers", "2"]
+
+
+class Witness:
+    """The episodes that the workers of a run played to their end."""
+
+    def __init__(self, path: Path):
+        self.path, self.environment = path, {**os.environ, "ALMA_WITNESS": str(path)}
+
+    def played(self) -> int:
+        return len(self.path.read_text().splitlines()) if self.path.exists() else 0
+
+
+def undisturbed_run(folder: Path) -> tuple[list[dict], int]:
+    """The archive of a run that nobody disturbs, and the number of its episodes."""
+    witness = Witness(folder / "witness")
+    finish(start("learn", *RUN, "--runs", folder / "runs", env=witness.environment))
+    return archive(folder / "runs"), witness.played()
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> tuple[list[dict], int]:
+    return undisturbed_run(tmp_path_factory.mktemp("undisturbed"))
+
+
+def go_on(runs: Path, witness: Witness) -> subprocess.Popen:
+    """Start the one run of a folder, or resume it."""
+    runs.mkdir(exist_ok=True)
+    begun = [path for path in runs.iterdir() if (path / "config.json").exists()]
+    arguments = ["--resume", begun[0], "--plain"] if begun else [*RUN, "--runs", runs]
+    return start("learn", *arguments, env=witness.environment)
+
+
+def kill_host_often(folder: Path, kills: int, seed: int, seconds: float) -> tuple[list[dict], int, int]:
+    """Kill a run's host so many times at random points; its archive, episodes played, kills that met it alive."""
+    rng, witness, met = random.Random(seed), Witness(folder / "witness"), 0
+    for _ in range(kills):
+        process = go_on(folder / "runs", witness)
+        try:
+            process.wait(rng.uniform(0.3, seconds))
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            met += 1
+        process.communicate()
+        if process.returncode == 0:
+            return archive(folder / "runs"), witness.played(), met
+    finish(go_on(folder / "runs", witness))
+    return archive(folder / "runs"), witness.played(), met
+
+
+def test_a_host_killed_at_random_points_plays_no_finished_episode_twice(undisturbed, tmp_path):
+    lines, played, kills = kill_host_often(tmp_path, 3, seed=5, seconds=4.0)
+    assert kills > 0
+    assert lines == undisturbed[0]
+    assert played <= undisturbed[1] + 2 * kills  # what two workers were at, or had just ended
+
+
+def children(host: int, kind: str) -> list[int]:
+    """A run's processes of a kind: workers are forks of the fork server and look like it."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            command = stat.with_name("cmdline").read_text()
+            parent, _, session = map(int, stat.read_text().rsplit(")", 1)[1].split()[1:4])
+        except OSError:  # it is gone
+            continue
+        if kind == "template":
+            right = "json.load(sys.stdin)" in command and parent == host  # it has a session of its own
+        else:
+            right = "forkserver" in command and session == host and (parent == host) == (kind == "fork server")
+        found += [int(stat.parent.name)] if right else []
+    return found
+
+
+def kill_children_often(folder: Path, kind: str, kills: int, seed: int) -> tuple[list[dict], int]:
+    """Kill processes of a kind while a run goes on; its archive, and how many were killed.
+
+    More than three a run would be too many for one episode: the run would stop, to be resumed.
+    """
+    rng, killed = random.Random(seed), 0
+    process = go_on(folder / "runs", Witness(folder / "witness"))
+    while process.poll() is None and killed < kills:
+        ready = kind != "fork server" or children(process.pid, "worker")  # else it never comes to a worker
+        for one in rng.sample(children(process.pid, kind), 1) if ready and children(process.pid, kind) else []:
+            os.kill(one, signal.SIGKILL)
+            killed += 1
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0.2, 1.0))
+    finish(process)
+    return archive(folder / "runs"), killed
+
+
+KINDS = ("worker", "fork server", "template")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_processes_killed_during_a_run_change_nothing(undisturbed, tmp_path, kind):
+    lines, killed = kill_children_often(tmp_path, kind, 3, seed=7)
+    assert killed > 0
+    assert lines == undisturbed[0]
+
+
+def main(kills: int) -> None:
+    """Kills at full number; prints what came of them."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        (root / "whole").mkdir()
+        whole, episodes = undisturbed_run(root / "whole")
+        left, number = kills, 0
+        while left > 0:
+            number += 1
+            run = root / f"host-{number}"
+            run.mkdir()
+            lines, played, met = kill_host_often(run, left, seed=number, seconds=6.0)
+            left -= met
+            again = {"killed": met, "same archive": lines == whole, "played": played, "undisturbed": episodes}
+            print("host", json.dumps(again), flush=True)
+        for kind in KINDS:
+            killed, same, number = 0, True, 0
+            while killed < kills:
+                number += 1
+                run = root / f"{kind}-{number}"
+                run.mkdir()
+                lines, more = kill_children_often(run, kind, 3, seed=number)
+                killed, same = killed + more, same and lines == whole
+            print(kind, json.dumps({"killed": killed, "runs": number, "same archive": same}), flush=True)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))
