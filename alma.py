@@ -79,11 +79,10 @@ async def verify(learning, code: str, name: str) -> str:
 
     It must load in the sandbox, learn from real collected trajectories and retrieve for real tasks.
     """
-    from evaluate import DesignTools
     from sandbox import outlive
 
     async def try_out():
-        async with learning.sandbox.worker(code, DesignTools(learning.models, name, "verify")) as worker:
+        async with learning.sandbox.worker(code, learning.tools(name, "verify")) as worker:
             for index in range(min(VERIFY_UPDATES, len(learning.collected))):
                 await worker.update(index)
             for played in list(learning.baseline.values())[:VERIFY_RETRIEVALS]:

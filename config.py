@@ -53,6 +53,7 @@ class Config:
     prompt_tokens: int = setting(12_000, "limit for the trajectories that the meta agent is shown")
     show_admissible: bool = setting(False, "show TextWorld's admissible commands to the agent (offline: always)")
     fresh_collection: bool = setting(False, "play the collection phase again for each design, as the authors do")
+    keep_models: bool = setting(False, "let designs choose models by name, at the endpoint of --memory-model")
     unsafe_sandbox: bool = setting(False, "run designs although a layer of the sandbox is missing")
     sampling_scale: float = setting(1.0, "λ of the sampling rule")
     visit_penalty: float = setting(0.5, "α of the sampling rule")

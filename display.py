@@ -156,7 +156,7 @@ class Display:
     def _progress(self, now: bool = False) -> None:
         if self.plain and (now or time.monotonic() - self._last > LINES_EVERY):
             self._last = time.monotonic()
-            self._say(f"{self._stage}: {'  '.join(self.facts())}".removesuffix(": "))
+            self._say(f"{self._stage or 'starting'}: {'  '.join(self.facts())}".removesuffix(": "))
 
     @property
     def total(self) -> int:

@@ -63,8 +63,10 @@ class DesignTools:
     n-th time that it asks one thing is the same call, and is not paid for twice.
     """
 
-    def __init__(self, models, design: str, stage: str, asked: Counter[str] | None = None):
-        self._models, self._asked = models, Counter(asked)
+    def __init__(
+        self, models, design: str, stage: str, asked: Counter[str] | None = None, keep_models: bool = False
+    ):
+        self._models, self._asked, self._keep_models = models, Counter(asked), keep_models
         self._account = {"design": design, "stage": stage}  # whom calls are booked to
 
     @property
@@ -74,11 +76,14 @@ class DesignTools:
 
     async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        question = json.dumps([messages, schema], sort_keys=True)
+        model = (model or "") if self._keep_models else ""
+        question = json.dumps([messages, schema, model], sort_keys=True)
         self._asked[question] += 1
         sample = f"memory {self._asked[question]}"
         try:
-            return await self._models.chat("memory", messages, schema=schema, sample=sample, **self._account)
+            return await self._models.chat(
+                "memory", messages, schema=schema, sample=sample, model=model, **self._account
+            )
         except ContextOverflow:
             raise DesignError("error", f"a prompt of {len(user)} characters is too long for the model") from None
 
@@ -98,6 +103,7 @@ class Protocol:
     collection_size: int | None = None  # learn from the first so many of them; None: from all
     mode: str = "static"  # or "dynamic": each deployed trajectory is learned from
     show_admissible: bool = False
+    keep_models: bool = False  # a design's calls go to the model that it names
 
 
 class Evaluator:
@@ -153,6 +159,10 @@ class Evaluator:
     async def __aexit__(self, *exception) -> None:
         if self.sandbox is not None:
             await self.sandbox.__aexit__(*exception)
+
+    def tools(self, design: str, stage: str, asked: Counter[str] | None = None) -> DesignTools:
+        """The tools of one memory of a design."""
+        return DesignTools(self.models, design, stage, asked, self.protocol.keep_models)
 
     @property
     def f0(self) -> float:
@@ -337,7 +347,7 @@ class Deployment:
             yield worker
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
-        return DesignTools(self._evaluator.models, self._design, self._evaluator.stage, asked)
+        return self._evaluator.tools(self._design, self._evaluator.stage, asked)
 
     def _worker(self, tools: DesignTools):
         return self._evaluator.sandbox.worker(self._source, tools)

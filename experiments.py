@@ -191,12 +191,19 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, aga
 
 async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Experiment) -> dict[str, Any]:
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+    asyncio.get_running_loop().set_exception_handler(_stumble)
     async with Run(folder, command.plain, overrides, command.command) as run:
         run.introduce()
         run.plan(experiment.designs(run.config))
         done = await experiment.work(run)
         about = {"env": run.config.env, "labels": run.labels(), "models": run.config.models()}
         return {**done, **about, "folder": str(folder.path)}
+
+
+def _stumble(loop, context: dict) -> None:
+    """A run that stops says why, once: over what its other tasks stumble meanwhile is no news."""
+    if not isinstance(context.get("exception"), InfrastructureError | BudgetError):
+        loop.default_exception_handler(context)
 
 
 def _folder(command, experiment: Experiment) -> tuple[RunFolder, dict]:

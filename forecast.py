@@ -78,7 +78,9 @@ def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, 
         return
     print(f"this run will need {estimate(planned_calls(config, designs, written), prices)} at most, by estimate", file=sys.stderr)
     if config.budget_usd or config.budget_tokens:
-        print(f"budget: {config.budget_usd or 'no'} dollars, {config.budget_tokens or 'no'} tokens", file=sys.stderr)
+        limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
+        limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
+        print(f"it stops at {' or '.join(limits)}", file=sys.stderr)
     if yes:
         return
     if not sys.stdin.isatty():

@@ -125,17 +125,24 @@ def _check_key(name: str, value: str) -> Key:
     return Key(value.strip())
 
 
+_LINE = re.compile(r"\s*(?:export\s+)?(OPENAI_\w+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^#\"']*?))\s*(?:#.*)?")
+
+
 def _read_dotenv(path: Path) -> dict[str, str]:
-    """The OPENAI_ variables of a `.env` file: NAME=value, quotes and `export` allowed."""
+    """The OPENAI_ variables of a `.env` file: NAME=value, quotes and `export` allowed. Raises UserError."""
+    if not path.is_file():
+        return {}
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError):
-        return {}
-    pattern = re.compile(
-        r"\s*(?:export\s+)?(OPENAI_\w+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^#]*?))\s*(?:#.*)?"
-    )
-    found = [match for line in lines if (match := pattern.fullmatch(line))]
-    return {match[1]: next(value for value in match.groups()[1:] if value is not None) for match in found}
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is no text in UTF-8')}") from None
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if match := _LINE.fullmatch(line):
+            found[match[1]] = next(value for value in match.groups()[1:] if value is not None)
+        elif re.match(r"\s*(export\s+)?OPENAI_", line):
+            raise UserError(f"{path}, line {number}, is not NAME=value")  # without the line: it may hold a key
+    return found
 
 
 def child_environment() -> dict[str, str]:

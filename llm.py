@@ -168,13 +168,16 @@ class Models:
         design: str = "",
         stage: str = "",
         seed: int = 0,
+        model: str = "",
     ) -> str:
         """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
+
+        `model`: another one at the endpoint of the role.
 
         Where the model gives no usable answer (a refusal, nothing at all, no JSON when asked again),
         the last one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
-        wanted = Wanted(role, tuple(messages), schema, sample, design, stage, seed)
+        wanted = Wanted(role, tuple(messages), schema, sample, design, stage, seed, model)
         if not is_schema(schema):
             return (await self.complete(wanted)).answer
         try:
@@ -217,7 +220,7 @@ class Models:
 
     async def complete(self, wanted: "Wanted") -> Call:
         """The finished call, from the store where it was made before."""
-        spec = self._spec(wanted.role)
+        spec = self._spec(wanted.role, wanted.model)
         if spec.offline:
             return self._ask_stand_in(wanted)
         question, digest, keys = wanted.question(spec), wanted.digest(spec), []
@@ -270,7 +273,8 @@ class Models:
 
         async def make(flight: Flight) -> Call:
             reply = await self._pay(question, flight)
-            call = wanted.call(key, self._spec(wanted.role), reply, self._usd(wanted.role, reply))
+            spec = self._spec(wanted.role, wanted.model)
+            call = wanted.call(key, spec, reply, self._usd(spec.name, reply))
             self.store.put_call(call)
             return call
 
@@ -297,20 +301,22 @@ class Models:
     async def _pay(self, question: Question, flight: "Flight") -> Reply:
         """Make one call, counted against the budget; its answer is still to be stored."""
         endpoint = self._endpoints[self._spec(question.role).base_url]
-        known, prompt = self.price(question.role), _most_tokens(question)
+        known, prompt = price(question.model, self._prices), _most_tokens(question)
+        if known is None and self._budget.in_dollars:  # only a design names a model that late
+            raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
         most_usd = known.usd(prompt, 0, question.limit) if known else None
         async with endpoint.slots.slot(question.design):
             reserved = await self._budget.reserve(most_usd, prompt + question.limit)
             try:
                 flight.sent = True
                 reply = await endpoint.ask(question)
-                self._count({**vars(reply), "calls": 1, "usd": self._usd(question.role, reply)})
+                self._count({**vars(reply), "calls": 1, "usd": self._usd(question.model, reply)})
             finally:
                 self._budget.release(reserved)
         return reply
 
-    def _usd(self, role: str, reply: Reply) -> float | None:
-        known = self.price(role)
+    def _usd(self, model: str, reply: Reply) -> float | None:
+        known = price(model, self._prices)
         return known and known.usd(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
 
     def price(self, role: str) -> Price | None:
@@ -398,13 +404,14 @@ class Models:
                 texts = {key: text[: longest // 2] for key, text in texts.items()}
         wanted = Wanted("embedding", (), design=design, stage=stage)
         key = _sha(json.dumps([spec.name, spec.base_url, cut]))
-        call = wanted.call(key, spec, reply, self._usd("embedding", reply))
+        call = wanted.call(key, spec, reply, self._usd(spec.name, reply))
         return self.store.put_vectors(call, dict(zip(texts, reply.vectors, strict=True)))
 
-    def _spec(self, role: str) -> ModelSpec:
+    def _spec(self, role: str, model: str = "") -> ModelSpec:
         if role not in self.specs:
             raise UserError(f"no model for the role {role!r}; there are {', '.join(self.specs)}")
-        return self.specs[role]
+        spec = self.specs[role]
+        return replace(spec, name=model, effort="") if model and not spec.offline else spec
 
 
 TOTALS = (
@@ -426,6 +433,7 @@ class Wanted:
     design: str = ""  # who wants it, for the account and for fairness
     stage: str = ""  # of the loop, for the account
     seed: int = 0  # of the stand-in
+    model: str = ""  # in place of the role's
 
     def question(self, spec: ModelSpec) -> Question:
         messages = tuple({"role": one["role"], "content": clean(one["content"])} for one in self.messages)

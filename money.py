@@ -83,6 +83,11 @@ class Budget:
         self._said = {"usd": 0, "tokens": 0}  # highest percentage that was said
         self._waiting: list[asyncio.Future] = []
 
+    @property
+    def in_dollars(self) -> bool:
+        """Whether dollars are limited, so that each call needs a price."""
+        return self._limits["usd"] is not None
+
     def spend(self, usd: float | None, tokens: int) -> None:
         """Count what was spent; says so at 50 and 80 %."""
         self._spent["usd"] += usd or 0.0

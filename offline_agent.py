@@ -35,6 +35,10 @@ class Seen:
     question: str  # the sentence that asks something, if any
     answers: frozenset[str]  # words and letters that it offers in brackets
 
+    def beside(self, phrase: frozenset[str]) -> frozenset[str]:
+        """Words of the lines that have all words of a phrase."""
+        return frozenset().union(*(piece for piece in self.pieces if phrase <= piece))
+
 
 @lru_cache(maxsize=4096)
 def read_observation(text: str) -> Seen:
@@ -76,6 +80,10 @@ def read_brief(text: str) -> Brief:
 # ------------------------------------------------------------------------------------ the policy
 
 
+LONG = 3  # an observation this many times shorter than the first one describes no scene
+SAME_SCENE = 0.5  # share of common lines from which two long observations are of one scene
+
+
 @dataclass(frozen=True)
 class Weights:
     """How much each kind of evidence counts. One setting for all domains."""
@@ -89,10 +97,11 @@ class Weights:
     idle: float = 0.9  # each time that it changed nothing there
     vain: float = 0.15  # each time that it changed nothing elsewhere
     used: float = 0.15  # how often it was used at all (a fixed list of actions)
-    used_listed: float = 0.7  # the same, where each step has its own list
+    used_listed: float = 0.3  # the same, where each step has its own list
+    known: float = 1.0  # what leads where one has been
     again: float = 0.2  # what evidence for it is still worth each time that it was used (own lists)
     undo: float = 1.5  # the same two things again, at once
-    aside: float = 0.8  # what is done to a thing that nobody wants
+    aside: float = 0.3  # what is done to a thing that nobody wants
     curious: float = 0.8  # commands that bring new words
     onward: float = 0.3  # going on with what leads to new sights
     chance: float = 0.2  # the hash of seed and prompt
@@ -102,27 +111,33 @@ W = Weights()
 PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
 LIKE = 0.8  # share of common lines from which two observations count as one situation
 SITUATIONS = 60  # situations of one told sequence that a reader compares with the present one
-UNCONDITIONAL = 0.4  # how far a statement applies that names nothing but the action
+UNCONDITIONAL = 0.6  # how far a statement applies that names nothing but the action
 ADVISED = 2.0  # how much a word is wanted that an applicable statement names
 TIRING = 0.9  # what is left of a wish after each step that was spent on it
 USED_UP = 0.3  # how fast a word of the goal loses interest when much is done with it
-PATIENCE = 10  # actions after which a reader gives up on a step of a told sequence
+PATIENCE = 8  # actions after which a reader gives up on a step of a told sequence
 FORGET = 0.3  # what earlier uses of an action still count after a step towards the goal
 ALL_OF_IT = 0.8  # how well a statement fits that names no other action, but not all of this one
 FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
-PRIOR = 0.2  # weight of this beside the words that do name a condition
+STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
+HEARSAY = 0.6  # trust in told sequences where none is of a task like this
+WINDOW = 4  # steps of a told sequence that may be skipped
+SAME_THINGS = 0.3  # what another command with the same things counts
+PRIOR = 0.3  # weight of this beside the words that do name a condition
 
 
 class Game:
     """What the prompt of one turn says, made ready for weighing the actions."""
 
     def __init__(self, messages: list[dict]):
+        self._lines: dict[frozenset[str], frozenset[str]] = {}
         self.brief = read_brief(messages[0]["content"])
         self.turns = [read_observation(m["content"]) for m in messages if m["role"] == "user"]
         self.taken = [m["content"].strip() for m in messages if m["role"] == "assistant"]
         self.now = self.turns[-1]
-        self.listed = bool(self.now.actions)  # each turn has its own list of actions
+        # Does each turn have a list of its own?
+        self.listed = bool(self.now.actions) and set(self.now.actions) != set(self.brief.actions)
         self.actions = self.now.actions or tuple(self.brief.actions) or ("look",)
         verbs = self.brief.verbs | self.now.verbs | first_words(tuple(self.taken))
         told = next((found for turn in reversed(self.turns) if (found := _directions(turn, verbs))), None)
@@ -132,10 +147,19 @@ class Game:
         self.rare = _rarity(self.actions)
         self.context = {word: 0.6 for word in self.now.words} | {word: 1.0 for word in self.goal}
         self.relevant = _relevant(self.memory, self.context)
+        self.known = frozenset(self.rare).union(self.goal, *(turn.words for turn in self.turns))
         self.seen = _remembered(self.turns, self.goal)
         self.moved = [_like(a, b) < LIKE for a, b in itertools.pairwise(self.turns)]
         self.fruitful = _fruitful(self.turns)
         self.counts = _counts(self)
+
+
+    def lines_with(self, phrase: frozenset[str]) -> frozenset[str]:
+        """Words of the lines of the episode so far that have all words of a phrase."""
+        if phrase not in self._lines:
+            turns = [turn for turn in self.turns if phrase <= turn.words]
+            self._lines[phrase] = frozenset().union(*(turn.beside(phrase) for turn in turns))
+        return self._lines[phrase]
 
 
 @lru_cache(maxsize=4096)
@@ -165,15 +189,15 @@ def act(messages: list[dict], seed: int) -> str:
         (W.lines, _pointed(game, _wanted(game))),
         (W.facts, _stated(game)),
         (W.answers, _answering(game)),
-        (W.stories, _told(game)),
     )
+    told = _told(game)
     against = _against(game)
     place = " ".join(sorted(game.now.words))
 
     def score(action: str) -> float:
         total = sum(weight * part.get(action, 0.0) for weight, part in evidence)
         worth = W.again ** game.counts.get(action, 0.0) if game.listed and total > 0 else 1.0
-        return total * worth - against[action] + W.chance * noise(seed, len(game.taken), action, place)
+        return total * worth + W.stories * told.get(action, 0.0) - against[action] + W.chance * noise(seed, len(game.taken), action, place)
 
     return max(game.actions, key=score)
 
@@ -225,26 +249,48 @@ def _relevant(memory: Memory, context: dict[str, float]) -> dict[int, float]:
 
 def _stated(game: Game) -> dict[str, float]:
     """What the statements of the memory say for and against each action, where they apply."""
-    memory, scores = game.memory, {}
+    memory = game.memory
+    if not memory.statements:
+        return {}
     named: dict[int, float] = {}  # how much each statement names of all the actions
     for word in game.rare.keys() & memory.having.keys():
         for number in memory.having[word]:
             named[number] = named.get(number, 0.0) + game.rare[word]
-    for action in game.actions:
-        mine = words(action)
-        mass = sum(game.rare[word] for word in mine) or 1.0
-        score = 0.0
-        for number in {n for word in mine for n in memory.having.get(word, ())}:
-            statement = memory.statements[number]
-            common = mine & statement.words
-            shared = sum(game.rare[word] for word in common)
-            covered = max(shared / mass, ALL_OF_IT * shared / named[number])
-            rest = memory.mass[number] - sum(memory.weight[word] for word in common)
-            own = sum(memory.weight[word] * game.context.get(word, 0.0) for word in common)
-            hit = game.relevant.get(number, 0.0) - own
-            score += statement.sign * covered**2 * (hit + PRIOR * UNCONDITIONAL) / (rest + PRIOR)
-        scores[action] = score
-    return _scaled(scores)
+    return _scaled({action: _statements_on(action, game, named) for action in game.actions})
+
+
+def _statements_on(action: str, game: Game, named: dict[int, float]) -> float:
+    """The sum of the statements that name an action, each as far as it names it and applies to it."""
+    memory, mine = game.memory, words(action)
+    mass = sum(game.rare[word] for word in mine) or 1.0
+    bound = _bound(action, game)
+    total = 0.0
+    for number in {n for word in mine for n in memory.having.get(word, ())}:
+        statement = memory.statements[number]
+        common = mine & statement.words
+        shared = sum(game.rare[word] for word in common)
+        covered = max(shared / mass, ALL_OF_IT * shared / named[number])
+        met = missed = 0.0
+        for word in statement.words - mine:
+            share = 1.0 if word in game.goal or word in bound else game.context.get(word, 0.0)
+            met += memory.weight[word] * share
+            missed += memory.weight[word] * (1 - share) * (1.0 if word in game.known else STRANGE)
+        total += statement.sign * covered**2 * (met + PRIOR * UNCONDITIONAL) / (met + missed + PRIOR)
+    return total
+
+
+def _bound(action: str, game: Game) -> frozenset[str]:
+    """Words that stood in one line with a thing that the action names: what was said of this thing."""
+    phrases = _phrases(action)
+    return frozenset().union(*(game.lines_with(phrase) for phrase in phrases))
+
+
+@lru_cache(maxsize=20_000)
+def _phrases(action: str) -> tuple[frozenset[str], ...]:
+    """The things that a command names, without the command itself."""
+    thing, *rest = PREPOSITION.split(action)
+    parts = [frozenset(tokens(thing)[1:]), *(words(part) for part in rest)]
+    return tuple(part for part in parts if part)
 
 
 def _wanted(game: Game) -> dict[str, float]:
@@ -339,17 +385,21 @@ def _covered(mine: frozenset[str], weigh: dict[str, float], piece: frozenset[str
 
 
 def _told(game: Game) -> dict[str, float]:
-    """What told sequences would do next, weighed by how like this task theirs was."""
+    """What told sequences would do next; those of tasks like this one count most."""
     scores: dict[str, float] = {}
+    if not game.stories:
+        return scores
     context = game.goal | game.turns[0].words
-    shares = [0.05 + _fitting(story, game.goal, context) ** 2 for story in game.stories]
-    total = max(0.3, sum(shares))
+    fits = [_fitting(story, game.goal, context) for story in game.stories]
+    total = sum(0.02 + fit**2 for fit in fits)
+    trust = HEARSAY + (1 - HEARSAY) * min(1.0, 2 * max(fits))
     taken = [action for action, moved in zip(game.taken, game.moved, strict=True) if moved]
-    for story, share in zip(game.stories, shares, strict=True):
+    for story, fit in zip(game.stories, fits, strict=True):
+        share = trust * (0.02 + fit**2) / total * story.sign
         expected = _expected(story, taken, game.now)
         for action in game.actions:
-            best = max((trust * _same(action, story, at) for at, trust in expected.items()), default=0.0)
-            scores[action] = scores.get(action, 0.0) + share / total * story.sign * best
+            best = max((sure * _same(action, story, at) for at, sure in expected.items()), default=0.0)
+            scores[action] = scores.get(action, 0.0) + share * best
     return scores
 
 
@@ -364,12 +414,20 @@ def _likeness(a: frozenset[str], b: frozenset[str]) -> float:
 
 def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
     """Places in a sequence that could come next: after what was done, or where it looked like this."""
-    at = stuck = 0
+    at, stuck, skipped = 0, 0, set()
     for action in taken:
+        ahead = [*range(at, min(at + WINDOW, len(story.actions))), *sorted(skipped)]
+        like = {place: _same(action, story, place) for place in ahead}
+        best = max(ahead, key=lambda place: (round(like[place], 2), -abs(place - at)), default=None)
         stuck += 1
-        if (at < len(story.actions) and _same(action, story, at) > 0.5) or stuck > PATIENCE:
+        if best is not None and like[best] > 0.5:
+            skipped = (skipped | set(range(at, best))) - {best}
+            at, stuck = max(at, best + 1), 0
+        elif stuck > PATIENCE and at < len(story.actions):
+            skipped.add(at)
             at, stuck = at + 1, 0
-    places = {place: trust for place, trust in zip(range(at, len(story.actions)), (1.0, 0.5, 0.25), strict=False)}
+    places = dict.fromkeys(skipped, 0.4)
+    places |= dict(zip(range(at, len(story.actions)), (1.0, 0.6, 0.4, 0.25), strict=False))
     for place, before in enumerate(story.before[:SITUATIONS]):
         like = len(before & now.words) / len(before | now.words) if before else 0.0
         if like > 0.5:
@@ -379,12 +437,23 @@ def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
 
 def _same(action: str, story: Story, place: int) -> float:
     """How far an action is the one that a sequence has at a place: 1 exactly, less in kind."""
-    if action.lower() == story.actions[place]:
-        return 1.0
-    mine, theirs = tokens(action), tokens(story.actions[place])
-    if not mine or not theirs or mine[0] != theirs[0]:
+    told = story.actions[place]
+    return 1.0 if action.lower() == told else _alike(action, told)
+
+
+@lru_cache(maxsize=100_000)
+def _alike(action: str, told: str) -> float:
+    """How like a told command an action is: the same verb and things, which may be told in short."""
+    mine, theirs = tokens(action), tokens(told)
+    if not mine or not theirs:
         return 0.0
-    return 0.3 + 0.5 * len(set(mine[1:]) & set(theirs[1:])) / max(1, len(set(mine[1:]) | set(theirs[1:])))
+    things, wanted = set(mine[1:]), set(theirs[1:])
+    common = len(things & wanted)
+    if mine[0] != theirs[0]:
+        return SAME_THINGS * common / len(wanted | things) if common else 0.0
+    if not wanted:
+        return 0.9 if not things else 0.3
+    return 0.15 + 0.55 * common / len(wanted) + 0.25 * common / len(wanted | things)
 
 
 def _counts(game: Game) -> dict[str, float]:
@@ -401,7 +470,18 @@ def _counts(game: Game) -> dict[str, float]:
 
 def _against(game: Game) -> dict[str, float]:
     """The case against an action: tried in a like situation, without effect, or often already."""
-    scores = {action: (W.used_listed if game.listed else W.used) * math.log1p(n) for action, n in game.counts.items()}
+    if game.listed:
+        scores = _against_known(game)
+    else:
+        scores = _against_like(game)
+    _against_undoing(game, scores)
+    _for_curiosity(game, scores)
+    return {action: scores.get(action, 0.0) for action in game.actions}
+
+
+def _against_like(game: Game) -> dict[str, float]:
+    """The same actions at every turn: against what was done in an observation like this one."""
+    scores = {action: W.used * math.log1p(n) for action, n in game.counts.items()}
     fresh = True
     for turn, action, moved in zip(game.turns, game.taken, game.moved, strict=False):
         if _like(turn, game.now) >= LIKE:
@@ -409,11 +489,47 @@ def _against(game: Game) -> dict[str, float]:
             fresh = False
         elif not moved:
             scores[action] += W.vain
-    if fresh and game.taken and not game.listed:
+    if fresh and game.taken:
         scores[game.taken[-1]] -= W.onward
-    _against_undoing(game, scores)
-    _for_curiosity(game, scores)
-    return {action: scores.get(action, 0.0) for action in game.actions}
+    return scores
+
+
+def _against_known(game: Game) -> dict[str, float]:
+    """Each turn has its own actions: against what was done in this scene, and against going where one
+    has been often."""
+    scores = {action: W.used_listed * math.log1p(n) for action, n in game.counts.items()}
+    scenes = _scenes(game.turns)
+    here, visits = scenes[-1], [0] * (max(scenes) + 1)
+    for before, scene in itertools.pairwise([-1, *scenes]):
+        visits[scene] += scene != before
+    tried: dict[str, int] = {}
+    leads: dict[str, int] = {}
+    for number, action in enumerate(game.taken):
+        if scenes[number] == here:
+            tried[action] = tried.get(action, 0) + 1
+            leads[action] = scenes[number + 1]
+    for action, n in tried.items():
+        been = visits[leads[action]] if leads[action] != here else n
+        scores[action] = scores.get(action, 0.0) + W.known * math.log1p(been)
+    return scores
+
+
+def _scenes(turns: list[Seen]) -> list[int]:
+    """The number of the scene of each turn: what the last long observation described.
+
+    Short ones tell of an effect and leave the scene as it is.
+    """
+    least = len(turns[0].words) / LONG
+    found: list[Seen] = []
+    scenes = []
+    for turn in turns:
+        if len(turn.words) >= least:
+            number = next((n for n, one in enumerate(found) if _like(one, turn) >= SAME_SCENE), len(found))
+            found[number:number + 1] = [turn]
+            scenes.append(number)
+        else:
+            scenes.append(scenes[-1])
+    return scenes
 
 
 def _against_undoing(game: Game, scores: dict[str, float]) -> None:

@@ -8,56 +8,42 @@ that a layer helps: that is what the search is to find out.
 Try it: `python -c "import offline_meta; print(offline_meta.write(offline_meta.Blueprint(('Places',))))"`
 """
 
+import math
 import re
 from collections import Counter, defaultdict
 from functools import lru_cache
-
-import networkx
 
 from memory_base import Agent, Embedding, MemoryLayer, Trajectory, VectorStore
 
 # Constants: a written design has those that its layers use, with the values that were chosen.
 WON = 0.5  # reward from which an episode counts as won
-LIKE = 0.3  # closeness from which another task counts as alike
+LIKE = 0.5  # closeness from which another task counts as alike
 LAST = 3  # last steps of a won episode that count as decisive
+TRUST = 2.0  # doubtful tries that every count starts with
+RATE = 0.1  # how closely two things must belong together, in [0, 1]
 EPISODES_TOP = 1  # episodes told
 EPISODES_STEPS = 40  # steps told of each
 EPISODES_WON_ONLY = True  # tell won episodes alone
 NOTES_TOP = 3  # notes told
 PLANS_TOP = 2  # plans told
 PLANS_STEPS = 12  # last steps told of a plan
-OPENING_STEPS = 4  # actions that count as the opening
-ORDER_TOP = 2  # sequences told
-ORDER_STEPS = 8  # verbs of a sequence
+PATTERNS_SHARE = 0.5  # share of won episodes that must have a command
+PATTERNS_LIFT = 1.5  # how much oftener they must have it than all episodes
+PATTERNS_TOP = 8  # commands told
 PLACES_TOP = 4  # places told for each thing
-PLACES_SEEN = 1  # times that a thing must have been seen there
+PLACES_SHARE = 0.5  # how likely a place must be, beside the likeliest
 USES_TOP = 2  # commands told for each thing
-USES_TRUST = 2.0  # doubtful tries that a pair starts with
-USES_RATE = 0.2  # share of tries that must have been decisive
 USES_THINGS = 8  # things told of
-CUES_TOP = 8  # commands told
-CUES_WORDS = 3  # words told for each command
-CUES_TRUST = 2.0  # doubtful tries that a pair starts with
-CUES_RATE = 0.2  # share of tries that must have been decisive
-COMPANY_TOP = 3  # words told for each word of the goal
-COMPANY_TRUST = 2.0  # doubtful tries that a pair starts with
+COMPANY_TOP = 2  # words told for each word of the goal
 ARGUMENTS_TOP = 2  # words told for each word
-ARGUMENTS_LIFT = 2.0  # how much oftener than by chance
-ARGUMENTS_SEEN = 2  # decisive steps that must support a pair
-WARNINGS_TOP = 10  # warnings told
-WARNINGS_TRIES = 3  # times that a command must have been tried
-WARNINGS_RATE = 0.9  # share of tries that changed nothing
-DANGERS_TOP = 6  # dangers told
-DANGERS_TRUST = 2.0  # harmless tries that a command starts with
-DANGERS_RATE = 0.2  # share of tries that must have ended an episode
 HABITS_TOP = 6  # commands told
-HABITS_TRUST = 2.0  # doubtful tries that a command starts with
-LINKS_TOP = 8  # commands told
-TARGETS_TOP = 3  # things told
-TARGETS_SEEN = 1  # won episodes that must support a pattern
+WASTE_TRIES = 10  # times that a verb must have been tried
+WASTE_RATE = 0.1  # share of tries that brought something, at most
+DANGERS_TOP = 6  # dangers told
+DANGERS_RATE = 0.2  # share of tries that must have ended an episode
+TARGETS_TOP = 2  # things told
+TARGETS_RATE = 0.5  # share of won episodes in which things of which the same is said were reached
 EFFECTS_TOP = 12  # effects told
-EFFECTS_SEEN = 2  # times that a pair must have been seen
-EFFECTS_TRUST = 2.0  # doubtful tries that a pair starts with
 
 GRAMMAR = {
     *("a", "an", "the", "of", "to", "in", "on", "at", "by", "for", "from", "with", "and", "or", "but"),
@@ -104,29 +90,28 @@ def situation_goal(init: dict) -> str:
 
 
 def closeness(a: str, b: str) -> float:
-    """Share of common words of two texts, in [0, 1]."""
-    mine, theirs = set(words(a)), set(words(b))
-    return len(mine & theirs) / (len(mine | theirs) or 1)
-
-
-def closeness_in_form(a: str, b: str) -> float:
     """Share of places at which two texts have the same word, in [0, 1]."""
     mine, theirs = words(a), words(b)
     return sum(x == y for x, y in zip(mine, theirs, strict=False)) / (max(len(mine), len(theirs)) or 1)
 
 
+def closeness_in_words(a: str, b: str) -> float:
+    """Share of common words of two texts, in [0, 1]."""
+    mine, theirs = set(words(a)), set(words(b))
+    return len(mine & theirs) / (len(mine | theirs) or 1)
+
+
 def adapt(actions: list[str], old: str, new: str) -> list[str]:
+    """Actions with the words that only the old goal has replaced by those that only the new one has."""
+    gone = [word for word in distinct(old) if word not in words(new)]
+    come = [word for word in distinct(new) if word not in words(old)]
+    other = dict(zip(gone, come, strict=True)) if len(gone) == len(come) else {}
+    return [" ".join(other.get(word, word) for word in action.split()) for action in actions]
+
+
+def adapt_nothing(actions: list[str], old: str, new: str) -> list[str]:
     """Actions as they were taken."""
     return actions
-
-
-def adapt_words(actions: list[str], old: str, new: str) -> list[str]:
-    """Actions with the words of the old goal replaced by those at the same places of the new one."""
-    mine, theirs = words(old), words(new)
-    if len(mine) != len(theirs):
-        return actions
-    other = {x: y for x, y in zip(mine, theirs, strict=True) if x not in theirs and y not in mine}
-    return [" ".join(other.get(word, word) for word in action.split()) for action in actions]
 
 
 def moments(trajectory: Trajectory) -> list[tuple[str, str, str, float]]:
@@ -139,19 +124,21 @@ def moments(trajectory: Trajectory) -> list[tuple[str, str, str, float]]:
     return found
 
 
+def discoveries(trajectory: Trajectory) -> list[tuple[str, list[str]]]:
+    """Each step as (action, words that came into sight for the first time)."""
+    known, found = set(words(situation(trajectory.init))), []
+    for _, action, after, _ in moments(trajectory):
+        known.update(words(action))
+        found.append((action, [word for word in distinct(after) if word not in known]))
+        known.update(words(after))
+    return found
+
+
 def decisive(trajectory: Trajectory) -> list[tuple[str, str]]:
     """(text before, action) where the score rose, and of the last steps of a won episode."""
     steps = moments(trajectory)
     tail = len(steps) - LAST if trajectory.reward >= WON else len(steps)
     return [(before, action) for at, (before, action, _, gain) in enumerate(steps) if gain > 0 or at >= tail]
-
-
-def decisive_unnamed(trajectory: Trajectory) -> list[tuple[str, str]]:
-    """The same, without the actions that what was in sight named already."""
-    steps = moments(trajectory)
-    tail = len(steps) - LAST if trajectory.reward >= WON else len(steps)
-    steps = [step for at, step in enumerate(steps) if step[3] > 0 or at >= tail]
-    return [(before, action) for before, action, _, _ in steps if not set(words(action)) <= set(words(before))]
 
 
 def decisive_for_goal(trajectory: Trajectory) -> list[tuple[str, str]]:
@@ -165,12 +152,6 @@ def decisive_for_goal(trajectory: Trajectory) -> list[tuple[str, str]]:
     return found
 
 
-def changed(before: str, after: str) -> bool:
-    """Whether an action did more than bring another message."""
-    old, new = set(before.splitlines()), set(after.splitlines())
-    return len(old & new) < 0.8 * min(len(old), len(new)) or "?" in "".join(new - old)
-
-
 def last_taken(trajectory: Trajectory) -> list[str]:
     """The actions that changed something, each where it was last taken."""
     steps = [kind(action) for before, action, after, _ in moments(trajectory) if before != after]
@@ -178,6 +159,16 @@ def last_taken(trajectory: Trajectory) -> list[str]:
 
 
 def path_of(trajectory: Trajectory) -> list[str]:
+    """The actions that name a word of the goal, each where it was last taken, and what led up to them."""
+    goal, path = set(words(goal_of(trajectory.init))), []
+    for action in reversed(last_taken(trajectory)):
+        mine, after = set(words(action)[1:]), set(words(path[-1])[1:]) if path else set()
+        if not path or goal & set(words(action)) or mine & after:
+            path.append(action)
+    return path[::-1]
+
+
+def path_of_all(trajectory: Trajectory) -> list[str]:
     """All actions that changed something."""
     return last_taken(trajectory)
 
@@ -196,32 +187,39 @@ def path_of_detourless(trajectory: Trajectory) -> list[str]:
     return path
 
 
-def path_of_goal(trajectory: Trajectory) -> list[str]:
-    """The actions that name a word of the goal, each where it was last taken, and what led up to them."""
-    goal, path = set(words(goal_of(trajectory.init))), []
-    for action in reversed(last_taken(trajectory)):
-        mine, after = set(words(action)[1:]), set(words(path[-1])[1:]) if path else set()
-        if goal & set(words(action)) or mine & after:
-            path.append(action)
-    return path[::-1]
+class Pairs:
+    """How often things came together, and how often each of them came at all."""
+
+    def __init__(self):
+        self.both: dict[str, Counter[str]] = defaultdict(Counter)
+        self.left: Counter[str] = Counter()
+        self.right: Counter[str] = Counter()
+
+    def add(self, lefts, rights) -> None:
+        self.left.update(lefts)
+        self.right.update(rights)
+        for one in lefts:
+            self.both[one].update(rights)
+
+    def closest(self, one: str) -> list[tuple[float, str]]:
+        """(closeness in [0, 1], other), closest first: 1 would be always together and never apart."""
+        seen = self.both.get(one, {})
+        rated = [(n / math.sqrt((self.left[one] + TRUST) * (self.right[x] + TRUST)), x) for x, n in seen.items()]
+        return sorted((item for item in rated if item[0] >= RATE), key=lambda item: (-item[0], item[1]))
 
 
-def path_of_needed(trajectory: Trajectory) -> list[str]:
-    """The actions that brought into sight what the last action, or one that it needed, dealt with."""
-    steps = moments(trajectory)
-    sights = Counter(word for before, _, _, _ in steps for word in distinct(before))
-    rare = {word for word, n in sights.items() if n <= max(2, len(steps) // 4)}
-    needed, chosen = set(words(steps[-1][0])) & rare, [kind(steps[-1][1])]
-    for before, action, after, _ in reversed(steps[:-1]):
-        brought = (set(words(after)) - set(words(before))) & needed
-        if brought:
-            chosen.append(kind(action))
-            needed = (needed - brought) | (set(words(before)) & rare & set(words(action)))
-    return chosen[::-1]
+def context(init: dict, before: str) -> tuple[str, ...]:
+    """Words that a command may have to do with: those of the goal."""
+    return distinct(goal_of(init))
+
+
+def context_in_sight(init: dict, before: str) -> tuple[str, ...]:
+    """Words that a command may have to do with: those of the goal and of what was in sight."""
+    return distinct(goal_of(init) + "\n" + before)
 
 
 class Tally:
-    """In how many episodes a command was used with a word in sight, and in how many it was decisive."""
+    """In how many episodes a command was used with a word around, and in how many it was decisive."""
 
     def __init__(self):
         self.tried: dict[str, Counter[str]] = defaultdict(Counter)
@@ -230,16 +228,16 @@ class Tally:
     def update(self, trajectory: Trajectory) -> None:
         steps = [(before, action) for before, action, _, _ in moments(trajectory)]
         for counts, pairs in ((self.tried, steps), (self.good, decisive(trajectory))):
-            sights = defaultdict(set)
+            around = defaultdict(set)
             for before, action in pairs:
-                sights[kind(action)].update(distinct(before))
-            for action, seen in sights.items():
-                counts[action].update(seen)
+                around[kind(action)].update(context(trajectory.init, before))
+            for action, seen in around.items():
+                counts[action].update(sorted(seen))
 
-    def best(self, trust: float) -> list[tuple[float, str, str]]:
+    def best(self) -> list[tuple[float, str, str]]:
         """(share of tries that were decisive, with some doubtful tries more; word; command), best first."""
         rated = [
-            (n / (self.tried[action][word] + trust), word, action)
+            (n / (self.tried[action][word] + TRUST), word, action)
             for action, seen in self.good.items()
             for word, n in seen.items()
         ]
@@ -317,76 +315,89 @@ class Plans(MemoryLayer):
 
     async def retrieve(self, init):
         goal = goal_of(init)
-        near = [(closeness(old, goal), old, actions) for old, actions in self.kept]
-        best = sorted((item for item in near if item[0] >= LIKE), key=lambda item: -item[0])[:PLANS_TOP]
-        return [" -> ".join(adapt(actions[-PLANS_STEPS:], old, goal)) for _, old, actions in best]
+        near = [(closeness(old, goal), -len(actions), old, actions) for old, actions in self.kept]
+        best = sorted((item for item in near if item[0] >= LIKE), key=lambda item: item[:2], reverse=True)
+        plans = [" -> ".join(adapt(actions[-PLANS_STEPS:], old, goal)) for _, _, old, actions in best]
+        return list(dict.fromkeys(plans))[:PLANS_TOP]
 
 
-class Opening(MemoryLayer):
-    """First actions of won episodes with like goals, the commonest first."""
+class Patterns(MemoryLayer):
+    """What won episodes with goals of one form have in common and others lack: commands, the goal's words open."""
 
     def __init__(self):
-        self.kept: list[tuple[str, list[str]]] = []
+        self.won: Counter[str] = Counter()  # by form of the goal
+        self.places: dict[str, dict[str, list[float]]] = defaultdict(dict)  # form: command: where in the episodes
+        self.usual: Counter[str] = Counter()  # episodes that have a command, whatever came of them
+        self.episodes = 0
 
     async def update(self, trajectory):
+        actions = last_taken(trajectory)
+        named = {word for action in actions for word in words(action)[1:]}
+        things = [word for word in distinct(goal_of(trajectory.init)) if word in named]
+        commands = [self.opened(action, things) for action in actions]
+        self.episodes += 1
+        self.usual.update(dict.fromkeys(commands, 1))
         if trajectory.reward >= WON:
-            first = [kind(action) for _, action, _, _ in moments(trajectory)[:OPENING_STEPS]]
-            self.kept.append((goal_of(trajectory.init), list(dict.fromkeys(first))))
+            form = self.opened(" ".join(words(goal_of(trajectory.init))), things)
+            self.won[form] += 1
+            for at, command in enumerate(commands):
+                self.places[form].setdefault(command, []).append(at / len(commands))
+
+    def opened(self, text, things):
+        """A text with a number in the place of each of the things."""
+        return " ".join(f"_{things.index(word)}" if word in things else word for word in text.lower().split())
 
     async def retrieve(self, init):
-        count: Counter[str] = Counter()
-        for goal, actions in self.kept:
-            if closeness(goal, goal_of(init)) >= LIKE:
-                count.update(adapt(actions, goal, goal_of(init)))
-        return [action for action, _ in count.most_common(OPENING_STEPS)]
+        goal = words(goal_of(init))
+        form = max(self.won, key=lambda form: (self.fit(form, goal), self.won[form], form), default="")
+        if not form or self.fit(form, goal) < LIKE:
+            return []
+        things = {open: word for open, word in zip(form.split(), goal, strict=False) if open.startswith("_")}
+        chosen = [command for command, at in self.places[form].items() if self.telling(command, len(at), form)]
+        ordered = sorted(chosen, key=lambda command: sum(self.places[form][command]) / len(self.places[form][command]))
+        return [" ".join(things.get(word, word) for word in command.split()) for command in ordered][-PATTERNS_TOP:]
 
+    def fit(self, form, goal):
+        """How well a goal fits a form: share of places with the same word, or an open one."""
+        same = [open == word or open.startswith("_") for open, word in zip(form.split(), goal, strict=False)]
+        return sum(same) / max(len(form.split()), len(goal), 1)
 
-class Order(MemoryLayer):
-    """In which order things are done: the verbs of won episodes, for tasks with like goals."""
-
-    def __init__(self):
-        self.kept: list[tuple[str, list[str]]] = []
-
-    async def update(self, trajectory):
-        if trajectory.reward >= WON and trajectory.steps:
-            verbs = [action.split()[0] for action in path_of(trajectory)]
-            short = [verb for at, verb in enumerate(verbs) if at == 0 or verb != verbs[at - 1]]
-            self.kept.append((goal_of(trajectory.init), short[-ORDER_STEPS:]))
-
-    async def retrieve(self, init):
-        count: Counter[str] = Counter()
-        for goal, verbs in self.kept:
-            near = closeness(goal, goal_of(init))
-            count[" -> ".join(adapt(verbs, goal, goal_of(init)))] += near if near >= LIKE else 0.0
-        return [verbs for verbs, near in count.most_common(ORDER_TOP) if near > 0]
+    def telling(self, command, count, form):
+        """Whether most won episodes of a form have a command, and have it oftener than others."""
+        share = count / self.won[form]
+        return share >= PATTERNS_SHARE and share >= PATTERNS_LIFT * self.usual[command] / self.episodes
 
 
 class Places(MemoryLayer):
-    """Where each kind of thing was found: the action after which it came into sight."""
+    """Where each kind of thing was found: the action that brought it into sight."""
 
     def __init__(self):
         self.found: dict[str, Counter[str]] = defaultdict(Counter)
         self.done: Counter[str] = Counter()
 
     async def update(self, trajectory):
+        known, taken = set(words(text_of(trajectory.init))), set()
         for before, action, after, _ in moments(trajectory):
-            self.done[kind(action)] += 1
-            known = set(words(before + " " + action))
-            for word in distinct(after):
-                if word not in known:
+            if action not in taken:
+                taken.add(action)
+                self.done[kind(action)] += 1
+                for word in set(words(after)) - set(words(before)) - set(words(action)) - known:
                     self.found[word][kind(action)] += 1
 
     async def retrieve(self, init):
-        told = {}
-        for word in distinct(goal_of(init)):
-            places = [(n / (self.done[place] + 2), place) for place, n in self.found[word].items() if n >= PLACES_SEEN]
-            if places:
-                told[word] = [place for _, place in sorted(places, reverse=True)[:PLACES_TOP]]
-        return told
+        told = {word: self.places(self.found[word]) for word in distinct(goal_of(init)) if word in self.found}
+        return {word: places[:PLACES_TOP] for word, places in told.items() if places}
+
+    def places(self, found):
+        """The places, the likeliest first, each with one of the commands that deal with it."""
+        rated = [(n / (self.done[place] + TRUST), place) for place, n in found.items()]
+        rated = [item for item in rated if item[0] >= PLACES_SHARE * max(rated)[0]]
+        by_things = {words(place)[1:]: place for _, place in sorted(rated)}
+        return [by_things[words(place)[1:]] for _, place in sorted(rated, reverse=True) if place in by_things.values()]
 
 
 class Uses(MemoryLayer):
-    """Which command goes with which kind of thing: what was decisive with that thing in sight."""
+    """Which command goes with which word: what was decisive where that word was around."""
 
     def __init__(self):
         self.tally = Tally()
@@ -396,82 +407,47 @@ class Uses(MemoryLayer):
 
     async def retrieve(self, init):
         here, told = set(words(situation(init))), {}
-        for rate, word, action in self.tally.best(USES_TRUST):
-            if rate >= USES_RATE and word in here and (word in told or len(told) < USES_THINGS):
+        for rate, word, action in self.tally.best():
+            if rate >= RATE and word in here and (word in told or len(told) < USES_THINGS):
                 told.setdefault(word, []).append(action)
         return {word: actions[:USES_TOP] for word, actions in told.items()}
 
 
-class Cues(MemoryLayer):
-    """When each command is right: the words that were in sight when it was decisive."""
-
-    def __init__(self):
-        self.tally = Tally()
-
-    async def update(self, trajectory):
-        self.tally.update(trajectory)
-
-    async def retrieve(self, init):
-        told = {}
-        for rate, word, action in self.tally.best(CUES_TRUST):
-            if rate >= CUES_RATE and (action in told or len(told) < CUES_TOP):
-                told.setdefault(action, []).append(word)
-        return {f"{action} when": cues[:CUES_WORDS] for action, cues in told.items()}
-
-
 class Company(MemoryLayer):
-    """Which words stand beside a word in commands: what is done with it, by what, and where."""
+    """Which words belong together in commands: what is done with a thing, by what, and where."""
 
     def __init__(self):
-        self.beside: dict[str, Counter[str]] = defaultdict(Counter)
-        self.count: Counter[str] = Counter()
+        self.pairs = Pairs()
 
     async def update(self, trajectory):
-        done = {kind(action) for before, action, after, _ in moments(trajectory) if changed(before, after)}
-        for action in sorted(done):
-            self.count.update(distinct(action))
-            for word in distinct(action):
-                self.beside[word].update(other for other in distinct(action) if other != word)
+        for action in dict.fromkeys(kind(action) for before, action, after, _ in moments(trajectory) if before != after):
+            self.pairs.add(distinct(action), distinct(action))
 
     async def retrieve(self, init):
         told, here = {}, distinct(goal_of(init))
         for word in here:
-            ranked = [(n / (self.count[other] + COMPANY_TRUST), other) for other, n in self.beside[word].items()]
-            told[word] = [other for _, other in sorted(ranked, reverse=True) if other not in here][:COMPANY_TOP]
+            told[word] = [other for _, other in self.pairs.closest(word) if other not in here][:COMPANY_TOP]
         return {word: others for word, others in told.items() if others}
 
 
 class Arguments(MemoryLayer):
-    """Which word of a command goes with which word of the situation, where the score rose."""
+    """Which word of a command answers to which word that was said of the same thing, where the score rose."""
 
     def __init__(self):
-        self.pairs: dict[str, Counter[str]] = defaultdict(Counter)
-        self.alone: Counter[str] = Counter()
-        self.total = 0
+        self.pairs = Pairs()
 
     async def update(self, trajectory):
-        context = goal_of(trajectory.init)
-        for before, action, _, gain in moments(trajectory):
-            context += " " + before
+        lines = dict.fromkeys(situation(trajectory.init).splitlines())
+        for _, action, after, gain in moments(trajectory):
+            mine = distinct(action)
             if gain > 0:
-                self.total += 1
-                self.alone.update(distinct(action))
-                for word in distinct(context):
-                    self.pairs[word].update(other for other in distinct(action) if other != word)
+                near = [word for line in lines for word in distinct(line) if set(words(line)) & set(mine[1:])]
+                self.pairs.add([word for word in dict.fromkeys(near) if word not in mine], mine)
+            lines.update(dict.fromkeys(after.splitlines()))
 
     async def retrieve(self, init):
-        told = {}
-        for word in sorted(self.pairs):
-            seen = self.pairs[word]
-            most = max(seen.values())
-            good = [
-                (n / most / (self.alone[other] / self.total), other)
-                for other, n in seen.items()
-                if n >= ARGUMENTS_SEEN and n / most / (self.alone[other] / self.total) >= ARGUMENTS_LIFT
-            ]
-            if good:
-                told[word] = [other for _, other in sorted(good, reverse=True)[:ARGUMENTS_TOP]]
-        return told
+        told = {word: self.pairs.closest(word) for word in sorted(self.pairs.left)}
+        return {word: [other for _, other in found[:ARGUMENTS_TOP]] for word, found in told.items() if found}
 
 
 class Habits(MemoryLayer):
@@ -484,28 +460,28 @@ class Habits(MemoryLayer):
         self.tally.update(trajectory)
 
     async def retrieve(self, init):
-        ranked = dict.fromkeys(action for _, _, action in self.tally.best(HABITS_TRUST))
+        ranked = dict.fromkeys(action for _, _, action in self.tally.best())
         return list(ranked)[:HABITS_TOP]
 
 
-class Warnings(MemoryLayer):
-    """Commands that mostly changed nothing and never decided anything."""
+class Waste(MemoryLayer):
+    """Verbs that hardly ever brought anything new and decided nothing."""
 
     def __init__(self):
         self.tries: Counter[str] = Counter()
-        self.idle: Counter[str] = Counter()
-        self.good: Counter[str] = Counter()
+        self.news: Counter[str] = Counter()
+        self.good: set[str] = set()
 
     async def update(self, trajectory):
-        for before, action, after, _ in moments(trajectory):
-            self.tries[kind(action)] += 1
-            self.idle[kind(action)] += not changed(before, after)
-        self.good.update(kind(action) for _, action in decisive(trajectory))
+        for action, new in discoveries(trajectory):
+            self.tries[kind(action).split()[0]] += 1
+            self.news[kind(action).split()[0]] += bool(new)
+        self.good.update(kind(action).split()[0] for _, action, _, gain in moments(trajectory) if gain > 0)
 
     async def retrieve(self, init):
-        bad = [a for a, n in self.tries.items() if n >= WARNINGS_TRIES and self.idle[a] >= WARNINGS_RATE * n]
-        worst = sorted((a for a in bad if not self.good[a]), key=lambda a: (-self.idle[a], a))
-        return [f"avoid {action}: it changes nothing" for action in worst[:WARNINGS_TOP]]
+        often = [verb for verb, n in self.tries.items() if n >= WASTE_TRIES and verb not in self.good]
+        bad = [verb for verb in often if self.news[verb] <= WASTE_RATE * self.tries[verb]]
+        return [f"avoid {verb}" for verb in sorted(bad)]
 
 
 class Dangers(MemoryLayer):
@@ -529,75 +505,58 @@ class Dangers(MemoryLayer):
     async def retrieve(self, init):
         longest = max((length for length, _ in self.last), default=0)
         ends = Counter(name for length, names in self.last if length < longest for name in names)
-        risks = [(n / (self.tries[name] + DANGERS_TRUST), name) for name, n in ends.items()]
+        risks = [(n / (self.tries[name] + TRUST), name) for name, n in ends.items()]
         return [f"never {name}" for risk, name in sorted(risks, reverse=True) if risk >= DANGERS_RATE][:DANGERS_TOP]
 
 
-class Links(MemoryLayer):
-    """A graph from the words of tasks to the commands that won them."""
-
-    def __init__(self):
-        self.graph = networkx.DiGraph()
-
-    async def update(self, trajectory):
-        actions = path_of(trajectory)
-        for word in distinct(situation(trajectory.init)):
-            for action in actions:
-                old = self.graph.get_edge_data(word, action, {"gain": 0.0, "count": 0})
-                gain = old["gain"] + (1.0 if trajectory.reward >= WON else -0.3)
-                self.graph.add_edge(word, action, gain=gain, count=old["count"] + 1)
-
-    async def retrieve(self, init):
-        score: Counter[str] = Counter()
-        for word in distinct(situation(init)):
-            for _, action, edge in (self.graph.out_edges(word, data=True) if word in self.graph else ()):
-                score[action] += edge["gain"] / self.graph.out_degree(word)
-        return [action for action, gain in score.most_common(LINKS_TOP) if gain > 0]
-
-
 class Targets(MemoryLayer):
-    """Which thing to go for: lines of the first observation that named what won episodes ended at."""
+    """Which thing to reach: what the first observation says of things that were gone when an episode was won."""
 
     def __init__(self):
-        self.patterns: Counter[str] = Counter()
+        self.told: Counter[str] = Counter()  # forms of lines about things
+        self.good: Counter[str] = Counter()  # the same, of things that were reached
 
     async def update(self, trajectory):
         if trajectory.reward < WON or not trajectory.steps:
             return
-        before, action, _, _ = moments(trajectory)[-1]
-        near = [line for line in before.splitlines() if set(words(action)) & set(words(line))]
-        things = list(dict.fromkeys(words(line)[0] for line in near if words(line)))
-        for line in dict.fromkeys(text_of(trajectory.init).splitlines()):
-            self.patterns.update(re.sub(rf"\b{thing}\b", "_", line) for thing in things if thing in words(line))
+        before, _, after, _ = moments(trajectory)[-1]
+        taken = {word for step in trajectory.steps for word in words(step["action_took"])}
+        gone = {word for word in distinct(before) if self.lines(word, after) < self.lines(word, before)}
+        for form, thing in self.forms(trajectory.init):
+            self.told[form] += 1
+            self.good[form] += thing in gone - taken
+
+    def lines(self, word, text):
+        """Number of lines that have a word."""
+        return sum(word in words(line) for line in text.splitlines())
+
+    def forms(self, init):
+        """Lines of the first observation with one of their words left open, and that word."""
+        return [
+            (re.sub(rf"\b{thing}\b", "_", line.lower()), thing)
+            for line in dict.fromkeys(text_of(init).splitlines())
+            for thing in distinct(line)
+        ]
 
     async def retrieve(self, init):
         told: Counter[str] = Counter()
-        for line in text_of(init).splitlines():
-            for thing in distinct(line):
-                n = self.patterns[re.sub(rf"\b{thing}\b", "_", line)]
-                told[thing] += n if n >= TARGETS_SEEN else 0
-        return [f"go for {thing}" for thing, n in told.most_common(TARGETS_TOP) if n > 0]
+        for form, thing in self.forms(init):
+            told[thing] = max(told[thing], self.good[form] / (self.told[form] + TRUST))
+        return [thing for thing, rate in told.most_common(TARGETS_TOP) if rate >= TARGETS_RATE]
 
 
 class Effects(MemoryLayer):
     """What a word of a command brings about: words of the answer that seldom come up without it."""
 
     def __init__(self):
-        self.brought: dict[str, Counter[str]] = defaultdict(Counter)  # new word: words of the command
-        self.given: Counter[str] = Counter()
+        self.pairs = Pairs()
 
     async def update(self, trajectory):
         for before, action, after, _ in moments(trajectory):
-            self.given.update(distinct(action))
-            for word in set(words(after)) - set(words(before)) - set(words(action)):
-                self.brought[word].update(distinct(action))
+            new = set(words(after)) - set(words(before)) - set(words(action))
+            self.pairs.add(sorted(new), distinct(action))
 
     async def retrieve(self, init):
-        found = [
-            (n / (self.given[cause] + EFFECTS_TRUST) * n / (sum(causes.values()) + EFFECTS_TRUST), word, cause)
-            for word, causes in self.brought.items()
-            for cause, n in causes.items()
-            if n >= EFFECTS_SEEN
-        ]
-        best = sorted(found, key=lambda item: (-item[0], item[1], item[2]))[:EFFECTS_TOP]
+        best = [(rate, word, cause) for word in sorted(self.pairs.left) for rate, cause in self.pairs.closest(word)[:1]]
+        best = sorted(best, key=lambda item: (-item[0], item[1]))[:EFFECTS_TOP]
         return {word: cause for _, word, cause in reversed(best)}

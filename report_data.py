@@ -106,6 +106,9 @@ class Result:
     tokens: float | None
     steps: float | None
     usd: float | None  # of the design's own model calls
+    calls: float | None  # these calls
+    best_other: str  # the best other memory, empty where there is none
+    to_best_other: tuple[float, float] | None  # 95 % interval of the paired difference to it
     tasks: tuple[TaskScore, ...]
 
 
@@ -248,8 +251,7 @@ def read_result(name: str, value: Any) -> Result | None:
     mean = rate(value.get("mean")) if isinstance(value, dict) else None
     if mean is None:
         return None
-    pair = value.get("interval")
-    interval = tuple(map(gain, pair)) if isinstance(pair, list) and len(pair) == 2 else None
+    best = value.get("against_best") if isinstance(value.get("against_best"), dict) else {}
     tasks = value.get("tasks") if isinstance(value.get("tasks"), list) else []
     return Result(
         name=name,
@@ -257,12 +259,21 @@ def read_result(name: str, value: Any) -> Result | None:
         mean=mean,
         stderr=rate(value.get("stderr")),
         difference=gain(value.get("difference")),
-        interval=None if interval is None or None in interval else interval,
+        interval=_interval(value.get("interval")),
         tokens=number(value.get("retrieved_tokens")),
         steps=number(value.get("steps")),
         usd=number(value.get("usd")),
+        calls=number(value.get("memory_calls")),
+        best_other=text(best.get("name")),
+        to_best_other=_interval(best.get("interval")),
         tasks=by_task([one for one in tasks if isinstance(one, dict)]),
     )
+
+
+def _interval(value: Any) -> tuple[float, float] | None:
+    """Two differences of rates, else None."""
+    ends = tuple(map(gain, value)) if isinstance(value, list) and len(value) == 2 else (None,)
+    return None if None in ends else ends
 
 
 def by_task(episodes: list[dict]) -> tuple[TaskScore, ...]:

@@ -124,8 +124,9 @@ def _facts(run: RunData) -> dict:
         "tiles": tiles(run),
         "results": [(result_title(key), rows) for key, rows in run.results.items() if rows],
         "paper": report.PAPER.get(text(run.config.get("env")), {}),
+        "paper_shift": report.PAPER_SHIFT.get(text(run.config.get("env")), {}),
         "tasks": [(title, by_family(rows), rows) for title, rows in _tasks(run).items()],
-        "by_role": by_role(run),
+        "by_stage": by_stage(run),
         "command": command(run),
         "states": {state: sum(node.state == state for node in run.nodes) for state in ("evaluated", "dropped", "duplicate")},
         "learned": run.learned,
@@ -144,9 +145,10 @@ def environment(run: RunData) -> str:
 
 
 def result_title(key: str) -> str:
-    """"test-static" in words."""
-    split, _, mode = line(key, 60).partition("-")
-    return f"{split.capitalize()} set, {mode} mode" if mode else split
+    """"test-static" or "test-static-20" in words."""
+    split, mode, size = (*line(key, 60).split("-", 2), "", "")[:3]
+    words = f"{split.capitalize()} set, {mode} mode" if mode else split
+    return f"{words}, {size} episodes collected" if size else words
 
 
 def headline(run: RunData) -> list[str]:
@@ -197,19 +199,22 @@ def spent(usage: Sequence[dict]) -> tuple[str, str]:
     return usd(sum(row["usd"] or 0 for row in usage)), note
 
 
-def by_role(run: RunData) -> list[dict]:
-    """Model calls by role and model."""
+def by_stage(run: RunData) -> list[dict]:
+    """Model calls by role, model and stage; by design they stand with the designs."""
     rows: dict[tuple, dict] = {}
     for row in run.usage:
-        total = rows.setdefault((row["role"], row["model"]), dict.fromkeys(_SUMS, 0) | {"usd": None})
+        kind = {name: row[name] for name in ("role", "model", "stage")}
+        total = rows.setdefault(tuple(kind.values()), kind | dict.fromkeys(_SUMS, 0) | {"usd": None})
         for key in _SUMS:
             total[key] += row[key] or 0
         if row["usd"] is not None:
             total["usd"] = (total["usd"] or 0) + row["usd"]
-    return [{"role": role, "model": model, **row} for (role, model), row in rows.items()]
+    return list(rows.values())
 
 
-_SUMS = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "unpriced", "seconds")
+_SUMS = (
+    "calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "unpriced", "seconds",
+)  # fmt: skip
 
 
 def command(run: RunData) -> str:

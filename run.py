@@ -179,6 +179,7 @@ class Run:
             collection_size=size,
             mode=mode,
             show_admissible=config.show_admissible,
+            keep_models=config.keep_models,
         )
 
     async def _prepare(self, tasks: list[envs.Task]) -> None:

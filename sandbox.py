@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import sandbox_frames as frames
+from endpoints import FairSlots
 from errors import DesignError, InfrastructureError, UserError
 from memory_base import Trajectory
 from sandbox_frames import Limits
@@ -81,7 +82,7 @@ class Sandbox:
         self._trajectories = [_dump(trajectory) for trajectory in trajectories]
         self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
-        self._slots, self._starting = asyncio.Semaphore(max_workers), asyncio.Lock()
+        self._slots, self._starting = FairSlots(max_workers), asyncio.Lock()  # shared by designs
         self._template: _Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
@@ -108,7 +109,7 @@ class Sandbox:
         `tools` has `async ask(system, user, schema, model) -> str` and `async embed(texts)`; what
         these raise comes out of the worker's methods.
         """
-        async with self._slots, self._jail(tools) as worker:
+        async with self._slots.slot(source), self._jail(tools) as worker:
             await worker.load(source)
             yield worker
 

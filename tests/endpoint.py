@@ -74,7 +74,8 @@ class ModelServer:
     `answer(role, body)` gives the text of an answer. `unknown` names parts of a request that it
     refuses as older servers do: reasoning_effort, json_schema, json_object, max_completion_tokens,
     max_tokens, system. `vague` servers do not say which. An `even` one plays the rarest kinds of fault
-    first, so that none is left out; then the kinds do depend on who was first. `context` is the longest prompt in tokens
+    first, so that none is left out (then the kinds do depend on who was first), and at most IN_A_ROW
+    faults of one request in a row. `context` is the longest prompt in tokens
     of four characters, `key` the only key that is let in.
     """
 
@@ -280,7 +281,7 @@ class ModelServer:
         self._seen[digest] += 1
         possible = self._possible(path, body) or [""]
         unplayed = [fault for fault in possible if fault in FORMS and not self.played[fault]]
-        if not self.fault_rate or self._seen[digest] % (IN_A_ROW + 1) == 0:
+        if self.even and (not self.fault_rate or self._seen[digest] % (IN_A_ROW + 1) == 0):
             return ""
         if self.even and unplayed:
             return unplayed[0]  # few requests ask for these forms

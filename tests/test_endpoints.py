@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import offline
-from endpoints import BARREN, RULES, ContextOverflow, FairSlots, Patience
+from endpoints import BARREN, RULES, ContextOverflow, FairSlots, Patience, _status_fault
 from errors import InfrastructureError
 from llm import Keys, Models, ModelSpec
 from money import Price
@@ -123,6 +123,16 @@ def test_an_outage_that_is_too_long_stops_with_one_line(tmp_path, script):
 # ------------------------------------------------------------------------- what stops the run
 
 
+@pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active", "insufficient_balance"])
+def test_a_429_that_no_waiting_helps_is_known_by_its_code(code):
+    class Error:
+        status_code, code, type = 429, "", ""
+
+    error = Error()
+    error.code = code
+    assert _status_fault(error, "You exceeded your current quota", {}).kind == "quota"
+
+
 @pytest.mark.parametrize("fault", STOPS)
 def test_a_fault_that_no_waiting_helps_stops_at_once(tmp_path, fault):
     async def ask(models):
@@ -187,6 +197,19 @@ def test_a_server_that_refuses_everything_stops_with_its_words(tmp_path):
             asked(tmp_path, server, lambda models: models.chat("agent", user("x")))
 
 
+def test_a_server_that_refuses_everything_from_now_on_costs_no_prompt_its_answer(tmp_path):
+    async def ask(models):
+        await models.chat("agent", user("good"))
+        server.reject = "e"  # in the simplest question too
+        with pytest.raises(InfrastructureError, match="refuses every request"):
+            await models.chat("agent", user("better"))
+
+    with ModelServer(answer) as server:
+        asked(tmp_path, server, ask)
+        server.reject = ""
+        assert asked(tmp_path, server, lambda models: models.chat("agent", user("better"))) == "I say better"
+
+
 # ----------------------------------------------------------------------------- what is left out
 
 
@@ -243,6 +266,15 @@ def test_thirty_first_calls_at_once_find_out_the_same_and_say_it_once(tmp_path):
         said = asked(tmp_path, server, ask, lines, in_flight=30)
     assert said == [f"I say {number}" for number in range(30)]
     assert sum("left out" in line for line in lines) <= 2
+
+
+def test_a_run_that_goes_on_knows_what_was_found_out(tmp_path):
+    lines: list[str] = []
+    with ModelServer(answer, unknown=["reasoning_effort", "max_completion_tokens"]) as server:
+        asked(tmp_path, server, lambda models: models.chat("agent", user("1")))
+        before = server.requests
+        asked(tmp_path, server, lambda models: models.chat("agent", user("2")), lines)
+    assert (before, server.requests, lines) == (3, 4, [])
 
 
 def test_a_schema_of_a_design_that_is_refused_costs_others_nothing(tmp_path):

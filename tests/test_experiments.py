@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.endpoint import ModelServer
 from tests.test_commands import alma
 from tests.test_evaluate import KNOWS
 
@@ -56,3 +57,17 @@ def test_a_memory_is_better_the_more_episodes_it_may_learn_from(tmp_path):
     assert list(sizes) == ["0", "10", "60"]
     assert means[0] == sizes["0"]["no_memory"]["mean"] < means[1] < means[2]
     assert any(line.split()[:2] == ["collected", "episodes"] for line in done.stdout.splitlines())
+
+
+@pytest.mark.parametrize("flags", [[], ["--keep-models"]])
+def test_a_file_in_the_authors_form_is_evaluated_as_it_is(tmp_path, flags):
+    design = Path(__file__).parent / "designs" / "house_authors.py"
+    few = ["--tasks", 6, "--passes", 1, "--collection-passes", 1, "--split", "learning", "--plain"]
+    with ModelServer() as server:
+        arguments = ["--design", design, "--memory-model", f"mine@{server.url}", *few, *flags, "--runs", tmp_path]
+        done = alma("evaluate", "--env", "alfworld", *arguments, "--json")
+        asked = {body["model"] for body in server.bodies}
+    assert done.returncode == 0, done.stderr
+    score = json.loads(done.stdout)["learning"][str(design)]
+    assert not score["errors"] and score["memory_calls"] > 0
+    assert asked == ({"gpt-4o-mini", "mine"} if flags else {"mine"})  # one of its two agents names a model

@@ -133,6 +133,21 @@ def test_keys_come_from_the_environment_before_the_file(clean, tmp_path):
     assert found.of(OPENAI_URL) == "two" and found.of("https://openrouter.ai/api/v1") == "three"
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (b"\xff\xfeOPENAI_API_KEY=x", "is no text"),
+        (b"A=1\nOPENAI_API_KEY sk-x", "line 2, is not NAME=value"),
+        (b"OPENAI_API_KEY='sk-x\n", "line 1, is not"),
+    ],
+)
+def test_a_broken_file_of_keys_is_one_line_that_shows_none(clean, tmp_path, text, line):
+    (tmp_path / ".env").write_bytes(text)
+    with pytest.raises(UserError, match=line) as caught:
+        Keys.read()
+    assert "sk-x" not in str(caught.value)
+
+
 def test_a_missing_key_is_one_line_unless_the_endpoint_is_local(clean, tmp_path):
     with Store(tmp_path / "store.sqlite") as store:
         for spec in ("gpt-5", "gpt-5@https://example.org/v1"):

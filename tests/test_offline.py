@@ -1,6 +1,5 @@
 """The stand-ins: deterministic, of the promised form, and no better than the text they are given."""
 
-import ast
 import asyncio
 import json
 import random
@@ -11,9 +10,8 @@ import pytest
 
 import memory_base
 import offline
-import offline_meta
 from memory_base import Trajectory
-from offline_meta import Blueprint
+from tests.conftest import ROOT
 
 # ------------------------------------------------------------------- a game that is in no grammar
 
@@ -222,178 +220,21 @@ def test_embeddings_are_unit_vectors_and_near_for_texts_with_common_words():
     assert not any(empty)
 
 
-# ---------------------------------------------------------------------------------- the meta agent
-
-IDEATE = """# Stage: ideate
-
-## Design
-```python
-{code}
-```
-
-## Score
-score: {score:.3f}
-standard error: 0.020
-no memory: 0.300
-difference: {gain:+.3f}
-retrieved tokens: {tokens}
-
-## Last change
-{last}
-
-## Errors
-none
-
-## Trajectories
-### boxes-1 | score 0.00
-Retrieved:
-```json
-{retrieved}
-```
-Steps:
-> open crate 1
-> open sack 2
-
-### boxes-2 | score 1.00
-Retrieved:
-```json
-{retrieved}
-```
-Steps:
-> open barrel 1
-> take coin
-
-## Answer
-JSON
-"""
-
-
-def prompt(blueprint, score=0.35, tokens=100, last="none", retrieved="{}"):
-    code = offline_meta.write(blueprint).strip()
-    return IDEATE.format(
-        code=code, score=score, gain=score - 0.3, tokens=tokens, last=last, retrieved=retrieved
-    )
-
-
-def ask(text: str, seed: int = 0) -> str:
-    return offline.chat("meta", [{"role": "user", "content": text}], None, seed)
-
-
-def plans(blueprint, **shown) -> list[list[str]]:
-    """The changes that are planned for a design, for many seeds."""
-    answers = [json.loads(ask(prompt(blueprint, **shown), seed)) for seed in range(20)]
-    return [[change["what"] for change in answer["changes"]] for answer in answers]
-
-
-def code_of(answer: str) -> str:
-    assert answer.startswith("```python\n") and answer.rstrip().endswith("```")
-    return answer.removeprefix("```python\n").rstrip().removesuffix("```")
-
-
-def test_first_designs_are_whole_modules_that_learn_and_retrieve_json(collected):
-    codes = {code_of(ask("# Stage: first\n\nWrite one.", seed)) for seed in range(8)}
-    assert len(codes) > 3
-    for code in codes:
-        json.dumps(retrieved(design(code, collected), collected[0]), allow_nan=False)
-
-
-def test_every_part_is_written_so_that_it_reads_back_and_runs(collected):
-    for layer in offline_meta.TITLES:
-        blueprint = Blueprint((layer,), forms={"shape": "shape_sentences"})
-        code = offline_meta.write(blueprint)
-        assert ast.get_docstring(ast.parse(code))
-        assert offline_meta.read(code) == blueprint
-        empty = retrieved(design(code, []), collected[0])
-        full = retrieved(design(code, collected), collected[0])
-        json.dumps([empty, full], allow_nan=False)
-        assert not empty
-
-
-def test_plan_has_the_form_of_its_schema():
-    schema = json.loads((offline_meta.PARTS.parent / "prompts" / "plan.json").read_text())
-    plan = json.loads(ask(prompt(Blueprint(("Plans", "Places")))))
-    assert set(plan) == set(schema["required"])
-    assert {verdict["item"] for verdict in plan["verdicts"]} == {"Plans", "Places"}
-    assert all(set(change) == {"what", "why"} for change in plan["changes"]) and plan["changes"]
-
-
-def test_plan_loosens_the_match_of_what_was_never_retrieved():
-    changes = plans(Blueprint(("Uses",)), retrieved="{}")
-    assert all(re.match(r"Set `(USES_TRUST|USES_RATE|LAST|WON)` to", first) for first, *_ in changes)
-
-
-def test_plan_trims_what_is_long():
-    changes = plans(Blueprint(("Episodes", "Plans")), tokens=9000, retrieved='{"plans that worked": ["open"]}')
-    assert all(re.match(r"Set `EPISODES_(TOP|STEPS)` to", first) for first, *_ in changes)
-
-
-def test_plan_pushes_a_change_that_helped_and_takes_back_one_that_hurt():
-    last = "- <data>Set `PLANS_TOP` to 3 (it was 2).</data>\nscore difference: {:+.3f}"
-    blueprint = Blueprint(("Plans",), {"PLANS_TOP": 3})
-    shown = {"retrieved": '{"plans that worked": ["open"]}'}
-    helped = plans(blueprint, last=last.format(0.1), **shown)
-    hurt = plans(blueprint, last=last.format(-0.1), **shown)
-    assert all(first == "Set `PLANS_TOP` to 5 (it was 3)." for first, *_ in helped)
-    assert all(first == "Set `PLANS_TOP` to 2 (it was 3)." for first, *_ in hurt)
-
-
-def test_implementation_carries_out_the_plan():
-    plan = {"changes": [{"what": "Add a layer `Places`: where.", "why": ""}, {"what": "Set `PLANS_TOP` to 5 (it was 2).", "why": ""}]}
-    code = offline_meta.write(Blueprint(("Plans",)))
-    text = f"# Stage: implement\n\n## Design\n```python\n{code}\n```\n\n## Plan\n```json\n{json.dumps(plan)}\n```\n"
-    assert offline_meta.read(code_of(ask(text))) == Blueprint(("Plans", "Places"), {"PLANS_TOP": 5})
-
-
-def test_children_of_one_parent_differ_from_it_and_mostly_from_each_other():
-    parent = Blueprint(("Plans",))
-    children = set()
-    for changes in plans(parent, retrieved='{"plans that worked": ["open"]}'):
-        child = parent
-        for change in changes:
-            child = offline_meta.apply(child, change)
-        children.add(offline_meta.write(child))
-    assert offline_meta.write(parent) not in children and len(children) > 12
-
-
-def test_repair_leaves_out_the_layer_that_failed():
-    code = offline_meta.write(Blueprint(("Places", "Plans")))
-    line = next(n for n, text in enumerate(code.splitlines(), 1) if "self.found[word][kind" in text)
-    error = f'Traceback:\n  File "design.py", line {line}, in update\nKeyError'
-    text = f"# Stage: repair\n\n## Design\n```python\n{code}\n```\n\n## Error\n<data>{error}</data>\n"
-    assert offline_meta.read(code_of(ask(text))).layers == ("Plans",)
-
-
-def test_a_foreign_parent_is_replaced_by_a_whole_module():
-    text = "# Stage: implement\n\n## Design\n```python\nclass Mine:\n    pass\n```\n\n## Plan\n```json\n{}\n```\n"
-    assert offline_meta.read(code_of(ask(text))).layers
-
-
-def test_a_written_design_beats_no_memory_in_a_game_that_is_in_no_grammar(collected):
-    memory = design(offline_meta.write(Blueprint(("Places",))), collected)
-
-    def told(seed):
-        game = Boxes(seed)
-        return retrieved(memory, Trajectory({"obs": game.text, "goal": game.goal}))
-
-    assert rate(told) > rate() + 0.1
-
-
 # ----------------------------------------------------------------------------------- determinism
 
 SCRIPT = """
 import sys; sys.path[:0] = sys.argv[1:3]
 import json, test_offline as t
-from offline_meta import Blueprint, TITLES, write
+from offline_grammar import Blueprint, TITLES, write
 played = [t.play(seed) for seed in range(12)]
 told = [t.retrieved(t.design(write(Blueprint((layer,))), played), played[0]) for layer in TITLES]
-answers = [t.ask(t.prompt(Blueprint(("Places", "Plans"))), seed) for seed in range(5)]
 moves = [step["action_took"] for seed in range(5) for step in t.play(seed, told[5]).steps]
-print(json.dumps([told, answers, moves, t.offline.embed(["open the crate"])]))
+print(json.dumps([told, moves, t.offline.embed(["open the crate"])]))
 """
 
 
 def test_all_answers_are_the_same_in_two_processes_with_other_string_hashes(python):
-    root = str(offline_meta.PARTS.parent)
+    root = str(ROOT)
     runs = [
         subprocess.run(
             [python, "-c", SCRIPT, root, f"{root}/tests"],

@@ -42,8 +42,9 @@ def unlimited(tmp_path_factory):
 def stopped(process) -> list[str]:
     """The lines of a run that stopped in order and says how it goes on."""
     said = finish(process, 3).strip().splitlines()
-    assert said[-2].startswith("alma: stopped: the budget is spent: ")
+    assert said[-2].startswith("alma: stopped: the budget is spent: "), "\n".join(said[-60:])
     assert said[-1].startswith("resume with: python alma.py learn --resume ")
+    assert "Traceback (most recent call last):" not in said
     return said
 
 
