@@ -5,7 +5,7 @@ is measured is `Run.score` of designs side by side, collection and no memory inc
 processes, through the gateway, the store and the sandbox. Stated apart is the start-up: opening the
 run and starting every worker's engine. The endpoint (`tests/endpoint.py`) is a process of its own on
 the same cores. Models inside designs are stand-ins. Episodes are cut short, so that resets weigh more
-than in real ones, and numbers of episodes are multiples of the calls in flight, so that no tail is seen.
+than in real ones; numbers of episodes are multiples of the calls in flight, so that hardly a tail is seen.
 
 Try it: `python bench.py latency`, or one domain: `python bench_latency.py minihack`
 """
