@@ -45,7 +45,7 @@ ablation: $(INSTALLED)  ## archive, greedy and random sampling at equal budget o
 test: $(INSTALLED)  ## run the tests
 	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
-bench: $(INSTALLED)  ## print ratios: engines, sandbox, memory
+bench: $(INSTALLED)  ## print ratios: engines, sandbox, evaluations against the models' own time
 	@$(RUN) bench.py
 
 data-alfworld: $(INSTALLED)  ## download ALFWorld's official games

@@ -3,15 +3,16 @@
 Environments against their raw engines and against a loop that does nothing; the sandbox against a
 cold start of Python; a whole evaluation against the time that its model calls alone would need.
 
-Try it: `make bench`, and `python bench.py success` for what random actions and the stand-in win
+Try it: `make bench`, `python bench.py latency` for evaluations alone, and `python bench.py success` for
+what random actions and the stand-in win
 """
 
+import argparse
 import importlib
 import random
-import sys
 from statistics import mean
 
-SECONDS = 8.0  # for each environment
+SECONDS = 4.0  # for each environment, and for the sandbox
 
 
 def environments() -> None:
@@ -50,6 +51,16 @@ def success() -> None:
         _show(name, {"random": mean(random_scores), "offline": mean(offline_scores), "n": len(tasks)})
 
 
+def latency() -> None:
+    """Whole evaluations against the time that their model calls alone would need."""
+    import bench_latency
+
+    print("evaluations against an endpoint of fixed latency")
+    bench_latency.table()
+    print("how the cost grows")
+    bench_latency.growth()
+
+
 def _play_randomly(env, task) -> float:
     rng = random.Random(task.seed)
     _, info = env.reset(seed=task.seed, options={"task": task.id})
@@ -65,9 +76,15 @@ def _show(name: str, numbers: dict) -> None:
     print(f"  {name:10} {'  '.join(parts)}", flush=True)
 
 
+PARTS = {"success": success, "latency": latency}
+
 if __name__ == "__main__":
-    if sys.argv[1:] == ["success"]:
-        success()
+    parser = argparse.ArgumentParser(description="Print ratios; without a part, all but success.")
+    parser.add_argument("part", nargs="?", choices=PARTS)
+    part = parser.parse_args().part
+    if part:
+        PARTS[part]()
     else:
         environments()
         sandbox()
+        latency()

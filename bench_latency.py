@@ -5,7 +5,7 @@ is measured is `Run.score` of designs side by side, collection and no memory inc
 processes, through the gateway, the store and the sandbox. Stated apart is the start-up: opening the
 run and starting every worker's engine. The endpoint (`tests/endpoint.py`) is a process of its own on
 the same cores. Models inside designs are stand-ins. Episodes are cut short, so that resets weigh more
-than in real ones, and numbers of episodes are multiples of the calls in flight, so that no tail is seen.
+than in real ones; numbers of episodes are multiples of the calls in flight, so that hardly a tail is seen.
 
 Try it: `python bench.py latency`, or one domain: `python bench_latency.py minihack`
 """
@@ -88,7 +88,7 @@ def measure(domain: str, setting: Setting, url: str) -> dict:
     with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
         measured = asyncio.run(_evaluate(domain, setting, url, Path(folder)))
     waiting = measured["calls"] * setting.latency / setting.in_flight
-    engine = engine_seconds(domain, measured.pop("episodes"), measured["calls"]) / (os.cpu_count() or 1)
+    engine = engine_seconds(domain, measured["episodes"], measured["calls"]) / (os.cpu_count() or 1)
     floor = max(waiting, engine)
     ratio = measured["seconds"] / floor
     return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio, "memory": memory.peak}
@@ -96,21 +96,25 @@ def measure(domain: str, setting: Setting, url: str) -> dict:
 
 async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> dict:
     from config import Config
+    from evaluate import halves
     from folder import RunFolder
     from run import Run
 
     roles = dict.fromkeys(("meta_model", "memory_model", "embedding_model"), "offline")
     config = Config(
         env=f"bench_latency:{domain}_{setting.steps}", agent_model=f"agent@{url}", in_flight=setting.in_flight,
-        workers=setting.in_flight, tasks=setting.tasks, passes=setting.passes, show_admissible=True, steps=1, **roles,
+        workers=setting.in_flight, tasks=setting.tasks, passes=setting.passes, collection_passes=1,
+        show_admissible=True, steps=1, **roles,
     )  # fmt: skip
     started = time.monotonic()
     async with Run(RunFolder.create(folder, domain, "agent", asdict(config)), plain=True) as run:
-        run.halves("learning")  # the host's own import of the domain
+        halves(config, "learning")  # the host's own import of the domain
         await asyncio.gather(*(run.pool.run(os.getpid) for _ in range(config.workers)))
         start_up, started = time.monotonic() - started, time.monotonic()
         designs = (DESIGN.format(number=number) for number in range(setting.designs))
-        await asyncio.gather(*(run.score("learning", f"design {n}", code) for n, code in enumerate(designs)))
+        scores = await asyncio.gather(*(run.score("learning", "", code) for code in designs))
+        if failed := [score.errors for score in scores if score.errors]:
+            raise RuntimeError(f"a design of the bench failed: {failed[0]}")
         seconds = time.monotonic() - started
         calls = sum(row["calls"] for row in run.store.usage())
     episodes = (setting.tasks // 2) * (1 + setting.passes * (1 + setting.designs))

@@ -52,6 +52,7 @@ HINTS = {
     "quota": "the account has no credit left",
 }
 BARREN = 10  # questions in a row: then the endpoint is at fault, not an answer
+MOST_BYTES = 64 << 20  # of the body of an answer
 SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
 
 
@@ -435,6 +436,10 @@ class Endpoint:
                 api_key=self._key or "none",
                 max_retries=0,
                 timeout=openai.Timeout(None, connect=15.0),
+                http_client=openai.DefaultAsyncHttpxClient(
+                    headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
+                    event_hooks={"response": [_bound]},
+                ),
             )
         return self._client
 
@@ -464,6 +469,25 @@ CONTEXT = re.compile(
 FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
 QUOTA = re.compile(r"insufficient_(quota|balance|credits?|funds)|billing", re.I)  # no waiting helps
 UNSUPPORTED = re.compile(r"not support|n't support|unsupported", re.I)
+
+
+async def _bound(response) -> None:
+    """Let no body be longer than MOST_BYTES: one without an end would fill the memory before its deadline."""
+    import httpx2  # openai's own client
+
+    class Bounded(httpx2.AsyncByteStream):
+        async def __aiter__(self):
+            size = 0
+            async for part in stream:
+                size += len(part)
+                if size > MOST_BYTES:
+                    raise ValueError(f"it is longer than {MOST_BYTES >> 20} MiB")
+                yield part
+
+        async def aclose(self) -> None:
+            await stream.aclose()
+
+    stream, response.stream = response.stream, Bounded()
 
 
 def _status_fault(error, message: str, body: dict) -> Fault:

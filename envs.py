@@ -70,6 +70,7 @@ class Domain(gymnasium.Env):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
     name: ClassVar[str]  # as in `--env`
     max_steps: ClassVar[int]  # steps of an episode
+    substitute: ClassVar[str] = ""  # source of tasks that stand in for published ones; labels every result
     static_actions: ClassVar[bool] = False  # the same action list at every step
     observation_space = TEXT
     action_space = spaces.Text(min_length=1, max_length=200, charset=string.printable)

@@ -155,6 +155,7 @@ class ALFWorld(envs.Domain):
 
     name = "alfworld"
     max_steps = 100
+    substitute = "generated"
     lists_actions: ClassVar[bool] = True  # the agent is shown the valid commands of each step
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):

@@ -133,21 +133,32 @@ class Evaluator:
         self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
+        self.sandbox: Sandbox | None = None  # once all is collected
         self.baseline: dict[tuple[str, int], Played] = {}  # without memory, by task and pass
 
     async def __aenter__(self) -> "Evaluator":
         collection = self.collection_episodes()
         pairs = [(task, number) for number in range(self.protocol.passes) for task in self._deployment]
-        episodes = collection + [self._episode(task, number) for task, number in pairs]
-        played = await asyncio.gather(*(self.play(episode, "no_memory") for episode in episodes))
-        self.collected, without = played[: len(collection)], played[len(collection) :]
+        collecting = asyncio.gather(*(self.play(episode, "no_memory") for episode in collection))
+        episodes = [self._episode(task, number) for task, number in pairs]
+        playing = asyncio.gather(*(self.play(episode, "no_memory") for episode in episodes))
+        try:
+            without, _ = await asyncio.gather(playing, self._start_sandbox(collecting))
+        except BaseException:
+            await self.__aexit__()
+            raise
         self.baseline = {(task.id, number): one for (task, number), one in zip(pairs, without, strict=True)}
-        self.sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
-        await self.sandbox.__aenter__()
         return self
 
+    async def _start_sandbox(self, collecting: Awaitable[list[Played]]) -> None:
+        """Have the sandbox ready as soon as all is collected, while no memory is still being measured."""
+        self.collected = await collecting
+        sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
+        self.sandbox = await sandbox.__aenter__()
+
     async def __aexit__(self, *exception) -> None:
-        await self.sandbox.__aexit__(*exception)
+        if self.sandbox is not None:
+            await self.sandbox.__aexit__(*exception)
 
     def tools(self, design: str, stage: str, asked: Counter[str] | None = None) -> DesignTools:
         """The tools of one memory of a design."""
@@ -317,9 +328,8 @@ class Deployment:
             finally:
                 self.errors.update(errors)
                 self.output = worker.output
-        if learned.state is not None and await _attempt(self._retrieve_restored(learned, init)) != said:
-            return replace(learned, state=None)
-        return learned
+        again = outlive(lambda: self._retrieve_restored(learned, init)) if learned.state is not None else None
+        return replace(learned, state=None) if again and await _attempt(again) != said else learned
 
     async def _retrieve_restored(self, learned: Learned, init: dict) -> Any:
         async with self._remembering(learned) as worker:

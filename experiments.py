@@ -158,7 +158,9 @@ def _against_best(name: str, scores: dict[str, Score]) -> dict | None:
 def _carry_out(command, experiment: Experiment) -> int:
     """Do an experiment in a new run folder, or go on in the one that `--resume` names."""
     folder, overrides = _folder(command, experiment)
-    stopped, result = _do(folder, overrides, command, experiment, f"{experiment.again} --resume {folder.path}")
+    again = [experiment.again, f"--resume {folder.path}"]
+    again += [f"--{name.replace('_', '-')} {value}" for name, value in overrides.items()]
+    stopped, result = _do(folder, overrides, command, experiment, " ".join(again))
     if not stopped:
         _print(command, result)
     return stopped

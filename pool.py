@@ -69,7 +69,7 @@ class Pool:
         executor = await self._turn(length)
         try:
             for attempt in range(ATTEMPTS):
-                await asyncio.sleep(attempt)  # what kills one after the other may pass
+                await asyncio.sleep(attempt / 2)  # what kills one after the other may pass
                 try:
                     with _no_interrupts():
                         future = executor.submit(function, *args)

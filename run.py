@@ -135,8 +135,9 @@ class Run:
         labels = ["offline"] if self.config.offline() else []
         if self._unsafe:
             labels.append("unsafe sandbox")
-        sources = {task.source for task in envs.domain_class(self.config.env).tasks()}
-        return labels + (["generated"] if sources == {"generated"} and self.config.env == "alfworld" else [])
+        domain = envs.domain_class(self.config.env)
+        substituted = any(task.source == domain.substitute for task in domain.tasks())
+        return labels + ([domain.substitute] if substituted else [])
 
     async def evaluator(
         self, split: str, mode: str = "static", phase: str = "collection", size: int | None = None

@@ -25,6 +25,7 @@ ROLES = ("agent", "meta", "memory", "embedding")
 STATUS = {"429": 429, "429 retry-after": 429, "500": 500, "502": 502, "503": 503}
 STOPS = {"401": 401, "403": 403, "404": 404, "402": 402, "429 quota": 429}
 REFUSED = {"400": 400}  # a whim, played on demand only
+FLOOD = "flood"  # 64 MiB and more, played on demand only
 BROKEN = ("reset", "cut", "cut chunk", "endless", "silent", "not json", "html", "no choices", "error in 200")
 ANSWERS = ("empty", "length", "refusal", "content filter", "content filter 400")
 JSON_ANSWERS = ("invalid json", "misses the schema", "json in prose", "json in a fence")
@@ -220,7 +221,7 @@ class ModelServer:
             return await self._send(
                 writer, (STATUS | STOPS | REFUSED)[fault], _error(f"played {fault}", code), more
             )
-        if fault in BROKEN:
+        if fault in (*BROKEN, FLOOD):
             return await self._break(writer, fault)
         if fault == "content filter 400":
             return await self._send(writer, 400, _error("filtered", "content_filter"))
@@ -321,6 +322,10 @@ class ModelServer:
         writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n{head}\r\n\r\n".encode())
         writer.write(b'{"choices": [' if fault == "cut" else b'd\r\n{"choices": [\r\n')
         await writer.drain()
+        if fault == FLOOD:
+            while True:  # as fast as it is read, for ever
+                writer.write(b"100000\r\n" + b" " * (1 << 20) + b"\r\n")
+                await writer.drain()
         if fault == "endless":
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self.endless):

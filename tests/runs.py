@@ -59,7 +59,7 @@ def start(*arguments, **options) -> subprocess.Popen:
     return subprocess.Popen(command, **settings)
 
 
-def finish(process: subprocess.Popen, code: int = 0, seconds: float = 120) -> str:
+def finish(process: subprocess.Popen, code: int = 0, seconds: float = 300) -> str:
     """What it printed; fails where it ends with another exit code."""
     try:
         out, err = process.communicate(timeout=seconds)

@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from errors import InfrastructureError
 from llm import Keys, Models, ModelSpec
 from money import Price
 from store import Store
-from tests.endpoint import ANSWERS, BROKEN, FAULTS, STATUS, STOPS, ModelServer
+from tests.endpoint import ANSWERS, BROKEN, FAULTS, FLOOD, STATUS, STOPS, ModelServer
 
 QUICK = Patience(outage=20.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=0.5)
 SCHEMA = {"type": "object", "required": ["say"], "properties": {"say": {"type": "string"}}}
@@ -52,12 +53,13 @@ def asked(
 # ----------------------------------------------------------------------- what is tried again
 
 
-@pytest.mark.parametrize("fault", [*STATUS, *BROKEN, *ANSWERS])
+@pytest.mark.parametrize("fault", [*STATUS, *BROKEN, FLOOD, *ANSWERS])
 def test_a_fault_is_met_logged_or_stored_and_does_not_change_the_answer(tmp_path, fault):
     lines: list[str] = []
     with ModelServer(answer) as server:
         server.script = [fault, fault]
-        options = {"patience": Patience(20.0, 0.002, 0.01, (), 0.1)} if fault in ("endless", "silent") else {}
+        deadline = {"endless": 0.1, "silent": 0.1, FLOOD: 30.0}.get(fault, QUICK.deadline)
+        options = {"patience": replace(QUICK, deadline=deadline)}
         said = asked(tmp_path, server, lambda models: models.chat("agent", user("north")), lines, **options)
     assert said == "I say north"
     assert server.requests == 3

@@ -49,7 +49,7 @@ def test_a_run_killed_at_twenty_random_points_ends_in_the_same_archive_and_asks_
             killer = Killer(process)
             if number % 4:  # in the middle of something: a request has come, an answer was sent
                 server.at = {server.events + rng.randrange(1, events // KILLS * 2): killer}
-                process.communicate(timeout=60)
+                process.communicate(timeout=300)
             else:  # on its way up, or while it catches up
                 _wait(process, rng.uniform(0.1, 1.5))
                 killer()

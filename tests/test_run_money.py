@@ -44,6 +44,7 @@ def stopped(process) -> list[str]:
     said = finish(process, 3).strip().splitlines()
     assert said[-2].startswith("alma: stopped: the budget is spent: "), "\n".join(said[-60:])
     assert said[-1].startswith("resume with: python alma.py learn --resume ")
+    assert "Traceback (most recent call last):" not in said
     return said
 
 

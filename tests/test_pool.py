@@ -1,0 +1,77 @@
+"""The pool of this machine's processes: order, and the death of a worker. Real processes."""
+
+import asyncio
+import os
+import signal
+import time
+
+import pytest
+
+from errors import InfrastructureError
+from pool import Pool
+
+TOY = "tests.toy:Doors"
+
+
+def in_pool(workers: int, work):
+    """What `await work(pool)` says."""
+
+    async def go():
+        pool = Pool(TOY, workers)
+        try:
+            return await work(pool)
+        finally:
+            pool.close()
+
+    return asyncio.run(go())
+
+
+def test_of_those_that_wait_the_longest_starts_first():
+    async def work(pool):
+        lengths = (0, 2, 3, 1)  # the first finds a free worker
+        return await asyncio.gather(*(pool.run(time.monotonic, length=length) for length in lengths))
+
+    first, two, three, one = in_pool(1, work)
+    assert first < three < two < one
+
+
+def die_once(witness: str) -> str:
+    """Take the worker with it, the first time."""
+    try:
+        os.close(os.open(witness, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        return "played again"
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def outlive(witness: str) -> int:
+    """Be at work when the other worker dies."""
+    while not os.path.exists(witness):
+        pass
+    return os.getpid()
+
+
+def test_a_worker_that_dies_takes_no_other_with_it_and_its_work_is_done_again(tmp_path):
+    async def work(pool):
+        witness = str(tmp_path / "witness")
+        workers = set(await asyncio.gather(pool.run(os.getpid), pool.run(os.getpid)))
+        survivor, again = await asyncio.gather(pool.run(outlive, witness), pool.run(die_once, witness))
+        return survivor in workers, again
+
+    assert in_pool(2, work) == (True, "played again")
+
+
+def test_what_kills_every_worker_stops_the_run_and_is_no_score():
+    with pytest.raises(InfrastructureError, match="workers died"):
+        in_pool(1, lambda pool: pool.run(os._exit, 1))
+
+
+def test_an_error_of_the_work_itself_is_raised_and_the_worker_lives():
+    async def work(pool):
+        worker = await pool.run(os.getpid)
+        with pytest.raises(ZeroDivisionError):
+            await pool.run(divmod, 1, 0)
+        return worker, await pool.run(os.getpid)
+
+    before, after = in_pool(1, work)
+    assert before == after
