@@ -80,6 +80,7 @@ def read_brief(text: str) -> Brief:
 # ------------------------------------------------------------------------------------ the policy
 
 
+STAYING = 4  # what an action that leaves one in the scene counts, in visits
 LONG = 3  # an observation this many times shorter than the first one describes no scene
 SAME_SCENE = 0.5  # share of common lines from which two long observations are of one scene
 
@@ -511,7 +512,7 @@ def _against_known(game: Game) -> dict[str, float]:
             tried[action] = tried.get(action, 0) + 1
             leads[action] = scenes[number + 1]
     for action, n in tried.items():
-        been = visits[leads[action]] if leads[action] != here else n
+        been = visits[leads[action]] if leads[action] != here else STAYING * n
         scores[action] = scores.get(action, 0.0) + W.known * math.log1p(been)
     return scores
 

@@ -144,7 +144,7 @@ def _outcome(value: dict, sign: float) -> float:
 
 def _read_list(value: list, path, about, sign, verbs, memory) -> None:
     steps = [_step(item, verbs) for item in value]
-    if _is_sequence(steps):
+    if _is_sequence(steps) and not _raw(" ".join(path)) & NEGATIVE:
         _tell(steps, about | words(" ".join(path)), sign, memory)
         value = [item for item, (action, _) in zip(value, steps, strict=True) if action is None]
         steps = [step for step in steps if step[0] is None]
@@ -204,10 +204,13 @@ def _read_text(text: str, path, about, sign, verbs, memory) -> None:
 
 
 def _state(text: str, sign: float, memory: Memory) -> None:
-    raw = {word for word in WORD.findall(text.lower()) if word.isalpha()}
     found = words(text)
     if 0 < len(found) <= 60:
-        memory.statements.append(Statement(found, -abs(sign) if raw & NEGATIVE else max(sign, 0.0)))
+        memory.statements.append(Statement(found, -abs(sign) if _raw(text) & NEGATIVE else max(sign, 0.0)))
+
+
+def _raw(text: str) -> set[str]:
+    return {word for word in WORD.findall(text.lower()) if word.isalpha()}
 
 
 def _tell(steps: list[tuple[str | None, str]], about, sign: float, memory: Memory) -> None:

@@ -78,9 +78,12 @@ class Households(MemoryDesign):
             common = set(goal) & set(won[0])
             return sum(1 / sum(word in other for other, _ in self.won) for word in common) - 0.002 * len(won[1])
         like, plan = max(self.won, key=fit)
+        used = {word for action in plan for word in action[1:]}
+        old = sorted(set(like) & used - set(goal))
+        new = [thing for thing in things if thing not in like]
+        pairs = sorted(((self.likeness(a, b), a, b) for a in old for b in new), reverse=True)
         swap = {}
-        for word in sorted(set(like) & {w for action in plan for w in action[1:]} - set(goal)):
-            rest = [thing for thing in things if thing not in swap.values() and thing not in like]
-            if rest:
-                swap[word] = max(rest, key=lambda thing: self.likeness(word, thing))
+        for _, a, b in pairs:
+            if a not in swap and b not in swap.values():
+                swap[a] = b
         return [" ".join(swap.get(word, word) for word in action) for action in plan]
