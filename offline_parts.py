@@ -318,6 +318,7 @@ class Patterns(MemoryLayer):
     def __init__(self):
         self.won: Counter[str] = Counter()  # by form of the goal
         self.places: dict[str, dict[str, list[float]]] = defaultdict(dict)  # form: command: where in the episodes
+        self.late: dict[str, set[str]] = defaultdict(set)  # form: last commands
         self.usual: Counter[str] = Counter()  # episodes that have a command, whatever came of them
         self.episodes = 0
 
@@ -331,6 +332,7 @@ class Patterns(MemoryLayer):
         if trajectory.reward >= WON:
             form = self.opened(" ".join(words(goal_of(trajectory.init))), things)
             self.won[form] += 1
+            self.late[form].update(commands[-LAST:])
             for at, command in enumerate(commands):
                 self.places[form].setdefault(command, []).append(at / len(commands))
 
@@ -355,9 +357,10 @@ class Patterns(MemoryLayer):
         return sum(same) / max(len(form.split()), len(goal), 1)
 
     def telling(self, command, count, form):
-        """Whether most won episodes of a form have a command, and have it oftener than others."""
+        """Whether most won episodes of a form have a command, oftener than others and not by chance."""
         share = count / self.won[form]
-        return share >= PATTERNS_SHARE and share >= PATTERNS_LIFT * self.usual[command] / self.episodes
+        often = share >= PATTERNS_SHARE and share >= PATTERNS_LIFT * self.usual[command] / self.episodes
+        return often and (count > 1 or command in self.late[form])
 
 
 class Places(MemoryLayer):
