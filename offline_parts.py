@@ -345,7 +345,7 @@ class Patterns(MemoryLayer):
         form = max(self.won, key=lambda form: (self.fit(form, goal), self.won[form], form), default="")
         if not form or self.fit(form, goal) < LIKE:
             return []
-        things = {open: word for open, word in zip(form.split(), goal, strict=False) if open.startswith("_")}
+        things = {slot: word for slot, word in zip(form.split(), goal, strict=False) if slot.startswith("_")}
         found = self.places[form]
         common = [command for command, at in found.items() if self.telling(command, len(at), form)]
         ordered = sorted(common, key=lambda command: sum(found[command]) / len(found[command]))
@@ -353,7 +353,7 @@ class Patterns(MemoryLayer):
 
     def fit(self, form, goal):
         """How well a goal fits a form: share of places with the same word, or an open one."""
-        same = [open == word or open.startswith("_") for open, word in zip(form.split(), goal, strict=False)]
+        same = [slot == word or slot.startswith("_") for slot, word in zip(form.split(), goal, strict=False)]
         return sum(same) / max(len(form.split()), len(goal), 1)
 
     def telling(self, command, count, form):

@@ -55,7 +55,7 @@ def test_every_change_can_be_taken_back():
         assert all(form == slot for slot, form in back.forms.items())
 
 
-def test_every_part_loads_learns_and_retrieves_in_the_sandbox():
+def test_every_part_loads_learns_is_saved_and_retrieves_in_the_sandbox():
     codes = [grammar.write(Blueprint((layer,), forms={"shape": "shape_sentences"})) for layer in TITLES]
     codes += [grammar.write(Blueprint(tuple(TITLES), forms={slot: form})) for slot in SLOTS for form in SLOTS[slot]]
 
@@ -67,6 +67,7 @@ def test_every_part_loads_learns_and_retrieves_in_the_sandbox():
                     empty = await worker.retrieve(BOXES[0].init)
                     for number in range(12):
                         await worker.update(number)
+                    assert await worker.save()
                     told.append((empty, await worker.retrieve(BOXES[0].init)))
         return told
 
