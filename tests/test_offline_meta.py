@@ -274,10 +274,8 @@ def test_plan_trims_what_is_long_and_helps_and_leaves_out_what_is_long_and_does_
     blueprint = Blueprint(("Episodes", "Plans"))
     helps = plans(blueprint, tokens=9000, retrieved=told, score=0.4)
     useless = plans(blueprint, tokens=9000, retrieved=told, score=0.3)
-    trims = sum(re.match(r"Set `EPISODES_(TOP|STEPS)` to", changes[0]) is not None for changes in helps)
-    leaves = sum(changes[0] == "Remove the layer `Episodes`." for changes in useless)
-    assert trims > 10 and leaves > 10
-    assert not any("Remove the layer `Episodes`." in changes for changes in helps)
+    assert all(re.match(r"Set `EPISODES_(TOP|STEPS)` to", first) for first, *_ in helps)
+    assert all(first == "Remove the layer `Episodes`." for first, *_ in useless)
 
 
 def test_plan_pushes_a_change_that_helped_and_takes_back_one_that_hurt_unless_it_may_be_chance():
@@ -324,7 +322,7 @@ def test_plan_adds_what_the_lost_episodes_lacked(shown, layer):
         return sum(any(f"Add a layer `{layer}`" in one for one in planned) for planned in changes)
 
     nothing = [episode(goal="", steps=("> a", "> b", "> c"))]
-    assert share(shown) > 1.5 * share(nothing)
+    assert share(shown) > 1.2 * share(nothing)
 
 
 def test_implementation_carries_out_the_plan():
