@@ -15,12 +15,13 @@ import json
 import random
 import re
 import time
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
 from answers import is_schema, strip_thoughts
 from errors import InfrastructureError
+from slots import FairSlots
 
 # What is done about each kind of fault:
 #   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over
@@ -213,55 +214,6 @@ def _without_system(messages: list[dict]) -> list[dict]:
 
 
 # -------------------------------------------------------------------------------- whose turn
-
-
-class FairSlots:
-    """So many calls in flight; a free slot goes to the waiting design that has the fewest in flight."""
-
-    def __init__(self, size: int):
-        self._free = size
-        self._busy: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future]] = {}  # in order of their last turn
-
-    @contextlib.asynccontextmanager
-    async def slot(self, who: str) -> AsyncIterator[None]:
-        await self._take(who)
-        try:
-            yield
-        finally:
-            self._give_back(who)
-
-    async def _take(self, who: str) -> None:
-        if self._free and not self._waiting:
-            self._free -= 1
-            self._busy[who] += 1
-            return
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(who, deque()).append(future)
-        try:
-            await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self._give_back(who)  # its turn came while it was being cancelled
-            raise
-
-    def _give_back(self, who: str) -> None:
-        self._busy[who] -= 1
-        if not self._busy[who]:
-            del self._busy[who]
-        self._free += 1
-        while self._waiting and self._free:
-            self._next_turn(min(self._waiting, key=lambda waiting: self._busy[waiting]))
-
-    def _next_turn(self, who: str) -> None:
-        queue = self._waiting.pop(who)
-        future = queue.popleft()
-        if queue:
-            self._waiting[who] = queue  # at the end: its turn was now
-        if not future.done():  # else it was cancelled
-            self._free -= 1
-            self._busy[who] += 1
-            future.set_result(None)
 
 
 # ------------------------------------------------------------------------------ the endpoint

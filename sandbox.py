@@ -10,8 +10,9 @@ It does not promise that two designs take the same time, nor that a design's own
 behave as outside; it is no defence against a hole in the kernel. Layers that are missing are
 named, and without the needed ones nothing runs unless `unsafe` is given.
 
-Five files: this one is the host's side, `sandbox_frames.py` judges what comes in, `sandbox_layers.py`
-builds the jail, `sandbox_child.py` is what runs in it, `sandbox_state.py` keeps what was learned. Try it: `python alma.py check baselines/no_memory.py --json`.
+Six files: this one and `sandbox_template.py` are the host's side, `sandbox_frames.py` judges what comes in,
+`sandbox_layers.py` builds the jail, `sandbox_child.py` is what runs in it, `sandbox_state.py` keeps what was
+learned. Try it: `python alma.py check baselines/no_memory.py --json`.
 """
 
 import asyncio
@@ -20,11 +21,8 @@ import dataclasses
 import itertools
 import json
 import os
+import signal
 import socket
-import statistics
-import struct
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -32,38 +30,35 @@ from pathlib import Path
 from typing import Any
 
 import sandbox_frames as frames
-from endpoints import FairSlots
 from errors import DesignError, InfrastructureError, UserError
 from memory_base import Trajectory
 from sandbox_frames import Limits
+from sandbox_template import START_SECONDS, Template, TemplateDied
+from slots import FairSlots
 
 HERE = Path(__file__).resolve().parent
-RECORD = struct.Struct("!cQq")  # control socket: kind, worker's number, value
-BOOT = """
-import json, sys, types
-setup = json.load(sys.stdin)
-child = sys.modules["sandbox_child"] = types.ModuleType("sandbox_child")
-exec(compile(setup["sources"]["sandbox_child"], "/alma/sandbox_child.py", "exec"), vars(child))
-child.main(setup, int(sys.argv.pop()))
-"""  # the template gets all code from the host, so that no path leads back to the repository
-CLOSE_SECONDS = 10.0  # that the template has to end by itself
 REBUILDS = 5  # times that work is done again for a template process that was killed
-START_SECONDS = 60.0  # until the template or a worker answers for the first time
 TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
 ERROR_CHARS = 8_000  # of a design's traceback that are kept
 
 
-class TemplateDied(InfrastructureError):
-    """Something killed the template process, and with it every worker; the next worker gets a new one."""
+class WorkerKilled(TemplateDied):
+    """Something from outside killed a worker: neither the host nor one of its limits, and a design cannot."""
 
 
 async def outlive(work: Callable[[], Awaitable]) -> Any:
-    """`await work()`, from its start again where the template process is killed meanwhile."""
+    """`await work()`, from its start again where a process of the sandbox is killed meanwhile.
+
+    A worker that is killed each time is its design's fault, whatever way that has found.
+    """
     for number in range(1, REBUILDS):
         with contextlib.suppress(TemplateDied):
             return await work()
         await asyncio.sleep(number)  # what kills one after the other may pass
-    return await work()
+    try:
+        return await work()
+    except WorkerKilled as error:
+        raise DesignError("died", str(error)) from None
 
 
 class Sandbox:
@@ -83,7 +78,7 @@ class Sandbox:
         self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
         self._slots, self._starting = FairSlots(max_workers), asyncio.Lock()  # shared by designs
-        self._template: _Template | None = None
+        self._template: Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
         try:
@@ -138,13 +133,13 @@ class Sandbox:
                     raise
         raise AssertionError("not reached")
 
-    async def _live_template(self) -> "_Template":
+    async def _live_template(self) -> "Template":
         async with self._starting:
             if self._template is not None and not self._template.alive:
                 await self._template.close()
                 self._template = None
             if self._template is None:
-                self._template = await _Template.start(self._setup())
+                self._template = await Template.start(self._setup())
             return self._template
 
     def _setup(self) -> dict:
@@ -169,143 +164,10 @@ class Sandbox:
         self.unsafe = bool(missing)
 
 
-class _Template:
-    """The host's end of the template process."""
-
-    def __init__(self, process: subprocess.Popen, control: socket.socket, errors: Any):
-        self._process, self._control, self._errors = process, control, errors
-        self._numbers = itertools.count(1)
-        self._exits: dict[int, asyncio.Future] = {}  # worker's number: exit code, -1 for no answer
-        self._cpu: dict[int, float] = {}  # last known CPU seconds of a worker
-        self._cpu_asked: dict[int, asyncio.Future] = {}
-        self._reader: asyncio.Task | None = None
-        self.alive = True
-        self.ready: asyncio.Future = asyncio.get_running_loop().create_future()
-
-    @classmethod
-    async def start(cls, setup: dict) -> "_Template":
-        control, childs = socket.socketpair()
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the template
-        with childs, tempfile.TemporaryFile() as given:
-            given.write(json.dumps(setup).encode())
-            given.seek(0)
-            process = subprocess.Popen(
-                _command(childs.fileno()), stdin=given, stdout=errors, stderr=errors, cwd="/",
-                env=_clean_environment(), pass_fds=(childs.fileno(),), start_new_session=True,
-            )
-        template = cls(process, control, errors)
-        control.setblocking(False)
-        template._reader = asyncio.ensure_future(template._read())
-        try:
-            await asyncio.wait_for(asyncio.shield(template.ready), START_SECONDS)
-        except TimeoutError:
-            await template.close()
-            raise InfrastructureError(f"the sandbox's template did not start in {START_SECONDS} s") from None
-        except BaseException:
-            await template.close()
-            raise
-        return template
-
-    async def _read(self) -> None:
-        loop, data = asyncio.get_running_loop(), b""
-        with contextlib.suppress(OSError):
-            while received := await loop.sock_recv(self._control, 1 << 16):
-                data += received
-                while len(data) >= RECORD.size:
-                    self._take(*RECORD.unpack(data[: RECORD.size]))
-                    data = data[RECORD.size :]
-        self._died()
-
-    def _take(self, kind: bytes, number: int, value: int) -> None:
-        if kind == b"r":
-            self.ready.set_result(None)
-        elif kind == b"e" and number in self._exits:
-            self._exits[number].set_result(value)
-        elif kind == b"c" and value >= 0:
-            self._cpu[number] = value / 1000
-        if kind == b"c" and number in self._cpu_asked:
-            self._cpu_asked.pop(number).set_result(None)
-
-    def _died(self) -> None:
-        self.alive = False
-        self._errors.seek(0)
-        said = frames.clean(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
-        error = TemplateDied(f"the sandbox's template process ended: {said or 'it said nothing'}")
-        for future in [self.ready, *self._exits.values(), *self._cpu_asked.values()]:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # looked at, whoever waits for it or not
-
-    def fork(self, connection: socket.socket, output: int) -> int:
-        """Ask for a worker with these two descriptors; its number."""
-        number = next(self._numbers)
-        self._exits[number] = asyncio.get_running_loop().create_future()
-        self._send(b"f", number, [connection.fileno(), output])
-        return number
-
-    def kill(self, number: int) -> None:
-        if self.alive and number in self._exits and not self._exits[number].done():
-            self._send(b"k", number)
-
-    def ask_for_trace(self, number: int) -> None:
-        """Have a worker print where it is."""
-        self._send(b"t", number)
-
-    async def exit_code(self, number: int, seconds: float) -> int:
-        """Waits for a worker's end: its exit code, or minus the signal that ended it."""
-        return await asyncio.wait_for(asyncio.shield(self._exits[number]), seconds)
-
-    async def cpu_seconds(self, number: int) -> float:
-        """CPU time that a worker has used."""
-        asked = self._cpu_asked.setdefault(number, asyncio.get_running_loop().create_future())
-        self._send(b"c", number)
-        try:
-            await asyncio.wait_for(asyncio.shield(asked), START_SECONDS)
-        except TimeoutError:
-            raise InfrastructureError("the sandbox's template process does not answer") from None
-        return self.last_cpu_seconds(number)
-
-    def last_cpu_seconds(self, number: int) -> float:
-        return self._cpu.get(number, 0.0)
-
-    async def bury(self, number: int) -> None:
-        """Kill a worker and wait until it is gone; a template that cannot do that goes too."""
-        self.kill(number)
-        try:
-            await self.exit_code(number, START_SECONDS)
-        except TimeoutError:
-            self._process.kill()
-        finally:
-            for kept in (self._exits, self._cpu, self._cpu_asked):
-                kept.pop(number, None)
-
-    def _send(self, kind: bytes, number: int, descriptors: Sequence[int] = ()) -> None:
-        try:
-            socket.send_fds(self._control, [RECORD.pack(kind, number, 0)], descriptors)
-        except OSError as error:
-            raise TemplateDied(f"the sandbox's template process cannot be reached: {error}") from error
-
-    async def close(self) -> None:
-        """End the template and with it every worker: it leaves when the host hangs up."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        with contextlib.suppress(InfrastructureError):
-            self._send(b"q", 0)  # for other children of this process may hold a copy of the socket
-        self._control.close()
-        self._died()
-        try:
-            await asyncio.to_thread(self._process.wait, CLOSE_SECONDS)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            await asyncio.to_thread(self._process.wait)
-        self._errors.close()
-
-
 class Worker:
     """The host's end of one worker. Its methods raise DesignError for all that is the design's fault."""
 
-    def __init__(self, template: _Template, tools: Any, limits: Limits, trajectories: int):
+    def __init__(self, template: Template, tools: Any, limits: Limits, trajectories: int):
         self._template, self._tools, self.limits = template, tools, limits
         self._trajectories = trajectories
         self.layers: list[str] = []
@@ -493,6 +355,8 @@ class Worker:
             if self._template.last_cpu_seconds(self._number) >= self.limits.life_cpu_seconds - 1:
                 used = f"all calls together used {self.limits.life_cpu_seconds} s of CPU time"
                 self._stop(DesignError("timeout", used))
+            if code == -signal.SIGKILL:
+                self._stop(WorkerKilled("the process was killed"))
             how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
             self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
 
@@ -575,22 +439,6 @@ class Worker:
 # -------------------------------------------------------------------------------------- the rest
 
 
-def _command(control: int) -> list[str]:
-    # As isolated as -I, which would ignore PYTHONHASHSEED too: no user site, no unsafe path, and
-    # an environment that holds nothing but what stands below.
-    return [sys.executable, "-s", "-P", "-B", "-c", BOOT, str(control)]
-
-
-def _clean_environment() -> dict[str, str]:
-    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "NUMEXPR")}
-    return {
-        "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/scratch", "TMPDIR": "/scratch",
-        "PYTHONHASHSEED": "0",  # the same order of sets in every run
-        "MALLOC_ARENA_MAX": "1",  # an arena for each thread would eat the address space
-        **one_thread,
-    }
-
-
 def _dump(trajectory: Trajectory) -> str:
     return json.dumps(dataclasses.asdict(trajectory))
 
@@ -603,49 +451,19 @@ async def check(source: str, trajectories: Sequence[Trajectory], tools: Any, lim
     """
     started = time.monotonic()
     report: dict[str, Any] = {"status": "ok", "error": None, "retrieved": None, "output": ""}
+
+    async def try_out() -> list:
+        async with box.worker(source, tools) as worker:
+            try:
+                await worker.learn()
+                return [await worker.retrieve(one.init) for one in trajectories]
+            finally:
+                report["output"] = worker.output
+
     async with Sandbox(trajectories, limits=limits, unsafe=unsafe, disable=disable) as box:
         try:
-            async with box.worker(source, tools) as worker:
-                try:
-                    await worker.learn()
-                    report["retrieved"] = [await worker.retrieve(one.init) for one in trajectories]
-                finally:
-                    report["output"] = worker.output
+            report["retrieved"] = await outlive(try_out)
         except DesignError as error:
             report.update(status=error.status, error=str(error))
         report.update(layers=box.layers, unsafe=box.unsafe)
     return {**report, "seconds": round(time.monotonic() - started, 3)}
-
-
-def bench(seconds: float = 10.0) -> dict[str, float]:
-    """Medians in milliseconds, in about `seconds`: a worker, an empty retrieval, a cold start of Python.
-
-    The last is what each worker would cost without the template: `python -I` with the same imports.
-    """
-    return asyncio.run(_bench(seconds))
-
-
-async def _bench(seconds: float) -> dict[str, float]:
-    source = "class Empty:\n async def general_update(self, t): pass\n async def general_retrieve(self, t): return {}"
-    command = [sys.executable, "-I", "-c", "import numpy, networkx"]
-    times: dict[str, list[float]] = {"worker": [], "retrieve": [], "cold_start": []}
-
-    @contextlib.contextmanager
-    def timed(name: str):
-        started = time.perf_counter()
-        yield
-        times[name].append(1000 * (time.perf_counter() - started))
-
-    async with Sandbox() as box:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
-            with timed("cold_start"):
-                await asyncio.to_thread(subprocess.run, command, check=True)
-            for _ in range(10):
-                async with contextlib.AsyncExitStack() as stack:
-                    with timed("worker"):
-                        worker = await stack.enter_async_context(box.worker(source, None))
-                    for _ in range(20):
-                        with timed("retrieve"):
-                            await worker.retrieve({})
-    return {name: statistics.median(values) for name, values in times.items()}

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import offline
-from endpoints import BARREN, RULES, ContextOverflow, FairSlots, Patience, _status_fault
+from endpoints import BARREN, RULES, ContextOverflow, Patience, _status_fault
 from errors import InfrastructureError
 from llm import Keys, Models, ModelSpec
 from money import Price
+from slots import FairSlots
 from store import Store
 from tests.endpoint import ANSWERS, BROKEN, FAULTS, FLOOD, STATUS, STOPS, ModelServer
 

@@ -77,15 +77,15 @@ def test_a_host_killed_at_random_points_plays_no_finished_episode_twice(undistur
 
 def children(host: int, kind: str) -> list[int]:
     """A run's processes of a kind: workers are forks of the fork server and look like it."""
-    found = []
+    found, templates = [], children(host, "template") if kind == "memory" else [host]
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             command = stat.with_name("cmdline").read_text()
             parent, _, session = map(int, stat.read_text().rsplit(")", 1)[1].split()[1:4])
         except OSError:  # it is gone
             continue
-        if kind == "template":
-            right = "json.load(sys.stdin)" in command and parent == host  # it has a session of its own
+        if kind in ("template", "memory"):  # a memory's process is a fork of the template
+            right = "json.load(sys.stdin)" in command and parent in templates
         else:
             right = "forkserver" in command and session == host and (parent == host) == (kind == "fork server")
         found += [int(stat.parent.name)] if right else []
@@ -101,16 +101,17 @@ def kill_children_often(folder: Path, kind: str, kills: int, seed: int) -> tuple
     process = go_on(folder / "runs", Witness(folder / "witness"))
     while process.poll() is None and killed < kills:
         ready = kind != "fork server" or children(process.pid, "worker")  # else it never comes to a worker
-        for one in rng.sample(children(process.pid, kind), 1) if ready and children(process.pid, kind) else []:
-            os.kill(one, signal.SIGKILL)
+        there = children(process.pid, kind) if ready else []
+        with contextlib.suppress(IndexError, ProcessLookupError):  # none there, or it has just ended
+            os.kill(rng.choice(there), signal.SIGKILL)
             killed += 1
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0.2, 1.0))
+            process.wait(rng.uniform(0.2, 1.0) if kind != "memory" else 0.001)  # it lives for a moment
     finish(process)
     return archive(folder / "runs"), killed
 
 
-KINDS = ("worker", "fork server", "template")
+KINDS = ("worker", "fork server", "template", "memory")
 
 
 @pytest.mark.parametrize("kind", KINDS)
