@@ -415,11 +415,7 @@ def _likeness(a: frozenset[str], b: frozenset[str]) -> float:
 
 def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
     """Places in a sequence that could come next: the first that are not done, or where it looked like this."""
-    done: set[int] = set()
-    for action in taken:
-        place = _place(action, story, done)
-        if place is not None:  # what comes after it is to be done again
-            done = {one for one in done if one < place} | {place}
+    done = _done(story, tuple(taken))
     undone = (place for place in range(len(story.actions)) if place not in done)
     places = dict(zip(undone, SOON, strict=False))
     for place, before in enumerate(story.before[:SITUATIONS]):
@@ -429,7 +425,18 @@ def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
     return places
 
 
-def _place(action: str, story: Story, done: set[int]) -> int | None:
+@lru_cache(maxsize=4096)  # the next turn asks for one action more
+def _done(story: Story, taken: tuple[str, ...]) -> frozenset[int]:
+    """The places of a sequence that have been carried out."""
+    if not taken:
+        return frozenset()
+    done = _done(story, taken[:-1])
+    place = _place(taken[-1], story, done)
+    # What comes after a place that is done (again) is to be done again.
+    return done if place is None else frozenset(one for one in done if one < place) | {place}
+
+
+def _place(action: str, story: Story, done: frozenset[int]) -> int | None:
     """The place in a sequence that an action carries out: where it fits best, an undone one by choice."""
     best, found = 0.5, None
     for place in range(min(len(story.actions), SITUATIONS)):

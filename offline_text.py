@@ -74,7 +74,7 @@ class Statement:
     sign: float  # 1 for advice, -1 for a warning, scaled by a count that stands with it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity
 class Story:
     """Actions that the memory tells in order."""
 

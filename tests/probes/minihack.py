@@ -5,7 +5,7 @@ from collections import Counter, defaultdict
 
 from memory_base import MemoryDesign
 
-SMALL = frozenset("a an the of to and from in on it is what you see at which way".split())
+SMALL = frozenset(["a", "an", "the", "of", "to", "and", "from", "in", "on", "it", "is", "what", "you", "see", "at", "which", "way"])
 
 
 def content(text):
