@@ -80,7 +80,6 @@ def read_brief(text: str) -> Brief:
 # ------------------------------------------------------------------------------------ the policy
 
 
-STAYING = 4  # what an action that leaves one in the scene counts, in visits
 LONG = 3  # an observation this many times shorter than the first one describes no scene
 SAME_SCENE = 0.5  # share of common lines from which two long observations are of one scene
 
@@ -121,6 +120,7 @@ ALL_OF_IT = 0.8  # how well a statement fits that names no other action, but not
 FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
+FOLLOWED = 6  # told sequences that a reader follows at most: those of tasks most like this one
 HEARSAY = 0.6  # trust in told sequences where none is of a task like this
 SOON = (1.0, 0.4, 0.2, 0.1)  # trust in the first steps of a told sequence that are not done
 SAME_THINGS = 0.15  # what another command with the same things counts
@@ -391,15 +391,16 @@ def _told(game: Game) -> dict[str, float]:
         return scores
     context = game.goal | game.turns[0].words
     fits = [_fitting(story, game.goal, context) for story in game.stories]
-    total = sum(0.02 + fit**2 for fit in fits)
+    best = sorted(range(len(fits)), key=lambda n: -fits[n])[:FOLLOWED]
+    total = sum(0.02 + fits[n] ** 2 for n in best)
     trust = HEARSAY + (1 - HEARSAY) * min(1.0, 2 * max(fits))
     taken = [action for action, moved in zip(game.taken, game.moved, strict=True) if moved]
-    for story, fit in zip(game.stories, fits, strict=True):
+    for story, fit in ((game.stories[n], fits[n]) for n in best):
         share = trust * (0.02 + fit**2) / total * story.sign
         expected = _expected(story, taken, game.now)
         for action in game.actions:
-            best = max((sure * _same(action, story, at) for at, sure in expected.items()), default=0.0)
-            scores[action] = scores.get(action, 0.0) + share * best
+            like = max((sure * _same(action, story, at) for at, sure in expected.items()), default=0.0)
+            scores[action] = scores.get(action, 0.0) + share * like
     return scores
 
 
@@ -414,11 +415,7 @@ def _likeness(a: frozenset[str], b: frozenset[str]) -> float:
 
 def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
     """Places in a sequence that could come next: the first that are not done, or where it looked like this."""
-    done: set[int] = set()
-    for action in taken:
-        place = _place(action, story, done)
-        if place is not None:  # what comes after it is to be done again
-            done = {one for one in done if one < place} | {place}
+    done = _done(story, tuple(taken))
     undone = (place for place in range(len(story.actions)) if place not in done)
     places = dict(zip(undone, SOON, strict=False))
     for place, before in enumerate(story.before[:SITUATIONS]):
@@ -428,7 +425,18 @@ def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
     return places
 
 
-def _place(action: str, story: Story, done: set[int]) -> int | None:
+@lru_cache(maxsize=4096)  # the next turn asks for one action more
+def _done(story: Story, taken: tuple[str, ...]) -> frozenset[int]:
+    """The places of a sequence that have been carried out."""
+    if not taken:
+        return frozenset()
+    done = _done(story, taken[:-1])
+    place = _place(taken[-1], story, done)
+    # What comes after a place that is done (again) is to be done again.
+    return done if place is None else frozenset(one for one in done if one < place) | {place}
+
+
+def _place(action: str, story: Story, done: frozenset[int]) -> int | None:
     """The place in a sequence that an action carries out: where it fits best, an undone one by choice."""
     best, found = 0.5, None
     for place in range(min(len(story.actions), SITUATIONS)):
@@ -473,10 +481,7 @@ def _counts(game: Game) -> dict[str, float]:
 
 def _against(game: Game) -> dict[str, float]:
     """The case against an action: tried in a like situation, without effect, or often already."""
-    if game.listed:
-        scores = _against_known(game)
-    else:
-        scores = _against_like(game)
+    scores = _against_known(game) if game.listed else _against_like(game)
     _against_undoing(game, scores)
     _for_curiosity(game, scores)
     return {action: scores.get(action, 0.0) for action in game.actions}
@@ -512,7 +517,7 @@ def _against_known(game: Game) -> dict[str, float]:
             tried[action] = tried.get(action, 0) + 1
             leads[action] = scenes[number + 1]
     for action, n in tried.items():
-        been = visits[leads[action]] if leads[action] != here else STAYING * n
+        been = visits[leads[action]] if leads[action] != here else n
         scores[action] = scores.get(action, 0.0) + W.known * math.log1p(been)
     return scores
 

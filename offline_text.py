@@ -74,7 +74,7 @@ class Statement:
     sign: float  # 1 for advice, -1 for a warning, scaled by a count that stands with it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity
 class Story:
     """Actions that the memory tells in order."""
 
@@ -96,7 +96,7 @@ class Memory:
     mass: list[float] = field(default_factory=list)  # of a statement: the weights of its words
 
 
-STATEMENTS = 1500  # a reader skims what is longer
+STATEMENTS, STORIES = 1500, 60  # a reader skims what is longer
 
 
 @lru_cache(maxsize=32)
@@ -221,4 +221,5 @@ def _tell(steps: list[tuple[str | None, str]], about, sign: float, memory: Memor
             before.append(last)
         last = words(after[:4000]) if after else last
     kinds = tuple(words(action) for action in actions)
-    memory.stories.append(Story(frozenset(about), tuple(actions), kinds, tuple(before), sign))
+    if len(memory.stories) < STORIES:
+        memory.stories.append(Story(frozenset(about), tuple(actions), kinds, tuple(before), sign))

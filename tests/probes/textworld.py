@@ -1,4 +1,7 @@
-"""A hand-written design for text adventures: what each instruction means as a command, and which commands never paid."""
+"""A hand-written design for text adventures: what an instruction means as a command, which commands never pay.
+
+It does not help yet: the agent rarely comes as far as having all that a recipe names.
+"""
 
 import re
 from collections import Counter, defaultdict
@@ -34,12 +37,14 @@ class Instructions(MemoryDesign):
         everywhere = sum(self.right.values(), Counter())
         for verb, forms in sorted(self.right.items()):
             tried = forms + self.wrong[verb]
-            sure = {form: (2 * forms[form] - n) / n * forms[form] / everywhere[form] for form, n in tried.items() if n > 2 and forms[form]}
+            known = [form for form, n in tried.items() if n > 2 and forms[form]]
+            sure = {form: (2 * forms[form] / tried[form] - 1) * forms[form] / everywhere[form] for form in known}
             best = max(sure, key=sure.get, default=None)
             if best and sure[best] > 0.3:
                 told[verb] = best
         for verb, forms in sorted(self.wrong.items()):
-            never += [f"{verb}: {form}" for form, n in forms.items() if n > 2 and not self.right[verb][form] and "with" in form]
+            failed = [form for form, n in forms.items() if n > 2 and not self.right[verb][form]]
+            never += [f"{verb}: {form}" for form in failed if "with" in form]
         rate = {verb: self.paid[verb] / n for verb, n in self.used.items() if n > 30}
         useless = sorted(verb for verb in rate if rate[verb] < 0.02)
         return {"instructions": told, "never": never, "useless": useless}
