@@ -1,11 +1,11 @@
 """The parts that the stand-in meta agent writes memory designs from.
 
 Promises: each layer here learns from the words of finished episodes and from nothing else; it knows no
-domain. `offline_meta` copies the chosen layers, with the helpers, imports and constants that they
+domain. `offline_grammar` copies the chosen layers, with the helpers, imports and constants that they
 use, into a module of its own: what is here is what a design's reader sees. It does not promise
 that a layer helps: that is what the search is to find out.
 
-Try it: `python -c "import offline_meta; print(offline_meta.write(offline_meta.Blueprint(('Places',))))"`
+Try it: `python -c "import offline_grammar as g; print(g.write(g.Blueprint(('Places',))))"`
 """
 
 import itertools
