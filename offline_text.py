@@ -74,7 +74,7 @@ class Statement:
     sign: float  # 1 for advice, -1 for a warning, scaled by a count that stands with it
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # hashed by identity
 class Story:
     """Actions that the memory tells in order."""
 
@@ -96,7 +96,7 @@ class Memory:
     mass: list[float] = field(default_factory=list)  # of a statement: the weights of its words
 
 
-STATEMENTS = 1500  # a reader skims what is longer
+STATEMENTS, STORIES = 1500, 60  # a reader skims what is longer
 
 
 @lru_cache(maxsize=32)
@@ -144,8 +144,10 @@ def _outcome(value: dict, sign: float) -> float:
 
 def _read_list(value: list, path, about, sign, verbs, memory) -> None:
     steps = [_step(item, verbs) for item in value]
-    if sum(action is not None for action, _ in steps) >= 2:
+    if _is_sequence(steps) and not _raw(" ".join(path)) & NEGATIVE:
         _tell(steps, about | words(" ".join(path)), sign, memory)
+        value = [item for item, (action, _) in zip(value, steps, strict=True) if action is None]
+        steps = [step for step in steps if step[0] is None]
     if any(isinstance(item, dict) and action for item, (action, _) in zip(value, steps, strict=True)):
         return
     for item in value:
@@ -155,6 +157,12 @@ def _read_list(value: list, path, about, sign, verbs, memory) -> None:
             _state(f"{' '.join(path)} {text}", _outcome(item, 1.0), memory)
         else:
             _read(item, path, about, sign, verbs, memory)
+
+
+def _is_sequence(steps: list[tuple[str | None, str]]) -> bool:
+    """Whether these are commands to be given in order: two or more, and not one verb with many things."""
+    told = [tokens(action) for action, _ in steps if action is not None]
+    return len(told) >= 2 and (len({found[0] for found in told}) > 1 or min(map(len, told)) == 1)
 
 
 def _step(item, verbs) -> tuple[str | None, str]:
@@ -184,7 +192,7 @@ def _read_text(text: str, path, about, sign, verbs, memory) -> None:
     else:
         parts = [re.sub(r"^(?:[>*\-]|\d+[.):]|action:|step \d+:)\s*", "", line, flags=re.I) for line in lines]
     steps = [_step(part.removeprefix("then "), verbs) for part in parts]
-    if sum(action is not None for action, _ in steps) >= 2:
+    if _is_sequence(steps):
         _tell(steps, about | words(" ".join(path)), sign, memory)
         if len(lines) > 3:
             return
@@ -196,10 +204,13 @@ def _read_text(text: str, path, about, sign, verbs, memory) -> None:
 
 
 def _state(text: str, sign: float, memory: Memory) -> None:
-    raw = {word for word in WORD.findall(text.lower()) if word.isalpha()}
     found = words(text)
     if 0 < len(found) <= 60:
-        memory.statements.append(Statement(found, -abs(sign) if raw & NEGATIVE else max(sign, 0.0)))
+        memory.statements.append(Statement(found, -abs(sign) if _raw(text) & NEGATIVE else max(sign, 0.0)))
+
+
+def _raw(text: str) -> set[str]:
+    return {word for word in WORD.findall(text.lower()) if word.isalpha()}
 
 
 def _tell(steps: list[tuple[str | None, str]], about, sign: float, memory: Memory) -> None:
@@ -210,4 +221,5 @@ def _tell(steps: list[tuple[str | None, str]], about, sign: float, memory: Memor
             before.append(last)
         last = words(after[:4000]) if after else last
     kinds = tuple(words(action) for action in actions)
-    memory.stories.append(Story(frozenset(about), tuple(actions), kinds, tuple(before), sign))
+    if len(memory.stories) < STORIES:
+        memory.stories.append(Story(frozenset(about), tuple(actions), kinds, tuple(before), sign))

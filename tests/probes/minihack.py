@@ -28,8 +28,8 @@ class Commands(MemoryDesign):
                 self.played[word][action] += 1
         if trajectory.reward < 1:
             return
-        carried = {a for a, b, c in zip(taken, contexts, contexts[1:]) if len(b["short_term_context"]) < len(c["short_term_context"])}
-        self.carried.update(carried)
+        sizes = [len(context["short_term_context"]) for context in contexts]
+        self.carried.update({action for n, action in enumerate(taken) if sizes[n] < sizes[n + 1]})
         last, before = taken[-1], contexts[-2]
         command = taken[-2] if len(last) == 1 and len(taken) > 1 else last
         for line in before["long_term_context"].splitlines():

@@ -1,4 +1,7 @@
-"""A hand-written design for text adventures: what each instruction means as a command, and which commands never paid."""
+"""A hand-written design for text adventures: what an instruction means as a command, which commands never pay.
+
+It does not help yet: the agent rarely comes as far as having all that a recipe names.
+"""
 
 import re
 from collections import Counter, defaultdict
@@ -8,31 +11,40 @@ from memory_base import MemoryDesign
 
 class Instructions(MemoryDesign):
     def __init__(self):
-        self.meant = defaultdict(Counter)  # verb of an instruction -> form of the command that scored
+        self.right = defaultdict(Counter)  # verb of an instruction -> forms of commands on its thing that scored
         self.wrong = defaultdict(Counter)  # the same for commands that did not
         self.used, self.paid = Counter(), Counter()  # by the verb of a command
+        self.scored = Counter()  # commands with the goal's words that scored or told something
 
     async def general_update(self, trajectory):
-        lines, places, score = [], set(), 0.0
+        lines, score, known = [], 0.0, set(trajectory.init["obs"].split())
         for step in trajectory.steps:
             action, text = step["action_took"], step["obs"]
-            verb, *rest = action.split()
-            title = re.match(r"-= (.*) =-", text)
-            new = bool(title) and title.group(1) not in places
-            places |= {title.group(1)} if title else set()
+            verb, scored = action.split()[0], step["scores"] > score
+            fresh = set(text.split()) - known
+            known |= fresh
             self.used[verb] += 1
-            self.paid[verb] += new or step["scores"] > score
-            for told in lines:
-                thing = told.split(" the ")[-1]
-                if " the " in told and thing in action:
-                    form = action.replace(f" {thing}", "")
-                    (self.meant if step["scores"] > score else self.wrong)[told.split()[0]][form] += 1
+            self.paid[verb] += scored or len(fresh) > 2
             score = step["scores"]
-            lines += [line.strip() for line in text.splitlines() if re.fullmatch(r"\s*[a-z]+ the [a-z ]+", line)]
+            for told in lines:
+                first, _, thing = told.partition(" the ")
+                if thing in action:
+                    (self.right if scored else self.wrong)[first][action.replace(thing, "").replace("  ", " ")] += 1
+            lines += re.findall(r"(?m)^\s*([a-z]+ the [a-z ]+)$", text)
 
     async def general_retrieve(self, trajectory):
-        told = {}
-        for verb, forms in self.meant.items():
-            told[verb] = forms.most_common(1)[0][0]
-        useless = [verb for verb, n in self.used.items() if n > 20 and self.paid[verb] == 0]
-        return {"instructions": told, "useless": sorted(useless)}
+        told, never = {}, []
+        everywhere = sum(self.right.values(), Counter())
+        for verb, forms in sorted(self.right.items()):
+            tried = forms + self.wrong[verb]
+            known = [form for form, n in tried.items() if n > 2 and forms[form]]
+            sure = {form: (2 * forms[form] / tried[form] - 1) * forms[form] / everywhere[form] for form in known}
+            best = max(sure, key=sure.get, default=None)
+            if best and sure[best] > 0.3:
+                told[verb] = best
+        for verb, forms in sorted(self.wrong.items()):
+            failed = [form for form, n in forms.items() if n > 2 and not self.right[verb][form]]
+            never += [f"{verb}: {form}" for form in failed if "with" in form]
+        rate = {verb: self.paid[verb] / n for verb, n in self.used.items() if n > 30}
+        useless = sorted(verb for verb in rate if rate[verb] < 0.02)
+        return {"instructions": told, "never": never, "useless": useless}

@@ -1,0 +1,126 @@
+"""The agent stand-in on real domains: a good memory helps it, a shuffled copy or a dump of everything less."""
+
+import asyncio
+import random
+from pathlib import Path
+from statistics import mean
+
+import pytest
+
+import envs
+import evaluate
+import memory_base
+import offline
+from episodes import Episode, play
+from memory_base import Trajectory
+
+PROBES = Path(__file__).parent / "probes"
+
+
+class LocalTools:
+    """What the sandbox gives a design, without the sandbox."""
+
+    async def ask(self, system, user, schema, model):
+        return offline.chat("memory", [{"role": "user", "content": user}], schema)
+
+    async def embed(self, texts):
+        return offline.embed(texts)
+
+
+def halves(domain: str, families: str):
+    """Collection and deployment tasks of the test split in these families."""
+    tasks = [task for task in envs.domain_class(domain).tasks() if task.split == "test"]
+    collection, deployment = evaluate.halve(tasks, 42)
+    wanted = families.split()
+    return ([task for task in half if task.family in wanted] for half in (collection, deployment))
+
+
+def episode(domain: str, task: envs.Task, phase: str, memory: object = "") -> Trajectory:
+    seed = envs.derive_seed(task.seed, 42, phase)
+    text = evaluate.memory_text(memory)
+    return play(Episode(domain, task.id, seed, "offline", text, "", show_admissible=True)).trajectory
+
+
+def learned(probe: str, trajectories: list[Trajectory]) -> memory_base.MemoryDesign:
+    memory_base.connect(LocalTools())
+    memory = memory_base.load_design(PROBES / f"{probe}.py")()
+
+    async def learn():
+        for trajectory in trajectories:
+            await memory.general_update(trajectory)
+
+    asyncio.run(learn())
+    return memory
+
+
+def rates(domain: str, families: str, times: int, passes: int) -> dict[str, float]:
+    """Success on the deployment half with no memory, the probe's, the probe's of other tasks, a dump."""
+    collection, deployment = halves(domain, families)
+    collected = [episode(domain, task, f"collection {n}") for task in collection for n in range(times)]
+    memory = learned(domain, collected)
+    deployed = [(task, number) for number in range(passes) for task in deployment]
+    none = [episode(domain, task, number) for task, number in deployed]
+    told = [asyncio.run(memory.general_retrieve(Trajectory(one.init))) for one in none]
+    turns = [told[by:] + told[:by] for by in range(1, len(deployment))]
+    others = max(turns, key=lambda turn: sum(a != b for a, b in zip(told, turn, strict=True)))
+    dump = [_texts(one) for one in collected[:3]]
+    played = {
+        "probe": [episode(domain, *which, one) for which, one in zip(deployed, told, strict=True)],
+        "shuffled": [episode(domain, *which, one) for which, one in zip(deployed, others, strict=True)],
+        "dump": [episode(domain, *which, dump) for which in deployed],
+    }
+    return {name: mean(one.reward for one in ones) for name, ones in {"none": none, **played}.items()}
+
+
+def _texts(one: Trajectory) -> dict:
+    """An episode as actions and observations, without lists of commands."""
+    steps = [{key: value for key, value in step.items() if isinstance(value, str)} for step in one.steps]
+    return {"goal": one.init["goal"], "steps": steps, "reward": one.reward}
+
+
+@pytest.mark.parametrize(
+    ("domain", "families", "times", "passes"),
+    [
+        ("babaisai", "goto_win two_room-goto_win you_win two_room-maybe_break_stop-goto_win", 8, 4),
+        ("minihack", "Eat Wear Zap", 3, 1),
+        ("alfworld", "pick_heat_then_place_in_recep pick_and_place_simple pick_clean_then_place_in_recep", 3, 1),
+    ],
+)
+def test_a_good_memory_helps_and_a_dump_of_everything_does_less(domain, families, times, passes):
+    got = rates(domain, families, times, passes)
+    assert got["probe"] > got["none"] + 0.1, got
+    assert got["probe"] > got["dump"], got
+    if domain == "babaisai":  # so few episodes show the other two domains' difference to a shuffled copy at times
+        assert got["probe"] > got["shuffled"], got
+
+
+# ------------------------------------------------------------------- a domain that is in no grammar
+
+
+def test_forms_of_one_fact_all_help_in_a_domain_that_no_grammar_knows():
+    from tests.toy import BEHIND, Doors
+
+    tasks = [task for task in Doors.tasks() if task.split == "test"]
+
+    def rate(told):
+        rewards = []
+        for task in tasks:
+            gem = task.id.split("-")[0]
+            for number in range(3):
+                rewards.append(episode("tests.toy:Doors", task, str(number), told(gem, BEHIND[gem])).reward)
+        return mean(rewards)
+
+    none = rate(lambda gem, colour: "")
+    assert none < 0.85
+    for told in (
+        lambda gem, colour: {"goal": f"Find the {gem}.", "plan": [f"open {colour} door"], "reward": 1.0},
+        lambda gem, colour: {"advice": [f"open {colour} door"]},
+        lambda gem, colour: f"to find the {gem}: open {colour} door",
+        lambda gem, colour: {name: f"open {other} door" for name, other in BEHIND.items()},
+    ):
+        assert rate(told) > none + 0.1
+    colours = random.Random(1).sample(sorted(BEHIND.values()), len(BEHIND))
+    wrong = dict(zip(BEHIND, colours, strict=True))
+    assert rate(lambda gem, colour: {"advice": [f"open {wrong[gem]} door"]}) < rate(
+        lambda gem, colour: {"advice": [f"open {colour} door"]}
+    )
