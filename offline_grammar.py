@@ -19,18 +19,15 @@ PARTS = Path(__file__).with_name("offline_parts.py")
 # Each layer: the title under which a design tells what it knows.
 TITLES = {
     "Episodes": "earlier episodes",
-    "Notes": "notes on earlier tasks",
     "Plans": "plans that worked",
     "Patterns": "what such tasks need",
     "Places": "seen after",
     "Uses": "goes with",
     "Company": "named together",
     "Arguments": "belongs to",
-    "Habits": "commands of good episodes",
     "Waste": "waste",
     "Dangers": "dangers",
     "Targets": "targets",
-    "Effects": "brought about by",
 }
 # The values that a constant may take, in order.
 CHOICES: dict[str, tuple] = {
@@ -39,32 +36,32 @@ CHOICES: dict[str, tuple] = {
     "LAST": (1, 2, 3, 5, 10),
     "TRUST": (0.5, 1.0, 2.0, 4.0, 8.0),
     "RATE": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
+    "TALLY_LIFT": (1.0, 1.5, 2.0, 3.0),
     "EPISODES_TOP": (1, 2, 3, 5),
     "EPISODES_STEPS": (5, 10, 20, 40, 100),
     "EPISODES_WON_ONLY": (True, False),
-    "NOTES_TOP": (1, 2, 3, 5, 8),
     "PLANS_TOP": (1, 2, 3, 5),
     "PLANS_STEPS": (3, 5, 8, 12, 25, 50),
     "PATTERNS_SHARE": (0.1, 0.3, 0.5, 0.7, 0.9),
     "PATTERNS_LIFT": (1.0, 1.5, 2.0, 3.0),
-    "PATTERNS_TOP": (3, 5, 8, 12),
+    "PATTERNS_TOP": (2, 3, 5, 8),
     "PLACES_TOP": (1, 2, 4, 6, 10),
     "PLACES_SHARE": (0.1, 0.3, 0.5, 0.7),
     "USES_TOP": (1, 2, 3, 5),
     "USES_THINGS": (4, 8, 12, 20),
     "COMPANY_TOP": (1, 2, 3, 5, 8),
-    "ARGUMENTS_TOP": (1, 2, 3, 5),
+    "ARGUMENTS_TOP": (1, 2, 3),
+    "ARGUMENTS_SEEN": (1, 2, 3, 5),
+    "ARGUMENTS_CLAUSE": (4, 8, 16),
     "WASTE_TRIES": (3, 10, 30),
     "WASTE_RATE": (0.0, 0.05, 0.1, 0.2, 0.4),
     "DANGERS_TOP": (3, 6, 12),
     "DANGERS_RATE": (0.05, 0.1, 0.2, 0.4),
-    "HABITS_TOP": (3, 6, 10, 15),
     "TARGETS_TOP": (1, 2, 3, 5),
     "TARGETS_RATE": (0.1, 0.3, 0.5, 0.7),
-    "EFFECTS_TOP": (3, 6, 12, 20, 40),
 }
 # Constants by the end of their names: the way to a wider match.
-LOOSER = {"SHARE": -1, "TRIES": -1, "RATE": -1, "LIFT": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
+LOOSER = {"SHARE": -1, "TRIES": -1, "SEEN": -1, "RATE": -1, "LIFT": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
 SHORTER = ("TOP", "STEPS", "THINGS")
 SLOTS = {  # functions of which a design has one of several forms
     "closeness": {"closeness": "the same words at the same places", "closeness_in_words": "common words"},

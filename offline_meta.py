@@ -40,7 +40,7 @@ DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fen
 
 LONG = 1200  # tokens of retrieved memory that call for trimming
 MATTERS = 0.01  # score difference that counts at least as better or worse
-FEW = 3  # layers up to which two more are added at once
+FEW = 2  # layers up to which two more are added at once, beyond which one is left out
 WON = 0.5  # score from which an episode counts as won
 
 Idea = tuple[str | None, str]  # a change in words, None where there is nowhere to go; why
@@ -59,8 +59,8 @@ def answer(messages: list[dict], schema: dict | None, seed: int) -> str:
 
 
 def first(prompt: str, rng: random.Random) -> Blueprint:
-    """What one tries first: keep episodes or what a model says of them, and tell the likest."""
-    blueprint = Blueprint(rng.choice([("Episodes",), ("Notes",)]))
+    """What one tries first: keep whole episodes, and tell those of the likest task."""
+    blueprint = Blueprint(("Episodes",))
     return apply(blueprint, any_step(blueprint, blueprint.layers, rng) or "")
 
 
@@ -213,7 +213,8 @@ def _changes(shown: Shown, verdict: dict[str, str], rng: random.Random) -> list[
     """What the evidence calls for, then always something new: taking a change back alone would write
     the grandparent again, and what evidence calls for is the same for all children."""
     said = _after_verdicts(shown, verdict, rng)
-    ideas = [*_after_errors(shown), *_after_last(shown), *rng.sample(said, min(len(said), 1)), *_new(shown, rng)]
+    evidence = [*_after_errors(shown), *_after_length(shown), *_after_last(shown), *rng.sample(said, min(len(said), 1))]
+    ideas = [*evidence, *_new(shown, rng)]
     chosen, blueprint, removals = [], shown.blueprint, []
     for idea in ideas:
         after = apply(blueprint, idea[0] or "")
@@ -244,15 +245,15 @@ def _after_last(shown: Shown) -> list[Idea]:
 
 
 def _after_verdicts(shown: Shown, verdict: dict[str, str], rng: random.Random) -> list[Idea]:
-    """Empty retrievals loosen the match, long ones are trimmed, what misled loses weight."""
+    """What never told anything has its match loosened or goes, what misled loses weight."""
     ideas = []
-    if shown.tokens > LONG:
-        ideas.append((_trim(shown), f"{shown.tokens:.0f} tokens are too long"))
     for layer, said in verdict.items():
         names = constants_of(layer)
         if said == "missing":
             loose = [to_step(shown.blueprint, name, LOOSER.get(name.split("_")[-1], 0)) for name in names]
             ideas += [(step, f"`{layer}` told nothing: loosen its match") for step in loose if step][:2]
+            if len(verdict) > 1:
+                ideas.append((to_remove(layer), "it told nothing"))
         elif said == "misled" and shown.score <= shown.base:
             ideas.append((to_remove(layer), "it was used in the worse episodes"))
         elif said == "misled":
@@ -261,24 +262,26 @@ def _after_verdicts(shown: Shown, verdict: dict[str, str], rng: random.Random) -
     return [idea for idea in ideas if idea[0]]
 
 
-def _trim(shown: Shown) -> str | None:
-    """Words for shortening the layer that told most; where it did not help, for leaving it out."""
+def _after_length(shown: Shown) -> list[Idea]:
+    """Of what is long the layer that told most is trimmed; it goes where nothing was gained beyond chance."""
+    if shown.tokens <= LONG:
+        return []
     sizes = {
         layer: sum(len(_told(one.retrieved, TITLES[layer])) for one in shown.episodes)
         for layer in shown.blueprint.layers
     }
     longest = max(sizes, key=lambda layer: sizes[layer])
-    if shown.score <= shown.base:
-        return to_remove(longest)
     steps = [to_step(shown.blueprint, name, -1) for name in constants_of(longest) if name.endswith(SHORTER)]
-    return next((step for step in steps if step), to_remove(longest))
+    trims = [step for step in steps if step and shown.score > shown.base + shown.error]
+    return [((trims or [to_remove(longest)])[0], f"{shown.tokens:.0f} tokens are too long")]
 
 
 def _new(shown: Shown, rng: random.Random) -> list[Idea]:
     """Something that was not tried in this line: other layers, a constant, a form."""
-    blueprint = shown.blueprint
-    count = rng.choice((1, 2)) if len(blueprint.layers) <= FEW else rng.choice((0, 1))
-    ideas = _layers(shown, count, rng)
+    blueprint, few = shown.blueprint, len(shown.blueprint.layers) <= FEW
+    ideas = _layers(shown, 2 if few else rng.choice((0, 1)), rng)
+    if not few:
+        ideas.append((to_remove(rng.choice(blueprint.layers)), "to see whether it is needed"))
     slot = rng.choice([name for name in SLOTS if name in needed(blueprint)])
     form = rng.choice([name for name in SLOTS[slot] if name != blueprint.forms.get(slot, slot)])
     tweaks = [(to_form(blueprint, slot, form), "to see whether it matters")]

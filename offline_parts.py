@@ -8,12 +8,13 @@ that a layer helps: that is what the search is to find out.
 Try it: `python -c "import offline_meta; print(offline_meta.write(offline_meta.Blueprint(('Places',))))"`
 """
 
+import itertools
 import math
 import re
 from collections import Counter, defaultdict
 from functools import lru_cache
 
-from memory_base import Agent, Embedding, MemoryLayer, Trajectory, VectorStore
+from memory_base import Embedding, MemoryLayer, Trajectory, VectorStore
 
 # Constants: a written design has those that its layers use, with the values that were chosen.
 WON = 0.5  # reward from which an episode counts as won
@@ -21,29 +22,29 @@ LIKE = 0.5  # closeness from which another task counts as alike
 LAST = 3  # last steps of a won episode that count as decisive
 TRUST = 2.0  # doubtful tries that every count starts with
 RATE = 0.1  # how closely two things must belong together, in [0, 1]
+TALLY_LIFT = 1.5  # how much oftener a command must decide where a word is around than elsewhere
 EPISODES_TOP = 1  # episodes told
 EPISODES_STEPS = 40  # steps told of each
 EPISODES_WON_ONLY = True  # tell won episodes alone
-NOTES_TOP = 3  # notes told
 PLANS_TOP = 2  # plans told
 PLANS_STEPS = 12  # last steps told of a plan
 PATTERNS_SHARE = 0.5  # share of won episodes that must have a command
 PATTERNS_LIFT = 1.5  # how much oftener they must have it than all episodes
-PATTERNS_TOP = 8  # commands told
+PATTERNS_TOP = 5  # last commands told
 PLACES_TOP = 4  # places told for each thing
 PLACES_SHARE = 0.5  # how likely a place must be, beside the likeliest
 USES_TOP = 2  # commands told for each thing
 USES_THINGS = 8  # things told of
 COMPANY_TOP = 2  # words told for each word of the goal
-ARGUMENTS_TOP = 2  # words told for each word
-HABITS_TOP = 6  # commands told
+ARGUMENTS_TOP = 2  # commands told for each word
+ARGUMENTS_SEEN = 2  # times that it must have scored
+ARGUMENTS_CLAUSE = 4  # words of a clause that tells of a thing, at most
 WASTE_TRIES = 10  # times that a verb must have been tried
 WASTE_RATE = 0.1  # share of tries that brought something, at most
 DANGERS_TOP = 6  # dangers told
 DANGERS_RATE = 0.2  # share of tries that must have ended an episode
 TARGETS_TOP = 2  # things told
 TARGETS_RATE = 0.5  # share of won episodes in which things of which the same is said were reached
-EFFECTS_TOP = 12  # effects told
 
 GRAMMAR = {
     *("a", "an", "the", "of", "to", "in", "on", "at", "by", "for", "from", "with", "and", "or", "but"),
@@ -72,6 +73,11 @@ def distinct(text: str) -> tuple[str, ...]:
 def kind(action: str) -> str:
     """An action without the numbers of things: what is done to which kind of thing."""
     return " ".join(re.sub(r"\d+", " ", action.lower()).split()) or action
+
+
+def thing_of(action: str) -> tuple[str, ...]:
+    """The words of the thing that is acted on: those after the first, up to the first word of grammar."""
+    return tuple(itertools.takewhile(lambda word: word not in GRAMMAR, kind(action).split()[1:]))
 
 
 def goal_of(init: dict) -> str:
@@ -230,16 +236,17 @@ class Tally:
         for counts, pairs in ((self.tried, steps), (self.good, decisive(trajectory))):
             around = defaultdict(set)
             for before, action in pairs:
-                around[kind(action)].update(context(trajectory.init, before))
+                around[kind(action)].update(("", *context(trajectory.init, before)))  # "" is always there
             for action, seen in around.items():
                 counts[action].update(sorted(seen))
 
     def best(self) -> list[tuple[float, str, str]]:
-        """(share of tries that were decisive, with some doubtful tries more; word; command), best first."""
+        """(share of tries that were decisive; word; command), best first, where the word makes a difference."""
         rated = [
             (n / (self.tried[action][word] + TRUST), word, action)
             for action, seen in self.good.items()
             for word, n in seen.items()
+            if n / self.tried[action][word] >= TALLY_LIFT * seen[""] / self.tried[action][""]
         ]
         return sorted(rated, key=lambda item: (-item[0], item[1], item[2]))
 
@@ -286,23 +293,6 @@ class Episodes(MemoryLayer):
         return {"goal": goal_of(trajectory.init), "steps": steps, "reward": trajectory.reward}
 
 
-class Notes(MemoryLayer):
-    """Lessons that a model draws from each episode, found again by the likeness of their tasks."""
-
-    def __init__(self):
-        self.store = VectorStore(Embedding())
-        self.model = Agent("You name the one lesson of a game: what led to success or failure.")
-
-    async def update(self, trajectory):
-        actions = ", ".join(action for _, action, _, _ in moments(trajectory)[-20:])
-        lesson = await self.model.ask(f"{goal_of(trajectory.init)}\n{actions}\nReward: {trajectory.reward}")
-        metadata = {"lesson": lesson, "reward": trajectory.reward}
-        self.store.add_texts([situation(trajectory.init)], metadatas=[metadata])
-
-    async def retrieve(self, init):
-        return [item.metadata for item in self.store.similarity_search(situation(init), k=NOTES_TOP)]
-
-
 class Plans(MemoryLayer):
     """What was done in won episodes, step by step; tells it for tasks with like goals."""
 
@@ -310,8 +300,9 @@ class Plans(MemoryLayer):
         self.kept: list[tuple[str, list[str]]] = []
 
     async def update(self, trajectory):
-        if trajectory.reward >= WON and trajectory.steps:
-            self.kept.append((goal_of(trajectory.init), path_of(trajectory)))
+        path = path_of(trajectory)
+        if trajectory.reward >= WON and len(path) > 1:
+            self.kept.append((goal_of(trajectory.init), path))
 
     async def retrieve(self, init):
         goal = goal_of(init)
@@ -327,6 +318,7 @@ class Patterns(MemoryLayer):
     def __init__(self):
         self.won: Counter[str] = Counter()  # by form of the goal
         self.places: dict[str, dict[str, list[float]]] = defaultdict(dict)  # form: command: where in the episodes
+        self.late: dict[str, set[str]] = defaultdict(set)  # form: last commands
         self.usual: Counter[str] = Counter()  # episodes that have a command, whatever came of them
         self.episodes = 0
 
@@ -340,6 +332,7 @@ class Patterns(MemoryLayer):
         if trajectory.reward >= WON:
             form = self.opened(" ".join(words(goal_of(trajectory.init))), things)
             self.won[form] += 1
+            self.late[form].update(commands[-LAST:])
             for at, command in enumerate(commands):
                 self.places[form].setdefault(command, []).append(at / len(commands))
 
@@ -352,20 +345,22 @@ class Patterns(MemoryLayer):
         form = max(self.won, key=lambda form: (self.fit(form, goal), self.won[form], form), default="")
         if not form or self.fit(form, goal) < LIKE:
             return []
-        things = {open: word for open, word in zip(form.split(), goal, strict=False) if open.startswith("_")}
-        chosen = [command for command, at in self.places[form].items() if self.telling(command, len(at), form)]
-        ordered = sorted(chosen, key=lambda command: sum(self.places[form][command]) / len(self.places[form][command]))
-        return [" ".join(things.get(word, word) for word in command.split()) for command in ordered][-PATTERNS_TOP:]
+        things = {slot: word for slot, word in zip(form.split(), goal, strict=False) if slot.startswith("_")}
+        found = self.places[form]
+        common = [command for command, at in found.items() if self.telling(command, len(at), form)]
+        ordered = sorted(common, key=lambda command: sum(found[command]) / len(found[command]))
+        return [" ".join(things.get(word, word) for word in command.split()) for command in ordered[-PATTERNS_TOP:]]
 
     def fit(self, form, goal):
         """How well a goal fits a form: share of places with the same word, or an open one."""
-        same = [open == word or open.startswith("_") for open, word in zip(form.split(), goal, strict=False)]
+        same = [slot == word or slot.startswith("_") for slot, word in zip(form.split(), goal, strict=False)]
         return sum(same) / max(len(form.split()), len(goal), 1)
 
     def telling(self, command, count, form):
-        """Whether most won episodes of a form have a command, and have it oftener than others."""
+        """Whether most won episodes of a form have a command, oftener than others and not by chance."""
         share = count / self.won[form]
-        return share >= PATTERNS_SHARE and share >= PATTERNS_LIFT * self.usual[command] / self.episodes
+        often = share >= PATTERNS_SHARE and share >= PATTERNS_LIFT * self.usual[command] / self.episodes
+        return often and (count > 1 or command in self.late[form])
 
 
 class Places(MemoryLayer):
@@ -431,37 +426,38 @@ class Company(MemoryLayer):
 
 
 class Arguments(MemoryLayer):
-    """Which word of a command answers to which word that was said of the same thing, where the score rose."""
+    """Which command answers to what was said of a thing: told word by word, where it scored more than elsewhere."""
 
     def __init__(self):
-        self.pairs = Pairs()
+        self.tried: dict[str, Counter[str]] = defaultdict(Counter)  # command without the thing: words said of it
+        self.good: dict[str, Counter[str]] = defaultdict(Counter)
 
     async def update(self, trajectory):
-        lines = dict.fromkeys(situation(trajectory.init).splitlines())
+        said = self.clauses(situation(trajectory.init))
         for _, action, after, gain in moments(trajectory):
-            mine = distinct(action)
-            if gain > 0:
-                near = [word for line in lines for word in distinct(line) if set(words(line)) & set(mine[1:])]
-                self.pairs.add([word for word in dict.fromkeys(near) if word not in mine], mine)
-            lines.update(dict.fromkeys(after.splitlines()))
+            thing = thing_of(action)
+            command = " ".join(word for word in kind(action).split() if word not in thing)
+            for clause in said:
+                if thing and set(thing) <= set(clause):
+                    about = ["", *(word for word in clause if word not in words(action))]  # "" is always there
+                    self.tried[command].update(about)
+                    self.good[command].update(about * (gain > 0))
+            said |= self.clauses(after)
+
+    def clauses(self, text):
+        """The words of each short clause of a text."""
+        found = (distinct(clause) for clause in re.split(r"[.,:;!?\n]", text))
+        return dict.fromkeys(clause for clause in found if 1 < len(clause) <= ARGUMENTS_CLAUSE)
 
     async def retrieve(self, init):
-        told = {word: self.pairs.closest(word) for word in sorted(self.pairs.left)}
-        return {word: [other for _, other in found[:ARGUMENTS_TOP]] for word, found in told.items() if found}
-
-
-class Habits(MemoryLayer):
-    """Commands that were decisive in most of the episodes that had them."""
-
-    def __init__(self):
-        self.tally = Tally()
-
-    async def update(self, trajectory):
-        self.tally.update(trajectory)
-
-    async def retrieve(self, init):
-        ranked = dict.fromkeys(action for _, _, action in self.tally.best())
-        return list(ranked)[:HABITS_TOP]
+        told = defaultdict(list)
+        for command, good in sorted(self.good.items()):
+            tried = self.tried[command]
+            for word, n in sorted(good.items()):
+                rate = n / (tried[word] + TRUST)
+                if word and n >= ARGUMENTS_SEEN and rate >= RATE and n / tried[word] >= TALLY_LIFT * good[""] / tried[""]:
+                    told[word].append((rate, command))
+        return {word: [command for _, command in sorted(found)[::-1][:ARGUMENTS_TOP]] for word, found in told.items()}
 
 
 class Waste(MemoryLayer):
@@ -543,20 +539,3 @@ class Targets(MemoryLayer):
         for form, thing in self.forms(init):
             told[thing] = max(told[thing], self.good[form] / (self.told[form] + TRUST))
         return [thing for thing, rate in told.most_common(TARGETS_TOP) if rate >= TARGETS_RATE]
-
-
-class Effects(MemoryLayer):
-    """What a word of a command brings about: words of the answer that seldom come up without it."""
-
-    def __init__(self):
-        self.pairs = Pairs()
-
-    async def update(self, trajectory):
-        for before, action, after, _ in moments(trajectory):
-            new = set(words(after)) - set(words(before)) - set(words(action))
-            self.pairs.add(sorted(new), distinct(action))
-
-    async def retrieve(self, init):
-        best = [(rate, word, cause) for word in sorted(self.pairs.left) for rate, cause in self.pairs.closest(word)[:1]]
-        best = sorted(best, key=lambda item: (-item[0], item[1]))[:EFFECTS_TOP]
-        return {word: cause for _, word, cause in reversed(best)}

@@ -8,13 +8,13 @@ from collections import Counter
 
 import pytest
 
-import envs
 import offline
 import offline_grammar as grammar
 from memory_base import Trajectory
 from offline_grammar import CHOICES, SLOTS, TITLES, Blueprint
 from prompting import plan_schema
 from sandbox import Sandbox
+from tests.conftest import ROOT
 from tests.test_offline import Boxes, LocalTools, design, play, rate, retrieved
 
 BOXES = [play(seed) for seed in range(40)]
@@ -55,7 +55,7 @@ def test_every_change_can_be_taken_back():
         assert all(form == slot for slot, form in back.forms.items())
 
 
-def test_every_part_loads_learns_and_retrieves_in_the_sandbox():
+def test_every_part_loads_learns_is_saved_and_retrieves_in_the_sandbox():
     codes = [grammar.write(Blueprint((layer,), forms={"shape": "shape_sentences"})) for layer in TITLES]
     codes += [grammar.write(Blueprint(tuple(TITLES), forms={slot: form})) for slot in SLOTS for form in SLOTS[slot]]
 
@@ -67,25 +67,107 @@ def test_every_part_loads_learns_and_retrieves_in_the_sandbox():
                     empty = await worker.retrieve(BOXES[0].init)
                     for number in range(12):
                         await worker.update(number)
+                    assert await worker.save()
                     told.append((empty, await worker.retrieve(BOXES[0].init)))
         return told
 
     told = asyncio.run(go())
     assert not any(empty for empty, _ in told)
-    assert sum(bool(full) for _, full in told) > 0.7 * len(told)
+    assert sum(bool(full) for _, full in told) > len(told) / 2  # some have nothing to tell of this game
 
 
-def texts_of_domains() -> dict[str, str]:
-    """What each domain says: its description, its goals and its first observations."""
-    said = {}
-    for name in envs.DOMAINS:
-        env = envs.domain_class(name)()
-        for task in [task for task in env.tasks() if task.split == "learning"][::6]:
-            text, info = env.reset(seed=task.seed, options={"task": task.id})
-            parts = (text, info["now"], info["goal"], *info["actions"])
-            said[name] = " ".join((said.get(name, ""), *map(str, parts)))
-        env.close()
-    return said
+def story(goal: str, start: str, *steps: tuple[str, str, float]) -> Trajectory:
+    """An episode: each step an action, what was seen after it, the score so far."""
+    told = [{"action_took": action, "obs": seen, "scores": score} for action, seen, score in steps]
+    return Trajectory({"obs": start, "goal": goal}, told, reward=told[-1]["scores"])
+
+
+REACHED = [
+    story("win", f"{a} is red\n{b} is blue\n{a} 2 left\n{b} 2 right", ("left", f"{a} is red\n{b} is blue\n{b} 4 right", 1.0))
+    for a, b in (("lamp", "cup"), ("cup", "vase"), ("ring", "lamp"))
+]
+COOKED = [
+    story("eat", f"{how} the {what}.", (f"cook {what} with {wrong}", "no", 0.0), (f"cook {what} with {by}", "yes", 0.5))
+    for how, by, wrong in (("fry", "pan", "pot"), ("boil", "pot", "pan"))
+    for what in ("egg", "fish", "bean")
+]
+IDLE = [story("win", "a hall", *((f"stare at wall {n}", "a hall", 0.0) for n in range(12)), ("leave", "a yard", 1.0))]
+ENDED = [story("win", "a hall", ("wait", "a hall", 0.0), ("jump", "you fall", 0.0)) for _ in range(4)]
+ENDED += [story("win", "a hall", *[("wait", "a hall", 0.0)] * 9) for _ in range(4)]
+FETCHED = [
+    story(
+        f"put a hot {thing} on the {place}", "shelf 1, table 1, stove 1",
+        ("look", "nothing", 0.0), ("go to shelf 1", f"a {thing} 1", 0.0), (f"take {thing} 1 from shelf 1", "taken", 0.0),
+        (f"heat {thing} 1 with stove 1", "hot", 0.0), (f"put {thing} 1 on {place} 1", "done", 1.0),
+    )
+    for thing, place in (("cup", "table"), ("egg", "tray"), ("plate", "table"))
+]  # fmt: skip
+STRUCK = [story("light the candle", "dark", ("wait", "dark", 0.0), ("strike match", "light", 1.0)) for _ in range(2)]
+STRUCK += [story("cross the hall", "dark", ("wait", "dark", 0.0), ("strike match", "light", 0.0)) for _ in range(2)]
+FETCHED += [story("dance", "a hall", ("look", "nothing", 0.0)) for _ in range(5)]
+
+
+@pytest.mark.parametrize(
+    ("layer", "episodes", "goal", "start", "told"),
+    [
+        ("Targets", REACHED, "win", "vase is blue\nflute is red", ["flute"]),
+        ("Arguments", COOKED, "eat", "", {"boil": ["cook with pot"], "fry": ["cook with pan"]}),
+        ("Waste", IDLE, "win", "", ["avoid stare"]),
+        ("Dangers", ENDED, "win", "", ["never jump"]),
+        ("Places", FETCHED, "put a cold cup on the shelf", "", {"cup": ["go to shelf"]}),
+        ("Company", FETCHED, "find a hot stove", "", {"stove": ["heat", "cup"]}),
+        (
+            "Patterns", FETCHED, "put a hot bowl on the desk", "",
+            ["go to shelf", "take bowl from shelf", "heat bowl with stove", "put bowl on desk"],
+        ),
+        (
+            "Plans", FETCHED[:1], "put a hot bowl on the desk", "",
+            ["go to shelf -> take bowl from shelf -> heat bowl with stove -> put bowl on desk"],
+        ),
+        ("Uses", STRUCK, "carry the candle", "", {"candle": ["strike match", "wait"]}),
+    ],
+)  # fmt: skip
+def test_a_part_tells_what_it_is_for(layer, episodes, goal, start, told):
+    memory = design(grammar.write(Blueprint((layer,))), episodes)
+    found = retrieved(memory, Trajectory({"obs": start, "goal": goal}))
+    assert found == {TITLES[layer]: told}
+
+
+TELLING = {  # the modules with the words of each domain: its things, places, commands
+    "alfworld": ("houses.py", "alfred_engine.py"),
+    "babaisai": ("baba_levels.py", "baba_world.py"),
+    "minihack": ("nethack.py",),
+    "textworld": ("textworld_games.py",),
+}
+GENERAL = {"brought", "constants", "decide", "definition", "effect", "forms", "mine", "near", "neutral", "push", "pushed", "shape"}
+
+
+def words_of(*paths) -> set[str]:
+    """Words of texts, and of the string constants of modules."""
+    texts = []
+    for path in paths:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".py":
+            nodes = ast.walk(ast.parse(text))
+            text = " ".join(one.value for one in nodes if isinstance(one, ast.Constant) and isinstance(one.value, str))
+        texts.append(text)
+    return set(re.findall(r"[a-z]+", " ".join(texts).lower()))
+
+
+def test_no_word_of_the_grammar_is_the_word_of_one_domain():
+    said = {
+        name: words_of(ROOT / "prompts" / "domains" / f"{name}.md", *(ROOT / path for path in paths))
+        for name, paths in TELLING.items()
+    }
+    playing = ("offline", "env", "baba", *(path for paths in TELLING.values() for path in paths))
+    others = [path.read_text(encoding="utf-8") for path in ROOT.glob("*.py") if not path.name.startswith(playing)]
+    elsewhere = set(re.findall(r"[a-z]+", " ".join(others).lower()))  # English that no game is needed for
+    sources = [ROOT / f"offline_{name}.py" for name in ("parts", "grammar", "meta")]
+    mine = set(re.findall(r"[a-z]+", " ".join(path.read_text(encoding="utf-8") for path in sources).lower()))
+    for name, words in said.items():
+        own = words - elsewhere - set().union(*(other for key, other in said.items() if key != name))
+        assert len(own) > 20
+        assert own & mine <= GENERAL
 
 
 # --------------------------------------------------------------------------------------- the stages
@@ -167,7 +249,7 @@ def test_first_designs_are_plain_whole_modules_that_learn_and_retrieve_json():
     codes = {code_of(ask("# Stage: first\n\nWrite one.", seed)) for seed in range(12)}
     assert len(codes) > 3
     for code in codes:
-        assert set(grammar.read(code).layers) <= {"Episodes", "Notes"}
+        assert set(grammar.read(code).layers) == {"Episodes"}
         json.dumps(retrieved(design(code, BOXES), BOXES[0]), allow_nan=False)
 
 
@@ -179,9 +261,12 @@ def test_plan_has_the_form_of_its_schema():
 
 
 def test_plan_loosens_the_match_of_what_was_never_retrieved():
-    wider = {"Set `LAST` to 5 (it was 3).", "Set `WON` to 0.2 (it was 0.5).", "Set `LIKE` to 0.3 (it was 0.5)."}
+    step = re.compile(r"Set `(\w+)` to (\S+) \(it was (\S+)\)")
     for layer in ("Uses", "Plans"):
-        assert all(first in wider for first, *_ in plans(Blueprint((layer,)), retrieved="{}"))
+        found = [step.match(first) for first, *_ in plans(Blueprint((layer,)), retrieved="{}")]
+        assert all(found)
+        for name, new, old in (one.groups() for one in found):
+            assert (float(new) > float(old)) == (name == "LAST")  # every other constant is a least
 
 
 def test_plan_trims_what_is_long_and_helps_and_leaves_out_what_is_long_and_does_not():
@@ -189,10 +274,8 @@ def test_plan_trims_what_is_long_and_helps_and_leaves_out_what_is_long_and_does_
     blueprint = Blueprint(("Episodes", "Plans"))
     helps = plans(blueprint, tokens=9000, retrieved=told, score=0.4)
     useless = plans(blueprint, tokens=9000, retrieved=told, score=0.3)
-    trims = sum(re.match(r"Set `EPISODES_(TOP|STEPS)` to", changes[0]) is not None for changes in helps)
-    leaves = sum(changes[0] == "Remove the layer `Episodes`." for changes in useless)
-    assert trims > 10 and leaves > 10
-    assert not any("Remove the layer `Episodes`." in changes for changes in helps)
+    assert all(re.match(r"Set `EPISODES_(TOP|STEPS)` to", first) for first, *_ in helps)
+    assert all(first == "Remove the layer `Episodes`." for first, *_ in useless)
 
 
 def test_plan_pushes_a_change_that_helped_and_takes_back_one_that_hurt_unless_it_may_be_chance():
@@ -207,7 +290,7 @@ def test_plan_pushes_a_change_that_helped_and_takes_back_one_that_hurt_unless_it
 
 def test_plan_tells_more_of_a_layer_that_helped():
     last = "- <data>Add a layer `Plans`: what was done.</data>\nscore difference: +0.100"
-    changes = plans(Blueprint(("Notes", "Plans")), last=last, retrieved=TOLD)
+    changes = plans(Blueprint(("Uses", "Plans")), last=last, retrieved=TOLD)
     assert all(first == "Set `PLANS_TOP` to 3 (it was 2)." for first, *_ in changes)
 
 
@@ -217,8 +300,8 @@ def test_plan_leaves_out_a_layer_that_failed():
 
 
 def test_plan_leaves_out_what_misled_where_nothing_was_gained():
-    told = '{"plans that worked": ["open crate sack"]}'  # used in the lost episode alone
-    changes = plans(Blueprint(("Notes", "Plans")), score=0.25, retrieved=told)
+    told = '{"plans that worked": ["open crate sack"], "goes with": ["wait"]}'  # plans were used in the lost episode
+    changes = plans(Blueprint(("Uses", "Plans")), score=0.25, retrieved=told)
     assert sum("Remove the layer `Plans`." in planned for planned in changes) > 10
 
 
@@ -235,11 +318,11 @@ def test_plan_leaves_out_what_misled_where_nothing_was_gained():
 )
 def test_plan_adds_what_the_lost_episodes_lacked(shown, layer):
     def share(episodes):
-        changes = plans(Blueprint(("Notes",)), retrieved=TOLD, episodes=episodes)
+        changes = plans(Blueprint(("Episodes",)), retrieved=TOLD, episodes=episodes)
         return sum(any(f"Add a layer `{layer}`" in one for one in planned) for planned in changes)
 
     nothing = [episode(goal="", steps=("> a", "> b", "> c"))]
-    assert share(shown) > 1.5 * share(nothing)
+    assert share(shown) > 1.2 * share(nothing)
 
 
 def test_implementation_carries_out_the_plan():
