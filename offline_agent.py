@@ -14,67 +14,11 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from offline_prompt import Seen, like, read_brief, read_observation
 from offline_text import STOP, WORD, Memory, Story, first_words, is_action, noise, read_memory, tokens, words
+from offline_told import next_of
 
 ANSWERING = frozenset(["answer", "question"])  # what a description calls an action that is one
-
-
-# ------------------------------------------------------------------------------------ the prompt
-
-
-@dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
-class Seen:
-    """One observation, as lines and words."""
-
-    lines: frozenset[str]  # to compare observations by
-    pieces: tuple[frozenset[str], ...]  # words of each line or clause
-    words: frozenset[str]
-    actions: tuple[str, ...]  # valid actions that came with it, if any
-    verbs: frozenset[str]  # first words of these
-    listing: tuple[str, ...]  # the lines themselves
-    question: str  # the sentence that asks something, if any
-    answers: frozenset[str]  # words and letters that it offers in brackets
-
-    def beside(self, phrase: frozenset[str]) -> frozenset[str]:
-        """Words of the lines that have all words of a phrase."""
-        return frozenset().union(*(piece for piece in self.pieces if phrase <= piece))
-
-
-@lru_cache(maxsize=4096)
-def read_observation(text: str) -> Seen:
-    """Cut a user message into the observation and the list of valid actions."""
-    body, _, listed = text.partition("\nValid actions:\n")
-    actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
-    body = body.removeprefix("Observation:").strip()
-    lines = tuple(line.strip() for line in body.splitlines() if line.strip())
-    clauses = [clause for line in lines for clause in re.split(r"(?<=[.;,!?])\s", line)]
-    pieces = tuple(dict.fromkeys(words(clause) for clause in clauses))
-    asked = re.search(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?", body)
-    question, offered = (asked.group(1).strip(), asked.group(2) or "") if asked else ("", "")
-    offers = re.findall(r"[a-z]+", offered.lower())
-    answers = frozenset([*offers, *(letter for word in offers for letter in word)])
-    return Seen(frozenset(lines), pieces, words(body), actions, first_words(actions), lines, question, answers)
-
-
-@dataclass(frozen=True, eq=False)
-class Brief:
-    """The system message: what does not change during an episode."""
-
-    goal: frozenset[str]  # words of the goal
-    actions: dict[str, str]  # static actions and what they are said to do
-    verbs: frozenset[str]  # first words of the actions, and of the commands that the text quotes
-    memory: str  # the text of the retrieved memory
-
-
-@lru_cache(maxsize=64)
-def read_brief(text: str) -> Brief:
-    parts = {title.strip(): body for title, body in re.findall(r"(?ms)^## ([^\n]+)\n(.*?)(?=^## |\Z)", text)}
-    memory = re.search(r"(?s)^## Memory\n.*?```json\n(.*?)\n```\n", text, re.M)
-    actions = dict(re.findall(r"(?m)^([^\n]+?): (.*)$", parts.get("Actions", "")))
-    goal = text.rpartition("\n## Goal\n")[2] if "\n## Goal\n" in text else ""
-    quoted = re.findall(r"`([a-z][^`\n]*)`", text.partition("\n## ")[0])
-    verbs = first_words((*actions, *quoted))
-    return Brief(words(goal), actions, verbs, memory.group(1) if memory else "")
 
 
 # ------------------------------------------------------------------------------------ the policy
@@ -110,7 +54,6 @@ class Weights:
 W = Weights()
 PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
 LIKE = 0.8  # share of common lines from which two observations count as one situation
-SITUATIONS = 60  # situations of one told sequence that a reader compares with the present one
 UNCONDITIONAL = 0.6  # how far a statement applies that names nothing but the action
 ADVISED = 2.0  # how much a word is wanted that an applicable statement names
 TIRING = 0.9  # what is left of a wish after each step that was spent on it
@@ -120,10 +63,6 @@ ALL_OF_IT = 0.8  # how well a statement fits that names no other action, but not
 FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
-FOLLOWED = 6  # told sequences that a reader follows at most: those of tasks most like this one
-HEARSAY = 0.6  # trust in told sequences where none is of a task like this
-SOON = (1.0, 0.4, 0.2, 0.1)  # trust in the first steps of a told sequence that are not done
-SAME_THINGS = 0.15  # what another command with the same things counts
 PRIOR = 0.3  # weight of this beside the words that do name a condition
 
 
@@ -149,7 +88,8 @@ class Game:
         self.relevant = _relevant(self.memory, self.context)
         self.known = frozenset(self.rare).union(self.goal, *(turn.words for turn in self.turns))
         self.seen = _remembered(self.turns, self.goal)
-        self.moved = [_like(a, b) < LIKE for a, b in itertools.pairwise(self.turns)]
+        self.moved = [like(a, b) < LIKE for a, b in itertools.pairwise(self.turns)]
+        self.effective = [action for action, moved in zip(self.taken, self.moved, strict=True) if moved]
         self.fruitful = _fruitful(self.turns)
         self.counts = _counts(self)
 
@@ -190,7 +130,7 @@ def act(messages: list[dict], seed: int) -> str:
         (W.facts, _stated(game)),
         (W.answers, _answering(game)),
     )
-    told = _told(game)
+    told = next_of(game.stories, game.goal, game.turns[0], game.effective, game.now, game.actions)
     against = _against(game)
     place = " ".join(sorted(game.now.words))
 
@@ -384,89 +324,6 @@ def _covered(mine: frozenset[str], weigh: dict[str, float], piece: frozenset[str
     return got / total if total else 0.0
 
 
-def _told(game: Game) -> dict[str, float]:
-    """What told sequences would do next; those of tasks like this one count most."""
-    scores: dict[str, float] = {}
-    if not game.stories:
-        return scores
-    context = game.goal | game.turns[0].words
-    fits = [_fitting(story, game.goal, context) for story in game.stories]
-    best = sorted(range(len(fits)), key=lambda n: -fits[n])[:FOLLOWED]
-    total = sum(0.02 + fits[n] ** 2 for n in best)
-    trust = HEARSAY + (1 - HEARSAY) * min(1.0, 2 * max(fits))
-    taken = [action for action, moved in zip(game.taken, game.moved, strict=True) if moved]
-    for story, fit in ((game.stories[n], fits[n]) for n in best):
-        share = trust * (0.02 + fit**2) / total * story.sign
-        expected = _expected(story, taken, game.now)
-        for action in game.actions:
-            like = max((sure * _same(action, story, at) for at, sure in expected.items()), default=0.0)
-            scores[action] = scores.get(action, 0.0) + share * like
-    return scores
-
-
-def _fitting(story: Story, goal: frozenset[str], context: frozenset[str]) -> float:
-    """How like this task a story's is: by what stands around it, or by what is done in it."""
-    return max(_likeness(story.about, context), _likeness(frozenset().union(*story.kinds), goal))
-
-
-def _likeness(a: frozenset[str], b: frozenset[str]) -> float:
-    return len(a & b) / math.sqrt(len(a) * len(b)) if a and b else 0.0
-
-
-def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
-    """Places in a sequence that could come next: the first that are not done, or where it looked like this."""
-    done = _done(story, tuple(taken))
-    undone = (place for place in range(len(story.actions)) if place not in done)
-    places = dict(zip(undone, SOON, strict=False))
-    for place, before in enumerate(story.before[:SITUATIONS]):
-        like = len(before & now.words) / len(before | now.words) if before else 0.0
-        if like > 0.5:
-            places[place] = max(places.get(place, 0.0), like**2)
-    return places
-
-
-@lru_cache(maxsize=4096)  # the next turn asks for one action more
-def _done(story: Story, taken: tuple[str, ...]) -> frozenset[int]:
-    """The places of a sequence that have been carried out."""
-    if not taken:
-        return frozenset()
-    done = _done(story, taken[:-1])
-    place = _place(taken[-1], story, done)
-    # What comes after a place that is done (again) is to be done again.
-    return done if place is None else frozenset(one for one in done if one < place) | {place}
-
-
-def _place(action: str, story: Story, done: frozenset[int]) -> int | None:
-    """The place in a sequence that an action carries out: where it fits best, an undone one by choice."""
-    best, found = 0.5, None
-    for place in range(min(len(story.actions), SITUATIONS)):
-        like = _same(action, story, place) - 0.01 * (place in done)
-        if like > best:
-            best, found = like, place
-    return found
-
-
-def _same(action: str, story: Story, place: int) -> float:
-    """How far an action is the one that a sequence has at a place: 1 exactly, less in kind."""
-    told = story.actions[place]
-    return 1.0 if action.lower() == told else _alike(action, told)
-
-
-@lru_cache(maxsize=100_000)
-def _alike(action: str, told: str) -> float:
-    """How like a told command an action is: the same verb and things, which may be told in short."""
-    mine, theirs = tokens(action), tokens(told)
-    if not mine or not theirs:
-        return 0.0
-    things, wanted = set(mine[1:]), set(theirs[1:])
-    common = len(things & wanted)
-    if mine[0] != theirs[0]:
-        return SAME_THINGS * common / len(wanted | things) if common else 0.0
-    if not wanted:
-        return 0.9 if not things else 0.3
-    return 0.15 + 0.55 * common / len(wanted) + 0.25 * common / len(wanted | things)
-
-
 def _counts(game: Game) -> dict[str, float]:
     """How often each action was used lately, where it brought nothing new; less so before something
     new was done to what is wanted."""
@@ -481,18 +338,18 @@ def _counts(game: Game) -> dict[str, float]:
 
 def _against(game: Game) -> dict[str, float]:
     """The case against an action: tried in a like situation, without effect, or often already."""
-    scores = _against_known(game) if game.listed else _against_like(game)
+    scores = _against_known(game) if game.listed else _againstlike(game)
     _against_undoing(game, scores)
     _for_curiosity(game, scores)
     return {action: scores.get(action, 0.0) for action in game.actions}
 
 
-def _against_like(game: Game) -> dict[str, float]:
+def _againstlike(game: Game) -> dict[str, float]:
     """The same actions at every turn: against what was done in an observation like this one."""
     scores = {action: W.used * math.log1p(n) for action, n in game.counts.items()}
     fresh = True
     for turn, action, moved in zip(game.turns, game.taken, game.moved, strict=False):
-        if _like(turn, game.now) >= LIKE:
+        if like(turn, game.now) >= LIKE:
             scores[action] += W.tried + W.idle * (not moved)
             fresh = False
         elif not moved:
@@ -532,7 +389,7 @@ def _scenes(turns: list[Seen]) -> list[int]:
     scenes = []
     for turn in turns:
         if len(turn.words) >= least:
-            number = next((n for n, one in enumerate(found) if _like(one, turn) >= SAME_SCENE), len(found))
+            number = next((n for n, one in enumerate(found) if like(one, turn) >= SAME_SCENE), len(found))
             found[number:number + 1] = [turn]
             scenes.append(number)
         else:
@@ -569,10 +426,3 @@ def _for_curiosity(game: Game, scores: dict[str, float]) -> None:
 def _verb(action: str) -> str:
     found = tokens(action)
     return found[0] if found else action
-
-
-def _like(a: Seen, b: Seen) -> float:
-    """Share of common lines; the current observation may have more lines than it had later."""
-    if a.question != b.question:
-        return 0.0
-    return len(a.lines & b.lines) / (min(len(a.lines), len(b.lines)) or 1)

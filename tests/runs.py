@@ -13,7 +13,7 @@ from tests.endpoint import ModelServer, stand_in
 
 ROOT = Path(__file__).resolve().parents[1]
 ROLES = ("meta", "agent", "memory", "embedding")
-TOY = ["--env", "tests.toy:Doors", "--steps", "3", "--plain", "--yes"]
+TOY = ["--env", "tests.toy:Doors", "--steps", "3", "--passes", "3", "--collection-passes", "1", "--plain", "--yes"]
 
 DESIGN = '''"""Notes what lay behind which door, in a model's words. Version {number}."""
 

@@ -31,7 +31,7 @@ def test_help_imports_no_engine_and_no_client():
         (["reproduce", "--env", "chess"], "unknown environment 'chess'"),
         (["reproduce", "--resume", "nowhere"], "no run in nowhere"),
         (["reproduce", "--env", "tests.toy:Doors", "--runs", "/proc/no"], "cannot make a run folder /proc/no"),
-        (["reproduce", "--env", "tests.toy:Doors", "--passes", "0"], "--passes"),
+        (["reproduce", "--env", "tests.toy:Doors", "--in-flight", "0"], "--in-flight must be at least 1"),
         (["learn", "--env", "tests.toy:Doors", "--temperature", "0"], "--temperature"),
         (["evaluate", "--env", "tests.toy:Doors", "--design", "nope"], "no baseline 'nope'"),
         (["evaluate", "--env", "babaisai", "--split", "shift", "--design", "no_memory"], "babaisai has no shift set"),

@@ -16,7 +16,7 @@ ALL = {"no_memory", "trajectory_retrieval", "reasoning_bank", "dynamic_cheatshee
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory) -> dict:
     runs = tmp_path_factory.mktemp("runs")
-    done = alma("reproduce", *TOY, "--steps", 2, "--runs", runs, "--json")
+    done = alma("reproduce", *TOY, "--steps", 2, "--passes", 2, "--runs", runs, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is ru
 
 from tests.test_loop import archive, finish, start
 
-RUN = ["--env", "tests.toy:Witnessed", "--steps", "3", "--plain", "--yes", "--workers", "2"]
+RUN = ["--env", "tests.toy:Witnessed", "--steps", "3", "--passes", "3", "--collection-passes", "1", "--plain", "--yes", "--workers", "2"]
 
 
 class Witness:

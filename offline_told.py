@@ -1,0 +1,103 @@
+"""How the stand-in agent follows sequences of commands that a memory tells.
+
+Promises: any told sequence is followed by the same rules: the first steps that are not done come next, a step
+may be told in short, and what comes after a step that is done again is to be done again.
+
+Try it: `python -c "import offline_told; print(offline_told.alike('take cup 2 from shelf 1', 'take cup'))"`
+"""
+
+import math
+from functools import lru_cache
+
+from offline_prompt import Seen
+from offline_text import Story, tokens
+
+SITUATIONS = 60  # situations of one told sequence that a reader compares with the present one
+SOON = (1.0, 0.4, 0.2, 0.1)  # trust in the first steps of a told sequence that are not done
+FOLLOWED = 6  # told sequences that a reader follows at most: those of tasks most like this one
+HEARSAY = 0.6  # trust in told sequences where none is of a task like this
+SAME_THINGS = 0.15  # what another command with the same things counts
+
+
+def next_of(stories: list[Story], goal: frozenset[str], first: Seen, taken: list[str], now: Seen, actions) -> dict:
+    """For each action how far told sequences would do it next; those of tasks like this one count most.
+
+    `taken` are the actions so far that had an effect, `first` and `now` the first and the present observation.
+    """
+    scores: dict[str, float] = {}
+    if not stories:
+        return scores
+    fits = [_fitting(story, goal, goal | first.words) for story in stories]
+    best = sorted(range(len(fits)), key=lambda n: -fits[n])[:FOLLOWED]
+    total = sum(0.02 + fits[n] ** 2 for n in best)
+    trust = HEARSAY + (1 - HEARSAY) * min(1.0, 2 * max(fits))
+    for story, fit in ((stories[n], fits[n]) for n in best):
+        share = trust * (0.02 + fit**2) / total * story.sign
+        expected = _expected(story, taken, now)
+        for action in actions:
+            like = max((sure * _same(action, story, at) for at, sure in expected.items()), default=0.0)
+            scores[action] = scores.get(action, 0.0) + share * like
+    return scores
+
+
+def _fitting(story: Story, goal: frozenset[str], context: frozenset[str]) -> float:
+    """How like this task a story's is: by what stands around it, or by what is done in it."""
+    return max(_likeness(story.about, context), _likeness(frozenset().union(*story.kinds), goal))
+
+
+def _likeness(a: frozenset[str], b: frozenset[str]) -> float:
+    return len(a & b) / math.sqrt(len(a) * len(b)) if a and b else 0.0
+
+
+def _expected(story: Story, taken: list[str], now: Seen) -> dict[int, float]:
+    """Places in a sequence that could come next: the first that are not done, or where it looked like this."""
+    done = _done(story, tuple(taken))
+    undone = (place for place in range(len(story.actions)) if place not in done)
+    places = dict(zip(undone, SOON, strict=False))
+    for place, before in enumerate(story.before[:SITUATIONS]):
+        like = len(before & now.words) / len(before | now.words) if before else 0.0
+        if like > 0.5:
+            places[place] = max(places.get(place, 0.0), like**2)
+    return places
+
+
+@lru_cache(maxsize=4096)  # the next turn asks for one action more
+def _done(story: Story, taken: tuple[str, ...]) -> frozenset[int]:
+    """The places of a sequence that have been carried out."""
+    if not taken:
+        return frozenset()
+    done = _done(story, taken[:-1])
+    place = _place(taken[-1], story, done)
+    # What comes after a place that is done (again) is to be done again.
+    return done if place is None else frozenset(one for one in done if one < place) | {place}
+
+
+def _place(action: str, story: Story, done: frozenset[int]) -> int | None:
+    """The place in a sequence that an action carries out: where it fits best, an undone one by choice."""
+    best, found = 0.5, None
+    for place in range(min(len(story.actions), SITUATIONS)):
+        like = _same(action, story, place) - 0.01 * (place in done)
+        if like > best:
+            best, found = like, place
+    return found
+
+
+def _same(action: str, story: Story, place: int) -> float:
+    """How far an action is the one that a sequence has at a place: 1 exactly, less in kind."""
+    told = story.actions[place]
+    return 1.0 if action.lower() == told else alike(action, told)
+
+
+@lru_cache(maxsize=100_000)
+def alike(action: str, told: str) -> float:
+    """How like a told command an action is: the same verb and things, which may be told in short."""
+    mine, theirs = tokens(action), tokens(told)
+    if not mine or not theirs:
+        return 0.0
+    things, wanted = set(mine[1:]), set(theirs[1:])
+    common = len(things & wanted)
+    if mine[0] != theirs[0]:
+        return SAME_THINGS * common / len(wanted | things) if common else 0.0
+    if not wanted:
+        return 0.9 if not things else 0.3
+    return 0.15 + 0.55 * common / len(wanted) + 0.25 * common / len(wanted | things)
