@@ -342,19 +342,18 @@ class Patterns(MemoryLayer):
 
     async def retrieve(self, init):
         goal = words(goal_of(init))
-        form = max(self.won, key=lambda form: (self.fit(form, goal), self.won[form], form), default="")
-        if not form or self.fit(form, goal) < LIKE:
-            return []
+        form = max((form for form in self.won if self.fits(form, goal)), key=lambda form: (self.won[form], form), default="")
         things = {slot: word for slot, word in zip(form.split(), goal, strict=False) if slot.startswith("_")}
         found = self.places[form]
         common = [command for command, at in found.items() if self.telling(command, len(at), form)]
         ordered = sorted(common, key=lambda command: sum(found[command]) / len(found[command]))
         return [" ".join(things.get(word, word) for word in command.split()) for command in ordered[-PATTERNS_TOP:]]
 
-    def fit(self, form, goal):
-        """How well a goal fits a form: share of places with the same word, or an open one."""
-        same = [slot == word or slot.startswith("_") for slot, word in zip(form.split(), goal, strict=False)]
-        return sum(same) / max(len(form.split()), len(goal), 1)
+    def fits(self, form, goal):
+        """Whether a goal has a form: the same words but where they are open."""
+        slots = form.split()
+        pairs = zip(slots, goal, strict=False)
+        return len(slots) == len(goal) and all(slot == word or slot.startswith("_") for slot, word in pairs)
 
     def telling(self, command, count, form):
         """Whether most won episodes of a form have a command, oftener than others and not by chance."""
