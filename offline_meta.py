@@ -214,10 +214,10 @@ def _changes(shown: Shown, verdict: dict[str, str], rng: random.Random) -> list[
     the grandparent again, and what evidence calls for is the same for all children."""
     said = _after_verdicts(shown, verdict, rng)
     evidence = [*_after_errors(shown), *_after_length(shown), *_after_last(shown), *rng.sample(said, min(len(said), 1))]
-    ideas = [*evidence, *_new(shown, rng)]
+    ideas = [idea for idea in (*evidence, *_new(shown, rng)) if idea[0]]
     chosen, blueprint, removals = [], shown.blueprint, []
     for idea in ideas:
-        after = apply(blueprint, idea[0] or "")
+        after = apply(blueprint, idea[0])
         if not after.layers:
             removals.append(idea)  # the only layer: once another is there
         elif write(after) != write(blueprint):
@@ -264,7 +264,7 @@ def _after_verdicts(shown: Shown, verdict: dict[str, str], rng: random.Random) -
 
 def _after_length(shown: Shown) -> list[Idea]:
     """Of what is long the layer that told most is trimmed; it goes where nothing was gained beyond chance."""
-    if shown.tokens <= LONG:
+    if shown.tokens <= LONG or not shown.blueprint.layers:
         return []
     sizes = {
         layer: sum(len(_told(one.retrieved, TITLES[layer])) for one in shown.episodes)
