@@ -186,12 +186,17 @@ class Run:
     async def _prepare(self, tasks: list[envs.Task]) -> None:
         """Have the games made that must be there before they start, and say so where that takes long."""
         left = {asyncio.ensure_future(self.pool.run(prepare, self.config.env, task.id)) for task in tasks}
-        while left:
-            done, left = await asyncio.wait(left, timeout=10)
-            for one in done:
-                one.result()
-            if left:
-                self.display.log(f"making games, kept in {envs.cache_dir()}: {len(tasks) - len(left)} of {len(tasks)}")
+        try:
+            while left:
+                done, left = await asyncio.wait(left, timeout=10)
+                for one in done:
+                    one.result()
+                if left:
+                    made = f"{len(tasks) - len(left)} of {len(tasks)}"
+                    self.display.log(f"making games, kept in {envs.cache_dir()}: {made}")
+        finally:
+            for one in left:
+                one.cancel()
 
     async def score(
         self, split: str, label: str, code: str, mode: str = "static", size: int | None = None

@@ -36,6 +36,12 @@ class Browser:
     def js(self, code, *arguments):
         return self.driver.execute_script(code, *arguments)
 
+    def wait(self, condition, seconds=10):
+        """Until `condition()` is true; fails where it does not become so."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        WebDriverWait(self.driver, seconds, poll_frequency=0.05).until(lambda _: condition())
+
     def click(self, selector):
         """Click the middle of an element, scrolled to the middle of the window."""
         one = self.driver.find_element("css selector", selector)

@@ -10,7 +10,7 @@ import pytest
 from errors import InfrastructureError
 from pool import fingerprint, in_worker
 from tests.endpoint import ModelServer
-from tests.test_loop import ROOT, TOY, archive, finish, models, start
+from tests.runs import ROOT, TOY, archive, finish, models, start
 
 WORKERS = 3
 FEW = [*TOY, "--steps", "2"]

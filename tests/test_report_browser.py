@@ -81,7 +81,7 @@ def test_the_keyboard_alone_reaches_a_design_and_its_episodes(opened, browser):
     outline = browser.js("return getComputedStyle(document.activeElement.querySelector('circle.body')).strokeWidth")
     assert outline == "4px"
     browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
-    assert browser.js("return document.activeElement.textContent").startswith("3.1")
+    browser.wait(lambda: browser.js("return document.activeElement.textContent").startswith("3.1"))
     for _ in range(40):
         browser.driver.switch_to.active_element.send_keys(Keys.TAB)
         if browser.js("return document.activeElement.textContent").startswith("Episodes"):
