@@ -55,9 +55,9 @@ def test_a_click_on_a_node_opens_its_code_and_its_difference(opened, browser):
     assert browser.js("return document.querySelectorAll('svg.tree a.node').length") == len(run.nodes)
     node = next(one for one in run.nodes if one.parent and one.state == "evaluated" and one is not run.learned)
     browser.click(f".node[data-name='{node.name}'] .value")
-    shown = browser.js("return document.querySelector('#panel article').dataset.design")
+    browser.wait(lambda: browser.js("return document.querySelector('#panel article').dataset.design") == node.name)
     code = browser.js("return document.querySelector('#panel pre.source').textContent")
-    assert shown == node.name and code.strip() == run.design(node).code.strip()
+    assert code.strip() == run.design(node).code.strip()
     new = browser.js("return [...document.querySelectorAll('#panel tr.new td:last-child')].map(one => one.textContent)")
     parent = next(one for one in run.nodes if one.name == node.parent)
     changed = [row for row in difference(run.design(parent).code, run.design(node).code) if row.kind == "new"]
@@ -87,7 +87,7 @@ def test_the_keyboard_alone_reaches_a_design_and_its_episodes(opened, browser):
         if browser.js("return document.activeElement.textContent").startswith("Episodes"):
             break
     browser.driver.switch_to.active_element.send_keys(Keys.ENTER)
-    assert browser.js("return document.activeElement.parentElement.open") is True
+    browser.wait(lambda: browser.js("return document.activeElement.parentElement.open") is True)
     assert browser.complaints() == []
 
 
