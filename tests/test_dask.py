@@ -99,6 +99,7 @@ def test_without_its_scheduler_a_run_stops_and_goes_on_elsewhere(machines, tmp_p
 
 
 def test_a_scheduler_that_cannot_be_used_is_one_line_and_code_2(tmp_path):
+    pytest.importorskip("distributed", reason="needs requirements-dask.txt")
     flags = ["--runs", tmp_path, "--scheduler"]
     for address, why in (("tcp://127.0.0.1:9", "no Dask scheduler answers"), ("host:8786", "is no address")):
         said = finish(start("learn", *FEW, *flags, address), 2)
