@@ -284,7 +284,8 @@ class Maker:
             raise InfrastructureError(f"could not make the TextWorld game {task}: {said[-500:]}")
 
     def __exit__(self, *exception) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it ended before it had read everything
+            self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
         self._errors.close()
