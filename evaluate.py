@@ -320,7 +320,7 @@ class Deployment:
         async with self._worker(tools := self._tools()) as worker:
             try:
                 await self._learn(worker, errors)
-                learned = Learned(await worker.save(), tools.asked)
+                learned = Learned(await _state_of(worker), tools.asked)
                 said = await _attempt(worker.retrieve(init))
             except TemplateDied:
                 errors.clear()
@@ -366,6 +366,14 @@ class Deployment:
             errors[f"update: {error.status}: {error}"] += 1
             if error.status != "error":
                 raise
+
+
+async def _state_of(worker: Worker) -> str | None:
+    """The memory's state; None where saving it fails, which is no fault of a design: it need not be saved."""
+    try:
+        return await worker.save()
+    except DesignError:
+        return None
 
 
 async def _attempt(call: Awaitable[Any]) -> Any:

@@ -23,7 +23,6 @@ import numpy
 
 LEVEL = 1  # of the compression: trajectories repeat themselves so much that more gains little
 OUR_THREADS = {"MainThread", "replies"}
-NOT_PICKLED = (AttributeError, OSError, RecursionError, TypeError, ValueError, pickle.PicklingError)
 CODE = (types.ModuleType, type, types.FunctionType, staticmethod, classmethod, property, types.MemberDescriptorType,
         types.GetSetDescriptorType)
 
@@ -38,7 +37,7 @@ def save(design: object, before: bytes | None, folder: str, most: int) -> str | 
         return None
     try:
         state = pickle.dumps((design, random.getstate(), numpy.random.get_state()), protocol=5)
-    except NOT_PICKLED:
+    except Exception:  # a design's own code pickles its objects, and may raise anything
         return None
     text = base64.b64encode(zlib.compress(state, LEVEL)).decode()
     return text if len(text) <= most else None
@@ -54,13 +53,13 @@ def restore(text: str) -> object:
 
 def surroundings(module: types.ModuleType) -> bytes | None:
     """What a design's module holds outside of the design itself; None where that is not known."""
-    classes = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
-    holders = [vars(module), *map(vars, classes)]
-    functions = filter(inspect.isfunction, itertools.chain.from_iterable(holder.values() for holder in holders))
-    defaults = [(one.__defaults__, one.__kwdefaults__, vars(one)) for one in functions]
     try:
+        classes = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
+        holders = [vars(module), *map(vars, classes)]
+        functions = filter(inspect.isfunction, itertools.chain.from_iterable(holder.values() for holder in holders))
+        defaults = [(one.__defaults__, one.__kwdefaults__, vars(one)) for one in functions]
         return pickle.dumps([[_data(holder) for holder in holders], defaults])
-    except NOT_PICKLED:
+    except Exception:  # as above: what cannot be known is not kept
         return None
 
 

@@ -32,6 +32,10 @@ KEPT_ELSEWHERE = {
         update="setattr(self, 'db', sqlite3.connect(':memory:'))", retrieve="self.db.total_changes"
     ),
 }
+UNWILLING = HEADER + COUNTS.format(update="self.__dict__.setdefault('n', 1)", retrieve="{'n': self.n}") + (
+    " def __getstate__(self): {refuses}\n"
+    "class Odd:\n def __reduce__(self): raise RuntimeError('not me')\nodd = Odd()\n"
+)
 IN_A_CLOSURE = """
 from memory_base import MemoryDesign
 def counter():
@@ -120,3 +124,14 @@ def test_a_design_whose_state_is_hidden_is_built_again_for_each_task(tmp_path):
     score = scores["hidden"]
     assert states_and_answers(IN_A_CLOSURE)[0] is not None  # saved, and yet not all of it
     assert {one.retrieved["seen"] for one in score.outcomes} == {1 + 2 * collection_tasks()}
+
+
+@pytest.mark.parametrize("refuses", ["raise RuntimeError('not me')", "exit(3)", "__import__('os')._exit(3)"])
+def test_a_design_that_will_not_be_saved_is_built_again_and_not_blamed(tmp_path, refuses):
+    # The odd global would keep it from being saved at all, so it is left out for the ends of the process.
+    source = UNWILLING.replace("{refuses}", refuses)
+    if "exit" in refuses:
+        source = source.replace("odd = Odd()", "")
+    scores, _ = scores_of(tmp_path, {"unwilling": source})
+    assert not scores["unwilling"].errors
+    assert {one.retrieved["n"] for one in scores["unwilling"].outcomes} == {1}
