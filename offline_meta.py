@@ -40,7 +40,7 @@ DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fen
 
 LONG = 1200  # tokens of retrieved memory that call for trimming
 MATTERS = 0.01  # score difference that counts at least as better or worse
-FEW = 2  # layers up to which two more are added at once, beyond which one is left out
+MANY = 6  # layers from which one is left out now and then; below, more are added
 WON = 0.5  # score from which an episode counts as won
 
 Idea = tuple[str | None, str]  # a change in words, None where there is nowhere to go; why
@@ -177,6 +177,8 @@ def lacks(shown: Shown) -> list[tuple[str, str]]:
         found += [("Waste", "the same commands came again and again")]
     if any(len(one.actions) < 0.6 * longest for one in lost):
         found += [("Dangers", "lost episodes ended early")]
+    if any(len(set(one.actions)) > 0.6 * len(one.actions) for one in lost):
+        found += [("Reactions", "many commands were tried, to no end")]
     if any(0 < one.score < 1 for one in shown.episodes):
         found += [("Arguments", "some steps scored")]
     if any(one.score >= WON for one in shown.episodes):
@@ -278,9 +280,9 @@ def _after_length(shown: Shown) -> list[Idea]:
 
 def _new(shown: Shown, rng: random.Random) -> list[Idea]:
     """Something that was not tried in this line: other layers, a constant, a form."""
-    blueprint, few = shown.blueprint, len(shown.blueprint.layers) <= FEW
-    ideas = _layers(shown, 2 if few else rng.choice((0, 1)), rng)
-    if not few:
+    blueprint, many = shown.blueprint, len(shown.blueprint.layers) >= MANY
+    ideas = _layers(shown, rng.choice((0, 1, 2) if many else (2, 3)), rng)
+    if many:
         ideas.append((to_remove(rng.choice(blueprint.layers)), "to see whether it is needed"))
     slot = rng.choice([name for name in SLOTS if name in needed(blueprint)])
     form = rng.choice([name for name in SLOTS[slot] if name != blueprint.forms.get(slot, slot)])

@@ -35,6 +35,9 @@ PLACES_TOP = 4  # places told for each thing
 PLACES_SHARE = 0.5  # how likely a place must be, beside the likeliest
 USES_TOP = 2  # commands told for each thing
 USES_THINGS = 8  # things told of
+REACTIONS_TOP = 3  # commands told
+REACTIONS_RATE = 0.1  # share of episodes with a command in which it had a lasting effect
+SELDOM = 0.3  # share of steps at which a text may change whose changes last
 COMPANY_TOP = 2  # words told for each word of the goal
 ARGUMENTS_TOP = 2  # commands told for each word
 ARGUMENTS_SEEN = 2  # times that it must have scored
@@ -158,6 +161,15 @@ def decisive_for_goal(trajectory: Trajectory) -> list[tuple[str, str]]:
     return found
 
 
+def lasting(trajectory: Trajectory) -> list[bool]:
+    """For each step: did the score rise, or a text get more lines that seldom changes?"""
+    records = [trajectory.init, *trajectory.steps]
+    lines = [{key: len(text.splitlines()) for key, text in one.items() if isinstance(text, str)} for one in records]
+    texts = [key for key in lines[0] if sum(a.get(key) != b.get(key) for a, b in itertools.pairwise(records)) <= SELDOM * len(records)]
+    grown = [any(b.get(key, 0) > a.get(key, 0) for key in texts) for a, b in itertools.pairwise(lines)]
+    return [gain > 0 or more for (*_, gain), more in zip(moments(trajectory), grown, strict=True)]
+
+
 def last_taken(trajectory: Trajectory) -> list[str]:
     """The actions that changed something, each where it was last taken."""
     steps = [kind(action) for before, action, after, _ in moments(trajectory) if before != after]
@@ -231,12 +243,12 @@ class Tally:
         self.tried: dict[str, Counter[str]] = defaultdict(Counter)
         self.good: dict[str, Counter[str]] = defaultdict(Counter)
 
-    def update(self, trajectory: Trajectory) -> None:
-        steps = [(before, action) for before, action, _, _ in moments(trajectory)]
-        for counts, pairs in ((self.tried, steps), (self.good, decisive(trajectory))):
+    def add(self, steps, decisive) -> None:
+        """An episode's steps, and those that were decisive, each as (words around, action)."""
+        for counts, pairs in ((self.tried, steps), (self.good, decisive)):
             around = defaultdict(set)
-            for before, action in pairs:
-                around[kind(action)].update(("", *context(trajectory.init, before)))  # "" is always there
+            for words_around, action in pairs:
+                around[kind(action)].update(("", *words_around))  # "" is always there
             for action, seen in around.items():
                 counts[action].update(sorted(seen))
 
@@ -397,7 +409,9 @@ class Uses(MemoryLayer):
         self.tally = Tally()
 
     async def update(self, trajectory):
-        self.tally.update(trajectory)
+        init = trajectory.init
+        steps = [(context(init, before), action) for before, action, _, _ in moments(trajectory)]
+        self.tally.add(steps, [(context(init, before), action) for before, action in decisive(trajectory)])
 
     async def retrieve(self, init):
         here, told = set(words(situation(init))), {}
@@ -405,6 +419,30 @@ class Uses(MemoryLayer):
             if rate >= RATE and word in here and (word in told or len(told) < USES_THINGS):
                 told.setdefault(word, []).append(action)
         return {word: actions[:USES_TOP] for word, actions in told.items()}
+
+
+class Reactions(MemoryLayer):
+    """Commands that had a lasting effect, and what had come up before: the word that speaks for each."""
+
+    def __init__(self):
+        self.tally = Tally()
+
+    async def update(self, trajectory):
+        start, seen, steps = text_of(trajectory.init), set(), []
+        for before, action, _, _ in moments(trajectory):
+            seen.update(set(words(before)) - set(words(start)))
+            steps.append((sorted(seen), action))
+        self.tally.add(steps, [step for step, lasted in zip(steps, lasting(trajectory), strict=True) if lasted])
+
+    async def retrieve(self, init):
+        rated = [(good[""] / (self.tally.tried[action][""] + TRUST), action) for action, good in self.tally.good.items()]
+        best = [action for rate, action in sorted(rated)[::-1] if rate >= REACTIONS_RATE]
+        return [f"{self.sign(action)}: {action}".removeprefix(": ") for action in best[:REACTIONS_TOP]]
+
+    def sign(self, action):
+        """The word that preceded most uses of a command which lasted, and oftener than its other uses."""
+        tried, good = self.tally.tried[action], self.tally.good[action]
+        return max(sorted(good), key=lambda word: good[word] ** 2 / (tried[word] + TRUST))
 
 
 class Company(MemoryLayer):

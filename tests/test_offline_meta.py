@@ -104,6 +104,18 @@ FETCHED = [
 ]  # fmt: skip
 STRUCK = [story("light the candle", "dark", ("wait", "dark", 0.0), ("strike match", "light", 1.0)) for _ in range(2)]
 STRUCK += [story("cross the hall", "dark", ("wait", "dark", 0.0), ("strike match", "light", 0.0)) for _ in range(2)]
+FOUND = [
+    Trajectory(
+        {"obs": "a hall", "carried": "a torch"},
+        [{"action_took": "wait", "obs": f"a {where}", "carried": "a torch", "scores": 0.0} for where in ("yard", "barn", "shed")]
+        + [{"action_took": "grab", "obs": "empty", "carried": "a torch", "scores": 0.0}]
+        + [{"action_took": "wait", "obs": "a key glitters", "carried": "a torch", "scores": 0.0}]
+        + [{"action_took": "grab", "obs": "yours", "carried": "a torch\na key", "scores": 0.0}],
+        reward=0.0,
+    )
+    for _ in range(3)
+]  # fmt: skip
+FOUND += [Trajectory(one.init, one.steps[:4]) for one in FOUND]
 FETCHED += [story("dance", "a hall", ("look", "nothing", 0.0)) for _ in range(5)]
 
 
@@ -124,6 +136,7 @@ FETCHED += [story("dance", "a hall", ("look", "nothing", 0.0)) for _ in range(5)
             "Plans", FETCHED[:1], "put a hot bowl on the desk", "",
             ["go to shelf -> take bowl from shelf -> heat bowl with stove -> put bowl on desk"],
         ),
+        ("Reactions", FOUND, "escape", "a hall", ["glitters: grab"]),
         ("Uses", STRUCK, "carry the candle", "", {"candle": ["strike match", "wait"]}),
     ],
 )  # fmt: skip
