@@ -108,7 +108,7 @@ FOUND = [
     Trajectory(
         {"obs": "a hall", "carried": "a torch"},
         [{"action_took": "wait", "obs": f"a {where}", "carried": "a torch", "scores": 0.0} for where in ("yard", "barn", "shed")]
-        + [{"action_took": "grab", "obs": "empty", "carried": "a torch", "scores": 0.0}]
+        + [{"action_took": "grab", "obs": "a shed", "carried": "a torch", "scores": 0.0}]
         + [{"action_took": "wait", "obs": "a key glitters", "carried": "a torch", "scores": 0.0}]
         + [{"action_took": "grab", "obs": "yours", "carried": "a torch\na key", "scores": 0.0}],
         reward=0.0,
