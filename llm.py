@@ -14,6 +14,7 @@ The parts: `keys.py` reads keys, `endpoints.py` sends a request until it is answ
 
 import asyncio
 import hashlib
+import importlib
 import json
 import re
 import time
@@ -134,6 +135,11 @@ class Models:
 
     async def __aenter__(self) -> "Models":
         return self
+
+    async def load(self) -> None:
+        """Import the client, half a second, before the first call; not where all models are stand-ins."""
+        if self._endpoints:
+            await asyncio.to_thread(importlib.import_module, "openai")
 
     async def __aexit__(self, *exception) -> None:
         await self.aclose()

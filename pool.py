@@ -61,6 +61,8 @@ class Pool:
         self._all = {self._executor() for _ in range(workers)}
         self._idle = list(self._all)
         self._waiting: list[tuple[float, int, asyncio.Future]] = []  # a heap, the longest first
+        with _starting(domain):
+            pass  # the fork server loads the engine while the host goes on
 
     def _executor(self) -> concurrent.futures.ProcessPoolExecutor:
         """A worker; its process starts with the first thing that it has to do."""

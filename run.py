@@ -70,6 +70,7 @@ class Run:
             open_pool, config.env, config.workers, config.scheduler, self.display.log
         )
         self._stack.callback(self.pool.close)
+        await self.models.load()
         self.gateway = None
         if "agent_model" not in config.offline():
             self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
