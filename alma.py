@@ -24,7 +24,7 @@ async def learn(run):
     from archive import Archive
 
     learning = await run.evaluator("learning")
-    archive = Archive(learning.f0)
+    archive = Archive(await learning.f0())
     rng = random.Random(run.config.seed)
     for step in range(1, run.config.steps + 1):
         run.announce(step, archive)
@@ -85,7 +85,7 @@ async def verify(learning, code: str, name: str) -> str:
         async with learning.sandbox.worker(code, learning.tools(name, "verify")) as worker:
             for index in range(min(VERIFY_UPDATES, len(learning.collected))):
                 await worker.update(index)
-            for played in list(learning.baseline.values())[:VERIFY_RETRIEVALS]:
+            for played in await learning.without_memory(VERIFY_RETRIEVALS):
                 await worker.retrieve(played.trajectory.init)
 
     try:

@@ -1,16 +1,21 @@
 """A whole evaluation against the least time that its model calls allow, with an endpoint of fixed latency.
 
 The floor of an evaluation is max(calls x latency / calls in flight, engine CPU seconds / cores). What
-is measured is `Run.score` of designs side by side, collection and no memory included, in real worker
-processes, through the gateway, the store and the sandbox. Stated apart is the start-up: opening the
-run and starting every worker's engine. The endpoint (`tests/endpoint.py`) is a process of its own on
-the same cores. Models inside designs are stand-ins. Episodes are cut short, so that resets weigh more
-than in real ones; numbers of episodes are multiples of the calls in flight, so that hardly a tail is seen.
+is measured is `Run.score` of designs side by side, as `alma.py evaluate` calls it: the collection phase,
+no memory, every design's learning and retrieving in the sandbox, episodes in as many worker processes
+as a run has, the gateway, the client, the store, and the tail at the end. Not in it, but stated apart,
+is the start-up: opening the run and starting every worker's engine. Models inside designs are
+stand-ins. The endpoint (`tests/endpoint.py`) is a process of its own on the same cores.
+
+Episodes are cut to `Setting.steps` steps, so that resets weigh more than in real ones. Evaluations at
+0.5 s latency run several at a time (`TURNS`), to fit into minutes: each is disturbed by the others,
+which can only make its ratio worse. TextWorld's games must have been made.
 
 Try it: `python bench.py latency`, or one domain: `python bench_latency.py minihack`
 """
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import json
@@ -20,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -49,19 +54,26 @@ class Setting:
 
     latency: float  # seconds of the endpoint
     in_flight: int
-    steps: int  # of an episode
-    tasks: int = 20  # half of them are collected
-    passes: int = 2
-    designs: int = 3  # side by side
+    steps: int = 10  # of an episode
+    tasks: int = 26  # half of them are collected
+    passes: int = 3
+    designs: int = 5  # side by side, as in a learning step
+
+    @property
+    def episodes(self) -> int:
+        """Collected, without memory, and of each design."""
+        return self.tasks // 2 * (1 + self.passes * (1 + self.designs))
 
 
-TABLE = (
-    Setting(0.5, 10, 10, tasks=10, passes=1, designs=4),
-    Setting(0.5, 30, 10),
-    Setting(0.05, 10, 20),
-    Setting(0.05, 30, 20),
+SLOW, SLOW_MANY = Setting(0.5, 10, tasks=10), Setting(0.5, 30)
+FAST, FAST_MANY = Setting(0.05, 10, tasks=10), Setting(0.05, 30)
+# What is measured at the same time: 160 calls a second need about half of two cores.
+TURNS = (
+    [(domain, SLOW_MANY if number < 2 else SLOW) for number, domain in enumerate(DOMAINS)],
+    [(domain, SLOW if number < 2 else SLOW_MANY) for number, domain in enumerate(DOMAINS)],
+    *([(domain, setting)] for domain in DOMAINS for setting in (FAST, FAST_MANY)),
 )
-BASE = Setting(0.05, 5, 8, tasks=12, designs=2)
+BASE = Setting(0.05, 5, 8, tasks=8, designs=2)
 
 
 def __getattr__(name: str):
@@ -84,18 +96,18 @@ def _short(domain: str, steps: int) -> type:
 
 
 def measure(domain: str, setting: Setting, url: str) -> dict:
-    """Seconds, floor and their ratio of an evaluation; start-up and peak memory beside them."""
+    """Seconds, floor and their ratio; start-up, CPU of the host for each call, and peak memory in MB."""
     with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
         measured = asyncio.run(_evaluate(domain, setting, url, Path(folder)))
     waiting = measured["calls"] * setting.latency / setting.in_flight
-    engine = engine_seconds(domain, measured["episodes"], measured["calls"]) / (os.cpu_count() or 1)
+    engine = engine_seconds(domain, setting.episodes, measured["calls"]) / (os.cpu_count() or 1)
     floor = max(waiting, engine)
     ratio = measured["seconds"] / floor
-    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio, "memory": memory.peak}
+    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio, "memory": memory.peak / 1e6}
 
 
 async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> dict:
-    from config import Config
+    from config import Config, default_workers
     from evaluate import halves
     from folder import RunFolder
     from run import Run
@@ -103,22 +115,21 @@ async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> di
     roles = dict.fromkeys(("meta_model", "memory_model", "embedding_model"), "offline")
     config = Config(
         env=f"bench_latency:{domain}_{setting.steps}", agent_model=f"agent@{url}", in_flight=setting.in_flight,
-        workers=setting.in_flight, tasks=setting.tasks, passes=setting.passes, collection_passes=1,
+        workers=default_workers(setting.in_flight), tasks=setting.tasks, passes=setting.passes, collection_passes=1,
         show_admissible=True, steps=1, **roles,
     )  # fmt: skip
     started = time.monotonic()
     async with Run(RunFolder.create(folder, domain, "agent", asdict(config)), plain=True) as run:
         halves(config, "learning")  # the host's own import of the domain
         await asyncio.gather(*(run.pool.run(os.getpid) for _ in range(config.workers)))
-        start_up, started = time.monotonic() - started, time.monotonic()
+        start_up, started, cpu = time.monotonic() - started, time.monotonic(), time.process_time()
         designs = (DESIGN.format(number=number) for number in range(setting.designs))
         scores = await asyncio.gather(*(run.score("learning", "", code) for code in designs))
         if failed := [score.errors for score in scores if score.errors]:
             raise RuntimeError(f"a design of the bench failed: {failed[0]}")
-        seconds = time.monotonic() - started
+        seconds, cpu = time.monotonic() - started, time.process_time() - cpu
         calls = sum(row["calls"] for row in run.store.usage())
-    episodes = (setting.tasks // 2) * (1 + setting.passes * (1 + setting.designs))
-    return {"seconds": seconds, "start_up": start_up, "calls": calls, "episodes": episodes}
+    return {"seconds": seconds, "start_up": start_up, "calls": calls, "host_ms": 1000 * cpu / calls}
 
 
 def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> float:
@@ -137,6 +148,7 @@ def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> flo
             if ended or cut:
                 break
         step += (time.process_time() - before) / (number + 1)
+    env.close()
     return (resets * reset + steps * step) / len(tasks)
 
 
@@ -216,44 +228,60 @@ def serve(domain: str, latency: str) -> None:
 # ------------------------------------------------------------------------------ what is shown
 
 
-def in_own_process(domain: str, settings: tuple[Setting, ...]) -> list[dict]:
-    """What `measure` says of settings, each in a fresh process: no pool, no cache of another counts."""
-    rows = []
-    for setting in settings:
-        with Endpoint(domain, setting.latency) as url:
-            call = f"from bench_latency import *; print(json.dumps(measure({domain!r}, {setting!r}, {url!r})))"
-            done = subprocess.run([sys.executable, "-c", call], cwd=HERE, capture_output=True, text=True, check=False)
-        if done.returncode:
-            sys.exit(f"bench: {domain}: {done.stderr[-2000:]}")
-        rows.append(json.loads(done.stdout.splitlines()[-1]))
-    return rows
+def side_by_side(turn: list[tuple[str, Setting]]) -> list[dict]:
+    """What `measure` says of settings at the same time, each in a fresh process: no cache of another counts."""
+    with contextlib.ExitStack() as stack:
+        urls = [stack.enter_context(Endpoint(domain, setting.latency)) for domain, setting in turn]
+        processes = [
+            stack.enter_context(_measuring(domain, setting, url))
+            for (domain, setting), url in zip(turn, urls, strict=True)
+        ]
+        return [_result(process) for process in processes]
+
+
+def _measuring(domain: str, setting: Setting, url: str) -> subprocess.Popen:
+    call = f"from bench_latency import *; print(json.dumps(measure({domain!r}, {setting!r}, {url!r})))"
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", call], cwd=HERE, stdout=pipe, stderr=pipe, text=True)
+
+
+def _result(process: subprocess.Popen) -> dict:
+    out, errors = process.communicate()
+    if process.returncode:
+        sys.exit(f"bench: {process.args[-1]}: {errors[-2000:]}")
+    return json.loads(out.splitlines()[-1])
+
+
+COLUMNS = {"calls": ",", "floor": ".1f", "seconds": ".1f", "ratio": ".2f", "host_ms": ".1f", "memory": ",.0f"}
+HEAD = "calls | floor, s | measured, s | ratio | host CPU, ms a call | memory, MB |"
+
+
+def _line(name: str, row: dict) -> str:
+    return f"| {name} | {' | '.join(format(row[column], form) for column, form in COLUMNS.items())} |"
 
 
 def table(domains: tuple[str, ...] = DOMAINS) -> None:
     """Measured time, floor and ratio of each domain, latency and number of calls in flight."""
-    print("| | latency, s | in flight | calls | floor, s | measured, s | ratio | start-up, s | memory, MB |")
-    print("| --- | --- | --- | --- | --- | --- | --- | --- | --- |")
-    for domain in domains:
-        for row in in_own_process(domain, TABLE):
-            print(
-                f"| {domain} | {row['latency']} | {row['in_flight']} | {row['calls']:,} | {row['floor']:.1f} "
-                f"| {row['seconds']:.1f} | {row['ratio']:.2f} | {row['start_up']:.1f} | {row['memory'] / 1e6:,.0f} |",
-                flush=True,
-            )
+    print(f"episodes of {SLOW.steps} steps, {SLOW.designs} designs, {SLOW.passes} passes")
+    print(f"| | latency, s / in flight | {HEAD}\n|{' --- |' * (2 + len(COLUMNS))}")
+    rows = {}
+    for turn in TURNS:
+        turn = [(domain, setting) for domain, setting in turn if domain in domains]
+        for (domain, setting), row in zip(turn, side_by_side(turn), strict=True):
+            rows[domain, setting] = row
+            print(_line(f"{domain} | {setting.latency} / {setting.in_flight}", row), flush=True)
+    start_up = max(row["start_up"] for row in rows.values())
+    print(f"start-up of a run, not in it: up to {start_up:.1f} s")
 
 
 def growth() -> None:
     """How the time of an evaluation grows with designs, tasks and calls in flight."""
-    from dataclasses import replace
-
     more = {"designs": 2 * BASE.designs, "tasks": 2 * BASE.tasks, "in_flight": 2 * BASE.in_flight}
     settings = {"as it is": BASE, **{f"twice the {name}": replace(BASE, **{name: more[name]}) for name in more}}
     settings["twice all three"] = replace(BASE, **more)
-    rows = in_own_process("babaisai", tuple(settings.values()))
-    print("| babaisai | calls | floor, s | measured, s | ratio | memory, MB |\n| --- | --- | --- | --- | --- | --- |")
-    for name, row in zip(settings, rows, strict=True):
-        memory = f"{row['memory'] / 1e6:,.0f}"
-        print(f"| {name} | {row['calls']:,} | {row['floor']:.1f} | {row['seconds']:.1f} | {row['ratio']:.2f} | {memory} |")
+    print(f"| babaisai | {HEAD}\n|{' --- |' * (1 + len(COLUMNS))}")
+    for name, setting in settings.items():
+        print(_line(name, side_by_side([("babaisai", setting)])[0]), flush=True)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ class Config:
     memory_model: str = setting("", "answers calls inside memory designs")
     embedding_model: str = setting("", "embeds texts inside memory designs")
     in_flight: int = setting(10, "model calls at a time for each endpoint")
-    workers: int = setting(0, "processes that play episodes; 0: cores offline, else as many as calls in flight")
+    workers: int = setting(0, "processes that play episodes; 0: cores offline, else calls in flight and cores")
     scheduler: str = setting("", "tcp://host:8786 of a Dask cluster that plays episodes in place of --workers")
     outage_seconds: float = setting(1800.0, "how long an endpoint may be down before the run stops")
     call_seconds: float = setting(300.0, "how long one model call may take; the meta agent's four times that")
@@ -124,6 +124,11 @@ def from_json(value: dict) -> Config:
     return Config(**known)
 
 
+def default_workers(in_flight: int) -> int:
+    """One process for each call that is waited for, and for each core one that steps its engine meanwhile."""
+    return in_flight + (os.cpu_count() or 1)
+
+
 def _complete(config: Config) -> Config:
     from llm import Keys
 
@@ -148,6 +153,6 @@ def _complete(config: Config) -> Config:
         steps=config.steps or (OFFLINE_STEPS if models["meta_model"] == OFFLINE else PAPER_STEPS),
         passes=config.passes or (OFFLINE_PASSES if offline_agent else PAPER_PASSES),
         collection_passes=config.collection_passes or (OFFLINE_COLLECTION_PASSES if offline_agent else 1),
-        workers=config.workers or (os.cpu_count() or 1 if offline_agent else config.in_flight),
+        workers=config.workers or default_workers(0 if offline_agent else config.in_flight),
         show_admissible=config.show_admissible or offline_agent,
     )

@@ -358,7 +358,7 @@ class Endpoint:
     async def _send(self, question: Question, abilities: Abilities) -> Reply:
         import openai
 
-        client, body, started = self._open_client(), question.body(abilities), time.monotonic()
+        client, body, started = self.open(), question.body(abilities), time.monotonic()
         path = "/embeddings" if question.texts else "/chat/completions"
         try:
             async with asyncio.timeout(self._patience.of(question.role)):
@@ -378,7 +378,8 @@ class Endpoint:
             self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
         return replace(reply, seconds=time.monotonic() - started)
 
-    def _open_client(self):
+    def open(self):
+        """The client; the first time it is imported and made, which takes a second."""
         if self._client is None:
             import openai
 

@@ -84,6 +84,10 @@ class Domain(gymnasium.Env):
         """All tasks of the domain in a fixed order: learning, test, shift."""
         raise NotImplementedError
 
+    @classmethod
+    def load(cls) -> None:
+        """Load what all episodes need, once in the process that forks the workers. No engine is started."""
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start `options["task"]` (else the constructor's task, else the first) with `seed`.
 

@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 
 import envs
 import houses
-from alfred_engine import AlfredEnv, GameError
+from alfred_engine import AlfredEnv, GameError, parse_grammar
 from errors import UserError
 
 LAYOUT = "json_2.1.1"  # folder of the official release
@@ -178,6 +178,11 @@ class ALFWorld(envs.Domain):
         place = os.environ.get("ALFWORLD_DATA")
         looked = f"no {LAYOUT} games under ALFWORLD_DATA={place}" if place else "no ALFWORLD_DATA"
         return [f"{looked}: playing generated houses (`make data-alfworld` downloads the official games)"]
+
+    @classmethod
+    def load(cls) -> None:
+        """Parse the grammar that all games share: 0.1 s."""
+        parse_grammar(houses.package_text("alfred.twl2"))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super(envs.Domain, self).reset(seed=seed)

@@ -365,6 +365,11 @@ class MiniHack(envs.Domain):
             return []
         return ["Boxoban's three tasks are left out: no levels (make data-boxoban, or set BOXOBAN_LEVELS)"]
 
+    @classmethod
+    def load(cls) -> None:
+        """Import the package: 1.5 s."""
+        registered_ids()
+
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
         self.close()

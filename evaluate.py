@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Sequence
@@ -109,8 +110,8 @@ class Protocol:
 class Evaluator:
     """Evaluates designs on one task set; collects once and measures no memory once.
 
-    `async with Evaluator(...)` plays the collection phase and the episodes without memory, then
-    starts the sandbox that holds the collected trajectories.
+    `async with Evaluator(...)` plays the collection phase and starts the sandbox that holds what was
+    collected. The episodes without memory go on meanwhile: a deployed one waits for its like alone.
     """
 
     def __init__(
@@ -134,40 +135,51 @@ class Evaluator:
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.sandbox: Sandbox | None = None  # once all is collected
-        self.baseline: dict[tuple[str, int], Played] = {}  # without memory, by task and pass
+        self._without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
 
     async def __aenter__(self) -> "Evaluator":
-        collection = self.collection_episodes()
-        pairs = [(task, number) for number in range(self.protocol.passes) for task in self._deployment]
-        collecting = asyncio.gather(*(self.play(episode, "no_memory") for episode in collection))
-        episodes = [self._episode(task, number) for task, number in pairs]
-        playing = asyncio.gather(*(self.play(episode, "no_memory") for episode in episodes))
+        collecting = asyncio.gather(*map(self._play_first, self.collection_episodes()))
+        for number in range(self.protocol.passes):
+            for task in self._deployment:
+                playing = self._play_first(self._episode(task, number))
+                self._without[task.id, number] = asyncio.create_task(playing)
         try:
-            without, _ = await asyncio.gather(playing, self._start_sandbox(collecting))
+            self.collected = await collecting
+            sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
+            self.sandbox = await sandbox.__aenter__()
         except BaseException:
             await self.__aexit__()
             raise
-        self.baseline = {(task.id, number): one for (task, number), one in zip(pairs, without, strict=True)}
         return self
 
-    async def _start_sandbox(self, collecting: Awaitable[list[Played]]) -> None:
-        """Have the sandbox ready as soon as all is collected, while no memory is still being measured."""
-        self.collected = await collecting
-        sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
-        self.sandbox = await sandbox.__aenter__()
-
     async def __aexit__(self, *exception) -> None:
+        for playing in self._without.values():
+            playing.cancel()
+        await asyncio.gather(*self._without.values(), return_exceptions=True)
         if self.sandbox is not None:
             await self.sandbox.__aexit__(*exception)
+
+    def _play_first(self, episode: Episode) -> Awaitable[Played]:
+        """An episode that others wait for: it goes before all whose length is known."""
+        return self.play(episode, "no_memory", length=math.inf)
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes of each design are deployed."""
+        return self.protocol.passes * len(self._deployment)
+
+    async def without_memory(self, most: int | None = None) -> list[Played]:
+        """The deployment half's episodes without memory, or the first so many; the first error is raised."""
+        first = list(self._without.values())[:most]
+        return await asyncio.gather(*(asyncio.shield(playing) for playing in first))
 
     def tools(self, design: str, stage: str, asked: Counter[str] | None = None) -> DesignTools:
         """The tools of one memory of a design."""
         return DesignTools(self.models, design, stage, asked, self.protocol.keep_models)
 
-    @property
-    def f0(self) -> float:
+    async def f0(self) -> float:
         """Score of no memory on the deployment half."""
-        return float(np.mean([played.trajectory.reward for played in self.baseline.values()]))
+        return float(np.mean([played.trajectory.reward for played in await self.without_memory()]))
 
     def collection_episodes(self) -> list[Episode]:
         """The collection phase, one pass after the other."""
@@ -281,7 +293,7 @@ class Deployment:
 
     async def _deploy(self, task, number: int, retrieve, errors: Counter) -> Outcome:
         evaluator = self._evaluator
-        baseline = evaluator.baseline[task.id, number].trajectory
+        baseline = (await asyncio.shield(evaluator._without[task.id, number])).trajectory
         without = baseline.reward
         try:
             retrieved = await retrieve(baseline.init)

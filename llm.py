@@ -13,6 +13,7 @@ The parts: `keys.py` reads keys, `endpoints.py` sends a request until it is answ
 """
 
 import asyncio
+import functools
 import hashlib
 import json
 import re
@@ -134,6 +135,11 @@ class Models:
 
     async def __aenter__(self) -> "Models":
         return self
+
+    async def load(self) -> None:
+        """Have the clients ready before the first call: their imports take a second."""
+        for endpoint in self._endpoints.values():
+            await asyncio.to_thread(endpoint.open)
 
     async def __aexit__(self, *exception) -> None:
         await self.aclose()
@@ -440,18 +446,22 @@ class Wanted:
         limit = MOST_OUTPUT[self.role]
         return Question(self.role, spec.name, messages, (), spec.effort, self.schema, limit, self.design)
 
+    @functools.cached_property
+    def _written(self) -> str:
+        """The messages as JSON, which takes time where a dialogue is long."""
+        return json.dumps(self.messages)
+
     def digest(self, spec: ModelSpec) -> str:
         """Hash of everything that shapes the answer."""
-        model = [spec.name, spec.effort, spec.base_url, MOST_OUTPUT[self.role]]
-        return _sha(json.dumps([model, self.messages, self.schema, self.sample, self.seed]))
+        model = json.dumps([spec.name, spec.effort, spec.base_url, MOST_OUTPUT[self.role]])
+        return _sha(f"[{model}, {self._written}, {json.dumps([self.schema, self.sample, self.seed])[1:]}")
 
     def call(self, key: str, spec: ModelSpec, reply: Reply, usd: float | None) -> Call:
         """The record of the call that was made for it."""
-        messages = json.dumps(self.messages)
         return Call(
             key, self.role, str(spec), self.design, self.stage, self.sample,
-            prompt_hash=_sha(messages),
-            request=messages if self.role in KEPT_REQUESTS else "",
+            prompt_hash=_sha(self._written),
+            request=self._written if self.role in KEPT_REQUESTS else "",
             answer=reply.text, fault=reply.fault,
             prompt_tokens=reply.prompt_tokens, cached_tokens=reply.cached_tokens,
             completion_tokens=reply.completion_tokens, reasoning_tokens=reply.reasoning_tokens,

@@ -15,9 +15,12 @@ import hashlib
 import heapq
 import itertools
 import multiprocessing
+import multiprocessing.util
 import os
+import shutil
 import signal
 import socket
+import tempfile
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -25,12 +28,13 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
-import envs
+import preload
 from episodes import environment
 from errors import InfrastructureError, UserError
 
 ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
 CONNECT_SECONDS = 10.0  # that a scheduler has to answer
+END_SECONDS = 5.0  # that a worker has to end
 HERE = Path(__file__).resolve().parent
 
 
@@ -50,16 +54,20 @@ class Pool:
     def __init__(self, domain: str, workers: int):
         # The fork server is clean: it holds neither the key nor a thread of the host.
         self._context = multiprocessing.get_context("forkserver")
-        module = envs.domain_class(domain).__module__
-        self._context.set_forkserver_preload(["pool", "prompting", "answers", "offline", module])
+        self._context.set_forkserver_preload(["pool", "prompting", "answers", "llm", "offline", "preload"])
         self._domain, self._order = domain, itertools.count()
+        # In the folder of this process that `multiprocessing` removes at its end.
+        self._temporary = tempfile.mkdtemp(prefix="alma-", dir=multiprocessing.util.get_temp_dir())
         self._all = {self._executor() for _ in range(workers)}
         self._idle = list(self._all)
         self._waiting: list[tuple[float, int, asyncio.Future]] = []  # a heap, the longest first
+        with _starting(domain):
+            pass  # the fork server loads the engine while the host goes on
 
     def _executor(self) -> concurrent.futures.ProcessPoolExecutor:
         """A worker; its process starts with the first thing that it has to do."""
-        return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, (self._domain,))
+        arguments = self._domain, self._temporary
+        return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, arguments)
 
     async def run(self, function: Callable, *args, length: float = 0.0):
         """`function(*args)` in a worker; an exception of the function itself is raised here.
@@ -71,7 +79,7 @@ class Pool:
             for attempt in range(ATTEMPTS):
                 await asyncio.sleep(attempt / 2)  # what kills one after the other may pass
                 try:
-                    with _no_interrupts():
+                    with _starting(self._domain):
                         future = executor.submit(function, *args)
                     return await asyncio.wrap_future(future)
                 except (BrokenProcessPool, ConnectionError, EOFError):  # the worker died, or the fork server
@@ -107,35 +115,42 @@ class Pool:
         return new
 
     def close(self) -> None:
-        """End the workers at once, whatever they are at."""
+        """End the workers at once, whatever they are at, and remove what they leave."""
+        processes = [process for executor in self._all for process in (executor._processes or {}).values()]
         for executor in self._all:
-            processes = list((executor._processes or {}).values())
             executor.shutdown(wait=False, cancel_futures=True)
-            for process in processes:
-                process.terminate()
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(END_SECONDS)
+        shutil.rmtree(self._temporary, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
+def _starting(domain: str) -> Iterator[None]:
     """Ctrl-C is for the host: what is started here inherits that the signal is blocked."""
     resource_tracker.ensure_running()  # would unblock it, were it started by the fork server
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ[preload.DOMAIN] = domain
     try:
         forkserver.ensure_running()
         yield
     finally:
+        del os.environ[preload.DOMAIN]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(domain: str) -> None:
+def _start_worker(domain: str, temporary: str) -> None:
     """Tie a worker to the host's life and start the engine."""
-    threading.Thread(target=_end_with_host, daemon=True).start()
+    tempfile.tempdir = temporary
+    threading.Thread(target=_end_with_host, args=(temporary,), daemon=True).start()
     environment(domain)
 
 
-def _end_with_host() -> None:
-    """A host that is killed cannot end its workers, and the fork server lives as long as they do."""
+def _end_with_host(temporary: str) -> None:
+    """A host that is killed cannot end its workers nor clear up; the fork server lives as long as they do."""
     multiprocessing.parent_process().join()
+    shutil.rmtree(Path(temporary).parent, ignore_errors=True)
     os._exit(1)
 
 

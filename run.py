@@ -70,6 +70,7 @@ class Run:
             open_pool, config.env, config.workers, config.scheduler, self.display.log
         )
         self._stack.callback(self.pool.close)
+        await self.models.load()
         self.gateway = None
         if "agent_model" not in config.offline():
             self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
@@ -164,7 +165,7 @@ class Run:
             stage=f"memory, {split} set",
             progress=self.display.episode,
         )
-        self.display.expect(len(evaluator.collection_episodes()) + self.config.passes * len(deployment))
+        self.display.expect(len(evaluator.collection_episodes()) + evaluator.episodes)
         await self._stack.enter_async_context(evaluator)
         self._unsafe = self._unsafe or evaluator.sandbox.unsafe
         return evaluator
@@ -211,9 +212,8 @@ class Run:
         name = design_id(code)
         phase = f"collection {name}" if self.config.fresh_collection else "collection"
         evaluator = await self.evaluator(split, mode, phase, size)
-        episodes = len(evaluator.baseline)
-        self.display.expect(episodes)
-        self.display.candidate(label, "evaluate", design=name, episodes=episodes)
+        self.display.expect(evaluator.episodes)
+        self.display.candidate(label, "evaluate", design=name, episodes=evaluator.episodes)
         return await evaluator.evaluate(name, code)
 
     def plan(self, designs: dict[str, int]) -> None:

@@ -31,7 +31,7 @@ def scores_of(tmp_path, designs: dict[str, str], mode: str = "static", **changes
     async def go():
         async with Run(RunFolder.create(tmp_path, "toy", "offline", settings(**changes)), plain=True) as run:
             scores = [await run.score("learning", name, code, mode) for name, code in designs.items()]
-            return dict(zip(designs, scores, strict=True)), (await run.evaluator("learning", mode)).f0
+            return dict(zip(designs, scores, strict=True)), await (await run.evaluator("learning", mode)).f0()
 
     return asyncio.run(go())
 
