@@ -145,7 +145,7 @@ def act(messages: list[dict], seed: int) -> str:
     )
     directed, walk = _directed(game), _walk(game)
     told = next_of(game.stories, game.goal, game.turns[0], game.effective, game.now, game.actions)
-    against = _against(game)
+    against = _against(game, walk)
     place = " ".join(sorted(game.now.words))
 
     def score(action: str) -> float:
@@ -442,9 +442,9 @@ def _attractions(game: Game) -> dict[int, float]:
     return worth
 
 
-def _against(game: Game) -> dict[str, float]:
+def _against(game: Game, walk: dict[str, float]) -> dict[str, float]:
     """The case against an action: tried in a like situation, without effect, or often already."""
-    scores = _against_known(game) if game.listed else _againstlike(game)
+    scores = _against_known(game, walk) if game.listed else _againstlike(game)
     _against_undoing(game, scores)
     _for_curiosity(game, scores)
     return {action: scores.get(action, 0.0) for action in game.actions}
@@ -465,7 +465,7 @@ def _againstlike(game: Game) -> dict[str, float]:
     return scores
 
 
-def _against_known(game: Game) -> dict[str, float]:
+def _against_known(game: Game, walk: dict[str, float]) -> dict[str, float]:
     """Each turn has its own actions: against what was done in this scene, and against going where one
     has been often."""
     atlas = game.atlas
@@ -482,7 +482,8 @@ def _against_known(game: Game) -> dict[str, float]:
     for action, n in tried.items():
         there = atlas.leads.get((atlas.here, action), atlas.here)
         been = visits[there] if there != atlas.here else n
-        scores[action] = scores.get(action, 0.0) + W.known * math.log1p(been)
+        aimless = 1 - min(1.0, walk.get(action, 0.0) / UNKNOWN)
+        scores[action] = scores.get(action, 0.0) + W.known * math.log1p(been) * aimless
     return scores
 
 
