@@ -11,13 +11,14 @@ Try it: `python alma.py play --env minihack --agent-model offline`
 import itertools
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
 from offline_prompt import Seen, like, read_brief, read_observation
 from offline_scenes import survey
 from offline_text import OUTCOME, STOP, WORD, Memory, first_words, noise, read_memory, tokens, words
-from offline_told import next_of, read_directions, ready, tie, tied, undone
+from offline_told import Directions, next_of, read_directions, ready, tie, tied, undone
 
 ANSWERING = frozenset(["answer", "question"])  # what a description calls an action that is one
 
@@ -65,6 +66,7 @@ FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
 LATER = 0.9  # trust in a step of directions for each one that is left before it
+FEW = 2  # changes that a thing of the goal may need
 LISTED = 0.5  # how much a thing is wanted that directions list
 NEEDED = 0.4  # how much a thing is wanted that the memory ties to a step
 NEAR = 0.9  # the same for going to where it is
@@ -101,6 +103,7 @@ class Game:
         self.wandering = self.listed and self.atlas.wide
         self.commands = frozenset(verbs)
         self.left = undone(self.told, self.turns, self.taken) if self.told else []
+        self.open = _open(self.told, self.left) if self.told else frozenset()
         self.needs = _needs(self) if self.listed and self.told else {}
         self.fruitful = _fruitful(self)
         self.counts = _counts(self)
@@ -361,15 +364,16 @@ def _directed(game: Game) -> dict[str, float]:
     if not game.listed or not game.told:
         return scores
     worn = _worn(game)
-    for rank, step in enumerate(ready(game.left)):
+    for rank, step in enumerate(ready(game.told, game.left)):
         ties, trust = tied(step[0], game.memory), LATER**rank
         for action in game.actions:
             mine = tokens(action)
             if not mine or not set(step[1:]) <= set(mine):
                 continue
             does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.rare)
+            does /= 1 + game.counts.get(action, 0.0)
             scores[action] = max(scores.get(action, 0.0), trust * does, key=abs)
-    for phrase in game.told.things:
+    for phrase in game.open:
         for action in game.actions:
             if phrase <= words(action):
                 scores[action] = max(scores.get(action, 0.0), LISTED / (1 + 3 * worn.get(phrase, 0)), key=abs)
@@ -392,10 +396,16 @@ def _worn(game: Game) -> dict[frozenset[str], int]:
     return count
 
 
+def _open(told: Directions, left: list[tuple[str, ...]]) -> frozenset[frozenset[str]]:
+    """The things that are listed with nothing to be done to them, or with something left to be done."""
+    named = {frozenset(step[1:]) for step in told.steps}
+    return frozenset(one for one in told.listed if one not in named).union(frozenset(step[1:]) for step in left) - {frozenset()}
+
+
 def _needs(game: Game) -> dict[str, float]:
     """Words that the memory ties to the steps that are left, and that were seen in this episode."""
     needs: dict[str, float] = {}
-    for step in ready(game.left):
+    for step in ready(game.told, game.left):
         for statement, sign in tied(step[0], game.memory):
             for word in statement & game.known if sign > 0 else ():
                 needs[word] = max(needs.get(word, 0.0), 1 / len(statement))
@@ -423,8 +433,7 @@ def _attractions(game: Game) -> dict[int, float]:
     atlas, worth = game.atlas, {}
     wanted = {frozenset([word]): NEAR * value for word, value in game.needs.items()}
     if game.told:
-        open_ = {frozenset(step[1:]) for step in game.left} | {one for one in game.told.things if one not in game.told.named}
-        wanted |= {phrase: 1.0 for phrase in open_}
+        wanted |= {phrase: 1.0 for phrase in game.open}
     here = [words(action) for action in game.actions]
     entered: dict[int, int] = {}
     for number in range(len(game.taken), 0, -1):
@@ -507,14 +516,15 @@ def _for_curiosity(game: Game, scores: dict[str, float]) -> None:
         verb = _verb(action)
         tries[verb] = tries.get(verb, 0) + 1
         news[verb] = news.get(verb, 0) + fruitful
-    changed = {_object(action) for action in game.changing} - {frozenset()}
+    changed = Counter(map(_object, game.changing))
     for action in game.actions:
         if game.wandering and game.atlas.leaves(action):
             continue
         verb = _verb(action)
         share = (news.get(verb, 0) + W.open_minded) / (tries.get(verb, 0) + 2 * W.open_minded)
         scores[action] = scores.get(action, 0.0) - W.curious * share
-        if game.listed and _object(action) in changed and not words(action) & game.goal:
+        thing = _object(action)
+        if game.listed and thing and changed[thing] > (FEW if thing & game.goal else 0):
             scores[action] += W.spoilt * (1 - share)
 
 

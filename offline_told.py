@@ -116,27 +116,26 @@ class Directions:
 
     turn: Seen
     steps: tuple[tuple[str, ...], ...]  # the words of each step in order, its verb first
-    things: tuple[frozenset[str], ...]  # what is listed beside them, and what they name
+    listed: tuple[frozenset[str], ...]  # what is listed beside them
 
     @property
-    def named(self) -> frozenset[frozenset[str]]:
-        """What the steps name."""
-        return frozenset(frozenset(step[1:]) for step in self.steps)
+    def things(self) -> frozenset[frozenset[str]]:
+        """What is listed, and what the steps name."""
+        return frozenset(self.listed).union(frozenset(step[1:]) for step in self.steps) - {frozenset()}
 
 
 @lru_cache(maxsize=4096)
 def read_directions(turn: Seen, verbs: frozenset[str]) -> Directions | None:
     """What an observation tells to do, if it has a list of which some lines read like commands."""
     steps: list[tuple[str, ...]] = []
-    things: list[frozenset[str]] = []
+    listed: list[frozenset[str]] = []
     for block in _lists(turn.listing):
         told = [tokens(line) for line in block if tokens(line)]
         if len(told) > 1 and sum(is_action(line, verbs) for line in block) >= READABLE * len(block):
             steps += told
-            things += [frozenset(step[1:]) for step in told if step[1:]]
         else:
-            things += [frozenset(one) for one in told]
-    return Directions(turn, tuple(steps), tuple(dict.fromkeys(things))) if steps else None
+            listed += [frozenset(one) for one in told]
+    return Directions(turn, tuple(steps), tuple(dict.fromkeys(listed))) if steps else None
 
 
 def _lists(lines: tuple[str, ...]) -> list[list[str]]:
@@ -157,23 +156,22 @@ def _lists(lines: tuple[str, ...]) -> list[list[str]]:
 
 def undone(told: Directions, turns: list[Seen], taken: list[str]) -> list[tuple[str, ...]]:
     """The steps that no command has carried out and no answer has told of, in order."""
-    done = set()
+    left = list(told.steps)
     for action, answer in zip(taken, turns[1:], strict=True):
         mine = tokens(action)
-        for step in told.steps:
-            itself = bool(mine) and mine[0] == step[0] and set(step) <= set(mine)
-            named = any(piece.issuperset(step) and piece <= words(action).union(step) for piece in answer.pieces)
-            if answer is not told.turn and (itself or named):
-                done.add(step)
-    return [step for step in told.steps if step not in done]
+        for step in ready(told, left) if mine and answer is not told.turn else ():
+            itself = mine[0] == step[0] and set(step) <= set(mine)
+            if itself or any(set(step) <= piece <= words(action).union(step) for piece in answer.pieces):
+                left.remove(step)
+    return left
 
 
-def ready(steps: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    """The steps before which none with the same things is left."""
-    first: dict[frozenset[str], tuple[str, ...]] = {}
-    for step in steps:
-        first.setdefault(frozenset(step[1:]), step)
-    return list(first.values())
+def ready(told: Directions, left: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The steps that may come next: on things of a list in any order, others after all before them."""
+    for number, step in enumerate(left):
+        if frozenset(step[1:]) not in told.listed:
+            return left[: max(1, number)]
+    return left
 
 
 def tied(verb: str, memory: Memory) -> tuple[tuple[frozenset[str], float], ...]:
