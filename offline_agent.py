@@ -104,7 +104,7 @@ class Game:
         self.commands = frozenset(verbs)
         self.left = undone(self.told, self.turns, self.taken) if self.told else []
         self.open = _open(self.told, self.left) if self.told else frozenset()
-        self.needs = _needs(self) if self.listed and self.told else {}
+        self.needs = _needs(self) if self.listed and self.told else frozenset()
         self.fruitful = _fruitful(self)
         self.counts = _counts(self)
         # What was done and cannot be done now has changed something.
@@ -377,12 +377,20 @@ def _directed(game: Game) -> dict[str, float]:
         for action in game.actions:
             if phrase <= words(action):
                 scores[action] = max(scores.get(action, 0.0), LISTED / (1 + 3 * worn.get(phrase, 0)), key=abs)
-    for word, worth in game.needs.items():
+    for word in game.needs if _lacking(game, scores) else ():
         for action in game.actions:
             if word in words(action):
-                worth_now = NEEDED * worth / (1 + 3 * worn.get(frozenset([word]), 0))
-                scores[action] = max(scores.get(action, 0.0), worth_now, key=abs)
+                worth = NEEDED / (1 + 3 * worn.get(frozenset([word]), 0))
+                scores[action] = max(scores.get(action, 0.0), worth, key=abs)
     return scores
+
+
+def _lacking(game: Game, scores: dict[str, float]) -> bool:
+    """Whether the things of a step are at hand, and no command does any step."""
+    if max(scores.values(), default=0.0) > LISTED:
+        return False
+    at_hand = [words(action) for action in game.actions]
+    return any(mine.issuperset(step[1:]) for step in ready(game.told, game.left) for mine in at_hand)
 
 
 def _worn(game: Game) -> dict[frozenset[str], int]:
@@ -397,19 +405,16 @@ def _worn(game: Game) -> dict[frozenset[str], int]:
 
 
 def _open(told: Directions, left: list[tuple[str, ...]]) -> frozenset[frozenset[str]]:
-    """The things that are listed with nothing to be done to them, or with something left to be done."""
+    """The things that are listed with nothing to be done to them, or with something to be done next."""
     named = {frozenset(step[1:]) for step in told.steps}
-    return frozenset(one for one in told.listed if one not in named).union(frozenset(step[1:]) for step in left) - {frozenset()}
+    idle = (one for one in told.listed if one not in named)
+    return frozenset(frozenset(step[1:]) for step in ready(told, left)).union(idle) - {frozenset()}
 
 
-def _needs(game: Game) -> dict[str, float]:
-    """Words that the memory ties to the steps that are left, and that were seen in this episode."""
-    needs: dict[str, float] = {}
-    for step in ready(game.told, game.left):
-        for statement, sign in tied(step[0], game.memory):
-            for word in statement & game.known if sign > 0 else ():
-                needs[word] = max(needs.get(word, 0.0), 1 / len(statement))
-    return {word: worth for word, worth in needs.items() if word not in game.commands}
+def _needs(game: Game) -> frozenset[str]:
+    """Words that the memory ties to the steps that are next, and that were seen in this episode."""
+    ties = [statement for step in ready(game.told, game.left) for statement in tied(step[0], game.memory)]
+    return frozenset(word for statement, sign in ties if sign > 0 for word in statement & game.known - game.commands)
 
 
 def _walk(game: Game) -> dict[str, float]:
@@ -431,7 +436,7 @@ def _walk(game: Game) -> dict[str, float]:
 def _attractions(game: Game) -> dict[int, float]:
     """Scenes where something was seen last that is wanted now and not at hand."""
     atlas, worth = game.atlas, {}
-    wanted = {frozenset([word]): NEAR * value for word, value in game.needs.items()}
+    wanted = {frozenset([word]): NEAR for word in game.needs}
     if game.told:
         wanted |= {phrase: 1.0 for phrase in game.open}
     here = [words(action) for action in game.actions]

@@ -122,7 +122,7 @@ def scenes_of(turns: list[Seen]) -> tuple[list[int], dict[int, Seen]]:
     found: list[Seen] = []
     scenes: list[int] = []
     for turn in turns:
-        if turn is turns[0] or len(turn.words) >= least and _form(turn) == form:
+        if turn is turns[0] or (len(turn.words) >= least and _form(turn) == form):
             number = next((n for n, one in enumerate(found) if _like(one, turn) >= SAME_SCENE), len(found))
             found[number : number + 1] = [turn]
             scenes.append(number)
