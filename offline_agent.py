@@ -11,21 +11,19 @@ Try it: `python alma.py play --env minihack --agent-model offline`
 import itertools
 import math
 import re
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
 from offline_prompt import Seen, like, read_brief, read_observation
-from offline_text import STOP, WORD, Memory, Story, first_words, is_action, noise, read_memory, tokens, words
-from offline_told import next_of
+from offline_scenes import survey
+from offline_text import OUTCOME, STOP, WORD, Memory, first_words, noise, read_memory, tokens, words
+from offline_told import Directions, next_of, read_directions, ready, tie, tied, undone
 
 ANSWERING = frozenset(["answer", "question"])  # what a description calls an action that is one
 
 
 # ------------------------------------------------------------------------------------ the policy
-
-
-LONG = 3  # an observation this many times shorter than the first one describes no scene
-SAME_SCENE = 0.5  # share of common lines from which two long observations are of one scene
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,12 @@ class Weights:
     again: float = 0.2  # what evidence for it is still worth each time that it was used (own lists)
     undo: float = 1.5  # the same two things again, at once
     aside: float = 0.5  # what is done to a thing that nobody wants
-    curious: float = 1.2  # commands that bring new words
+    curious: float = 1.6  # commands that bring new words
     onward: float = 0.3  # going on with what leads to new sights
+    directed: float = 3.0  # commands that do what an observation tells
+    walk: float = 1.2  # ways to where something is to be found
+    open_minded: float = 0.5  # trials that an unknown command is thought to have had, half of them good
+    spoilt: float = 1.0  # another command on a thing with which something was done
     chance: float = 0.2  # the hash of seed and prompt
 
 
@@ -63,6 +65,13 @@ ALL_OF_IT = 0.8  # how well a statement fits that names no other action, but not
 FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
+LATER = 0.9  # trust in a step of directions for each one that is left before it
+FEW = 2  # changes that a thing of the goal may need
+LISTED = 0.5  # how much a thing is wanted that directions list
+NEEDED = 0.4  # how much a thing is wanted that the memory ties to a step
+NEAR = 0.9  # the same for going to where it is
+UNKNOWN = 0.8  # what a way promises that nobody has taken
+TIRED = 0.5  # what is left of an attraction each time that one went there for nothing
 PRIOR = 0.3  # weight of this beside the words that do name a condition
 
 
@@ -79,10 +88,10 @@ class Game:
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(self.brief.actions)
         self.actions = self.now.actions or tuple(self.brief.actions) or ("look",)
         verbs = self.brief.verbs | self.now.verbs | first_words(tuple(self.taken))
-        told = next((found for turn in reversed(self.turns) if (found := _directions(turn, verbs))), None)
-        self.goal = self.brief.goal | (told.about if told else frozenset())
+        self.told = next((found for turn in reversed(self.turns) if (found := read_directions(turn, verbs))), None)
+        self.goal = self.brief.goal
         self.memory = read_memory(self.brief.memory, verbs)
-        self.stories = [*self.memory.stories, *([told] if told else [])]
+        self.stories = self.memory.stories
         self.rare = _rarity(self.actions)
         self.context = {word: 0.6 for word in self.now.words} | {word: 1.0 for word in self.goal}
         self.relevant = _relevant(self.memory, self.context)
@@ -90,9 +99,16 @@ class Game:
         self.seen = _remembered(self.turns, self.goal)
         self.moved = [like(a, b) < LIKE for a, b in itertools.pairwise(self.turns)]
         self.effective = [action for action, moved in zip(self.taken, self.moved, strict=True) if moved]
-        self.fruitful = _fruitful(self.turns)
+        self.atlas = survey(self.turns, self.taken)
+        self.wandering = self.listed and self.atlas.wide
+        self.commands = frozenset(verbs)
+        self.left = undone(self.told, self.turns, self.taken) if self.told else []
+        self.open = _open(self.told, self.left) if self.told else frozenset()
+        self.needs = _needs(self) if self.listed and self.told else frozenset()
+        self.fruitful = _fruitful(self)
         self.counts = _counts(self)
-
+        # What was done and cannot be done now has changed something.
+        self.changing = [action for action in self.taken if action not in self.actions]
 
     def lines_with(self, phrase: frozenset[str]) -> frozenset[str]:
         """Words of the lines of the episode so far that have all words of a phrase."""
@@ -102,21 +118,21 @@ class Game:
         return self._lines[phrase]
 
 
-@lru_cache(maxsize=4096)
-def _directions(turn: Seen, verbs: frozenset[str]) -> Story | None:
-    """What an observation tells to do, if it has lines that read like commands."""
-    steps = tuple(line.lower() for line in turn.listing if is_action(line, verbs))
-    if len(steps) < 2:
-        return None
-    short = frozenset(word for line in turn.listing if len(tokens(line)) < 6 for word in tokens(line))
-    return Story(short, steps, tuple(map(words, steps)), (frozenset(),) * len(steps), 1.0)
+def _fruitful(game: Game) -> list[bool]:
+    """For each step so far: did it bring words that had not been seen, or that speak of a score?
 
-
-def _fruitful(turns: list[Seen]) -> list[bool]:
-    """For each step so far: did it bring words that had not been seen?"""
-    known, found = set(turns[0].words), []
-    for turn in turns[1:]:
-        found.append(not turn.words <= known)
+    Where each turn has its own actions, a word counts if some command, the goal or directions have it.
+    """
+    turns, found = game.turns, []
+    known = set(turns[0].words)
+    useful = frozenset().union(*map(words, (*game.taken, *game.actions)), game.goal, *(game.told.things if game.told else ()))
+    useful -= game.commands
+    scenes = game.atlas.scenes
+    for number, turn in enumerate(turns[1:]):
+        new = turn.words - known
+        if game.listed:
+            new = any(word in useful or OUTCOME.fullmatch(word) for word in new) or scenes[number + 1] > max(scenes[:number + 1])
+        found.append(bool(new))
         known |= turn.words
     return found
 
@@ -130,14 +146,17 @@ def act(messages: list[dict], seed: int) -> str:
         (W.facts, _stated(game)),
         (W.answers, _answering(game)),
     )
+    directed, walk = _directed(game), _walk(game)
     told = next_of(game.stories, game.goal, game.turns[0], game.effective, game.now, game.actions)
-    against = _against(game)
+    against = _against(game, walk)
     place = " ".join(sorted(game.now.words))
 
     def score(action: str) -> float:
         total = sum(weight * part.get(action, 0.0) for weight, part in evidence)
         worth = W.again ** game.counts.get(action, 0.0) if game.listed and total > 0 else 1.0
-        return total * worth + W.stories * told.get(action, 0.0) - against[action] + W.chance * noise(seed, len(game.taken), action, place)
+        total = total * worth + W.stories * told.get(action, 0.0) - against[action]
+        total += W.directed * directed.get(action, 0.0) + W.walk * walk.get(action, 0.0)
+        return total + W.chance * noise(seed, len(game.taken), action, place)
 
     return max(game.actions, key=score)
 
@@ -336,9 +355,110 @@ def _counts(game: Game) -> dict[str, float]:
     return counts
 
 
-def _against(game: Game) -> dict[str, float]:
+# ------------------------------------------------------------- directions, and ways to what is wanted
+
+
+def _directed(game: Game) -> dict[str, float]:
+    """Commands that do what an observation tells to do, by their words or as the memory ties them."""
+    scores: dict[str, float] = {}
+    if not game.listed or not game.told:
+        return scores
+    worn = _worn(game)
+    for rank, step in enumerate(ready(game.told, game.left)):
+        ties, trust = tied(step[0], game.memory), LATER**rank
+        for action in game.actions:
+            mine = tokens(action)
+            if not mine or not set(step[1:]) <= set(mine):
+                continue
+            does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.rare)
+            does /= 1 + game.counts.get(action, 0.0)
+            scores[action] = max(scores.get(action, 0.0), trust * does, key=abs)
+    for phrase in game.open:
+        for action in game.actions:
+            if phrase <= words(action):
+                scores[action] = max(scores.get(action, 0.0), LISTED / (1 + 3 * worn.get(phrase, 0)), key=abs)
+    for word in game.needs if _lacking(game, scores) else ():
+        for action in game.actions:
+            if word in words(action):
+                worth = NEEDED / (1 + 3 * worn.get(frozenset([word]), 0))
+                scores[action] = max(scores.get(action, 0.0), worth, key=abs)
+    return scores
+
+
+def _lacking(game: Game, scores: dict[str, float]) -> bool:
+    """Whether the things of a step are at hand, and no command does any step."""
+    if max(scores.values(), default=0.0) > LISTED:
+        return False
+    at_hand = [words(action) for action in game.actions]
+    return any(mine.issuperset(step[1:]) for step in ready(game.told, game.left) for mine in at_hand)
+
+
+def _worn(game: Game) -> dict[frozenset[str], int]:
+    """How often something was done with each thing that directions name."""
+    count: dict[frozenset[str], int] = {}
+    for action in game.changing:
+        mine = words(action)
+        for phrase in (*game.told.things, *(frozenset([word]) for word in game.needs)):
+            if phrase <= mine:
+                count[phrase] = count.get(phrase, 0) + 1
+    return count
+
+
+def _open(told: Directions, left: list[tuple[str, ...]]) -> frozenset[frozenset[str]]:
+    """The things that are listed with nothing to be done to them, or with something to be done next."""
+    named = {frozenset(step[1:]) for step in told.steps}
+    idle = (one for one in told.listed if one not in named)
+    return frozenset(frozenset(step[1:]) for step in ready(told, left)).union(idle) - {frozenset()}
+
+
+def _needs(game: Game) -> frozenset[str]:
+    """Words that the memory ties to the steps that are next, and that were seen in this episode."""
+    ties = [statement for step in ready(game.told, game.left) for statement in tied(step[0], game.memory)]
+    return frozenset(word for statement, sign in ties if sign > 0 for word in statement & game.known - game.commands)
+
+
+def _walk(game: Game) -> dict[str, float]:
+    """Ways: to scenes with ways out that are unknown, and to where something wanted was seen last."""
+    if not game.wandering:
+        return {}
+    atlas = game.atlas
+    known = {action for action in (*game.taken, *game.actions, *game.brief.quoted) if atlas.leaves(action)}
+    worth = {scene: UNKNOWN * atlas.unknown(scene, known) for scene in atlas.looks if scene != atlas.here}
+    for scene, value in _attractions(game).items():
+        worth[scene] = max(worth.get(scene, 0.0), value)
+    scores = atlas.pull(worth)
+    for action in game.actions:
+        if atlas.leaves(action) and (atlas.here, action) not in atlas.leads and (atlas.here, action) not in atlas.tried:
+            scores[action] = UNKNOWN
+    return scores
+
+
+def _attractions(game: Game) -> dict[int, float]:
+    """Scenes where something was seen last that is wanted now and not at hand."""
+    atlas, worth = game.atlas, {}
+    wanted = {frozenset([word]): NEAR for word in game.needs}
+    if game.told:
+        wanted |= {phrase: 1.0 for phrase in game.open}
+    here = [words(action) for action in game.actions]
+    entered: dict[int, int] = {}
+    for number in range(len(game.taken), 0, -1):
+        if game.fruitful[number - 1]:
+            break
+        scene = atlas.scenes[number]
+        entered[scene] = entered.get(scene, 0) + (atlas.scenes[number - 1] != scene)
+    for phrase, value in wanted.items():
+        if not phrase or any(phrase <= mine for mine in here):
+            continue
+        turn = next((n for n in range(len(game.turns) - 1, -1, -1) if phrase <= game.turns[n].words and not (game.told and game.turns[n] is game.told.turn)), None)
+        if turn is not None and atlas.scenes[turn] != atlas.here:
+            scene = atlas.scenes[turn]
+            worth[scene] = max(worth.get(scene, 0.0), value * TIRED ** entered.get(scene, 0))
+    return worth
+
+
+def _against(game: Game, walk: dict[str, float]) -> dict[str, float]:
     """The case against an action: tried in a like situation, without effect, or often already."""
-    scores = _against_known(game) if game.listed else _againstlike(game)
+    scores = _against_known(game, walk) if game.listed else _againstlike(game)
     _against_undoing(game, scores)
     _for_curiosity(game, scores)
     return {action: scores.get(action, 0.0) for action in game.actions}
@@ -359,42 +479,26 @@ def _againstlike(game: Game) -> dict[str, float]:
     return scores
 
 
-def _against_known(game: Game) -> dict[str, float]:
+def _against_known(game: Game, walk: dict[str, float]) -> dict[str, float]:
     """Each turn has its own actions: against what was done in this scene, and against going where one
     has been often."""
+    atlas = game.atlas
     scores = {action: W.used_listed * math.log1p(n) for action, n in game.counts.items()}
-    scenes = _scenes(game.turns)
-    here, visits = scenes[-1], [0] * (max(scenes) + 1)
-    for before, scene in itertools.pairwise([-1, *scenes]):
+    if game.wandering:
+        scores = {action: score for action, score in scores.items() if not atlas.leaves(action)}
+    visits = [0] * len(atlas.looks)
+    for before, scene in itertools.pairwise([-1, *atlas.scenes]):
         visits[scene] += scene != before
     tried: dict[str, int] = {}
-    leads: dict[str, int] = {}
-    for number, action in enumerate(game.taken):
-        if scenes[number] == here:
+    for scene, action in zip(atlas.scenes, game.taken, strict=False):
+        if scene == atlas.here:
             tried[action] = tried.get(action, 0) + 1
-            leads[action] = scenes[number + 1]
     for action, n in tried.items():
-        been = visits[leads[action]] if leads[action] != here else n
-        scores[action] = scores.get(action, 0.0) + W.known * math.log1p(been)
+        there = atlas.leads.get((atlas.here, action), atlas.here)
+        been = visits[there] if there != atlas.here else n
+        aimless = 1 - min(1.0, walk.get(action, 0.0) / UNKNOWN)
+        scores[action] = scores.get(action, 0.0) + W.known * math.log1p(been) * aimless
     return scores
-
-
-def _scenes(turns: list[Seen]) -> list[int]:
-    """The number of the scene of each turn: what the last long observation described.
-
-    Short ones tell of an effect and leave the scene as it is.
-    """
-    least = len(turns[0].words) / LONG
-    found: list[Seen] = []
-    scenes = []
-    for turn in turns:
-        if len(turn.words) >= least:
-            number = next((n for n, one in enumerate(found) if like(one, turn) >= SAME_SCENE), len(found))
-            found[number:number + 1] = [turn]
-            scenes.append(number)
-        else:
-            scenes.append(scenes[-1])
-    return scenes
 
 
 def _against_undoing(game: Game, scores: dict[str, float]) -> None:
@@ -411,16 +515,27 @@ def _against_undoing(game: Game, scores: dict[str, float]) -> None:
 
 
 def _for_curiosity(game: Game, scores: dict[str, float]) -> None:
-    """For commands that have brought new words before."""
+    """For commands that have brought new words before; against others on things that were changed."""
     tries, news = {}, {}
     for action, fruitful in zip(game.taken, game.fruitful, strict=True):
         verb = _verb(action)
         tries[verb] = tries.get(verb, 0) + 1
         news[verb] = news.get(verb, 0) + fruitful
+    changed = Counter(map(_object, game.changing))
     for action in game.actions:
+        if game.wandering and game.atlas.leaves(action):
+            continue
         verb = _verb(action)
-        share = (news.get(verb, 0) + 1) / (tries.get(verb, 0) + 2)
+        share = (news.get(verb, 0) + W.open_minded) / (tries.get(verb, 0) + 2 * W.open_minded)
         scores[action] = scores.get(action, 0.0) - W.curious * share
+        thing = _object(action)
+        if game.listed and thing and changed[thing] > (FEW if thing & game.goal else 0):
+            scores[action] += W.spoilt * (1 - share)
+
+
+def _object(action: str) -> frozenset[str]:
+    """The words of what a command is done to."""
+    return frozenset(WORD.findall(PREPOSITION.split(action, maxsplit=1)[0].lower())[1:]) - STOP
 
 
 def _verb(action: str) -> str:

@@ -53,6 +53,7 @@ class Brief:
     goal: frozenset[str]  # words of the goal
     actions: dict[str, str]  # static actions and what they are said to do
     verbs: frozenset[str]  # first words of the actions, and of the commands that the text quotes
+    quoted: tuple[str, ...]  # these commands
     memory: str  # the text of the retrieved memory
 
 
@@ -64,7 +65,7 @@ def read_brief(text: str) -> Brief:
     goal = text.rpartition("\n## Goal\n")[2] if "\n## Goal\n" in text else ""
     quoted = re.findall(r"`([a-z][^`\n]*)`", text.partition("\n## ")[0])
     verbs = first_words((*actions, *quoted))
-    return Brief(words(goal), actions, verbs, memory.group(1) if memory else "")
+    return Brief(words(goal), actions, verbs, tuple(quoted), memory.group(1) if memory else "")
 
 
 def like(a: Seen, b: Seen) -> float:

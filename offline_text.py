@@ -204,7 +204,7 @@ def _read_text(text: str, path, about, sign, verbs, memory) -> None:
 
 
 def _state(text: str, sign: float, memory: Memory) -> None:
-    found = words(text)
+    found = words(text) - NEGATIVE
     if 0 < len(found) <= 60:
         memory.statements.append(Statement(found, -abs(sign) if _raw(text) & NEGATIVE else max(sign, 0.0)))
 

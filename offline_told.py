@@ -1,22 +1,26 @@
-"""How the stand-in agent follows sequences of commands that a memory tells.
+"""How the stand-in agent follows sequences of commands that a memory tells, and directions that it reads.
 
 Promises: any told sequence is followed by the same rules: the first steps that are not done come next, a step
-may be told in short, and what comes after a step that is done again is to be done again.
+may be told in short, and what comes after a step that is done again is to be done again. Directions are lists
+of short lines in an observation, some of which read like commands; steps about different things are free in order.
 
 Try it: `python -c "import offline_told; print(offline_told.alike('take cup 2 from shelf 1', 'take cup'))"`
 """
 
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 from offline_prompt import Seen
-from offline_text import Story, tokens
+from offline_text import Memory, Story, is_action, tokens, words
 
 SITUATIONS = 60  # situations of one told sequence that a reader compares with the present one
 SOON = (1.0, 0.4, 0.2, 0.1)  # trust in the first steps of a told sequence that are not done
 FOLLOWED = 6  # told sequences that a reader follows at most: those of tasks most like this one
 HEARSAY = 0.6  # trust in told sequences where none is of a task like this
 SAME_THINGS = 0.15  # what another command with the same things counts
+READABLE = 1 / 3  # share of a list's lines that read like known commands, from which all of them are steps
+PITHY = 12  # words of a statement that ties a word to others; a longer one is about too much
 
 
 def next_of(stories: list[Story], goal: frozenset[str], first: Seen, taken: list[str], now: Seen, actions) -> dict:
@@ -101,3 +105,93 @@ def alike(action: str, told: str) -> float:
     if not wanted:
         return 0.9 if not things else 0.3
     return 0.15 + 0.55 * common / len(wanted) + 0.25 * common / len(wanted | things)
+
+
+# ------------------------------------------------------------------- directions in an observation
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """Lists in an observation that tell what to do."""
+
+    turn: Seen
+    steps: tuple[tuple[str, ...], ...]  # the words of each step in order, its verb first
+    listed: tuple[frozenset[str], ...]  # what is listed beside them
+
+    @property
+    def things(self) -> frozenset[frozenset[str]]:
+        """What is listed, and what the steps name."""
+        return frozenset(self.listed).union(frozenset(step[1:]) for step in self.steps) - {frozenset()}
+
+
+@lru_cache(maxsize=4096)
+def read_directions(turn: Seen, verbs: frozenset[str]) -> Directions | None:
+    """What an observation tells to do, if it has a list of which some lines read like commands."""
+    steps: list[tuple[str, ...]] = []
+    listed: list[frozenset[str]] = []
+    for block in _lists(turn.listing):
+        told = [tokens(line) for line in block if tokens(line)]
+        if len(told) > 1 and sum(is_action(line, verbs) for line in block) >= READABLE * len(block):
+            steps += told
+        else:
+            listed += [frozenset(one) for one in told]
+    return Directions(turn, tuple(steps), tuple(dict.fromkeys(listed))) if steps else None
+
+
+def _lists(lines: tuple[str, ...]) -> list[list[str]]:
+    """Runs of short lines after a short line that ends with a colon."""
+    found: list[list[str]] = []
+    inside = False
+    for line in lines:
+        short = len(tokens(line)) <= 6 and not line.endswith((".", "!", "?"))
+        if line.endswith(":"):
+            inside = short
+            found.append([])
+        elif inside and short:
+            found[-1].append(line)
+        else:
+            inside = False
+    return [block for block in found if block]
+
+
+def undone(told: Directions, turns: list[Seen], taken: list[str]) -> list[tuple[str, ...]]:
+    """The steps that no command has carried out and no answer has told of, in order."""
+    left = list(told.steps)
+    for action, answer in zip(taken, turns[1:], strict=True):
+        mine = tokens(action)
+        for step in ready(told, left) if mine and answer is not told.turn else ():
+            itself = mine[0] == step[0] and set(step) <= set(mine)
+            if itself or any(set(step) <= piece <= words(action).union(step) for piece in answer.pieces):
+                left.remove(step)
+    return left
+
+
+def ready(told: Directions, left: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+    """The steps that may come next: on things of a list in any order, others after all before them."""
+    for number, step in enumerate(left):
+        if frozenset(step[1:]) not in told.listed:
+            return left[: max(1, number)]
+    return left
+
+
+def tied(verb: str, memory: Memory) -> tuple[tuple[frozenset[str], float], ...]:
+    """Statements of a memory that have a word, as (their other words, how much they say of it)."""
+    found = []
+    for number in memory.having.get(verb, ()):
+        statement = memory.statements[number]
+        if len(statement.words) <= PITHY:
+            found.append((statement.words - {verb}, statement.sign))
+    return tuple(found)
+
+
+def tie(action: str, step: tuple[str, ...], ties, rare: dict[str, float]) -> float:
+    """How far a memory ties a step's verb to a command on the same things, in [-1, 1]."""
+    other = words(action) - set(step)
+    mass = sum(rare[word] for word in other)
+    total = 0.0
+    for statement, sign in ties:
+        common = other & statement
+        if common:
+            said = (len(common) + 1) / (len(statement) + 1)
+            total += sign * said * sum(rare[word] for word in common) / mass
+    return max(-1.0, min(1.0, total))
