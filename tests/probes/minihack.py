@@ -24,12 +24,12 @@ class Commands(MemoryDesign):
         contexts = [trajectory.init, *trajectory.steps]
         taken = [step["action_took"] for step in trajectory.steps]
         for word in goal:
-            for action in set(taken):
+            for action in sorted(set(taken)):
                 self.played[word][action] += 1
         if trajectory.reward < 1:
             return
         sizes = [len(context["short_term_context"]) for context in contexts]
-        self.carried.update({action for n, action in enumerate(taken) if sizes[n] < sizes[n + 1]})
+        self.carried.update(sorted({action for n, action in enumerate(taken) if sizes[n] < sizes[n + 1]}))
         last, before = taken[-1], contexts[-2]
         command = taken[-2] if len(last) == 1 and len(taken) > 1 else last
         for line in before["long_term_context"].splitlines():
