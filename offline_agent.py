@@ -66,9 +66,10 @@ FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
 LATER = 0.9  # trust in a step of directions for each one that is left before it
+MISUSED = 0.2  # the case against other commands on things of directions
 FEW = 2  # changes that a thing of the goal may need
 LISTED = 0.5  # how much a thing is wanted that directions list
-NEEDED = 0.4  # how much a thing is wanted that the memory ties to a step
+NEEDED = 0.6  # how much a thing is wanted that the memory ties to a step
 NEAR = 0.9  # the same for going to where it is
 UNKNOWN = 0.8  # what a way promises that nobody has taken
 TIRED = 0.5  # what is left of an attraction each time that one went there for nothing
@@ -363,26 +364,33 @@ def _directed(game: Game) -> dict[str, float]:
     scores: dict[str, float] = {}
     if not game.listed or not game.told:
         return scores
-    worn = _worn(game)
-    for rank, step in enumerate(ready(game.told, game.left)):
-        ties, trust = tied(step[0], game.memory), LATER**rank
+    next_steps = ready(game.told, game.left)
+    for rank, step in enumerate(next_steps):
+        ties = tied(step[0], game.memory)
         for action in game.actions:
             mine = tokens(action)
-            if not mine or not set(step[1:]) <= set(mine):
-                continue
-            does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.rare)
-            does /= 1 + game.counts.get(action, 0.0)
-            scores[action] = max(scores.get(action, 0.0), trust * does, key=abs)
-    for phrase in game.open:
-        for action in game.actions:
-            if phrase <= words(action):
-                scores[action] = max(scores.get(action, 0.0), LISTED / (1 + 3 * worn.get(phrase, 0)), key=abs)
+            if mine and set(step[1:]) <= set(mine):
+                does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.rare)
+                _raise(scores, action, LATER**rank * does / (1 + game.counts.get(action, 0.0)))
+    worn = _worn(game)
+    for action in game.actions:
+        mine = tokens(action)
+        for phrase in game.told.things:
+            if phrase.issubset(mine) and (phrase in game.open or game.left):
+                _raise(scores, action, LISTED if phrase in game.open and not worn[phrase] else -MISUSED)
+        if any(mine[:1] == step[:1] and set(step) <= set(mine) for step in game.left if step not in next_steps):
+            scores[action] = -MISUSED  # too early
     for word in game.needs if _lacking(game, scores) else ():
         for action in game.actions:
             if word in words(action):
-                worth = NEEDED / (1 + 3 * worn.get(frozenset([word]), 0))
-                scores[action] = max(scores.get(action, 0.0), worth, key=abs)
+                _raise(scores, action, NEEDED / (1 + 3 * worn[frozenset([word])]))
     return scores
+
+
+def _raise(scores: dict[str, float], action: str, score: float) -> None:
+    """Keep the better of two scores, but any that speaks of the action."""
+    if score and score > scores.get(action, -math.inf):
+        scores[action] = score
 
 
 def _lacking(game: Game, scores: dict[str, float]) -> bool:
@@ -393,14 +401,15 @@ def _lacking(game: Game, scores: dict[str, float]) -> bool:
     return any(mine.issuperset(step[1:]) for step in ready(game.told, game.left) for mine in at_hand)
 
 
-def _worn(game: Game) -> dict[frozenset[str], int]:
-    """How often something was done with each thing that directions name."""
-    count: dict[frozenset[str], int] = {}
+def _worn(game: Game) -> Counter:
+    """How often something was changed about each thing that directions name or steps need."""
+    count: Counter = Counter()
+    again = {(_verb(action), _object(action)) for action in game.actions}
     for action in game.changing:
         mine = words(action)
-        for phrase in (*game.told.things, *(frozenset([word]) for word in game.needs)):
-            if phrase <= mine:
-                count[phrase] = count.get(phrase, 0) + 1
+        if (_verb(action), _object(action)) not in again:  # else it was undone
+            count.update(phrase for phrase in game.told.things if phrase <= mine)
+            count.update(frozenset([word]) for word in game.needs & mine)
     return count
 
 

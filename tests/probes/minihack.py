@@ -47,7 +47,8 @@ class Commands(MemoryDesign):
                 if command in trajectory.init["action_dict"]:
                     commands[command] += n / (1 + self.played[word][command])
         best = [command for command, _ in commands.most_common(1)]
-        first = [command for command, _ in self.carried.most_common(1) if command in trajectory.init["action_dict"]]
+        carried = [command for command, _ in self.carried.most_common() if len(command) > 1]  # a letter is an answer
+        first = [command for command in carried[:1] if command in trajectory.init["action_dict"]]
         if best:
             told["do"] = first + best
         elif first:
