@@ -18,7 +18,7 @@ from functools import lru_cache
 from offline_prompt import Seen, like, read_brief, read_observation
 from offline_scenes import survey
 from offline_text import OUTCOME, STOP, WORD, Memory, first_words, noise, read_memory, tokens, words
-from offline_told import Directions, next_of, read_directions, ready, tie, tied, undone
+from offline_told import Directions, next_of, progress, read_directions, ready, tie, tied
 
 ANSWERING = frozenset(["answer", "question"])  # what a description calls an action that is one
 
@@ -66,9 +66,11 @@ FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
 LATER = 0.9  # trust in a step of directions for each one that is left before it
+OTHERWISE = 0.8  # the case against what comes too early, or was done
 MISUSED = 0.2  # the case against other commands on things of directions
 FEW = 2  # changes that a thing of the goal may need
 LISTED = 0.5  # how much a thing is wanted that directions list
+LET_GO = 0.4  # for other commands on things that were changed, where what is needed cannot be had
 NEEDED = 0.6  # how much a thing is wanted that the memory ties to a step
 NEAR = 0.9  # the same for going to where it is
 UNKNOWN = 0.8  # what a way promises that nobody has taken
@@ -103,7 +105,7 @@ class Game:
         self.atlas = survey(self.turns, self.taken)
         self.wandering = self.listed and self.atlas.wide
         self.commands = frozenset(verbs)
-        self.left = undone(self.told, self.turns, self.taken) if self.told else []
+        self.left, self.did = progress(self.told, self.turns, self.taken) if self.told else ([], set())
         self.open = _open(self.told, self.left) if self.told else frozenset()
         self.needs = _needs(self) if self.listed and self.told else frozenset()
         self.fruitful = _fruitful(self)
@@ -370,21 +372,38 @@ def _directed(game: Game) -> dict[str, float]:
         for action in game.actions:
             mine = tokens(action)
             if mine and set(step[1:]) <= set(mine):
-                does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.rare)
+                does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.memory)
                 _raise(scores, action, LATER**rank * does / (1 + game.counts.get(action, 0.0)))
     worn = _worn(game)
     for action in game.actions:
         mine = tokens(action)
         for phrase in game.told.things:
-            if phrase.issubset(mine) and (phrase in game.open or game.left):
-                _raise(scores, action, LISTED if phrase in game.open and not worn[phrase] else -MISUSED)
-        if any(mine[:1] == step[:1] and set(step) <= set(mine) for step in game.left if step not in next_steps):
-            scores[action] = -MISUSED  # too early
-    for word in game.needs if _lacking(game, scores) else ():
-        for action in game.actions:
-            if word in words(action):
-                _raise(scores, action, NEEDED / (1 + 3 * worn[frozenset([word])]))
+            if not phrase.issubset(mine):
+                continue
+            if phrase in game.open and not worn[phrase]:
+                _raise(scores, action, LISTED)
+            elif game.left:
+                scores.setdefault(action, -MISUSED)
+        early = any(mine[:1] == step[:1] and set(step) <= set(mine) for step in game.left if step not in next_steps)
+        if early or action in game.did:
+            scores[action] = -OTHERWISE
+    if _lacking(game, scores):
+        _get(game, scores, worn)
     return scores
+
+
+def _get(game: Game, scores: dict[str, float], worn: Counter) -> None:
+    """For commands on what a step needs; where these are used up, for letting go of other things."""
+    fresh = False
+    for action in game.actions:
+        mine = words(action)
+        for word in game.needs & mine:
+            _raise(scores, action, NEEDED / (1 + 3 * worn[frozenset([word])]))
+            fresh = fresh or action not in game.taken
+    held = {_object(action) for action in game.changing}
+    for action in game.actions if game.needs and not fresh else ():
+        if _object(action) in held and not words(action) & game.needs:
+            _raise(scores, action, LET_GO)
 
 
 def _raise(scores: dict[str, float], action: str, score: float) -> None:
