@@ -393,16 +393,15 @@ def _directed(game: Game) -> dict[str, float]:
 
 
 def _get(game: Game, scores: dict[str, float], worn: Counter) -> None:
-    """For commands on what a step needs; where these are used up, for letting go of other things."""
-    fresh = False
-    for action in game.actions:
-        mine = words(action)
-        for word in game.needs & mine:
+    """For commands on what a step needs; where they are used up, for letting go of other things."""
+    free = [action for action in game.actions if not any(phrase <= words(action) for phrase in game.open)]
+    near = [action for action in free if game.needs & words(action)]
+    for action in near:
+        for word in game.needs & words(action):
             _raise(scores, action, NEEDED / (1 + 3 * worn[frozenset([word])]))
-            fresh = fresh or action not in game.taken
     held = {_object(action) for action in game.changing}
-    for action in game.actions if game.needs and not fresh else ():
-        if _object(action) in held and not words(action) & game.needs:
+    for action in free if near and all(action in game.taken for action in near) else ():
+        if _object(action) in held and action not in near:
             _raise(scores, action, LET_GO)
 
 
