@@ -91,7 +91,8 @@ class Game:
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(self.brief.actions)
         self.actions = self.now.actions or tuple(self.brief.actions) or ("look",)
         verbs = self.brief.verbs | self.now.verbs | first_words(tuple(self.taken))
-        self.told = next((found for turn in reversed(self.turns) if (found := read_directions(turn, verbs))), None)
+        read = (read_directions(turn, verbs) for turn in reversed(self.turns))
+        self.told = next((found for found in read if found), None)
         self.goal = self.brief.goal
         self.memory = read_memory(self.brief.memory, verbs)
         self.stories = self.memory.stories
@@ -126,15 +127,15 @@ def _fruitful(game: Game) -> list[bool]:
 
     Where each turn has its own actions, a word counts if some command, the goal or directions have it.
     """
-    turns, found = game.turns, []
+    turns, scenes, found = game.turns, game.atlas.scenes, []
     known = set(turns[0].words)
-    useful = frozenset().union(*map(words, (*game.taken, *game.actions)), game.goal, *(game.told.things if game.told else ()))
+    useful = game.goal.union(*map(words, (*game.taken, *game.actions)), *(game.told.things if game.told else ()))
     useful -= game.commands
-    scenes = game.atlas.scenes
-    for number, turn in enumerate(turns[1:]):
+    for number, turn in enumerate(turns[1:], 1):
         new = turn.words - known
         if game.listed:
-            new = any(word in useful or OUTCOME.fullmatch(word) for word in new) or scenes[number + 1] > max(scenes[:number + 1])
+            elsewhere = scenes[number] > max(scenes[:number])
+            new = elsewhere or any(word in useful or OUTCOME.fullmatch(word) for word in new)
         found.append(bool(new))
         known |= turn.words
     return found
@@ -384,8 +385,8 @@ def _directed(game: Game) -> dict[str, float]:
                 _raise(scores, action, LISTED)
             elif game.left:
                 scores.setdefault(action, -MISUSED)
-        early = any(mine[:1] == step[:1] and set(step) <= set(mine) for step in game.left if step not in next_steps)
-        if early or action in game.did:
+        early = [step for step in game.left if mine[:1] == step[:1] and set(step) <= set(mine)]
+        if action in game.did or (early and early[0] not in next_steps):
             scores[action] = -OTHERWISE
     if _lacking(game, scores):
         _get(game, scores, worn)
@@ -441,7 +442,8 @@ def _open(told: Directions, left: list[tuple[str, ...]]) -> frozenset[frozenset[
 def _needs(game: Game) -> frozenset[str]:
     """Words that the memory ties to the steps that are next, and that were seen in this episode."""
     ties = [statement for step in ready(game.told, game.left) for statement in tied(step[0], game.memory)]
-    return frozenset(word for statement, sign in ties if sign > 0 for word in statement & game.known - game.commands)
+    tied_to = frozenset().union(*(statement for statement, sign in ties if sign > 0))
+    return tied_to & game.known - game.commands
 
 
 def _walk(game: Game) -> dict[str, float]:
@@ -455,32 +457,42 @@ def _walk(game: Game) -> dict[str, float]:
         worth[scene] = max(worth.get(scene, 0.0), value)
     scores = atlas.pull(worth)
     for action in game.actions:
-        if atlas.leaves(action) and (atlas.here, action) not in atlas.leads and (atlas.here, action) not in atlas.tried:
+        way = (atlas.here, action)
+        if atlas.leaves(action) and way not in atlas.leads and way not in atlas.tried:
             scores[action] = UNKNOWN
     return scores
 
 
 def _attractions(game: Game) -> dict[int, float]:
     """Scenes where something was seen last that is wanted now and not at hand."""
-    atlas, worth = game.atlas, {}
-    wanted = {frozenset([word]): NEAR for word in game.needs}
-    if game.told:
-        wanted |= {phrase: 1.0 for phrase in game.open}
+    worth: dict[int, float] = {}
+    wanted = {frozenset([word]): NEAR for word in game.needs} | dict.fromkeys(game.open, 1.0)
     here = [words(action) for action in game.actions]
+    entered = _entered(game)
+    for phrase, value in wanted.items():
+        scene = None if any(phrase <= mine for mine in here) else _last_seen(phrase, game)
+        if scene is not None and scene != game.atlas.here:
+            worth[scene] = max(worth.get(scene, 0.0), value * TIRED ** entered.get(scene, 0))
+    return worth
+
+
+def _last_seen(phrase: frozenset[str], game: Game) -> int | None:
+    """The scene where a thing was seen last, but for the directions that name it."""
+    for scene, turn in zip(reversed(game.atlas.scenes), reversed(game.turns), strict=True):
+        if phrase <= turn.words and not (game.told and turn is game.told.turn):
+            return scene
+    return None
+
+
+def _entered(game: Game) -> dict[int, int]:
+    """How often each scene was entered since something new was found."""
     entered: dict[int, int] = {}
+    scenes = game.atlas.scenes
     for number in range(len(game.taken), 0, -1):
         if game.fruitful[number - 1]:
             break
-        scene = atlas.scenes[number]
-        entered[scene] = entered.get(scene, 0) + (atlas.scenes[number - 1] != scene)
-    for phrase, value in wanted.items():
-        if not phrase or any(phrase <= mine for mine in here):
-            continue
-        turn = next((n for n in range(len(game.turns) - 1, -1, -1) if phrase <= game.turns[n].words and not (game.told and game.turns[n] is game.told.turn)), None)
-        if turn is not None and atlas.scenes[turn] != atlas.here:
-            scene = atlas.scenes[turn]
-            worth[scene] = max(worth.get(scene, 0.0), value * TIRED ** entered.get(scene, 0))
-    return worth
+        entered[scenes[number]] = entered.get(scenes[number], 0) + (scenes[number - 1] != scenes[number])
+    return entered
 
 
 def _against(game: Game, walk: dict[str, float]) -> dict[str, float]:

@@ -157,7 +157,7 @@ def _lists(lines: tuple[str, ...]) -> list[list[str]]:
 
 
 def progress(told: Directions, turns: list[Seen], taken: list[str]) -> tuple[list[tuple[str, ...]], set[str]]:
-    """The steps that no command has carried out and no answer has told of, in order; and the commands that did."""
+    """The steps that no command has carried out and no answer has told of; the commands that did others."""
     left, did = list(told.steps), set()
     for action, answer in zip(taken, turns[1:], strict=True):
         mine = tokens(action)

@@ -48,7 +48,8 @@ class Instructions(MemoryDesign):
         told, tried, right = {}, sum(self.tried.values(), Counter()), sum(self.right.values(), Counter())
         for verb, forms in sorted(self.right.items()):
             rate = {form: n / (self.tried[verb][form] + 1) for form, n in forms.items()}
-            fit = {form: rate[form] - 1.2 * right[form] / (tried[form] + 1) * (not form.startswith(verb)) for form in rate}
+            luck = {form: 1.2 * right[form] / (tried[form] + 1) for form in rate}
+            fit = {form: rate[form] - luck[form] * (not form.startswith(verb)) for form in rate}
             best = max(fit, key=lambda form: (fit[form], form), default=None)
             if best and fit[best] > 0:
                 told[verb] = best
