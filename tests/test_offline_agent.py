@@ -94,6 +94,48 @@ def test_a_good_memory_helps_and_a_dump_of_everything_does_less(domain, families
         assert got["probe"] > got["shuffled"], got
 
 
+# ------------------------------------------------------------------- finding the way back
+
+GARDEN = {  # scene -> where each command leads; a map that no grammar knows
+    "Pond": {"wade vor": "Hedge"},
+    "Hedge": {"wade hin": "Pond", "wade vor": "Bower"},
+    "Bower": {"wade hin": "Hedge", "wade vor": "Grove"},
+    "Grove": {"wade hin": "Bower", "wade vor": "Marsh"},
+    "Marsh": {"wade hin": "Grove"},
+}
+
+
+def described(scene: str) -> str:
+    ways = " and ".join(command.split()[1] for command in GARDEN[scene])
+    return f"* {scene} *\nThis is the {scene.lower()}, a quiet and pleasant place to be.\nPaths lead {ways}."
+
+
+def test_agent_walks_back_to_where_it_saw_what_directions_name():
+    """The directions at the far end tell to polish what was seen at the near end."""
+    from offline_agent import act
+
+    taken = ["wade vor", "wade hin", "wade vor", "wade vor", "wade hin", "wade vor", "wade vor", "wade vor", "read slab"]
+    scene, texts = "Pond", [described("Pond") + " There is a sphere here."]
+    for command in taken[:-1]:
+        scene = GARDEN[scene][command]
+        texts.append(described(scene) + (" There is a sphere here." if scene == "Pond" else ""))
+    texts.append("Do this:\npolish the sphere\nread the sphere\n")
+    system = "A game. You can `read THING` and `polish THING`.\n\n## Goal\nDo what the slab says."
+    walked = []
+    for _ in range(4):
+        listed = "".join(f"- {command}\n" for command in ("read slab", "hum", "wait", *GARDEN[scene]))
+        messages = [{"role": "system", "content": system}]
+        for text, action in zip(texts, taken, strict=False):
+            messages += [{"role": "user", "content": f"Observation:\n{text}"}, {"role": "assistant", "content": action}]
+        last = f"Observation:\n{texts[-1]}\n\nValid actions:\n{listed}"
+        action = act([*messages, {"role": "user", "content": last}], 1)
+        walked.append(action)
+        scene = GARDEN[scene].get(action, scene)
+        taken.append(action)
+        texts.append(described(scene) + (" There is a sphere here." if scene == "Pond" else ""))
+    assert walked == ["wade hin"] * 4 and scene == "Pond"
+
+
 # ------------------------------------------------------------------- a domain that is in no grammar
 
 
