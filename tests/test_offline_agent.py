@@ -63,6 +63,8 @@ def rates(domain: str, families: str, times: int, passes: int) -> dict[str, floa
     told = [asyncio.run(memory.general_retrieve(Trajectory(one.init))) for one in none]
     turns = [told[by:] + told[:by] for by in range(1, len(deployment))]
     others = max(turns, key=lambda turn: sum(a != b for a, b in zip(told, turn, strict=True)))
+    if others == told:  # one memory for all tasks
+        others = [permuted(one) for one in told]
     dump = [_texts(one) for one in collected[:3]]
     played = {
         "probe": [episode(domain, *which, one) for which, one in zip(deployed, told, strict=True)],
@@ -70,6 +72,15 @@ def rates(domain: str, families: str, times: int, passes: int) -> dict[str, floa
         "dump": [episode(domain, *which, dump) for which in deployed],
     }
     return {name: mean(one.reward for one in ones) for name, ones in {"none": none, **played}.items()}
+
+
+def permuted(memory: dict) -> dict:
+    """The same keys and values, each value under another key of its object."""
+    mixed = {}
+    for name, value in memory.items():
+        keys = list(value) if isinstance(value, dict) else []
+        mixed[name] = {key: value[keys[n - 1]] for n, key in enumerate(keys)} if keys else value
+    return mixed
 
 
 def _texts(one: Trajectory) -> dict:
@@ -82,15 +93,16 @@ def _texts(one: Trajectory) -> dict:
     ("domain", "families", "times", "passes"),
     [
         ("babaisai", "goto_win two_room-goto_win you_win two_room-maybe_break_stop-goto_win", 8, 4),
-        ("minihack", "Eat Wear Zap", 3, 1),
+        ("minihack", "Eat Wear Zap", 3, 3),
         ("alfworld", "pick_heat_then_place_in_recep pick_and_place_simple pick_clean_then_place_in_recep", 3, 1),
+        ("textworld", "cooking", 5, 2),
     ],
 )
 def test_a_good_memory_helps_and_a_dump_of_everything_does_less(domain, families, times, passes):
     got = rates(domain, families, times, passes)
-    assert got["probe"] > got["none"] + 0.1, got
+    assert got["probe"] > got["none"] + (0.05 if domain == "textworld" else 0.1), got  # points, not wins
     assert got["probe"] > got["dump"], got
-    if domain == "babaisai":  # so few episodes show the other two domains' difference to a shuffled copy at times
+    if domain in ("babaisai", "textworld"):  # so few episodes hide the others' difference to a shuffled copy
         assert got["probe"] > got["shuffled"], got
 
 
