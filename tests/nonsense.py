@@ -48,7 +48,7 @@ _GRAMMAR = (
 )
 GRAMMAR = frozenset(_GRAMMAR.split())
 COMPASS = re.compile(r"(?:north|south|east|west)+")  # words whose parts carry meaning
-CONSONANTS, VOWELS, LAST = "bfjklmnprtvz", "aeiou", "bfkmnprtvz"  # so that no word has an ending by chance
+CONSONANTS, VOWELS = "bcfhjklmnpqrtvwxz", "aeiou"  # so that no word has an ending by chance
 KEPT = re.compile(r"(\[[^\]\n]*\]|\nmap:\n.*)", re.S)  # keys to choose from; a map of characters
 WORD = re.compile(r"[A-Za-z]{2,}")
 
@@ -72,7 +72,7 @@ def _root(word: str) -> str:
     """Seven letters that depend on nothing but the word."""
     number = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "big")
     letters = []
-    for choices in (CONSONANTS, VOWELS, CONSONANTS, VOWELS, CONSONANTS, VOWELS, LAST):
+    for choices in (CONSONANTS, VOWELS, CONSONANTS, VOWELS, CONSONANTS, VOWELS, CONSONANTS):
         number, place = divmod(number, len(choices))
         letters.append(choices[place])
     return "".join(letters)
