@@ -95,10 +95,13 @@ def _short(domain: str, steps: int) -> type:
 # ------------------------------------------------------------------------------ one evaluation
 
 
-def measure(domain: str, setting: Setting, url: str) -> dict:
-    """Seconds, floor and their ratio; start-up, CPU of the host for each call, and peak memory in MB."""
+def measure(domain: str, setting: Setting, url: str, wait=lambda: None) -> dict:
+    """Seconds, floor and their ratio; start-up, CPU of the host for each call, and peak memory in MB.
+
+    `wait` is called between start-up and evaluation.
+    """
     with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
-        measured = asyncio.run(_evaluate(domain, setting, url, Path(folder)))
+        measured = asyncio.run(_evaluate(domain, setting, url, Path(folder), wait))
     waiting = measured["calls"] * setting.latency / setting.in_flight
     engine = engine_seconds(domain, setting.episodes, measured["calls"]) / (os.cpu_count() or 1)
     floor = max(waiting, engine)
@@ -106,7 +109,7 @@ def measure(domain: str, setting: Setting, url: str) -> dict:
     return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio, "memory": memory.peak / 1e6}
 
 
-async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> dict:
+async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait) -> dict:
     from config import Config, default_workers
     from evaluate import halves
     from folder import RunFolder
@@ -122,7 +125,9 @@ async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> di
     async with Run(RunFolder.create(folder, domain, "agent", asdict(config)), plain=True) as run:
         halves(config, "learning")  # the host's own import of the domain
         await asyncio.gather(*(run.pool.run(os.getpid) for _ in range(config.workers)))
-        start_up, started, cpu = time.monotonic() - started, time.monotonic(), time.process_time()
+        start_up = time.monotonic() - started
+        await asyncio.to_thread(wait)
+        started, cpu = time.monotonic(), time.process_time()
         designs = (DESIGN.format(number=number) for number in range(setting.designs))
         scores = await asyncio.gather(*(run.score("learning", "", code) for code in designs))
         if failed := [score.errors for score in scores if score.errors]:
@@ -236,13 +241,34 @@ def side_by_side(turn: list[tuple[str, Setting]]) -> list[dict]:
             stack.enter_context(_measuring(domain, setting, url))
             for (domain, setting), url in zip(turn, urls, strict=True)
         ]
-        return [_result(process) for process in processes]
+        for process in processes:
+            process.stdout.readline()  # ready, or at its end
+        return [_result(process) for process in _started(processes)]
 
 
 def _measuring(domain: str, setting: Setting, url: str) -> subprocess.Popen:
-    call = f"from bench_latency import *; print(json.dumps(measure({domain!r}, {setting!r}, {url!r})))"
+    call = f"from bench_latency import *; measure_in_turn({domain!r}, {setting!r}, {url!r})"
     pipe = subprocess.PIPE
-    return subprocess.Popen([sys.executable, "-c", call], cwd=HERE, stdout=pipe, stderr=pipe, text=True)
+    command = [sys.executable, "-c", call]
+    return subprocess.Popen(command, cwd=HERE, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def measure_in_turn(domain: str, setting: Setting, url: str) -> None:
+    """Say when all is started, evaluate when told to, and print what `measure` says."""
+    said = os.fdopen(os.dup(1), "w")  # a run keeps what is printed meanwhile
+
+    def wait() -> None:
+        print("ready", file=said, flush=True)
+        sys.stdin.readline()
+
+    print(json.dumps(measure(domain, setting, url, wait)), file=said, flush=True)
+
+
+def _started(processes: list[subprocess.Popen]) -> list[subprocess.Popen]:
+    for process in processes:
+        with contextlib.suppress(BrokenPipeError):  # `_result` says why it has ended
+            print(file=process.stdin, flush=True)
+    return processes
 
 
 def _result(process: subprocess.Popen) -> dict:

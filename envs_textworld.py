@@ -96,12 +96,12 @@ class TextWorld(envs.Domain):
     @classmethod
     def load(cls) -> None:
         """Import the package and have it parse the logic of each family whose games are there (0.3 s)."""
-        from textworld.generator.game import Game
+        import textworld_engine
 
         for family in games.SPLITS:
             folders = (games.cached(f"{family}-{number:02}") for number in range(games.GAMES))
             if folder := next(filter(games.is_whole, folders), None):
-                Game.load(str(folder / f"{games.GAME}.json"))  # the package keeps each logic that it has parsed
+                textworld_engine.parsed(folder / f"{games.GAME}.json")  # the package keeps each logic
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
@@ -168,15 +168,18 @@ class TextWorld(envs.Domain):
             self.engine = None
 
 
-def start(folder: Path):
-    """The package's own environment of a game, asked for what we show and no more."""
+def start(folder: Path, untouched: bool = False):
+    """The environment of a game, asked for what we show and no more; `untouched`: the package's own."""
     import textworld
+
+    import textworld_engine
 
     # jericho looks for valid actions too and warns that it finds none; TextWorld's own list is used.
     warnings.filterwarnings("ignore", message="Unable to find valid actions")
     wanted = textworld.EnvInfos(objective=True, score=True, max_score=True, won=True, lost=True,
                                 admissible_commands=True, verbs=True, feedback=True)
-    return textworld.start(str(folder / f"{games.GAME}.z8"), wanted)
+    story = folder / f"{games.GAME}.z8"
+    return textworld.start(str(story), wanted) if untouched else textworld_engine.start(story, wanted)
 
 
 def first_room(feedback: str, objective: str) -> str:
@@ -197,7 +200,7 @@ def bench_steps(seconds: float = 4.0, task: str = "cooking-00") -> dict[str, flo
     Both are asked for the same things and play at random; resets do not count.
     """
     rng = random.Random(0)
-    env, engine = TextWorld(task), start(games.ensure(task))
+    env, engine = TextWorld(task), start(games.ensure(task), untouched=True)
     steps, spent = {"ours": 0, "raw": 0}, {"ours": 0.0, "raw": 0.0}
     while sum(spent.values()) < seconds:
         _, info = env.reset()

@@ -18,7 +18,7 @@ from functools import lru_cache
 from offline_prompt import Seen, like, read_brief, read_observation
 from offline_scenes import survey
 from offline_text import OUTCOME, STOP, WORD, Memory, first_words, noise, read_memory, tokens, words
-from offline_told import Directions, next_of, read_directions, ready, tie, tied, undone
+from offline_told import Directions, next_of, progress, read_directions, ready, tie, tied
 
 ANSWERING = frozenset(["answer", "question"])  # what a description calls an action that is one
 
@@ -49,7 +49,7 @@ class Weights:
     directed: float = 3.0  # commands that do what an observation tells
     walk: float = 1.2  # ways to where something is to be found
     open_minded: float = 0.5  # trials that an unknown command is thought to have had, half of them good
-    spoilt: float = 1.0  # another command on a thing with which something was done
+    spoilt: float = 0.5  # another command on a thing with which something was done
     chance: float = 0.2  # the hash of seed and prompt
 
 
@@ -66,9 +66,12 @@ FADING = 0.97  # what they count after any step
 FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
 LATER = 0.9  # trust in a step of directions for each one that is left before it
+OTHERWISE = 0.8  # the case against what comes too early, or was done
+MISUSED = 0.2  # the case against other commands on things of directions
 FEW = 2  # changes that a thing of the goal may need
 LISTED = 0.5  # how much a thing is wanted that directions list
-NEEDED = 0.4  # how much a thing is wanted that the memory ties to a step
+LET_GO = 0.4  # for other commands on things that were changed, where what is needed cannot be had
+NEEDED = 0.6  # how much a thing is wanted that the memory ties to a step
 NEAR = 0.9  # the same for going to where it is
 UNKNOWN = 0.8  # what a way promises that nobody has taken
 TIRED = 0.5  # what is left of an attraction each time that one went there for nothing
@@ -88,7 +91,8 @@ class Game:
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(self.brief.actions)
         self.actions = self.now.actions or tuple(self.brief.actions) or ("look",)
         verbs = self.brief.verbs | self.now.verbs | first_words(tuple(self.taken))
-        self.told = next((found for turn in reversed(self.turns) if (found := read_directions(turn, verbs))), None)
+        read = (read_directions(turn, verbs) for turn in reversed(self.turns))
+        self.told = next((found for found in read if found), None)
         self.goal = self.brief.goal
         self.memory = read_memory(self.brief.memory, verbs)
         self.stories = self.memory.stories
@@ -102,7 +106,7 @@ class Game:
         self.atlas = survey(self.turns, self.taken)
         self.wandering = self.listed and self.atlas.wide
         self.commands = frozenset(verbs)
-        self.left = undone(self.told, self.turns, self.taken) if self.told else []
+        self.left, self.did = progress(self.told, self.turns, self.taken) if self.told else ([], set())
         self.open = _open(self.told, self.left) if self.told else frozenset()
         self.needs = _needs(self) if self.listed and self.told else frozenset()
         self.fruitful = _fruitful(self)
@@ -123,15 +127,15 @@ def _fruitful(game: Game) -> list[bool]:
 
     Where each turn has its own actions, a word counts if some command, the goal or directions have it.
     """
-    turns, found = game.turns, []
+    turns, scenes, found = game.turns, game.atlas.scenes, []
     known = set(turns[0].words)
-    useful = frozenset().union(*map(words, (*game.taken, *game.actions)), game.goal, *(game.told.things if game.told else ()))
+    useful = game.goal.union(*map(words, (*game.taken, *game.actions)), *(game.told.things if game.told else ()))
     useful -= game.commands
-    scenes = game.atlas.scenes
-    for number, turn in enumerate(turns[1:]):
+    for number, turn in enumerate(turns[1:], 1):
         new = turn.words - known
         if game.listed:
-            new = any(word in useful or OUTCOME.fullmatch(word) for word in new) or scenes[number + 1] > max(scenes[:number + 1])
+            elsewhere = scenes[number] > max(scenes[:number])
+            new = elsewhere or any(word in useful or OUTCOME.fullmatch(word) for word in new)
         found.append(bool(new))
         known |= turn.words
     return found
@@ -363,26 +367,49 @@ def _directed(game: Game) -> dict[str, float]:
     scores: dict[str, float] = {}
     if not game.listed or not game.told:
         return scores
-    worn = _worn(game)
-    for rank, step in enumerate(ready(game.told, game.left)):
-        ties, trust = tied(step[0], game.memory), LATER**rank
+    next_steps = ready(game.told, game.left)
+    for rank, step in enumerate(next_steps):
+        ties = tied(step[0], game.memory)
         for action in game.actions:
             mine = tokens(action)
-            if not mine or not set(step[1:]) <= set(mine):
+            if mine and set(step[1:]) <= set(mine):
+                does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.memory)
+                _raise(scores, action, LATER**rank * does / (1 + game.counts.get(action, 0.0)))
+    worn = _worn(game)
+    for action in game.actions:
+        mine = tokens(action)
+        for phrase in game.told.things:
+            if not phrase.issubset(mine):
                 continue
-            does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.rare)
-            does /= 1 + game.counts.get(action, 0.0)
-            scores[action] = max(scores.get(action, 0.0), trust * does, key=abs)
-    for phrase in game.open:
-        for action in game.actions:
-            if phrase <= words(action):
-                scores[action] = max(scores.get(action, 0.0), LISTED / (1 + 3 * worn.get(phrase, 0)), key=abs)
-    for word in game.needs if _lacking(game, scores) else ():
-        for action in game.actions:
-            if word in words(action):
-                worth = NEEDED / (1 + 3 * worn.get(frozenset([word]), 0))
-                scores[action] = max(scores.get(action, 0.0), worth, key=abs)
+            if phrase in game.open and not worn[phrase]:
+                _raise(scores, action, LISTED)
+            elif game.left:
+                scores.setdefault(action, -MISUSED)
+        early = [step for step in game.left if mine[:1] == step[:1] and set(step) <= set(mine)]
+        if action in game.did or (early and early[0] not in next_steps):
+            scores[action] = -OTHERWISE
+    if _lacking(game, scores):
+        _get(game, scores, worn)
     return scores
+
+
+def _get(game: Game, scores: dict[str, float], worn: Counter) -> None:
+    """For commands on what a step needs; where they are used up, for letting go of other things."""
+    free = [action for action in game.actions if not any(phrase <= words(action) for phrase in game.open)]
+    near = [action for action in free if game.needs & words(action)]
+    for action in near:
+        for word in game.needs & words(action):
+            _raise(scores, action, NEEDED / (1 + 3 * worn[frozenset([word])]))
+    held = {_object(action) for action in game.changing}
+    for action in free if near and all(action in game.taken for action in near) else ():
+        if _object(action) in held and action not in near:
+            _raise(scores, action, LET_GO)
+
+
+def _raise(scores: dict[str, float], action: str, score: float) -> None:
+    """Keep the better of two scores, but any that speaks of the action."""
+    if score and score > scores.get(action, -math.inf):
+        scores[action] = score
 
 
 def _lacking(game: Game, scores: dict[str, float]) -> bool:
@@ -393,14 +420,15 @@ def _lacking(game: Game, scores: dict[str, float]) -> bool:
     return any(mine.issuperset(step[1:]) for step in ready(game.told, game.left) for mine in at_hand)
 
 
-def _worn(game: Game) -> dict[frozenset[str], int]:
-    """How often something was done with each thing that directions name."""
-    count: dict[frozenset[str], int] = {}
+def _worn(game: Game) -> Counter:
+    """How often something was changed about each thing that directions name or steps need."""
+    count: Counter = Counter()
+    again = {(_verb(action), _object(action)) for action in game.actions}
     for action in game.changing:
         mine = words(action)
-        for phrase in (*game.told.things, *(frozenset([word]) for word in game.needs)):
-            if phrase <= mine:
-                count[phrase] = count.get(phrase, 0) + 1
+        if (_verb(action), _object(action)) not in again:  # else it was undone
+            count.update(phrase for phrase in game.told.things if phrase <= mine)
+            count.update(frozenset([word]) for word in game.needs & mine)
     return count
 
 
@@ -414,7 +442,8 @@ def _open(told: Directions, left: list[tuple[str, ...]]) -> frozenset[frozenset[
 def _needs(game: Game) -> frozenset[str]:
     """Words that the memory ties to the steps that are next, and that were seen in this episode."""
     ties = [statement for step in ready(game.told, game.left) for statement in tied(step[0], game.memory)]
-    return frozenset(word for statement, sign in ties if sign > 0 for word in statement & game.known - game.commands)
+    tied_to = frozenset().union(*(statement for statement, sign in ties if sign > 0))
+    return tied_to & game.known - game.commands
 
 
 def _walk(game: Game) -> dict[str, float]:
@@ -428,32 +457,42 @@ def _walk(game: Game) -> dict[str, float]:
         worth[scene] = max(worth.get(scene, 0.0), value)
     scores = atlas.pull(worth)
     for action in game.actions:
-        if atlas.leaves(action) and (atlas.here, action) not in atlas.leads and (atlas.here, action) not in atlas.tried:
+        way = (atlas.here, action)
+        if atlas.leaves(action) and way not in atlas.leads and way not in atlas.tried:
             scores[action] = UNKNOWN
     return scores
 
 
 def _attractions(game: Game) -> dict[int, float]:
     """Scenes where something was seen last that is wanted now and not at hand."""
-    atlas, worth = game.atlas, {}
-    wanted = {frozenset([word]): NEAR for word in game.needs}
-    if game.told:
-        wanted |= {phrase: 1.0 for phrase in game.open}
+    worth: dict[int, float] = {}
+    wanted = {frozenset([word]): NEAR for word in game.needs} | dict.fromkeys(game.open, 1.0)
     here = [words(action) for action in game.actions]
+    entered = _entered(game)
+    for phrase, value in wanted.items():
+        scene = None if any(phrase <= mine for mine in here) else _last_seen(phrase, game)
+        if scene is not None and scene != game.atlas.here:
+            worth[scene] = max(worth.get(scene, 0.0), value * TIRED ** entered.get(scene, 0))
+    return worth
+
+
+def _last_seen(phrase: frozenset[str], game: Game) -> int | None:
+    """The scene where a thing was seen last, but for the directions that name it."""
+    for scene, turn in zip(reversed(game.atlas.scenes), reversed(game.turns), strict=True):
+        if phrase <= turn.words and not (game.told and turn is game.told.turn):
+            return scene
+    return None
+
+
+def _entered(game: Game) -> dict[int, int]:
+    """How often each scene was entered since something new was found."""
     entered: dict[int, int] = {}
+    scenes = game.atlas.scenes
     for number in range(len(game.taken), 0, -1):
         if game.fruitful[number - 1]:
             break
-        scene = atlas.scenes[number]
-        entered[scene] = entered.get(scene, 0) + (atlas.scenes[number - 1] != scene)
-    for phrase, value in wanted.items():
-        if not phrase or any(phrase <= mine for mine in here):
-            continue
-        turn = next((n for n in range(len(game.turns) - 1, -1, -1) if phrase <= game.turns[n].words and not (game.told and game.turns[n] is game.told.turn)), None)
-        if turn is not None and atlas.scenes[turn] != atlas.here:
-            scene = atlas.scenes[turn]
-            worth[scene] = max(worth.get(scene, 0.0), value * TIRED ** entered.get(scene, 0))
-    return worth
+        entered[scenes[number]] = entered.get(scenes[number], 0) + (scenes[number - 1] != scenes[number])
+    return entered
 
 
 def _against(game: Game, walk: dict[str, float]) -> dict[str, float]:
@@ -529,7 +568,7 @@ def _for_curiosity(game: Game, scores: dict[str, float]) -> None:
         share = (news.get(verb, 0) + W.open_minded) / (tries.get(verb, 0) + 2 * W.open_minded)
         scores[action] = scores.get(action, 0.0) - W.curious * share
         thing = _object(action)
-        if game.listed and thing and changed[thing] > (FEW if thing & game.goal else 0):
+        if game.listed and thing and changed[thing] > (FEW if words(action) & game.goal else 0):
             scores[action] += W.spoilt * (1 - share)
 
 

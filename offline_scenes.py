@@ -98,7 +98,8 @@ def survey(turns: list[Seen], taken: list[str]) -> Atlas:
                 leads.setdefault((there, *back[command]), scene)
     going = frozenset(tokens(command)[0] for _, command in leads if tokens(command))
     tried = frozenset(zip(scenes, taken, strict=False))
-    return Atlas(tuple(scenes), leads, tried, looks, passed, going, _is_wide(list(zip(taken, scenes, scenes[1:], strict=False))))
+    wide = _is_wide(list(zip(taken, scenes, scenes[1:], strict=False)))
+    return Atlas(tuple(scenes), leads, tried, looks, passed, going, wide)
 
 
 def _is_wide(moves: list[tuple[str, int, int]]) -> bool:

@@ -34,9 +34,9 @@ WORD = re.compile(r"[a-z]+|\d+|[^\sa-z\d]", re.I)
 def stem(word: str) -> str:
     """A word without the endings of plural and tense, crudely and the same for every word."""
     for ending, least in (("ies", 5), ("ied", 5), ("ing", 6), ("ed", 5), ("es", 6), ("s", 4)):
-        rest = word[: -len(ending)]
+        rest = word[: -len(ending)] + ("y" if ending in ("ies", "ied") else "")
         if word.endswith(ending) and len(word) >= least and not word.endswith("ss") and set(rest) & set("aeiouy"):
-            return rest + ("y" if ending in ("ies", "ied") else "")
+            return rest
     return word
 
 

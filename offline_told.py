@@ -20,6 +20,8 @@ FOLLOWED = 6  # told sequences that a reader follows at most: those of tasks mos
 HEARSAY = 0.6  # trust in told sequences where none is of a task like this
 SAME_THINGS = 0.15  # what another command with the same things counts
 READABLE = 1 / 3  # share of a list's lines that read like known commands, from which all of them are steps
+FITTING = 0.6  # share of a statement that a command must have to be what it tells
+OTHERWISE = 0.8  # the case against a command where the memory tells another
 PITHY = 12  # words of a statement that ties a word to others; a longer one is about too much
 
 
@@ -154,16 +156,17 @@ def _lists(lines: tuple[str, ...]) -> list[list[str]]:
     return [block for block in found if block]
 
 
-def undone(told: Directions, turns: list[Seen], taken: list[str]) -> list[tuple[str, ...]]:
-    """The steps that no command has carried out and no answer has told of, in order."""
-    left = list(told.steps)
+def progress(told: Directions, turns: list[Seen], taken: list[str]) -> tuple[list[tuple[str, ...]], set[str]]:
+    """The steps that no command has carried out and no answer has told of; the commands that did others."""
+    left, did = list(told.steps), set()
     for action, answer in zip(taken, turns[1:], strict=True):
         mine = tokens(action)
         for step in ready(told, left) if mine and answer is not told.turn else ():
             itself = mine[0] == step[0] and set(step) <= set(mine)
             if itself or any(set(step) <= piece <= words(action).union(step) for piece in answer.pieces):
                 left.remove(step)
-    return left
+                did.add(action)
+    return left, did
 
 
 def ready(told: Directions, left: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
@@ -184,14 +187,19 @@ def tied(verb: str, memory: Memory) -> tuple[tuple[frozenset[str], float], ...]:
     return tuple(found)
 
 
-def tie(action: str, step: tuple[str, ...], ties, rare: dict[str, float]) -> float:
-    """How far a memory ties a step's verb to a command on the same things, in [-1, 1]."""
+def tie(action: str, step: tuple[str, ...], ties, memory: Memory) -> float:
+    """How far a memory ties a step's verb to a command on the same things, in [-1, 1].
+
+    Where it tells a way, another way is against it.
+    """
     other = words(action) - set(step)
-    mass = sum(rare[word] for word in other)
-    total = 0.0
+    total, told = 0.0, False
     for statement, sign in ties:
         common = other & statement
-        if common:
-            said = (len(common) + 1) / (len(statement) + 1)
-            total += sign * said * sum(rare[word] for word in common) / mass
+        mass = sum(memory.weight[word] for word in statement)
+        told = told or sign > 0
+        if common and sum(memory.weight[word] for word in common) >= FITTING * mass:
+            total += sign * len(common) / len(other)
+    if total == 0 and told and len(other) > 1:
+        return -OTHERWISE
     return max(-1.0, min(1.0, total))

@@ -55,7 +55,12 @@ class Recipe:
     def folder(self) -> str:
         """Name of the game's folder in the cache; it changes with the recipe and with the package."""
         digest = hashlib.sha256(json.dumps([self.family, self.seed, self.settings]).encode()).hexdigest()
-        return f"{self.task}-textworld{version('textworld')}-{digest[:12]}"
+        return f"{self.task}-textworld{_version()}-{digest[:12]}"
+
+
+@functools.cache
+def _version() -> str:
+    return version("textworld")
 
 
 def recipe(task: str) -> Recipe:
@@ -144,14 +149,15 @@ def make_game(which: Recipe):
     return generator.make(dict(which.settings), options)
 
 
-def instantiations(state, rule, mapping=None):
+def instantiations(state, rule, mapping=None, facts=None):
     """All actions that a rule allows in a state: what textworld's State.all_instantiations yields.
 
     The package compares every fact with every other and sorts them each time, which is most of the
     time of making a treasure hunter; looking facts up by a variable that is known already gives the
-    same actions in the same order in an eighth of it.
+    same actions in the same order in an eighth of it. `facts` keeps what was looked up in a state:
+    (signature, position) -> variable there -> facts in order.
     """
-    facts: dict[tuple, dict] = {}  # (predicate, position) -> variable there -> facts in order
+    facts = {} if facts is None else facts
     found = [dict(mapping or {})]
     for predicate in rule.preconditions:
         found = [more for known in found for more in matches(state, facts, predicate, known)]

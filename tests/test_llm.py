@@ -284,7 +284,8 @@ def test_a_call_that_nobody_waits_for_is_not_sent_but_one_that_was_sent_is_kept(
     with ModelServer(echo, latency=0.1) as server:
         results, first = asked(tmp_path, server, ask, in_flight=2)
     assert results[5] == "agent: 5" and first == "agent: 0"
-    assert [body["messages"][0]["content"] for body in server.bodies] == ["0", "1", "5"]
+    sent = [body["messages"][0]["content"] for body in server.bodies]
+    assert {*sent[:2]} == {"0", "1"} and sent[2:] == ["5"]
 
 
 def test_stand_ins_are_asked_like_models_and_need_nothing(tmp_path):

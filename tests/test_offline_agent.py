@@ -63,6 +63,8 @@ def rates(domain: str, families: str, times: int, passes: int) -> dict[str, floa
     told = [asyncio.run(memory.general_retrieve(Trajectory(one.init))) for one in none]
     turns = [told[by:] + told[:by] for by in range(1, len(deployment))]
     others = max(turns, key=lambda turn: sum(a != b for a, b in zip(told, turn, strict=True)))
+    if others == told:  # one memory for all tasks
+        others = [permuted(one) for one in told]
     dump = [_texts(one) for one in collected[:3]]
     played = {
         "probe": [episode(domain, *which, one) for which, one in zip(deployed, told, strict=True)],
@@ -70,6 +72,15 @@ def rates(domain: str, families: str, times: int, passes: int) -> dict[str, floa
         "dump": [episode(domain, *which, dump) for which in deployed],
     }
     return {name: mean(one.reward for one in ones) for name, ones in {"none": none, **played}.items()}
+
+
+def permuted(memory: dict) -> dict:
+    """The same keys and values, each value under another key of its object."""
+    mixed = {}
+    for name, value in memory.items():
+        keys = list(value) if isinstance(value, dict) else []
+        mixed[name] = {key: value[keys[n - 1]] for n, key in enumerate(keys)} if keys else value
+    return mixed
 
 
 def _texts(one: Trajectory) -> dict:
@@ -82,16 +93,59 @@ def _texts(one: Trajectory) -> dict:
     ("domain", "families", "times", "passes"),
     [
         ("babaisai", "goto_win two_room-goto_win you_win two_room-maybe_break_stop-goto_win", 8, 4),
-        ("minihack", "Eat Wear Zap", 3, 1),
+        ("minihack", "Eat Wear Zap", 3, 3),
         ("alfworld", "pick_heat_then_place_in_recep pick_and_place_simple pick_clean_then_place_in_recep", 3, 1),
+        ("textworld", "cooking", 5, 2),
     ],
 )
 def test_a_good_memory_helps_and_a_dump_of_everything_does_less(domain, families, times, passes):
     got = rates(domain, families, times, passes)
-    assert got["probe"] > got["none"] + 0.1, got
+    assert got["probe"] > got["none"] + (0.05 if domain == "textworld" else 0.1), got  # points, not wins
     assert got["probe"] > got["dump"], got
-    if domain == "babaisai":  # so few episodes show the other two domains' difference to a shuffled copy at times
+    if domain in ("babaisai", "textworld"):  # so few episodes hide the others' difference to a shuffled copy
         assert got["probe"] > got["shuffled"], got
+
+
+# ------------------------------------------------------------------- finding the way back
+
+GARDEN = {  # scene -> where each command leads; a map that no grammar knows
+    "Pond": {"wade vor": "Hedge"},
+    "Hedge": {"wade hin": "Pond", "wade vor": "Bower"},
+    "Bower": {"wade hin": "Hedge", "wade vor": "Grove"},
+    "Grove": {"wade hin": "Bower", "wade vor": "Marsh"},
+    "Marsh": {"wade hin": "Grove"},
+}
+
+
+def described(scene: str) -> str:
+    ways = " and ".join(command.split()[1] for command in GARDEN[scene])
+    return f"* {scene} *\nThis is the {scene.lower()}, a quiet and pleasant place to be.\nPaths lead {ways}."
+
+
+def test_agent_walks_back_to_where_it_saw_what_directions_name():
+    """The directions at the far end tell to polish what was seen at the near end."""
+    from offline_agent import act
+
+    taken = ["wade vor", "wade hin", "wade vor", "wade vor", "wade hin", "wade vor", "wade vor", "wade vor", "read slab"]
+    scene, texts = "Pond", [described("Pond") + " There is a sphere here."]
+    for command in taken[:-1]:
+        scene = GARDEN[scene][command]
+        texts.append(described(scene) + (" There is a sphere here." if scene == "Pond" else ""))
+    texts.append("Do this:\npolish the sphere\nread the sphere\n")
+    system = "A game. You can `read THING` and `polish THING`.\n\n## Goal\nDo what the slab says."
+    walked = []
+    for _ in range(4):
+        listed = "".join(f"- {command}\n" for command in ("read slab", "hum", "wait", *GARDEN[scene]))
+        messages = [{"role": "system", "content": system}]
+        for text, action in zip(texts, taken, strict=False):
+            messages += [{"role": "user", "content": f"Observation:\n{text}"}, {"role": "assistant", "content": action}]
+        last = f"Observation:\n{texts[-1]}\n\nValid actions:\n{listed}"
+        action = act([*messages, {"role": "user", "content": last}], 1)
+        walked.append(action)
+        scene = GARDEN[scene].get(action, scene)
+        taken.append(action)
+        texts.append(described(scene) + (" There is a sphere here." if scene == "Pond" else ""))
+    assert walked == ["wade hin"] * 4 and scene == "Pond"
 
 
 # ------------------------------------------------------------------- a domain that is in no grammar

@@ -19,6 +19,7 @@ from gymnasium.utils.env_checker import check_env
 
 import textworld_games as games
 from envs_textworld import TextWorld
+from envs_textworld import start as start_engine
 from errors import InfrastructureError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,7 @@ THREE = ["cooking-11", "coin_collector-13", "treasure_hunter-11"]
 TRAJECTORIES = """
 import hashlib, json, random, sys
 from envs_textworld import TextWorld
+from envs_textworld import start as start_engine
 from textworld_games import ensure
 TextWorld.prepare(sys.argv[1:])
 env, hashes = TextWorld(), {}
@@ -217,6 +219,27 @@ def test_the_package_s_solution_wins_all_points(env, task):
         assert info["valid"] and 0 <= info["score"] <= 1
     assert over and info["success"] and info["score"] == 1.0
     assert sum(rewards) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("task", ["treasure_hunter-06", "coin_collector-13", "cooking-17"])
+def test_the_quick_engine_says_what_the_untouched_one_says(env, task):
+    shown = ("feedback", "admissible_commands", "score", "max_score", "won", "lost", "moves", "objective", "verbs")
+    commands, rng = solution(task), random.Random(task)
+    for played in (commands, commands[: len(commands) // 2], []):  # the solution, and random commands from its middle
+        ours, untouched = (start_engine(games.ensure(task), untouched=raw) for raw in (False, True))
+        states, over = (ours.reset(), untouched.reset()), False
+        for step in range(60):
+            assert [states[0][name] for name in shown] == [states[1][name] for name in shown]
+            assert list(map(str, states[0]["_valid_actions"])) == list(map(str, states[1]["_valid_actions"]))
+            if over:
+                break
+            choices = [*states[0].admissible_commands, "look", "take nothing", "examine me"]
+            command = played[step] if step < len(played) else rng.choice(choices)
+            (first, *results), (second, *same) = ours.step(command), untouched.step(command)
+            assert results == same
+            states, over = (first, second), results[1]
+        assert over or played is not commands
+        ours.close(), untouched.close()
 
 
 def test_points_count_in_part_where_the_game_is_not_won(env):

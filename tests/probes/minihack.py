@@ -24,12 +24,12 @@ class Commands(MemoryDesign):
         contexts = [trajectory.init, *trajectory.steps]
         taken = [step["action_took"] for step in trajectory.steps]
         for word in goal:
-            for action in set(taken):
+            for action in sorted(set(taken)):
                 self.played[word][action] += 1
         if trajectory.reward < 1:
             return
         sizes = [len(context["short_term_context"]) for context in contexts]
-        self.carried.update({action for n, action in enumerate(taken) if sizes[n] < sizes[n + 1]})
+        self.carried.update(sorted({action for n, action in enumerate(taken) if sizes[n] < sizes[n + 1]}))
         last, before = taken[-1], contexts[-2]
         command = taken[-2] if len(last) == 1 and len(taken) > 1 else last
         for line in before["long_term_context"].splitlines():
@@ -47,7 +47,8 @@ class Commands(MemoryDesign):
                 if command in trajectory.init["action_dict"]:
                     commands[command] += n / (1 + self.played[word][command])
         best = [command for command, _ in commands.most_common(1)]
-        first = [command for command, _ in self.carried.most_common(1) if command in trajectory.init["action_dict"]]
+        carried = [command for command, _ in self.carried.most_common() if len(command) > 1]  # a letter is an answer
+        first = [command for command in carried[:1] if command in trajectory.init["action_dict"]]
         if best:
             told["do"] = first + best
         elif first:
