@@ -15,9 +15,7 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
     "embedding_model": "text-embedding-3-small",
 }
 PAPER_STEPS = 11  # learning steps, 43 designs; the first step writes one design from scratch
-OFFLINE_STEPS = 5
-PAPER_PASSES = 3
-OFFLINE_PASSES = 5  # so that the best of many designs is less often a lucky one
+OFFLINE_STEPS = 8  # 28 designs
 OFFLINE_COLLECTION_PASSES = 10  # its episodes cost milliseconds, and it wins few of them
 
 
@@ -34,9 +32,7 @@ class Config:
     seed: int = setting(42, "decides task halves, layouts, sampling of parents and the stand-ins")
     steps: int = setting(0, f"learning steps; 0: {PAPER_STEPS} as in the paper, {OFFLINE_STEPS} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=("archive", "greedy", "random"))
-    passes: int = setting(
-        0, f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper, {OFFLINE_PASSES} with an offline agent"
-    )
+    passes: int = setting(3, "passes over the deployment half, as in the paper")
     collection_passes: int = setting(
         0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
     )
@@ -134,6 +130,8 @@ def _complete(config: Config) -> Config:
 
     if config.in_flight < 1:
         raise UserError("--in-flight must be at least 1")
+    if config.passes < 1:
+        raise UserError("--passes must be at least 1")
     if config.call_seconds <= 0:
         raise UserError(f"--call-seconds must be above 0, not {config.call_seconds}")
     if config.temperature <= 0:
@@ -151,7 +149,6 @@ def _complete(config: Config) -> Config:
         config,
         **models,
         steps=config.steps or (OFFLINE_STEPS if models["meta_model"] == OFFLINE else PAPER_STEPS),
-        passes=config.passes or (OFFLINE_PASSES if offline_agent else PAPER_PASSES),
         collection_passes=config.collection_passes or (OFFLINE_COLLECTION_PASSES if offline_agent else 1),
         workers=config.workers or default_workers(0 if offline_agent else config.in_flight),
         show_admissible=config.show_admissible or offline_agent,

@@ -49,7 +49,7 @@ class Weights:
     directed: float = 3.0  # commands that do what an observation tells
     walk: float = 1.2  # ways to where something is to be found
     open_minded: float = 0.5  # trials that an unknown command is thought to have had, half of them good
-    spoilt: float = 0.5  # another command on a thing with which something was done
+    spoilt: float = 1.0  # another command on a thing with which something was done
     chance: float = 0.2  # the hash of seed and prompt
 
 
@@ -568,7 +568,7 @@ def _for_curiosity(game: Game, scores: dict[str, float]) -> None:
         share = (news.get(verb, 0) + W.open_minded) / (tries.get(verb, 0) + 2 * W.open_minded)
         scores[action] = scores.get(action, 0.0) - W.curious * share
         thing = _object(action)
-        if game.listed and thing and changed[thing] > (FEW if words(action) & game.goal else 0):
+        if game.listed and thing and changed[thing] > (FEW if thing & game.goal else 0):
             scores[action] += W.spoilt * (1 - share)
 
 

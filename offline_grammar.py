@@ -56,6 +56,7 @@ CHOICES: dict[str, tuple] = {
     "COMPANY_TOP": (1, 2, 3, 5, 8),
     "ARGUMENTS_TOP": (1, 2, 3),
     "ARGUMENTS_SEEN": (1, 2, 3, 5),
+    "ARGUMENTS_LIFT": (0.5, 1.0, 1.2, 1.5),
     "ARGUMENTS_CLAUSE": (4, 8, 16),
     "WASTE_TRIES": (3, 10, 30),
     "WASTE_RATE": (0.0, 0.05, 0.1, 0.2, 0.4),

@@ -41,6 +41,7 @@ SELDOM = 0.3  # share of steps at which a text may change whose changes last
 COMPANY_TOP = 2  # words told for each word of the goal
 ARGUMENTS_TOP = 2  # commands told for each word
 ARGUMENTS_SEEN = 2  # times that it must have scored
+ARGUMENTS_LIFT = 1.0  # times that share of tries must be greater than usual
 ARGUMENTS_CLAUSE = 4  # words of a clause that tells of a thing, at most
 WASTE_TRIES = 10  # times that a verb must have been tried
 WASTE_RATE = 0.1  # share of tries that brought something, at most
@@ -134,13 +135,20 @@ def moments(trajectory: Trajectory) -> list[tuple[str, str, str, float]]:
 
 
 def discoveries(trajectory: Trajectory) -> list[tuple[str, list[str]]]:
-    """Each step as (action, words that came into sight for the first time)."""
-    known, found = set(words(situation(trajectory.init))), []
-    for _, action, after, _ in moments(trajectory):
+    """Each step as (action, words that came up for the first time in what can be done)."""
+    known, found = set(words(offered(trajectory.init))), []
+    for step in trajectory.steps:
+        action, now = str(step.get("action_took", "")), distinct(offered(step))
         known.update(words(action))
-        found.append((action, [word for word in distinct(after) if word not in known]))
-        known.update(words(after))
+        found.append((action, [word for word in now if word not in known]))
+        known.update(now)
     return found
+
+
+def offered(record: dict) -> str:
+    """The commands that a record lists; its text where it lists none."""
+    lists = [item for item in record.values() if isinstance(item, list)]
+    return "\n".join(str(command) for commands in lists for command in commands) or text_of(record)
 
 
 def decisive(trajectory: Trajectory) -> list[tuple[str, str]]:
@@ -482,18 +490,19 @@ class Arguments(MemoryLayer):
             said |= self.clauses(after)
 
     def clauses(self, text):
-        """The words of each short clause of a text."""
-        found = (distinct(clause) for clause in re.split(r"[.,:;!?\n]", text))
+        """The words of each short line of a text."""
+        found = map(distinct, text.splitlines())
         return dict.fromkeys(clause for clause in found if 1 < len(clause) <= ARGUMENTS_CLAUSE)
 
     async def retrieve(self, init):
         told = defaultdict(list)
         for command, good in sorted(self.good.items()):
             tried = self.tried[command]
-            for word, n in sorted(good.items()):
-                rate = n / (tried[word] + TRUST)
-                if word and n >= ARGUMENTS_SEEN and rate >= RATE and n / tried[word] >= TALLY_LIFT * good[""] / tried[""]:
-                    told[word].append((rate, command))
+            rates = {word: n / (tried[word] + TRUST) for word, n in sorted(good.items()) if n >= ARGUMENTS_SEEN}
+            usual = sum(rates.values()) / (len(rates) or 1)
+            for word, rate in rates.items():
+                if word and rate >= RATE + ARGUMENTS_LIFT * usual:
+                    told[word].append((rate - usual, command))
         return {word: [command for _, command in sorted(found)[::-1][:ARGUMENTS_TOP]] for word, found in told.items()}
 
 

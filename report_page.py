@@ -42,6 +42,7 @@ FOLDER = Path(__file__).parent / "templates"
 PAGE_BYTES = 12_000_000  # shared by the designs of a page
 DESIGN_BYTES = 280_000  # the most that one design gets
 PRINT_LIMIT = 60_000  # characters of any one printed value
+TOLD, TOLD_LIMIT = 3, 2000  # tasks for which report.md shows what was retrieved, and characters of it
 ENVIRONMENTS = {"alfworld": "ALFWorld", "textworld": "TextWorld", "babaisai": "Baba Is AI", "minihack": "MiniHack"}
 
 
@@ -100,7 +101,14 @@ def markdown(run: RunData, plots: Sequence[Plot]) -> str:
     """report.md of a run."""
     path = [node for node in run.nodes if node.name in run.lineage(run.learned)]
     changes = [(node, _changes(run.design(node).plan)) for node in path]
-    return _environment("md").get_template("report.md").render(plots=plots, changes=changes, **_facts(run))
+    samples = {one.task: one for one in run.design(run.learned).samples} if run.learned else {}
+    told = [(one, _indented(one.retrieved)) for one in list(samples.values())[:TOLD]]
+    return _environment("md").get_template("report.md").render(plots=plots, changes=changes, told=told, **_facts(run))
+
+
+def _indented(retrieved: str) -> Markup:
+    """A block of code in Markdown that nothing inside can end."""
+    return Markup("\n".join(f"    {one}" for one in block(retrieved, TOLD_LIMIT).splitlines()))
 
 
 def tree_svg(run: RunData) -> str:

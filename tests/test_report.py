@@ -94,6 +94,9 @@ def test_report_md_has_the_results_the_archive_and_links_to_its_figures(made):
     assert all(f"| {node.name} |" in text.replace(" (learned)", "") for node in run.nodes)
     assert f"| {run.learned.name} (learned) |" in text
     assert f"| learned design | {100 * run.results['test-static']['learned design'].mean:.1f} |" in text
+    retrieved = text.partition("## What it retrieves")[2].partition("\n## ")[0]
+    shown = [line for line in retrieved.splitlines() if line and " of the learning set, " not in line]
+    assert shown and all(line.startswith("    ") for line in shown)
     linked = re.findall(r"\]\((plots/[\w.-]+)\)", text)
     assert len(linked) >= 6 and all((folder / name).exists() for name in linked)
 
