@@ -16,6 +16,8 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
 }
 PAPER_STEPS = 11  # learning steps, 43 designs; the first step writes one design from scratch
 OFFLINE_STEPS = 8  # 28 designs
+PAPER_PASSES = 3
+OFFLINE_PASSES = {"babaisai": 10}  # episodes of 20 ms: more of them cost little, and few levels are left for a test
 OFFLINE_COLLECTION_PASSES = 10  # its episodes cost milliseconds, and it wins few of them
 
 
@@ -32,7 +34,9 @@ class Config:
     seed: int = setting(42, "decides task halves, layouts, sampling of parents and the stand-ins")
     steps: int = setting(0, f"learning steps; 0: {PAPER_STEPS} as in the paper, {OFFLINE_STEPS} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=("archive", "greedy", "random"))
-    passes: int = setting(3, "passes over the deployment half, as in the paper")
+    passes: int = setting(
+        0, f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper, 10 for babaisai with an offline agent"
+    )
     collection_passes: int = setting(
         0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
     )
@@ -130,8 +134,6 @@ def _complete(config: Config) -> Config:
 
     if config.in_flight < 1:
         raise UserError("--in-flight must be at least 1")
-    if config.passes < 1:
-        raise UserError("--passes must be at least 1")
     if config.call_seconds <= 0:
         raise UserError(f"--call-seconds must be above 0, not {config.call_seconds}")
     if config.temperature <= 0:
@@ -149,6 +151,7 @@ def _complete(config: Config) -> Config:
         config,
         **models,
         steps=config.steps or (OFFLINE_STEPS if models["meta_model"] == OFFLINE else PAPER_STEPS),
+        passes=config.passes or (OFFLINE_PASSES.get(config.env, PAPER_PASSES) if offline_agent else PAPER_PASSES),
         collection_passes=config.collection_passes or (OFFLINE_COLLECTION_PASSES if offline_agent else 1),
         workers=config.workers or default_workers(0 if offline_agent else config.in_flight),
         show_admissible=config.show_admissible or offline_agent,
