@@ -1,12 +1,17 @@
 """Shared fixtures. Nothing here needs the network, a key, or files outside the repository."""
 
 import os
+import signal
 import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Shells start jobs in the background with Ctrl-C ignored, and what is started here would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
