@@ -93,7 +93,7 @@ def _texts(one: Trajectory) -> dict:
     ("domain", "families", "times", "passes"),
     [
         ("babaisai", "goto_win two_room-goto_win you_win two_room-maybe_break_stop-goto_win", 8, 4),
-        ("minihack", "Eat Wear Zap", 3, 3),
+        ("minihack", "Eat Wear Zap", 3, 2),
         ("alfworld", "pick_heat_then_place_in_recep pick_and_place_simple pick_clean_then_place_in_recep", 3, 1),
         ("textworld", "cooking", 5, 2),
     ],
