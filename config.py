@@ -35,7 +35,7 @@ class Config:
     steps: int = setting(0, f"learning steps; 0: {PAPER_STEPS} as in the paper, {OFFLINE_STEPS} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=("archive", "greedy", "random"))
     passes: int = setting(
-        0, f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper, 10 for babaisai with an offline agent"
+        0, f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper, {OFFLINE_PASSES['babaisai']} for babaisai with an offline agent"
     )
     collection_passes: int = setting(
         0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
