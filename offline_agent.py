@@ -230,6 +230,8 @@ def _statements_on(action: str, game: Game, named: dict[int, float]) -> float:
     total = 0.0
     for number in {n for word in mine for n in memory.having.get(word, ())}:
         statement = memory.statements[number]
+        if statement.verb in mine and statement.things and not statement.things & mine:
+            continue  # the same done to something else
         common = mine & statement.words
         shared = sum(game.rare[word] for word in common)
         covered = max(shared / mass, ALL_OF_IT * shared / named[number])

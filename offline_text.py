@@ -72,6 +72,8 @@ class Statement:
 
     words: frozenset[str]
     sign: float  # 1 for advice, -1 for a warning, scaled by a count that stands with it
+    things: frozenset[str] = frozenset()  # what it tells to do something to, if it tells a command
+    verb: str = ""
 
 
 @dataclass(frozen=True, eq=False)  # hashed by identity
@@ -200,13 +202,20 @@ def _read_text(text: str, path, about, sign, verbs, memory) -> None:
     for line in lines:
         for sentence in re.split(r"(?<=[.;!?])\s+", line):
             if sentence and len(memory.statements) < 3 * STATEMENTS:
-                _state(f"{title} {sentence}", sign, memory)
+                _state(f"{title} {sentence}", sign, memory, _command(sentence, verbs))
 
 
-def _state(text: str, sign: float, memory: Memory) -> None:
+def _state(text: str, sign: float, memory: Memory, command: tuple[str, ...] = ()) -> None:
     found = words(text) - NEGATIVE
     if 0 < len(found) <= 60:
-        memory.statements.append(Statement(found, -abs(sign) if _raw(text) & NEGATIVE else max(sign, 0.0)))
+        sign = -abs(sign) if _raw(text) & NEGATIVE else max(sign, 0.0)
+        memory.statements.append(Statement(found, sign, frozenset(command[1:]), command[0] if command else ""))
+
+
+def _command(sentence: str, verbs: frozenset[str]) -> tuple[str, ...]:
+    """The words of the command that a sentence ends with, its verb first; none where it has no known verb."""
+    found = tokens(sentence)
+    return next((found[at:] for at, word in enumerate(found) if word in verbs), ())
 
 
 def _raw(text: str) -> set[str]:

@@ -129,11 +129,14 @@ class Directions:
 @lru_cache(maxsize=4096)
 def read_directions(turn: Seen, verbs: frozenset[str]) -> Directions | None:
     """What an observation tells to do, if it has a list of which some lines read like commands."""
+    blocks = _lists(turn.listing)
+    entries = {words(line) for block in blocks for line in block}
     steps: list[tuple[str, ...]] = []
     listed: list[frozenset[str]] = []
-    for block in _lists(turn.listing):
+    for block in blocks:
         told = [tokens(line) for line in block if tokens(line)]
-        if len(told) > 1 and sum(is_action(line, verbs) for line in block) >= READABLE * len(block):
+        commands = sum(is_action(line, verbs) or frozenset(tokens(line)[1:]) in entries for line in block)
+        if len(told) > 1 and commands >= READABLE * len(block):
             steps += told
         else:
             listed += [frozenset(one) for one in told]

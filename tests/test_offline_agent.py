@@ -1,6 +1,7 @@
 """The agent stand-in on real domains: a good memory helps it, a shuffled copy or a dump of everything less."""
 
 import asyncio
+import json
 import random
 from pathlib import Path
 from statistics import mean
@@ -13,6 +14,9 @@ import memory_base
 import offline
 from episodes import Episode, play
 from memory_base import Trajectory
+from offline_agent import act
+from offline_prompt import read_observation
+from offline_told import read_directions
 
 PROBES = Path(__file__).parent / "probes"
 
@@ -124,8 +128,6 @@ def described(scene: str) -> str:
 
 def test_agent_walks_back_to_where_it_saw_what_directions_name():
     """The directions at the far end tell to polish what was seen at the near end."""
-    from offline_agent import act
-
     taken = ["wade vor", "wade hin", "wade vor", "wade vor", "wade hin", "wade vor", "wade vor", "wade vor", "read slab"]
     scene, texts = "Pond", [described("Pond") + " There is a sphere here."]
     for command in taken[:-1]:
@@ -178,3 +180,23 @@ def test_forms_of_one_fact_all_help_in_a_domain_that_no_grammar_knows():
     assert rate(lambda gem, colour: {"advice": [f"open {wrong[gem]} door"]}) < rate(
         lambda gem, colour: {"advice": [f"open {colour} door"]}
     )
+
+
+# ------------------------------------------------------------------- reading directions and warnings
+
+
+def test_lines_that_deal_with_the_things_of_another_list_are_directions_though_no_command_is_known():
+    text = "Parts:\n  blue bolt\n  red nut\nWhat to do:\n  plim the blue bolt\n  plim the red nut\n  dorn it\n"
+    told = read_directions(read_observation(text), frozenset(["take"]))
+    assert told.steps == (("plim", "blue", "bolt"), ("plim", "red", "nut"), ("dorn",))
+    assert told.listed == (frozenset(["blue", "bolt"]), frozenset(["red", "nut"]))
+    assert not read_directions(read_observation("Parts:\n  blue bolt\n  red nut\nColours:\n  green\n  grey\n"), frozenset(["take"]))
+
+
+@pytest.mark.parametrize(("warning", "heeded"), [("never take printer", False), ("never take lamp", True), ("never take", True)])
+def test_a_warning_of_one_thing_says_nothing_of_another(warning, heeded):
+    system = f"A game.\n\n## Memory\nOf earlier tasks.\n```json\n{json.dumps({'dangers': [warning]})}\n```\n\n## Goal\nWin."
+    user = "Observation:\nA lamp and a door.\n\nValid actions:\n- take lamp\n- open door"
+    messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+    picked = {act(messages, seed) for seed in range(40)}
+    assert picked == ({"open door"} if heeded else {"open door", "take lamp"})
