@@ -36,6 +36,7 @@ CHOICES: dict[str, tuple] = {
     "LIKE": (0.0, 0.15, 0.3, 0.5, 0.8),
     "LAST": (1, 2, 3, 5, 10),
     "TRUST": (0.5, 1.0, 2.0, 4.0, 8.0),
+    "TASKS": (1, 2, 3),
     "RATE": (0.02, 0.05, 0.1, 0.2, 0.3, 0.5),
     "TALLY_LIFT": (1.0, 1.5, 2.0, 3.0),
     "EPISODES_TOP": (1, 2, 3, 5),
@@ -48,6 +49,7 @@ CHOICES: dict[str, tuple] = {
     "PATTERNS_TOP": (2, 3, 5, 8),
     "PLACES_TOP": (1, 2, 4, 6, 10),
     "PLACES_SHARE": (0.1, 0.3, 0.5, 0.7),
+    "PLACES_LIFT": (1.0, 1.5, 2.0, 4.0),
     "USES_TOP": (1, 2, 3, 5),
     "USES_THINGS": (4, 8, 12, 20),
     "REACTIONS_TOP": (1, 2, 3, 5, 8),
@@ -56,7 +58,7 @@ CHOICES: dict[str, tuple] = {
     "COMPANY_TOP": (1, 2, 3, 5, 8),
     "ARGUMENTS_TOP": (1, 2, 3),
     "ARGUMENTS_SEEN": (1, 2, 3, 5),
-    "ARGUMENTS_LIFT": (0.5, 1.0, 1.2, 1.5),
+    "ARGUMENTS_LIFT": (1.0, 1.2, 1.5, 2.0, 3.0),
     "ARGUMENTS_CLAUSE": (4, 8, 16),
     "WASTE_TRIES": (3, 10, 30),
     "WASTE_RATE": (0.0, 0.05, 0.1, 0.2, 0.4),
@@ -66,7 +68,7 @@ CHOICES: dict[str, tuple] = {
     "TARGETS_RATE": (0.1, 0.3, 0.5, 0.7),
 }
 # Constants by the end of their names: the way to a wider match.
-LOOSER = {"SHARE": -1, "TRIES": -1, "SEEN": -1, "RATE": -1, "LIFT": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
+LOOSER = {"SHARE": -1, "TRIES": -1, "SEEN": -1, "TASKS": -1, "RATE": -1, "LIFT": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
 SHORTER = ("TOP", "STEPS", "THINGS")
 SLOTS = {  # functions of which a design has one of several forms
     "closeness": {"closeness": "the same words at the same places", "closeness_in_words": "common words"},

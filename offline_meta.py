@@ -40,7 +40,7 @@ DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fen
 
 LONG = 1200  # tokens of retrieved memory that call for trimming
 MATTERS = 0.01  # score difference that counts at least as better or worse
-MANY = 6  # layers from which one is left out now and then; below, more are added
+MANY = 8  # layers from which one is left out now and then; below, more are added
 WON = 0.5  # score from which an episode counts as won
 
 Idea = tuple[str | None, str]  # a change in words, None where there is nowhere to go; why
@@ -177,8 +177,8 @@ def lacks(shown: Shown) -> list[tuple[str, str]]:
         found += [("Waste", "the same commands came again and again")]
     if any(len(one.actions) < 0.6 * longest for one in lost):
         found += [("Dangers", "lost episodes ended early")]
-    if any(len(set(one.actions)) > 0.6 * len(one.actions) for one in lost):
-        found += [("Reactions", "many commands were tried, to no end")]
+    if any(one.score == 0 for one in lost):
+        found += [("Reactions", "nothing that was done had an effect that counted")]
     if any(0 < one.score < 1 for one in shown.episodes):
         found += [("Arguments", "some steps scored")]
     if any(one.score >= WON for one in shown.episodes):

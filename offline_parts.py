@@ -8,6 +8,7 @@ that a layer helps: that is what the search is to find out.
 Try it: `python -c "import offline_grammar as g; print(g.write(g.Blueprint(('Places',))))"`
 """
 
+import hashlib
 import itertools
 import math
 import re
@@ -21,6 +22,7 @@ WON = 0.5  # reward from which an episode counts as won
 LIKE = 0.5  # closeness from which another task counts as alike
 LAST = 3  # last steps of a won episode that count as decisive
 TRUST = 2.0  # doubtful tries that every count starts with
+TASKS = 2  # different tasks that must speak for what is told of any task
 RATE = 0.1  # how closely two things must belong together, in [0, 1]
 TALLY_LIFT = 1.5  # how much oftener a command must decide where a word is around than elsewhere
 EPISODES_TOP = 1  # episodes told
@@ -33,15 +35,16 @@ PATTERNS_LIFT = 1.5  # how much oftener they must have it than all episodes
 PATTERNS_TOP = 5  # last commands told
 PLACES_TOP = 4  # places told for each thing
 PLACES_SHARE = 0.5  # how likely a place must be, beside the likeliest
+PLACES_LIFT = 1.5  # how much oftener it must have been found there than elsewhere
 USES_TOP = 2  # commands told for each thing
 USES_THINGS = 8  # things told of
 REACTIONS_TOP = 3  # commands told
 REACTIONS_RATE = 0.1  # share of episodes with a command in which it had a lasting effect
 SELDOM = 0.3  # share of steps at which a text may change whose changes last
 COMPANY_TOP = 2  # words told for each word of the goal
-ARGUMENTS_TOP = 2  # commands told for each word
+ARGUMENTS_TOP = 1  # commands told for each word
 ARGUMENTS_SEEN = 2  # times that it must have scored
-ARGUMENTS_LIFT = 1.0  # times that share of tries must be greater than usual
+ARGUMENTS_LIFT = 1.2  # times that share of tries must be greater than for other words
 ARGUMENTS_CLAUSE = 4  # words of a clause that tells of a thing, at most
 WASTE_TRIES = 10  # times that a verb must have been tried
 WASTE_RATE = 0.1  # share of tries that brought something, at most
@@ -97,6 +100,11 @@ def situation(init: dict) -> str:
 def situation_goal(init: dict) -> str:
     """The goal alone."""
     return goal_of(init)
+
+
+def task_of(init: dict) -> str:
+    """What tells a task from others: its goal and its first observation, in short."""
+    return hashlib.blake2b((goal_of(init) + text_of(init)).encode("utf-8", "replace"), digest_size=4).hexdigest()
 
 
 def closeness(a: str, b: str) -> float:
@@ -213,6 +221,19 @@ def path_of_detourless(trajectory: Trajectory) -> list[str]:
     return path
 
 
+class Support:
+    """How many different tasks speak for what is to be told: what holds in one alone is its own affair."""
+
+    def __init__(self):
+        self.tasks: dict[tuple[str, ...], set[str]] = defaultdict(set)
+
+    def add(self, task: str, *names: str) -> None:
+        self.tasks[names].add(task)
+
+    def enough(self, *names: str) -> bool:
+        return len(self.tasks.get(names, ())) >= TASKS
+
+
 class Pairs:
     """How often things came together, and how often each of them came at all."""
 
@@ -220,17 +241,24 @@ class Pairs:
         self.both: dict[str, Counter[str]] = defaultdict(Counter)
         self.left: Counter[str] = Counter()
         self.right: Counter[str] = Counter()
+        self.support = Support()
 
-    def add(self, lefts, rights) -> None:
+    def add(self, task: str, lefts, rights) -> None:
         self.left.update(lefts)
         self.right.update(rights)
         for one in lefts:
             self.both[one].update(rights)
+            for other in rights:
+                self.support.add(task, one, other)
 
     def closest(self, one: str) -> list[tuple[float, str]]:
         """(closeness in [0, 1], other), closest first: 1 would be always together and never apart."""
         seen = self.both.get(one, {})
-        rated = [(n / math.sqrt((self.left[one] + TRUST) * (self.right[x] + TRUST)), x) for x, n in seen.items()]
+        rated = [
+            (n / math.sqrt((self.left[one] + TRUST) * (self.right[x] + TRUST)), x)
+            for x, n in seen.items()
+            if self.support.enough(one, x)
+        ]
         return sorted((item for item in rated if item[0] >= RATE), key=lambda item: (-item[0], item[1]))
 
 
@@ -250,9 +278,13 @@ class Tally:
     def __init__(self):
         self.tried: dict[str, Counter[str]] = defaultdict(Counter)
         self.good: dict[str, Counter[str]] = defaultdict(Counter)
+        self.support = Support()
 
-    def add(self, steps, decisive) -> None:
+    def add(self, task: str, steps, decisive) -> None:
         """An episode's steps, and those that were decisive, each as (words around, action)."""
+        for words_around, action in decisive:
+            for word in ("", *words_around):
+                self.support.add(task, kind(action), word)
         for counts, pairs in ((self.tried, steps), (self.good, decisive)):
             around = defaultdict(set)
             for words_around, action in pairs:
@@ -267,6 +299,7 @@ class Tally:
             for action, seen in self.good.items()
             for word, n in seen.items()
             if n / self.tried[action][word] >= TALLY_LIFT * seen[""] / self.tried[action][""]
+            and self.support.enough(action, word)
         ]
         return sorted(rated, key=lambda item: (-item[0], item[1], item[2]))
 
@@ -388,26 +421,30 @@ class Places(MemoryLayer):
     def __init__(self):
         self.found: dict[str, Counter[str]] = defaultdict(Counter)
         self.done: Counter[str] = Counter()
+        self.support = Support()
 
     async def update(self, trajectory):
-        known, taken = set(words(text_of(trajectory.init))), set()
-        for before, action, after, _ in moments(trajectory):
+        taken = set()
+        for action, new in discoveries(trajectory):
             if action not in taken:
                 taken.add(action)
                 self.done[kind(action)] += 1
-                for word in set(words(after)) - set(words(before)) - set(words(action)) - known:
+                for word in new:
                     self.found[word][kind(action)] += 1
+                    self.support.add(task_of(trajectory.init), word, kind(action))
 
     async def retrieve(self, init):
-        told = {word: self.places(self.found[word]) for word in distinct(goal_of(init)) if word in self.found}
+        told = {word: self.places(word) for word in distinct(goal_of(init)) if word in self.found}
         return {word: places[:PLACES_TOP] for word, places in told.items() if places}
 
-    def places(self, found):
+    def places(self, word):
         """The places, the likeliest first, each with one of the commands that deal with it."""
-        rated = [(n / (self.done[place] + TRUST), place) for place, n in found.items()]
-        rated = [item for item in rated if item[0] >= PLACES_SHARE * max(rated)[0]]
-        by_things = {words(place)[1:]: place for _, place in sorted(rated)}
-        return [by_things[words(place)[1:]] for _, place in sorted(rated, reverse=True) if place in by_things.values()]
+        found, usual = self.found[word], sum(self.found[word].values()) / sum(self.done.values())
+        rates = {place: n / (self.done[place] + TRUST) for place, n in found.items() if self.support.enough(word, place)}
+        least = max(PLACES_SHARE * max(rates.values(), default=0.0), PLACES_LIFT * usual)
+        rated = sorted((rate, place) for place, rate in rates.items() if rate >= least)
+        by_things = {words(place)[1:]: place for _, place in rated}
+        return [place for _, place in reversed(rated) if place in by_things.values()]
 
 
 class Uses(MemoryLayer):
@@ -419,7 +456,8 @@ class Uses(MemoryLayer):
     async def update(self, trajectory):
         init = trajectory.init
         steps = [(context(init, before), action) for before, action, _, _ in moments(trajectory)]
-        self.tally.add(steps, [(context(init, before), action) for before, action in decisive(trajectory)])
+        good = [(context(init, before), action) for before, action in decisive(trajectory)]
+        self.tally.add(task_of(init), steps, good)
 
     async def retrieve(self, init):
         here, told = set(words(situation(init))), {}
@@ -440,10 +478,12 @@ class Reactions(MemoryLayer):
         for before, action, _, _ in moments(trajectory):
             seen.update(set(words(before)) - set(words(start)))
             steps.append((sorted(seen), action))
-        self.tally.add(steps, [step for step, lasted in zip(steps, lasting(trajectory), strict=True) if lasted])
+        good = [step for step, lasted in zip(steps, lasting(trajectory), strict=True) if lasted]
+        self.tally.add(task_of(trajectory.init), steps, good)
 
     async def retrieve(self, init):
-        rated = [(good[""] / (self.tally.tried[action][""] + TRUST), action) for action, good in self.tally.good.items()]
+        known = [(action, good[""]) for action, good in self.tally.good.items() if self.tally.support.enough(action, "")]
+        rated = [(n / (self.tally.tried[action][""] + TRUST), action) for action, n in known]
         best = [action for rate, action in sorted(rated)[::-1] if rate >= REACTIONS_RATE]
         return [f"{self.sign(action)}: {action}".removeprefix(": ") for action in best[:REACTIONS_TOP]]
 
@@ -461,7 +501,7 @@ class Company(MemoryLayer):
 
     async def update(self, trajectory):
         for action in dict.fromkeys(kind(action) for before, action, after, _ in moments(trajectory) if before != after):
-            self.pairs.add(distinct(action), distinct(action))
+            self.pairs.add(task_of(trajectory.init), distinct(action), distinct(action))
 
     async def retrieve(self, init):
         told, here = {}, distinct(goal_of(init))
@@ -471,11 +511,12 @@ class Company(MemoryLayer):
 
 
 class Arguments(MemoryLayer):
-    """Which command answers to what was said of a thing: told word by word, where it scored more than elsewhere."""
+    """Which command answers to what was said of a thing: told word by word, where it scored more than for other words."""
 
     def __init__(self):
         self.tried: dict[str, Counter[str]] = defaultdict(Counter)  # command without the thing: words said of it
         self.good: dict[str, Counter[str]] = defaultdict(Counter)
+        self.support = Support()
 
     async def update(self, trajectory):
         said = self.clauses(situation(trajectory.init))
@@ -484,25 +525,33 @@ class Arguments(MemoryLayer):
             command = " ".join(word for word in kind(action).split() if word not in thing)
             for clause in said:
                 if thing and set(thing) <= set(clause):
-                    about = ["", *(word for word in clause if word not in words(action))]  # "" is always there
+                    about = [word for word in clause if word not in thing]
                     self.tried[command].update(about)
                     self.good[command].update(about * (gain > 0))
-            said |= self.clauses(after)
+                    for word in about if gain > 0 else ():
+                        self.support.add(task_of(trajectory.init), command, word)
+            told_of_it = [clause for clause in self.clauses(after) if thing and set(thing) <= set(clause)]  # echoes
+            said |= {clause: None for clause in self.clauses(after) if clause not in told_of_it}
 
     def clauses(self, text):
         """The words of each short line of a text."""
         found = map(distinct, text.splitlines())
         return dict.fromkeys(clause for clause in found if 1 < len(clause) <= ARGUMENTS_CLAUSE)
 
+    def rate(self, command, word):
+        """Share of tries that scored with things of which a word was said."""
+        return self.good[command][word] / (self.tried[command][word] + TRUST)
+
     async def retrieve(self, init):
-        told = defaultdict(list)
-        for command, good in sorted(self.good.items()):
+        scored = [(command, word) for command, good in self.good.items() for word, n in good.items() if n >= ARGUMENTS_SEEN]
+        known = sorted(pair for pair in scored if self.support.enough(*pair))
+        said, told = {word for _, word in known}, defaultdict(list)
+        for command, word in known:
             tried = self.tried[command]
-            rates = {word: n / (tried[word] + TRUST) for word, n in sorted(good.items()) if n >= ARGUMENTS_SEEN}
-            usual = sum(rates.values()) / (len(rates) or 1)
-            for word, rate in rates.items():
-                if word and rate >= RATE + ARGUMENTS_LIFT * usual:
-                    told[word].append((rate - usual, command))
+            others = [self.rate(command, other) for other in sorted(said - {word}) if tried[other] >= ARGUMENTS_SEEN]
+            usual = sum(others) / (len(others) or 1)
+            if self.rate(command, word) >= RATE + ARGUMENTS_LIFT * usual:
+                told[word].append((self.rate(command, word) - usual, command))
         return {word: [command for _, command in sorted(found)[::-1][:ARGUMENTS_TOP]] for word, found in told.items()}
 
 
@@ -532,13 +581,16 @@ class Dangers(MemoryLayer):
     def __init__(self):
         self.tries: Counter[str] = Counter()
         self.last: list[tuple[int, list[str]]] = []  # length of a lost episode, names of its last command
+        self.won: set[str] = set()  # names of last commands of won ones
 
     async def update(self, trajectory):
         for _, action, _, _ in moments(trajectory):
             self.tries.update(self.names(action))
-        if trajectory.reward < WON and trajectory.steps:
-            last = trajectory.steps[-1].get("action_took", "")
-            self.last.append((len(trajectory.steps), self.names(last)))
+        last = self.names(str(trajectory.steps[-1].get("action_took", ""))) if trajectory.steps else []
+        if trajectory.reward >= WON:
+            self.won.update(last)
+        elif last:
+            self.last.append((len(trajectory.steps), last))
 
     def names(self, action):
         """A command and its verb."""
@@ -546,7 +598,7 @@ class Dangers(MemoryLayer):
 
     async def retrieve(self, init):
         longest = max((length for length, _ in self.last), default=0)
-        ends = Counter(name for length, names in self.last if length < longest for name in names)
+        ends = Counter(name for length, names in self.last if length < longest for name in names if name not in self.won)
         risks = [(n / (self.tries[name] + TRUST), name) for name, n in ends.items()]
         return [f"never {name}" for risk, name in sorted(risks, reverse=True) if risk >= DANGERS_RATE][:DANGERS_TOP]
 
