@@ -17,7 +17,7 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
 PAPER_STEPS = 11  # learning steps, 43 designs; the first step writes one design from scratch
 OFFLINE_STEPS = 8  # 28 designs
 PAPER_PASSES = 3
-OFFLINE_PASSES = {"babaisai": 10}  # episodes of 20 ms: more of them cost little, and few levels are left for a test
+OFFLINE_PASSES = {"babaisai": 10, "minihack": 6}  # short episodes cost little, and few of their tasks tell designs apart
 OFFLINE_COLLECTION_PASSES = 10  # its episodes cost milliseconds, and it wins few of them
 
 
@@ -35,7 +35,9 @@ class Config:
     steps: int = setting(0, f"learning steps; 0: {PAPER_STEPS} as in the paper, {OFFLINE_STEPS} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=("archive", "greedy", "random"))
     passes: int = setting(
-        0, f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper, {OFFLINE_PASSES['babaisai']} for babaisai with an offline agent"
+        0,
+        f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper; with an offline agent "
+        + ", ".join(f"{passes} for {env}" for env, passes in OFFLINE_PASSES.items()),
     )
     collection_passes: int = setting(
         0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
