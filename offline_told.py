@@ -9,7 +9,7 @@ Try it: `python -c "import offline_told; print(offline_told.alike('take cup 2 fr
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 from offline_prompt import Seen
 from offline_text import Memory, Story, is_action, tokens, words
@@ -120,7 +120,7 @@ class Directions:
     steps: tuple[tuple[str, ...], ...]  # the words of each step in order, its verb first
     listed: tuple[frozenset[str], ...]  # what is listed beside them
 
-    @property
+    @cached_property
     def things(self) -> frozenset[frozenset[str]]:
         """What is listed, and what the steps name."""
         return frozenset(self.listed).union(frozenset(step[1:]) for step in self.steps) - {frozenset()}
