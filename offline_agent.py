@@ -10,15 +10,15 @@ Try it: `python alma.py play --env minihack --agent-model offline`
 
 import itertools
 import math
-import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from offline_prompt import Seen, like, read_brief, read_observation
-from offline_scenes import survey
-from offline_text import OUTCOME, STOP, WORD, Memory, first_words, noise, read_memory, tokens, words
-from offline_told import Directions, next_of, progress, read_directions, ready, tie, tied
+from offline_game import LIKE, PREPOSITION, Game, object_of, verb_of
+from offline_prompt import Seen, like
+from offline_text import STOP, WORD, noise, tokens, words
+from offline_told import next_of
+from offline_ways import UNKNOWN, directions, ways
 
 ANSWERING = frozenset(["answer", "question"])  # what a description calls an action that is one
 
@@ -54,91 +54,14 @@ class Weights:
 
 
 W = Weights()
-PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
-LIKE = 0.8  # share of common lines from which two observations count as one situation
 UNCONDITIONAL = 0.6  # how far a statement applies that names nothing but the action
 ADVISED = 2.0  # how much a word is wanted that an applicable statement names
 TIRING = 0.9  # what is left of a wish after each step that was spent on it
 USED_UP = 0.3  # how fast a word of the goal loses interest when much is done with it
-FORGET = 0.3  # what earlier uses of an action still count after a step towards the goal
 ALL_OF_IT = 0.8  # how well a statement fits that names no other action, but not all of this one
-FADING = 0.97  # what they count after any step
-FRUITFUL = 0.3  # what a use counts that brought something new
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
-LATER = 0.9  # trust in a step of directions for each one that is left before it
-OTHERWISE = 0.8  # the case against what comes too early, or was done
-MISUSED = 0.2  # the case against other commands on things of directions
 FEW = 2  # changes that a thing of the goal may need
-LISTED = 0.5  # how much a thing is wanted that directions list
-LET_GO = 0.4  # for other commands on things that were changed, where what is needed cannot be had
-NEEDED = 0.6  # how much a thing is wanted that the memory ties to a step
-NEAR = 0.9  # the same for going to where it is
-UNKNOWN = 0.8  # what a way promises that nobody has taken
-TIRED = 0.5  # what is left of an attraction each time that one went there for nothing
 PRIOR = 0.3  # weight of this beside the words that do name a condition
-
-
-class Game:
-    """What the prompt of one turn says, made ready for weighing the actions."""
-
-    def __init__(self, messages: list[dict]):
-        self._lines: dict[frozenset[str], frozenset[str]] = {}
-        self.brief = read_brief(messages[0]["content"])
-        self.turns = [read_observation(m["content"]) for m in messages if m["role"] == "user"]
-        self.taken = [m["content"].strip() for m in messages if m["role"] == "assistant"]
-        self.now = self.turns[-1]
-        # Does each turn have a list of its own?
-        self.listed = bool(self.now.actions) and set(self.now.actions) != set(self.brief.actions)
-        self.actions = self.now.actions or tuple(self.brief.actions) or ("look",)
-        verbs = self.brief.verbs | self.now.verbs | first_words(tuple(self.taken))
-        read = (read_directions(turn, verbs) for turn in reversed(self.turns))
-        self.told = next((found for found in read if found), None)
-        self.goal = self.brief.goal
-        self.memory = read_memory(self.brief.memory, verbs)
-        self.stories = self.memory.stories
-        self.rare = _rarity(self.actions)
-        self.context = {word: 0.6 for word in self.now.words} | {word: 1.0 for word in self.goal}
-        self.relevant = _relevant(self.memory, self.context)
-        self.known = frozenset(self.rare).union(self.goal, *(turn.words for turn in self.turns))
-        self.seen = _remembered(self.turns, self.goal)
-        self.moved = [like(a, b) < LIKE for a, b in itertools.pairwise(self.turns)]
-        self.effective = [action for action, moved in zip(self.taken, self.moved, strict=True) if moved]
-        self.atlas = survey(self.turns, self.taken)
-        self.wandering = self.listed and self.atlas.wide
-        self.commands = frozenset(verbs)
-        self.left, self.did = progress(self.told, self.turns, self.taken) if self.told else ([], set())
-        self.open = _open(self.told, self.left) if self.told else frozenset()
-        self.needs = _needs(self) if self.listed and self.told else frozenset()
-        self.fruitful = _fruitful(self)
-        self.counts = _counts(self)
-        # What was done and cannot be done now has changed something.
-        self.changing = [action for action in self.taken if action not in self.actions]
-
-    def lines_with(self, phrase: frozenset[str]) -> frozenset[str]:
-        """Words of the lines of the episode so far that have all words of a phrase."""
-        if phrase not in self._lines:
-            turns = [turn for turn in self.turns if phrase <= turn.words]
-            self._lines[phrase] = frozenset().union(*(turn.beside(phrase) for turn in turns))
-        return self._lines[phrase]
-
-
-def _fruitful(game: Game) -> list[bool]:
-    """For each step so far: did it bring words that had not been seen, or that speak of a score?
-
-    Where each turn has its own actions, a word counts if some command, the goal or directions have it.
-    """
-    turns, scenes, found = game.turns, game.atlas.scenes, []
-    known = set(turns[0].words)
-    useful = game.goal.union(*map(words, (*game.taken, *game.actions)), *(game.told.things if game.told else ()))
-    useful -= game.commands
-    for number, turn in enumerate(turns[1:], 1):
-        new = turn.words - known
-        if game.listed:
-            elsewhere = scenes[number] > max(scenes[:number])
-            new = elsewhere or any(word in useful or OUTCOME.fullmatch(word) for word in new)
-        found.append(bool(new))
-        known |= turn.words
-    return found
 
 
 def act(messages: list[dict], seed: int) -> str:
@@ -150,7 +73,7 @@ def act(messages: list[dict], seed: int) -> str:
         (W.facts, _stated(game)),
         (W.answers, _answering(game)),
     )
-    directed, walk = _directed(game), _walk(game)
+    directed, walk = directions(game), ways(game)
     told = next_of(game.stories, game.goal, game.turns[0], game.effective, game.now, game.actions)
     against = _against(game, walk)
     place = " ".join(sorted(game.now.words))
@@ -163,16 +86,6 @@ def act(messages: list[dict], seed: int) -> str:
         return total + W.chance * noise(seed, len(game.taken), action, place)
 
     return max(game.actions, key=score)
-
-
-@lru_cache(maxsize=512)
-def _rarity(actions: tuple[str, ...]) -> dict[str, float]:
-    """How much each word tells about which of the actions is meant."""
-    count: dict[str, int] = {}
-    for action in actions:
-        for word in words(action):
-            count[word] = count.get(word, 0) + 1
-    return {word: 0.1 + math.log(len(actions) / n) for word, n in count.items()}
 
 
 def _scaled(scores: dict[str, float]) -> dict[str, float]:
@@ -199,15 +112,6 @@ def _shared(game: Game) -> dict[str, float]:
         told = len((words(game.brief.actions.get(action, "")) - mine) & game.goal)
         scores[action] = common / math.sqrt(sum(game.rare[word] for word in mine) * aims or 1.0) + 0.1 * told
     return _scaled(scores)
-
-
-def _relevant(memory: Memory, context: dict[str, float]) -> dict[int, float]:
-    """For each statement the weight of its words that the goal or the observation has."""
-    hits: dict[int, float] = {}
-    for word, share in context.items():
-        for number in memory.having.get(word, ()):
-            hits[number] = hits.get(number, 0.0) + memory.weight[word] * share
-    return hits
 
 
 def _stated(game: Game) -> dict[str, float]:
@@ -288,20 +192,6 @@ def _pursued(turn: Seen, action: str) -> frozenset[str]:
     return frozenset().union(*(piece for piece in turn.pieces if mine and mine <= piece)) - mine
 
 
-def _remembered(turns: list[Seen], goal: frozenset[str]) -> list[frozenset[str]]:
-    """The lines of the present observation, and for each word of the goal that is not in it those
-    of the last one that had it."""
-    pieces = list(turns[-1].pieces)
-    missing = goal - turns[-1].words
-    for turn in reversed(turns[:-1]):
-        if not missing:
-            break
-        if found := missing & turn.words:
-            pieces += [piece for piece in turn.pieces if piece & found]
-            missing -= found
-    return pieces
-
-
 def _pointed(game: Game, wanted: dict[str, float]) -> dict[str, float]:
     """Words that an action shares with lines which mention what is wanted."""
     seen, actions = game.seen, game.actions
@@ -347,154 +237,6 @@ def _covered(mine: frozenset[str], weigh: dict[str, float], piece: frozenset[str
         elif len(word) > 3 and any(word in other for other in piece):
             got += 0.5 * weigh[word]
     return got / total if total else 0.0
-
-
-def _counts(game: Game) -> dict[str, float]:
-    """How often each action was used lately, where it brought nothing new; less so before something
-    new was done to what is wanted."""
-    counts: dict[str, float] = {}
-    for action, fruitful in zip(game.taken, game.fruitful, strict=True):
-        thing, *rest = PREPOSITION.split(action, maxsplit=1)
-        closer = rest and action not in counts and game.goal & set(tokens(thing)[1:])
-        counts = {one: count * (FORGET if closer else FADING) for one, count in counts.items()}
-        counts[action] = counts.get(action, 0.0) + (FRUITFUL if fruitful else 1.0)
-    return counts
-
-
-# ------------------------------------------------------------- directions, and ways to what is wanted
-
-
-def _directed(game: Game) -> dict[str, float]:
-    """Commands that do what an observation tells to do, by their words or as the memory ties them."""
-    scores: dict[str, float] = {}
-    if not game.listed or not game.told:
-        return scores
-    next_steps = ready(game.told, game.left)
-    for rank, step in enumerate(next_steps):
-        ties = tied(step[0], game.memory)
-        for action in game.actions:
-            mine = tokens(action)
-            if mine and set(step[1:]) <= set(mine):
-                does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.memory)
-                _raise(scores, action, LATER**rank * does / (1 + game.counts.get(action, 0.0)))
-    worn = _worn(game)
-    for action in game.actions:
-        mine = tokens(action)
-        for phrase in game.told.things:
-            if not phrase.issubset(mine):
-                continue
-            if phrase in game.open and not worn[phrase]:
-                _raise(scores, action, LISTED)
-            elif game.left:
-                scores.setdefault(action, -MISUSED)
-        early = [step for step in game.left if mine[:1] == step[:1] and set(step) <= set(mine)]
-        if action in game.did or (early and early[0] not in next_steps):
-            scores[action] = -OTHERWISE
-    if _lacking(game, scores):
-        _get(game, scores, worn)
-    return scores
-
-
-def _get(game: Game, scores: dict[str, float], worn: Counter) -> None:
-    """For commands on what a step needs; where they are used up, for letting go of other things."""
-    free = [action for action in game.actions if not any(phrase <= words(action) for phrase in game.open)]
-    near = [action for action in free if game.needs & words(action)]
-    for action in near:
-        for word in game.needs & words(action):
-            _raise(scores, action, NEEDED / (1 + 3 * worn[frozenset([word])]))
-    held = {_object(action) for action in game.changing}
-    for action in free if near and all(action in game.taken for action in near) else ():
-        if _object(action) in held and action not in near:
-            _raise(scores, action, LET_GO)
-
-
-def _raise(scores: dict[str, float], action: str, score: float) -> None:
-    """Keep the better of two scores, but any that speaks of the action."""
-    if score and score > scores.get(action, -math.inf):
-        scores[action] = score
-
-
-def _lacking(game: Game, scores: dict[str, float]) -> bool:
-    """Whether the things of a step are at hand, and no command does any step."""
-    if max(scores.values(), default=0.0) > LISTED:
-        return False
-    at_hand = [words(action) for action in game.actions]
-    return any(mine.issuperset(step[1:]) for step in ready(game.told, game.left) for mine in at_hand)
-
-
-def _worn(game: Game) -> Counter:
-    """How often something was changed about each thing that directions name or steps need."""
-    count: Counter = Counter()
-    again = {(_verb(action), _object(action)) for action in game.actions}
-    for action in game.changing:
-        mine = words(action)
-        if (_verb(action), _object(action)) not in again:  # else it was undone
-            count.update(phrase for phrase in game.told.things if phrase <= mine)
-            count.update(frozenset([word]) for word in game.needs & mine)
-    return count
-
-
-def _open(told: Directions, left: list[tuple[str, ...]]) -> frozenset[frozenset[str]]:
-    """The things that are listed with nothing to be done to them, or with something to be done next."""
-    named = {frozenset(step[1:]) for step in told.steps}
-    idle = (one for one in told.listed if one not in named)
-    return frozenset(frozenset(step[1:]) for step in ready(told, left)).union(idle) - {frozenset()}
-
-
-def _needs(game: Game) -> frozenset[str]:
-    """Words that the memory ties to the steps that are next, and that were seen in this episode."""
-    ties = [statement for step in ready(game.told, game.left) for statement in tied(step[0], game.memory)]
-    tied_to = frozenset().union(*(statement for statement, sign in ties if sign > 0))
-    return tied_to & game.known - game.commands
-
-
-def _walk(game: Game) -> dict[str, float]:
-    """Ways: to scenes with ways out that are unknown, and to where something wanted was seen last."""
-    if not game.wandering:
-        return {}
-    atlas = game.atlas
-    known = {action for action in (*game.taken, *game.actions, *game.brief.quoted) if atlas.leaves(action)}
-    worth = {scene: UNKNOWN * atlas.unknown(scene, known) for scene in atlas.looks if scene != atlas.here}
-    for scene, value in _attractions(game).items():
-        worth[scene] = max(worth.get(scene, 0.0), value)
-    scores = atlas.pull(worth)
-    for action in game.actions:
-        way = (atlas.here, action)
-        if atlas.leaves(action) and way not in atlas.leads and way not in atlas.tried:
-            scores[action] = UNKNOWN
-    return scores
-
-
-def _attractions(game: Game) -> dict[int, float]:
-    """Scenes where something was seen last that is wanted now and not at hand."""
-    worth: dict[int, float] = {}
-    wanted = {frozenset([word]): NEAR for word in game.needs} | dict.fromkeys(game.open, 1.0)
-    here = [words(action) for action in game.actions]
-    entered = _entered(game)
-    for phrase, value in wanted.items():
-        scene = None if any(phrase <= mine for mine in here) else _last_seen(phrase, game)
-        if scene is not None and scene != game.atlas.here:
-            worth[scene] = max(worth.get(scene, 0.0), value * TIRED ** entered.get(scene, 0))
-    return worth
-
-
-def _last_seen(phrase: frozenset[str], game: Game) -> int | None:
-    """The scene where a thing was seen last, but for the directions that name it."""
-    for scene, turn in zip(reversed(game.atlas.scenes), reversed(game.turns), strict=True):
-        if phrase <= turn.words and not (game.told and turn is game.told.turn):
-            return scene
-    return None
-
-
-def _entered(game: Game) -> dict[int, int]:
-    """How often each scene was entered since something new was found."""
-    entered: dict[int, int] = {}
-    scenes = game.atlas.scenes
-    for number in range(len(game.taken), 0, -1):
-        if game.fruitful[number - 1]:
-            break
-        entered[scenes[number]] = entered.get(scenes[number], 0) + (scenes[number - 1] != scenes[number])
-    return entered
 
 
 def _against(game: Game, walk: dict[str, float]) -> dict[str, float]:
@@ -559,26 +301,16 @@ def _for_curiosity(game: Game, scores: dict[str, float]) -> None:
     """For commands that have brought new words before; against others on things that were changed."""
     tries, news = {}, {}
     for action, fruitful in zip(game.taken, game.fruitful, strict=True):
-        verb = _verb(action)
+        verb = verb_of(action)
         tries[verb] = tries.get(verb, 0) + 1
         news[verb] = news.get(verb, 0) + fruitful
-    changed = Counter(map(_object, game.changing))
+    changed = Counter(map(object_of, game.changing))
     for action in game.actions:
         if game.wandering and game.atlas.leaves(action):
             continue
-        verb = _verb(action)
+        verb = verb_of(action)
         share = (news.get(verb, 0) + W.open_minded) / (tries.get(verb, 0) + 2 * W.open_minded)
         scores[action] = scores.get(action, 0.0) - W.curious * share
-        thing = _object(action)
+        thing = object_of(action)
         if game.listed and thing and changed[thing] > (FEW if thing & game.goal else 0):
             scores[action] += W.spoilt * (1 - share)
-
-
-def _object(action: str) -> frozenset[str]:
-    """The words of what a command is done to."""
-    return frozenset(WORD.findall(PREPOSITION.split(action, maxsplit=1)[0].lower())[1:]) - STOP
-
-
-def _verb(action: str) -> str:
-    found = tokens(action)
-    return found[0] if found else action
