@@ -17,7 +17,7 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
 PAPER_STEPS = 11  # learning steps, 43 designs; the first step writes one design from scratch
 OFFLINE_STEPS = 8  # 28 designs
 PAPER_PASSES = 3
-OFFLINE_PASSES = {"babaisai": 10, "minihack": 4}  # short episodes cost little, and few of their tasks tell designs apart
+OFFLINE_PASSES = {"babaisai": 10, "minihack": 4, "textworld": 6}  # few of their tasks tell designs apart
 OFFLINE_COLLECTION_PASSES = 10  # its episodes cost milliseconds, and it wins few of them
 
 

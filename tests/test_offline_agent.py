@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import re
 from pathlib import Path
 from statistics import mean
 
@@ -58,33 +59,41 @@ def learned(probe: str, trajectories: list[Trajectory]) -> memory_base.MemoryDes
 
 
 def rates(domain: str, families: str, times: int, passes: int) -> dict[str, float]:
-    """Success on the deployment half with no memory, the probe's, the probe's of other tasks, a dump."""
+    """Success on the deployment half with no memory, the probe's, a shuffled copy of the probe's, a dump."""
     collection, deployment = halves(domain, families)
     collected = [episode(domain, task, f"collection {n}") for task in collection for n in range(times)]
     memory = learned(domain, collected)
     deployed = [(task, number) for number in range(passes) for task in deployment]
     none = [episode(domain, task, number) for task, number in deployed]
     told = [asyncio.run(memory.general_retrieve(Trajectory(one.init))) for one in none]
-    turns = [told[by:] + told[:by] for by in range(1, len(deployment))]
-    others = max(turns, key=lambda turn: sum(a != b for a, b in zip(told, turn, strict=True)))
-    if others == told:  # one memory for all tasks
-        others = [permuted(one) for one in told]
     dump = [_texts(one) for one in collected[:3]]
     played = {
         "probe": [episode(domain, *which, one) for which, one in zip(deployed, told, strict=True)],
-        "shuffled": [episode(domain, *which, one) for which, one in zip(deployed, others, strict=True)],
+        "shuffled": [episode(domain, *which, one) for which, one in zip(deployed, shuffled(told), strict=True)],
         "dump": [episode(domain, *which, dump) for which in deployed],
     }
     return {name: mean(one.reward for one in ones) for name, ones in {"none": none, **played}.items()}
 
 
-def permuted(memory: dict) -> dict:
-    """The same keys and values, each value under another key of its object."""
-    mixed = {}
-    for name, value in memory.items():
-        keys = list(value) if isinstance(value, dict) else []
-        mixed[name] = {key: value[keys[n - 1]] for n, key in enumerate(keys)} if keys else value
-    return mixed
+def shuffled(told: list[dict]) -> list[dict]:
+    """The same keys, and in the values each word replaced by another word of the values."""
+    found = sorted({word for one in told for text in leaves(one) for word in re.findall(r"[a-z]+", text.lower())})
+    half = len(found) // 2
+    other = dict(zip(found, found[half:] + found[:half], strict=True))
+    return [renamed(one, other) for one in told]
+
+
+def leaves(value) -> list[str]:
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return [value] if isinstance(value, str) else [text for part in parts for text in leaves(part)]
+
+
+def renamed(value, other: dict[str, str]):
+    if isinstance(value, dict):
+        return {key: renamed(part, other) for key, part in value.items()}
+    if isinstance(value, list):
+        return [renamed(part, other) for part in value]
+    return re.sub(r"[a-z]+", lambda word: other[word[0]], value.lower()) if isinstance(value, str) else value
 
 
 def _texts(one: Trajectory) -> dict:
