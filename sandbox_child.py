@@ -77,16 +77,17 @@ class Template:
         self._control, self._setup, self._layers = control, setup, layers
         self._workers: dict[int, int] = {}  # process id: the host's number for it
         self._creations: dict[int, object] = {}  # process id: what counts the files that it creates
-        self._ended, ended = os.pipe()  # readable after SIGCHLD
-        os.set_blocking(ended, False)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
-        signal.set_wakeup_fd(ended)
+        self._signals, signals = os.pipe()  # readable after a signal
+        os.set_blocking(signals, False)
+        signal.set_wakeup_fd(signals)
+        for number in (signal.SIGCHLD, signal.SIGTERM):  # no exception: it could come while folders are removed
+            signal.signal(number, lambda *_: None)
         self._poll = select.poll()
-        self._poll.register(self._ended, select.POLLIN)
+        self._poll.register(self._signals, select.POLLIN)
         self._poll.register(control, select.POLLIN)
 
     def serve(self) -> None:
-        """Answer the host until it is gone, then leave nothing behind."""
+        """Answer the host until it is gone or dead, then leave nothing behind."""
         self._send(b"r", 0, 0)
         try:
             while self._serve_once():
@@ -104,9 +105,11 @@ class Template:
             self._poll.unregister(counted.descriptor())
             if readable and counted.serve():  # else the worker has ended
                 self._poll.register(counted.descriptor(), select.POLLIN)
-        if self._ended in ready:
-            os.read(self._ended, 4096)
+        if self._signals in ready:
+            numbers = os.read(self._signals, 4096)
             self._reap()
+            if signal.SIGTERM in numbers:
+                return False
         return self._control.fileno() not in ready or self._answer()
 
     def _answer(self) -> bool:
