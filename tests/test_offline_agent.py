@@ -111,12 +111,11 @@ def _texts(one: Trajectory) -> dict:
         ("textworld", "cooking", 5, 2),
     ],
 )
-def test_a_good_memory_helps_and_a_dump_of_everything_does_less(domain, families, times, passes):
+def test_a_good_memory_helps_and_a_shuffled_copy_or_a_dump_does_less(domain, families, times, passes):
     got = rates(domain, families, times, passes)
     assert got["probe"] > got["none"] + (0.05 if domain == "textworld" else 0.1), got  # points, not wins
     assert got["probe"] > got["dump"], got
-    if domain in ("babaisai", "textworld"):  # so few episodes hide the others' difference to a shuffled copy
-        assert got["probe"] > got["shuffled"], got
+    assert got["probe"] > got["shuffled"], got
 
 
 # ------------------------------------------------------------------- finding the way back
