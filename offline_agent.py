@@ -55,13 +55,13 @@ class Weights:
 
 W = Weights()
 UNCONDITIONAL = 0.6  # how far a statement applies that names nothing but the action
+PRIOR = 0.3  # weight of this beside the words that do name a condition
 ADVISED = 2.0  # how much a word is wanted that an applicable statement names
 TIRING = 0.9  # what is left of a wish after each step that was spent on it
 USED_UP = 0.3  # how fast a word of the goal loses interest when much is done with it
 ALL_OF_IT = 0.8  # how well a statement fits that names no other action, but not all of this one
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
 FEW = 2  # changes that a thing of the goal may need
-PRIOR = 0.3  # weight of this beside the words that do name a condition
 
 
 def act(messages: list[dict], seed: int) -> str:
