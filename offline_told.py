@@ -2,7 +2,8 @@
 
 Promises: any told sequence is followed by the same rules: the first steps that are not done come next, a step
 may be told in short, and what comes after a step that is done again is to be done again. Directions are lists
-of short lines in an observation, some of which read like commands or deal with what is listed; steps about different things are free in order.
+of short lines in an observation, some of which read like commands or deal with what is listed; steps about
+different things are free in order.
 
 Try it: `python -c "import offline_told; print(offline_told.alike('take cup 2 from shelf 1', 'take cup'))"`
 """
