@@ -87,7 +87,7 @@ REACHED = [
     for a, b in (("lamp", "cup"), ("cup", "vase"), ("ring", "lamp"))
 ]
 COOKED = [
-    story("eat", f"{how} the {what}.", (f"cook {what} with {wrong}", "no", 0.0), (f"cook {what} with {by}", "yes", 0.5))
+    story("eat", f"{how} the {what}.", (f"cook {what} with {wrong}", f"{what} hisses", 0.0), (f"cook {what} with {by}", "yes", 0.5))
     for how, by, wrong in (("fry", "pan", "pot"), ("boil", "pot", "pan"))
     for what in ("egg", "fish", "bean")
 ]
