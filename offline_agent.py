@@ -14,9 +14,9 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from offline_game import LIKE, PREPOSITION, Game, object_of, verb_of
+from offline_game import LIKE, PREPOSITION, Game, object_of, put_somewhere, things_of, verb_of
 from offline_prompt import Seen, like
-from offline_text import STOP, WORD, noise, tokens, words
+from offline_text import noise, tokens, words
 from offline_told import next_of
 from offline_ways import UNKNOWN, directions, ways
 
@@ -101,14 +101,14 @@ def _shared(game: Game) -> dict[str, float]:
     """
     known = frozenset(game.rare).union(*map(words, game.counts))
     worth = {word: game.rare.get(word, 2.0) for word in game.goal & known}
-    aims = sum(worth.values())
+    aims, named = sum(worth.values()), frozenset(worth)
     for action, count in game.counts.items() if game.listed else ():
-        for word in words(action) & worth.keys():
+        for word in words(action) & named:
             worth[word] /= 1 + USED_UP * count
     scores = {}
     for action in game.actions:
         mine = words(action)
-        common = sum(worth[word] for word in mine & worth.keys())
+        common = sum(worth[word] for word in mine & named)
         told = len((words(game.brief.actions.get(action, "")) - mine) & game.goal)
         scores[action] = common / math.sqrt(sum(game.rare[word] for word in mine) * aims or 1.0) + 0.1 * told
     return _scaled(scores)
@@ -151,7 +151,7 @@ def _statements_on(action: str, game: Game, named: dict[int, float]) -> float:
 def _bound(action: str, game: Game) -> frozenset[str]:
     """Words that stood in one line with a thing that the action names: what was said of this thing."""
     phrases = _phrases(action)
-    return frozenset().union(*(game.lines_with(phrase) for phrase in phrases))
+    return frozenset().union(*(game.past.beside(phrase) for phrase in phrases))
 
 
 @lru_cache(maxsize=20_000)
@@ -234,9 +234,14 @@ def _covered(mine: frozenset[str], weigh: dict[str, float], piece: frozenset[str
         total += weigh[word]
         if word in piece:
             got += weigh[word]
-        elif len(word) > 3 and any(word in other for other in piece):
+        elif len(word) > 3 and word in _in_a_row(piece):
             got += 0.5 * weigh[word]
     return got / total if total else 0.0
+
+
+@lru_cache(maxsize=20_000)
+def _in_a_row(piece: frozenset[str]) -> str:
+    return " ".join(piece)
 
 
 def _against(game: Game, walk: dict[str, float]) -> dict[str, float]:
@@ -286,14 +291,14 @@ def _against_known(game: Game, walk: dict[str, float]) -> dict[str, float]:
 
 def _against_undoing(game: Game, scores: dict[str, float]) -> None:
     """Against what is done again with the very same things, and to things that nobody wants."""
-    recent = {frozenset(WORD.findall(action.lower())[1:]) - STOP for action in game.taken[-3:]}
+    recent = {things_of(action) for action in game.taken[-3:]}
     wanted = game.goal.union(*(game.memory.statements[number].words for number in game.relevant))
     for action in game.actions:
-        things = frozenset(WORD.findall(action.lower())[1:]) - STOP
+        things = things_of(action)
         if len(things) > 2 and things in recent:
             scores[action] = scores.get(action, 0.0) + W.undo
-        thing, *rest = PREPOSITION.split(action, maxsplit=1)
-        if rest and len(tokens(thing)) > 1 and not wanted & set(tokens(thing)[1:]):
+        thing = put_somewhere(action)
+        if thing and wanted.isdisjoint(thing):
             scores[action] = scores.get(action, 0.0) + W.aside
 
 

@@ -8,11 +8,11 @@ Try it: `python -m pytest tests/test_offline_agent.py`
 import itertools
 import math
 import re
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
-from offline_prompt import Seen, like, read_brief, read_observation
-from offline_scenes import survey
-from offline_text import OUTCOME, STOP, WORD, Memory, first_words, read_memory, tokens, words
+from offline_prompt import Seen, history, read_brief, read_observation
+from offline_scenes import Atlas, survey
+from offline_text import STOP, WORD, Memory, first_words, read_memory, tokens, words
 from offline_told import Directions, progress, read_directions, ready, tied
 
 PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
@@ -26,15 +26,14 @@ class Game:
     """What the prompt of one turn says, made ready for weighing the actions."""
 
     def __init__(self, messages: list[dict]):
-        self._lines: dict[frozenset[str], frozenset[str]] = {}
         self.brief = read_brief(messages[0]["content"])
-        self.turns = [read_observation(m["content"]) for m in messages if m["role"] == "user"]
-        self.taken = [m["content"].strip() for m in messages if m["role"] == "assistant"]
-        self.now = self.turns[-1]
+        self.turns = tuple(read_observation(m["content"]) for m in messages if m["role"] == "user")
+        self.taken = tuple(m["content"].strip() for m in messages if m["role"] == "assistant")
+        self.now, self.past = self.turns[-1], history(self.turns)
         # Does each turn have a list of its own?
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(self.brief.actions)
         self.actions = self.now.actions or tuple(self.brief.actions) or ("look",)
-        verbs = self.brief.verbs | self.now.verbs | first_words(tuple(self.taken))
+        verbs = self.brief.verbs | self.now.verbs | first_words(self.taken)
         read = (read_directions(turn, verbs) for turn in reversed(self.turns))
         self.told = next((found for found in read if found), None)
         self.goal = self.brief.goal
@@ -43,11 +42,10 @@ class Game:
         self.rare = _rarity(self.actions)
         self.context = {word: 0.6 for word in self.now.words} | {word: 1.0 for word in self.goal}
         self.relevant = _relevant(self.memory, self.context)
-        self.known = frozenset(self.rare).union(self.goal, *(turn.words for turn in self.turns))
+        self.known = self.past.words.union(self.rare, self.goal)
         self.seen = _remembered(self.turns, self.goal)
-        self.moved = [like(a, b) < LIKE for a, b in itertools.pairwise(self.turns)]
+        self.moved = [like < LIKE for like in self.past.moved]
         self.effective = [action for action, moved in zip(self.taken, self.moved, strict=True) if moved]
-        self.atlas = survey(self.turns, self.taken)
         self.wandering = self.listed and self.atlas.wide
         self.commands = frozenset(verbs)
         self.left, self.did = progress(self.told, self.turns, self.taken) if self.told else ([], set())
@@ -56,14 +54,13 @@ class Game:
         self.fruitful = _fruitful(self)
         self.counts = _counts(self)
         # What was done and cannot be done now has changed something.
-        self.changing = [action for action in self.taken if action not in self.actions]
+        possible = frozenset(self.actions)
+        self.changing = [action for action in self.taken if action not in possible]
 
-    def lines_with(self, phrase: frozenset[str]) -> frozenset[str]:
-        """Words of the lines of the episode so far that have all words of a phrase."""
-        if phrase not in self._lines:
-            turns = [turn for turn in self.turns if phrase <= turn.words]
-            self._lines[phrase] = frozenset().union(*(turn.beside(phrase) for turn in turns))
-        return self._lines[phrase]
+    @cached_property
+    def atlas(self) -> Atlas:
+        """The scenes so far and the ways between them."""
+        return survey(self.turns, self.taken)
 
 
 @lru_cache(maxsize=512)
@@ -85,7 +82,7 @@ def _relevant(memory: Memory, context: dict[str, float]) -> dict[int, float]:
     return hits
 
 
-def _remembered(turns: list[Seen], goal: frozenset[str]) -> list[frozenset[str]]:
+def _remembered(turns: tuple[Seen, ...], goal: frozenset[str]) -> list[frozenset[str]]:
     """The lines of the present observation, and for each word of the goal that is not in it those
     of the last one that had it."""
     pieces = list(turns[-1].pieces)
@@ -104,29 +101,25 @@ def _fruitful(game: Game) -> list[bool]:
 
     Where each turn has its own actions, a word counts if some command, the goal or directions have it.
     """
-    turns, scenes, found = game.turns, game.atlas.scenes, []
-    known = set(turns[0].words)
+    past = game.past
+    if not game.listed:
+        return [bool(new) for new in past.news]
     useful = game.goal.union(*map(words, (*game.taken, *game.actions)), *(game.told.things if game.told else ()))
     useful -= game.commands
-    for number, turn in enumerate(turns[1:], 1):
-        new = turn.words - known
-        if game.listed:
-            elsewhere = scenes[number] > max(scenes[:number])
-            new = elsewhere or any(word in useful or OUTCOME.fullmatch(word) for word in new)
-        found.append(bool(new))
-        known |= turn.words
-    return found
+    elsewhere = [a < b for a, b in itertools.pairwise(itertools.accumulate(game.atlas.scenes, max))]
+    steps = zip(past.news, past.scored, elsewhere, strict=True)
+    return [scored or there or not useful.isdisjoint(new) for new, scored, there in steps]
 
 
 def _counts(game: Game) -> dict[str, float]:
     """How often each action was used lately, where it brought nothing new; less so before something
     new was done to what is wanted."""
     counts: dict[str, float] = {}
-    for action, fruitful in zip(game.taken, game.fruitful, strict=True):
-        thing, *rest = PREPOSITION.split(action, maxsplit=1)
-        closer = rest and action not in counts and game.goal & set(tokens(thing)[1:])
-        counts = {one: count * (FORGET if closer else FADING) for one, count in counts.items()}
-        counts[action] = counts.get(action, 0.0) + (FRUITFUL if fruitful else 1.0)
+    left = 1.0  # of what was done at this step
+    for number, action in reversed(list(enumerate(game.taken))):
+        counts[action] = counts.get(action, 0.0) + left * (FRUITFUL if game.fruitful[number] else 1.0)
+        closer = game.goal & put_somewhere(action) and action not in game.taken[:number]
+        left *= FORGET if closer else FADING
     return counts
 
 
@@ -144,11 +137,26 @@ def _needs(game: Game) -> frozenset[str]:
     return tied_to & game.known - game.commands
 
 
+@lru_cache(maxsize=20_000)
+def put_somewhere(action: str) -> frozenset[str]:
+    """The words of what a command is done to, where it also says with what or where."""
+    thing, *rest = PREPOSITION.split(action, maxsplit=1)
+    return frozenset(tokens(thing)[1:]) if rest else frozenset()
+
+
+@lru_cache(maxsize=20_000)
 def object_of(action: str) -> frozenset[str]:
     """The words of what a command is done to."""
-    return frozenset(WORD.findall(PREPOSITION.split(action, maxsplit=1)[0].lower())[1:]) - STOP
+    return things_of(PREPOSITION.split(action, maxsplit=1)[0])
 
 
+@lru_cache(maxsize=20_000)
+def things_of(action: str) -> frozenset[str]:
+    """The words of all that a command names, with their numbers."""
+    return frozenset(WORD.findall(action.lower())[1:]) - STOP
+
+
+@lru_cache(maxsize=20_000)
 def verb_of(action: str) -> str:
     found = tokens(action)
     return found[0] if found else action

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from offline_text import first_words, words
+from offline_text import OUTCOME, first_words, words
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
@@ -24,10 +24,6 @@ class Seen:
     listing: tuple[str, ...]  # the lines themselves
     question: str  # the sentence that asks something, if any
     answers: frozenset[str]  # words and letters that it offers in brackets
-
-    def beside(self, phrase: frozenset[str]) -> frozenset[str]:
-        """Words of the lines that have all words of a phrase."""
-        return frozenset().union(*(piece for piece in self.pieces if phrase <= piece))
 
 
 @lru_cache(maxsize=4096)
@@ -44,6 +40,50 @@ def read_observation(text: str) -> Seen:
     offers = re.findall(r"[a-z]+", offered.lower())
     answers = frozenset([*offers, *(letter for word in offers for letter in word)])
     return Seen(frozenset(lines), pieces, words(body), actions, first_words(actions), lines, question, answers)
+
+
+@dataclass(frozen=True, eq=False)
+class History:
+    """What the observations of an episode have shown, up to one of them."""
+
+    words: frozenset[str]
+    news: tuple[frozenset[str], ...]  # for each but the first: words that were in none before it
+    scored: tuple[bool, ...]  # does one of these words speak of a score?
+    moved: tuple[float, ...]  # share of lines that each but the first has in common with the one before
+    pieces: frozenset[frozenset[str]]
+    having: dict[str, tuple[frozenset[str], ...]]  # the pieces that have a word
+
+    def beside(self, phrase: frozenset[str]) -> frozenset[str]:
+        """Words of the lines that have all words of a phrase."""
+        least = min((self.having.get(word, ()) for word in phrase), key=len, default=())
+        return frozenset().union(*(piece for piece in least if phrase <= piece))
+
+
+@lru_cache(maxsize=64)  # the next turn asks for one observation more
+def history(turns: tuple[Seen, ...]) -> History:
+    """What was shown up to the last turn, made out of what was shown before it."""
+    turn, pieces = turns[-1], frozenset(turns[-1].pieces)
+    if len(turns) == 1:
+        return History(turn.words, (), (), (), pieces, _by_word({}, pieces))
+    before = history(turns[:-1])
+    new = turn.words - before.words
+    return History(
+        before.words | new,
+        (*before.news, new),
+        (*before.scored, any(OUTCOME.fullmatch(word) for word in new)),
+        (*before.moved, like(turns[-2], turn)),
+        before.pieces | pieces,
+        _by_word(before.having, pieces - before.pieces),
+    )
+
+
+def _by_word(having: dict[str, tuple[frozenset[str], ...]], new: frozenset[frozenset[str]]) -> dict:
+    """For each word the pieces that have it, where new ones are added."""
+    having = dict(having)
+    for piece in new:
+        for word in piece:
+            having[word] = (*having.get(word, ()), piece)
+    return having
 
 
 @dataclass(frozen=True, eq=False)
