@@ -11,6 +11,8 @@ from functools import lru_cache
 
 from offline_text import OUTCOME, first_words, words
 
+ASKED = re.compile(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?")
+
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
 class Seen:
@@ -33,13 +35,18 @@ def read_observation(text: str) -> Seen:
     actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
     body = body.removeprefix("Observation:").strip()
     lines = tuple(line.strip() for line in body.splitlines() if line.strip())
-    clauses = [clause for line in lines for clause in re.split(r"(?<=[.;,!?])\s", line)]
-    pieces = tuple(dict.fromkeys(words(clause) for clause in clauses))
-    asked = re.search(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?", body)
+    pieces = tuple(dict.fromkeys(piece for line in lines for piece in _clauses(line)))
+    asked = ASKED.search(body) if "?" in body else None
     question, offered = (asked.group(1).strip(), asked.group(2) or "") if asked else ("", "")
     offers = re.findall(r"[a-z]+", offered.lower())
     answers = frozenset([*offers, *(letter for word in offers for letter in word)])
-    return Seen(frozenset(lines), pieces, words(body), actions, first_words(actions), lines, question, answers)
+    said = frozenset().union(*pieces)
+    return Seen(frozenset(lines), pieces, said, actions, first_words(actions), lines, question, answers)
+
+
+@lru_cache(maxsize=20_000)
+def _clauses(line: str) -> tuple[frozenset[str], ...]:
+    return tuple(words(clause) for clause in re.split(r"(?<=[.;,!?])\s", line))
 
 
 @dataclass(frozen=True, eq=False)
