@@ -135,6 +135,7 @@ class Evaluator:
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.sandbox: Sandbox | None = None  # once all is collected
+        self.remembering = Sandbox(unsafe=unsafe_sandbox)  # for memories that have learned: nothing to copy
         self._without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
 
     async def __aenter__(self) -> "Evaluator":
@@ -145,8 +146,9 @@ class Evaluator:
                 self._without[task.id, number] = asyncio.create_task(playing)
         try:
             self.collected = await collecting
-            sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
-            self.sandbox = await sandbox.__aenter__()
+            self.sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
+            await self.sandbox.__aenter__()
+            await self.remembering.__aenter__()
         except BaseException:
             await self.__aexit__()
             raise
@@ -156,8 +158,8 @@ class Evaluator:
         for playing in self._without.values():
             playing.cancel()
         await asyncio.gather(*self._without.values(), return_exceptions=True)
-        if self.sandbox is not None:
-            await self.sandbox.__aexit__(*exception)
+        for sandbox in filter(None, (self.sandbox, self.remembering)):
+            await sandbox.__aexit__(*exception)
 
     def _play_first(self, episode: Episode) -> Awaitable[Played]:
         """An episode that others wait for: it goes before all whose length is known."""
@@ -350,13 +352,14 @@ class Deployment:
     @contextlib.asynccontextmanager
     async def _remembering(self, learned: Learned) -> AsyncIterator[Worker]:
         """A worker whose memory has learned the collected trajectories."""
-        asked = learned.asked if learned.state else None
-        async with self._worker(self._tools(asked)) as worker:
-            if learned.state:
-                await worker.restore(learned.state)
-            else:
+        if learned.state:
+            box = self._evaluator.remembering
+            async with box.worker(self._source, self._tools(learned.asked), learned.state) as worker:
+                yield worker
+        else:
+            async with self._worker(self._tools()) as worker:
                 await self._learn(worker, Counter())
-            yield worker
+                yield worker
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
         return self._evaluator.tools(self._design, self._evaluator.stage, asked)

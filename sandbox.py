@@ -98,14 +98,15 @@ class Sandbox:
             return worker.layers
 
     @contextlib.asynccontextmanager
-    async def worker(self, source: str, tools: Any) -> AsyncIterator["Worker"]:
+    async def worker(self, source: str, tools: Any, state: str | None = None) -> AsyncIterator["Worker"]:
         """A fresh worker with the design loaded; it ends with the block. Raises DesignError.
 
-        `tools` has `async ask(system, user, schema, model) -> str` and `async embed(texts)`; what
+        `state` is what `Worker.save` of another worker of this design returned, which the design then
+        starts with. `tools` has `async ask(system, user, schema, model) -> str` and `async embed(texts)`; what
         these raise comes out of the worker's methods.
         """
         async with self._slots.slot(source), self._jail(tools) as worker:
-            await worker.load(source)
+            await worker.load(source, state)
             yield worker
 
     @contextlib.asynccontextmanager
@@ -206,15 +207,11 @@ class Worker:
         return await self._command("retrieve", init=init)
 
     async def save(self) -> str | None:
-        """What the design has learned, for `restore`; None where it cannot be kept whole."""
+        """What the design has learned, for `load`; None where it cannot be kept whole."""
         return await self._command("save")
 
-    async def restore(self, state: str) -> None:
-        """Bring the design that was just loaded to what `save` of another worker returned."""
-        await self._command("restore", state=state)
-
-    async def load(self, source: str) -> None:
-        await self._command("load", source=source)
+    async def load(self, source: str, state: str | None = None) -> None:
+        await self._command("load", source=source, state=state)
 
     @property
     def output(self) -> str:

@@ -4,7 +4,7 @@ The host (`sandbox.py`) starts a template in a clean environment, with a control
 this source and the collected trajectories as standard input. The template imports what designs
 use, parses the trajectories, and forks a worker whenever it is told to. It never sees a design. The
 worker locks itself down (`sandbox_layers.py`) before it reads the first byte of one, then serves
-`load`, `update`, `retrieve`, `save` and `restore`. Nothing of a worker's answers is trusted by the host.
+`load`, `update`, `retrieve` and `save`. Nothing of a worker's answers is trusted by the host.
 
 It promises that a worker meets every design in the same state: same modules, same seeds, same
 trajectories. Try it: `python alma.py check baselines/no_memory.py`.
@@ -296,6 +296,7 @@ class Server:
 
     def __init__(self, channel: Channel, setup: dict):
         self._channel, self._setup, self._design = channel, setup, None
+        self._code: types.CodeType | None = None  # the module's
         self._loaded: bytes | None = None  # what the module held outside of the design when it was loaded
         self._loop = asyncio.new_event_loop()
         asyncio.set_event_loop(self._loop)
@@ -324,24 +325,25 @@ class Server:
         import memory_base
         import sandbox_state
 
-        source = command["source"]
+        source, saved, state = command["source"], command["state"], None
         remember_source(DESIGN, source)
         module = sys.modules["design"] = types.ModuleType("design")
         module.__file__ = os.path.join(os.getcwd(), DESIGN)
-        exec(compile(source, DESIGN, "exec"), vars(module))
+        if saved is None:
+            self._code = compile(source, DESIGN, "exec")
+        else:
+            self._code, state = sandbox_state.opened(saved)
+        exec(self._code, vars(module))
         self._design = memory_base.find_design(module)()
         self._loaded = sandbox_state.surroundings(module)
+        if state is not None:
+            self._design = sandbox_state.restore(state)
 
     def _save(self, command: dict) -> str | None:
         import sandbox_state
 
         most = self._setup["limits"]["frame_bytes"] - ENVELOPE
-        return sandbox_state.save(self._design, self._loaded, self._setup["scratch"], most)
-
-    def _restore(self, command: dict) -> None:
-        import sandbox_state
-
-        self._design = sandbox_state.restore(command["state"])
+        return sandbox_state.save(self._design, self._code, self._loaded, self._setup["scratch"], most)
 
     def _update(self, command: dict) -> None:
         trajectory = self._trajectory(command["trajectory"])

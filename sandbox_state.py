@@ -1,7 +1,7 @@
 """What a memory has learned, as one text, so that it need not be learned again for each task.
 
-Runs inside the sandbox alone: the text is a compressed pickle that only the same design's code reads
-again, in a jail like the one that wrote it; the host passes it on and looks at nothing but its size.
+Runs inside the sandbox alone: the text is the design's compiled code and a pickle, which only the same
+design reads again, in a jail like the one that wrote it; the host passes it on and looks at nothing but its size.
 It promises to give up (`None`) rather than to lose something that it can see: files, threads, and
 whatever a design changed in its module's globals, its classes' attributes, its functions' defaults. What it
 cannot see (a closure's variables, an object's address used as a key) the host finds out by
@@ -11,6 +11,7 @@ comparing a retrieval before and after (`evaluate.py`). Tried by `pytest tests/t
 import base64
 import inspect
 import itertools
+import marshal
 import os
 import pickle
 import random
@@ -27,8 +28,8 @@ CODE = (types.ModuleType, type, types.FunctionType, staticmethod, classmethod, p
         types.GetSetDescriptorType)
 
 
-def save(design: object, before: bytes | None, folder: str, most: int) -> str | None:
-    """The design's state in at most `most` characters; None where that is not all of its state.
+def save(design: object, code: types.CodeType, before: bytes | None, folder: str, most: int) -> str | None:
+    """The design's code and state in at most `most` characters; None where that is not all of its state.
 
     `before`: its module's `surroundings` when it was loaded; `folder`: where it may have written files.
     """
@@ -39,13 +40,18 @@ def save(design: object, before: bytes | None, folder: str, most: int) -> str | 
         state = pickle.dumps((design, random.getstate(), numpy.random.get_state()), protocol=5)
     except Exception:  # a design's own code pickles its objects, and may raise anything
         return None
-    text = base64.b64encode(zlib.compress(state, LEVEL)).decode()
+    text = base64.b64encode(zlib.compress(pickle.dumps((marshal.dumps(code), state)), LEVEL)).decode()
     return text if len(text) <= most else None
 
 
-def restore(text: str) -> object:
-    """The design whose state `save` wrote."""
-    design, seeds, numpy_seeds = pickle.loads(zlib.decompress(base64.b64decode(text)))
+def opened(text: str) -> tuple[types.CodeType, bytes]:
+    """The code, and the state to `restore` once its module is there, of what `save` wrote."""
+    code, state = pickle.loads(zlib.decompress(base64.b64decode(text)))
+    return marshal.loads(code), state
+
+
+def restore(state: bytes) -> object:
+    design, seeds, numpy_seeds = pickle.loads(state)
     random.setstate(seeds)
     numpy.random.set_state(numpy_seeds)
     return design

@@ -76,8 +76,7 @@ def states_and_answers(source: str) -> tuple[str | None, list]:
                 state = await worker.save()
                 said = [await worker.retrieve({"obs": "Room 2.", "goal": "open door 2"})]
             if state is not None:
-                async with box.worker(source, StandIns()) as worker:
-                    await worker.restore(state)
+                async with box.worker(source, StandIns(), state) as worker:
                     said.append(await worker.retrieve({"obs": "Room 2.", "goal": "open door 2"}))
             return state, said
 
