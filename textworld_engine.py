@@ -1,9 +1,9 @@
 """The engine of TextWorld's games, fast: the package's own environment that does nothing twice.
 
 Promises: the words, the admissible commands, in their order, and the points of `textworld.start` on every
-game; `tests/test_textworld.py` plays both side by side. Kept are parsed games and, while a game is played,
-the facts that rules look up. Each episode has an interpreter of its own, so nothing of one reaches
-another. Nothing of the package is patched.
+game; `tests/test_textworld.py` plays both side by side. Kept are parsed games, the actions that apply in
+a state and, while it holds, the facts that rules look up. Each episode has an interpreter of its own, so
+nothing of one reaches another. Nothing of the package is patched.
 
 Try it: `python -c "import envs_textworld; print(envs_textworld.bench_steps(4))"`
 """
@@ -21,6 +21,7 @@ from textworld.logic import Action, Proposition, Rule, State
 from textworld_games import instantiations
 
 GAMES_KEPT = 8  # parsed games in memory, about 2 MB each
+STATES_KEPT = 300  # of a game, each with its actions, about 20 kB
 
 
 def start(story: Path, wanted: textworld.EnvInfos) -> textworld.Environment:
@@ -67,9 +68,13 @@ class Interpreter(jericho.FrotzEnv):
 
 
 class Facts(State):
-    """The package's facts; what applies in them is looked up in tables that are kept while they hold."""
+    """The package's facts; what applies in them is looked up in tables that are kept while they hold.
+
+    Copies share what was found to apply: players walk to and fro, and begin where others began.
+    """
 
     def __init__(self, logic, facts=None):
+        self._applicable: dict[frozenset[Proposition], tuple[Action, ...]] = {}  # by all facts, the oldest first
         self._tables: dict[tuple, dict] = {}  # (signature, position) -> variable there -> facts in order
         super().__init__(logic, facts)
 
@@ -81,7 +86,18 @@ class Facts(State):
         return made
 
     def copy(self) -> "Facts":
-        return Facts.of(self)
+        made = Facts.of(self)
+        made._applicable = self._applicable
+        return made
+
+    def all_applicable_actions(self, rules: Iterable[Rule], mapping=None) -> Iterable[Action]:
+        """As in the package, for the rules of the one game that these are the facts of."""
+        facts = frozenset(self.facts)
+        if facts not in self._applicable:
+            if len(self._applicable) == STATES_KEPT:
+                del self._applicable[next(iter(self._applicable))]
+            self._applicable[facts] = tuple(super().all_applicable_actions(rules, mapping))
+        return self._applicable[facts]
 
     def add_fact(self, prop: Proposition) -> None:
         self._forget(prop)
