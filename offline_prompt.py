@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from offline_text import OUTCOME, first_words, words
+from offline_text import OUTCOME, first_words, tokens, words
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
@@ -17,7 +17,7 @@ class Seen:
     """One observation, as lines and words."""
 
     lines: frozenset[str]  # to compare observations by
-    pieces: tuple[frozenset[str], ...]  # words of each line or clause
+    pieces: dict[frozenset[str], str]  # words of each line or clause: the first of them, which it is about
     words: frozenset[str]
     actions: tuple[str, ...]  # valid actions that came with it, if any
     verbs: frozenset[str]  # first words of these
@@ -34,7 +34,9 @@ def read_observation(text: str) -> Seen:
     body = body.removeprefix("Observation:").strip()
     lines = tuple(line.strip() for line in body.splitlines() if line.strip())
     clauses = [clause for line in lines for clause in re.split(r"(?<=[.;,!?])\s", line)]
-    pieces = tuple(dict.fromkeys(words(clause) for clause in clauses))
+    pieces: dict[frozenset[str], str] = {}
+    for clause in clauses:
+        pieces.setdefault(words(clause), next(iter(tokens(clause)), ""))
     asked = re.search(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?", body)
     question, offered = (asked.group(1).strip(), asked.group(2) or "") if asked else ("", "")
     offers = re.findall(r"[a-z]+", offered.lower())
@@ -104,7 +106,7 @@ def read_brief(text: str) -> Brief:
     actions = dict(re.findall(r"(?m)^([^\n]+?): (.*)$", parts.get("Actions", "")))
     goal = text.rpartition("\n## Goal\n")[2] if "\n## Goal\n" in text else ""
     quoted = re.findall(r"`([a-z][^`\n]*)`", text.partition("\n## ")[0])
-    verbs = first_words((*actions, *quoted))
+    verbs = first_words(tuple(actions or quoted))
     return Brief(words(goal), actions, verbs, tuple(quoted), memory.group(1) if memory else "")
 
 
