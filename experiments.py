@@ -22,7 +22,7 @@ from archive import SAMPLINGS
 from commands import baseline, domain_of, find_design
 from config import Config
 from errors import BudgetError, InfrastructureError, UserError
-from evaluate import halves
+from evaluate import folds
 from folder import RunFolder, is_full, write_json
 from forecast import ask_before_paying, designs_of
 from run import Run, design_id
@@ -62,7 +62,7 @@ def evaluate(command) -> int:
         return await _evaluate(run, sources, command.split, command.mode, sizes)
 
     def counted(settings: Config) -> dict[str, int]:
-        collected = len(halves(settings, command.split)[0]) * settings.collection_passes
+        collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
         if (most := max(command.collection_size, default=0)) > collected:
             raise UserError(f"--collection-size {most}: {collected} episodes are collected (--collection-passes)")
         return {command.split: len(sources) * len(sizes)}
@@ -228,7 +228,7 @@ def _settings(command, experiment: Experiment) -> Config:
     domain_of(settings.env)
     designs = experiment.designs(settings)
     for split in designs:
-        halves(settings, split)  # a set that is not there is said before anything is made
+        folds(settings, split)  # a set that is not there is said before anything is made
     ask_before_paying(settings, designs, designs_of(settings.steps) * experiment.writes, command.yes)
     return settings
 
