@@ -8,6 +8,7 @@ answers the same twice.
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass
 
@@ -45,7 +46,7 @@ class Played:
     shortened: int  # turns left out because the model's context was full
 
     def to_json(self) -> dict:
-        return dataclasses.asdict(self)
+        return {**vars(self), "trajectory": vars(self.trajectory)}
 
     @staticmethod
     def from_json(value: dict) -> "Played":
@@ -89,7 +90,7 @@ class Dialogue:
         self._system = render(
             "agent", domain=domain_text(episode.domain), actions=static, memory=episode.memory, goal=info["goal"]
         )
-        self._turns: list[tuple[str, str]] = []  # observation, action
+        self._turns: list[tuple[dict, dict]] = []  # messages with an observation and with an action
         self.left_out = 0  # oldest turns that are no longer shown
 
     def observe(self, text: str, info: dict) -> None:
@@ -109,7 +110,8 @@ class Dialogue:
                     raise InfrastructureError("the model's context is too short for one observation") from None
                 self.left_out += max(1, (len(self._turns) - self.left_out) // 4)
         action = match_action(answer, self._actions) or " ".join(answer.split())[:200] or "(no answer)"
-        self._turns.append((self._text, action))
+        observed = {"role": "user", "content": f"Observation:\n{self._text}"}
+        self._turns.append((observed, {"role": "assistant", "content": action}))
         return action
 
     def messages(self) -> list[dict[str, str]]:
@@ -117,13 +119,10 @@ class Dialogue:
         system = self._system
         if self.left_out:
             system += f"\n\nThe first {self.left_out} turns are left out: the dialogue was too long."
-        messages = [{"role": "system", "content": system}]
-        for text, action in self._turns[self.left_out :]:
-            messages.append({"role": "user", "content": f"Observation:\n{text}"})
-            messages.append({"role": "assistant", "content": action})
+        turns = itertools.chain.from_iterable(self._turns[self.left_out :])
         actions = self._actions if self._listed else []
         turn = self._render("turn", text=self._text, now=self._now, actions=actions)
-        return [*messages, {"role": "user", "content": turn}]
+        return [{"role": "system", "content": system}, *turns, {"role": "user", "content": turn}]
 
 
 @functools.cache

@@ -11,6 +11,8 @@ from functools import lru_cache
 
 from offline_text import OUTCOME, first_words, tokens, words
 
+ASKED = re.compile(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?")
+
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
 class Seen:
@@ -33,15 +35,22 @@ def read_observation(text: str) -> Seen:
     actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
     body = body.removeprefix("Observation:").strip()
     lines = tuple(line.strip() for line in body.splitlines() if line.strip())
-    clauses = [clause for line in lines for clause in re.split(r"(?<=[.;,!?])\s", line)]
     pieces: dict[frozenset[str], str] = {}
-    for clause in clauses:
-        pieces.setdefault(words(clause), next(iter(tokens(clause)), ""))
-    asked = re.search(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?", body)
+    for piece, head in (clause for line in lines for clause in _clauses(line)):
+        pieces.setdefault(piece, head)
+    asked = ASKED.search(body) if "?" in body else None
     question, offered = (asked.group(1).strip(), asked.group(2) or "") if asked else ("", "")
     offers = re.findall(r"[a-z]+", offered.lower())
     answers = frozenset([*offers, *(letter for word in offers for letter in word)])
-    return Seen(frozenset(lines), pieces, words(body), actions, first_words(actions), lines, question, answers)
+    said = frozenset().union(*pieces)
+    return Seen(frozenset(lines), pieces, said, actions, first_words(actions), lines, question, answers)
+
+
+@lru_cache(maxsize=20_000)
+def _clauses(line: str) -> tuple[tuple[frozenset[str], str], ...]:
+    """The words of each clause of a line, and the first of them."""
+    found = re.split(r"(?<=[.;,!?])\s", line)
+    return tuple((words(clause), next(iter(tokens(clause)), "")) for clause in found)
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ _NEGATIVE = (
 STOP, NEGATIVE = frozenset(_STOP.split()), frozenset(_NEGATIVE.split())
 OUTCOME = re.compile(r"reward|score|success|won|win_rate|outcome|result", re.I)
 WORD = re.compile(r"[a-z]+|\d+|[^\sa-z\d]", re.I)
+LETTERS = re.compile(r"[a-z]+|[^\W\d_a-z]", re.I)  # of WORD what may be letters: maps are full of marks
 
 
 @lru_cache(maxsize=50_000)
@@ -43,7 +44,7 @@ def stem(word: str) -> str:
 @lru_cache(maxsize=50_000)
 def tokens(text: str) -> tuple[str, ...]:
     """The words of a text in order: lower case, stemmed, without numbers, marks and grammar."""
-    found = (word for word in WORD.findall(text.lower()) if word.isalpha() and word not in STOP)
+    found = (word for word in LETTERS.findall(text.lower()) if word.isalpha() and word not in STOP)
     return tuple(stem(word) for word in found)
 
 

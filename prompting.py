@@ -33,7 +33,12 @@ def _environment() -> jinja2.Environment:
 
 def render(name: str, **values) -> str:
     """The text of `prompts/<name>.md`; a name it needs and does not get is an error."""
-    return _environment().get_template(f"{name}.md").render(**values).strip()
+    return _template(name).render(**values).strip()
+
+
+@functools.cache  # jinja itself would look at the file's date at each turn
+def _template(name: str) -> jinja2.Template:
+    return _environment().get_template(f"{name}.md")
 
 
 @functools.cache
