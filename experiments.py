@@ -8,6 +8,7 @@ Try it: `python alma.py evaluate --env babaisai --design no_memory --design traj
 """
 
 import asyncio
+import functools
 import json
 import signal
 import sys
@@ -106,8 +107,10 @@ async def _reproduce(run: Run) -> dict:
     return result
 
 
-async def _test_learned(run: Run) -> dict:
-    """Learn, then only the learned design on the test set."""
+async def _test_learned(run: Run, known: Path | None = None) -> dict:
+    """Learn, then only the learned design on the test set; episodes that the run folder `known` has are not played again."""
+    if known:
+        run.store.copy_episodes(known / "store.sqlite")
     result = await _learn(run)
     return {**result, "test": await _compare(run, {LEARNED: _learned_code(run, result)}, "test", "static")}
 
@@ -242,13 +245,16 @@ def ablation(command) -> int:
     root, settings = _ablation_folder(command, whole)
     results: dict[str, list[dict]] = {sampling: [] for sampling in SAMPLINGS}
     for seed in range(settings.seed, settings.seed + seeds):
+        known = None
         for sampling in SAMPLINGS:
             path = root / f"{sampling}-{seed}"
             own = asdict(replace(settings, sampling=sampling, seed=seed))
             folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            stopped, result = _do(folder, {}, command, one, f"ablation --resume {root} --seeds {seeds}")
+            this = replace(one, work=functools.partial(_test_learned, known=known))
+            stopped, result = _do(folder, {}, command, this, f"ablation --resume {root} --seeds {seeds}")
             if stopped:
                 return stopped
+            known = path
             results[sampling].append(result)
     write_json(root / "ablation.json", results)
     if command.json:
