@@ -81,11 +81,13 @@ async def verify(learning, code: str, name: str) -> str:
     """
     from sandbox import outlive
 
+    fold = learning.folds[0]
+
     async def try_out():
-        async with learning.sandbox.worker(code, learning.tools(name, "verify")) as worker:
-            for index in range(min(VERIFY_UPDATES, len(learning.collected))):
+        async with fold.sandbox.worker(code, fold.tools(name, "verify")) as worker:
+            for index in range(min(VERIFY_UPDATES, len(fold.collected))):
                 await worker.update(index)
-            for played in await learning.without_memory(VERIFY_RETRIEVALS):
+            for played in await fold.without_memory(VERIFY_RETRIEVALS):
                 await worker.retrieve(played.trajectory.init)
 
     try:

@@ -113,7 +113,7 @@ def measure(domain: str, setting: Setting, url: str, wait=lambda: None) -> dict:
 
 async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait) -> dict:
     from config import Config, default_workers
-    from evaluate import halves
+    from evaluate import folds
     from folder import RunFolder
     from run import Run
 
@@ -125,7 +125,7 @@ async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait)
     )  # fmt: skip
     started = time.monotonic()
     async with Run(RunFolder.create(folder, domain, "agent", asdict(config)), plain=True) as run:
-        halves(config, "learning")  # the host's own import of the domain
+        folds(config, "learning")  # the host's own import of the domain
         await asyncio.gather(*(run.pool.run(os.getpid) for _ in range(config.workers)))
         start_up = time.monotonic() - started
         await asyncio.to_thread(wait)

@@ -17,7 +17,8 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
 PAPER_STEPS = 11  # learning steps, 43 designs; the first step writes one design from scratch
 OFFLINE_STEPS = 8  # 28 designs
 PAPER_PASSES = 3
-OFFLINE_PASSES = {"babaisai": 10, "minihack": 4, "textworld": 6}  # few of their tasks tell designs apart
+OFFLINE_PASSES = {"babaisai": 5}  # few of its tasks tell designs apart
+OFFLINE_FOLDS = 2  # its episodes cost milliseconds, and more tasks tell designs apart
 OFFLINE_COLLECTION_PASSES = 10  # its episodes cost milliseconds, and it wins few of them
 
 
@@ -34,6 +35,12 @@ class Config:
     seed: int = setting(42, "decides task halves, layouts, sampling of parents and the stand-ins")
     steps: int = setting(0, f"learning steps; 0: {PAPER_STEPS} as in the paper, {OFFLINE_STEPS} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=("archive", "greedy", "random"))
+    folds: int = setting(
+        0,
+        "1: one half of a task set is collected from, the other deployed on, as in the paper; 2: and the reverse; "
+        f"0: 1, with an offline agent {OFFLINE_FOLDS}",
+        choices=(0, 1, 2),
+    )
     passes: int = setting(
         0,
         f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper; with an offline agent "
@@ -83,7 +90,7 @@ def add_flags(parser: argparse.ArgumentParser, names=None) -> None:
         if one.type is bool:
             options["action"] = "store_true"
         elif "choices" in one.metadata:
-            options["choices"] = one.metadata["choices"]
+            options |= {"choices": one.metadata["choices"], "type": one.type}
         elif one.name == "price":
             options |= {"action": "append", "metavar": "MODEL=IN,CACHED,OUT"}
         else:
@@ -153,6 +160,7 @@ def _complete(config: Config) -> Config:
         config,
         **models,
         steps=config.steps or (OFFLINE_STEPS if models["meta_model"] == OFFLINE else PAPER_STEPS),
+        folds=config.folds or (OFFLINE_FOLDS if offline_agent else 1),
         passes=config.passes or (OFFLINE_PASSES.get(config.env, PAPER_PASSES) if offline_agent else PAPER_PASSES),
         collection_passes=config.collection_passes or (OFFLINE_COLLECTION_PASSES if offline_agent else 1),
         workers=config.workers or default_workers(0 if offline_agent else config.in_flight),

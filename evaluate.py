@@ -41,20 +41,22 @@ def halve(tasks: Sequence[envs.Task], seed: int) -> tuple[list[envs.Task], list[
     return tuple(order.sample(half, len(half)) for half in halves)
 
 
-def halves(config, split: str) -> tuple[list[envs.Task], list[envs.Task]]:
-    """Tasks to collect from and tasks to deploy on, for a task set and a run's settings.
+def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
+    """Tasks to collect from and tasks to deploy on, for each fold of a task set by a run's settings.
 
-    The learning set and the test set are halved. The shift set is deployed whole, after a collection
-    phase on the test set, as in the paper (collected on `valid_seen`, deployed on `valid_unseen`).
+    The learning set and the test set are halved; with two folds each half is deployed on with what was
+    collected from the other one. The shift set is deployed whole, after a collection phase on the test
+    set, as in the paper (collected on `valid_seen`, deployed on `valid_unseen`).
     Raises UserError where the domain has no such set.
     """
     tasks = [task for task in envs.domain_class(config.env).tasks() if task.split == split]
     chosen = tasks[: (config.tasks if split == "learning" else config.test_tasks) or None]
     if split == "shift" and chosen:
-        return halves(config, "test")[0], chosen
+        return [(folds(config, "test")[0][0], chosen)]
     if len(chosen) < 2:
         raise UserError(f"{config.env} has no {split} set to evaluate on")
-    return halve(chosen, config.seed)
+    halves = halve(chosen, config.seed)
+    return [halves, halves[::-1]] if config.folds == 2 else [halves]
 
 
 class DesignTools:
@@ -108,9 +110,55 @@ class Protocol:
 
 
 class Evaluator:
-    """Evaluates designs on one task set; collects once and measures no memory once.
+    """Evaluates designs on one task set: on each of its folds, and on all of them together.
 
-    `async with Evaluator(...)` plays the collection phase and starts the sandbox that holds what was
+    `async with Evaluator(folds)` plays the collection phases and starts the folds' sandboxes.
+    """
+
+    def __init__(self, folds: Sequence["Fold"]):
+        self.folds = folds
+
+    async def __aenter__(self) -> "Evaluator":
+        async with contextlib.AsyncExitStack() as stack:  # where one fails, those before it are left again
+            for fold in self.folds:
+                await stack.enter_async_context(fold)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *exception) -> None:
+        await self._stack.aclose()
+
+    @property
+    def episodes(self) -> int:
+        """How many episodes of each design are deployed."""
+        return sum(fold.episodes for fold in self.folds)
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether a layer of the sandbox is missing."""
+        return any(fold.sandbox.unsafe for fold in self.folds)
+
+    async def f0(self) -> float:
+        """Score of no memory on all that is deployed on."""
+        played = [one for fold in self.folds for one in await fold.without_memory()]
+        return float(np.mean([one.trajectory.reward for one in played]))
+
+    async def evaluate(self, design: str, source: str) -> Score:
+        """Deploy a design (its id and its code) on every task of each fold's deployment half, in every pass."""
+        deployed = await asyncio.gather(*(fold.deploy(design, source) for fold in self.folds))
+        errors = sum((one.errors for one in deployed), Counter())
+        return replace(
+            score_of([outcome for one in deployed for outcome in one.outcomes]),
+            errors=tuple(f"{count} × {error}" for error, count in most_common(errors, 10)),
+            output=deployed[0].output,
+            update_seconds=deployed[0].update_seconds,
+        )
+
+
+class Fold:
+    """A half to collect from and a half to deploy on: collects once and measures no memory once.
+
+    `async with Fold(...)` plays the collection phase and starts the sandbox that holds what was
     collected. The episodes without memory go on meanwhile: a deployed one waits for its like alone.
     """
 
@@ -129,21 +177,21 @@ class Evaluator:
         stage: str = "memory",  # under which the designs' own model calls are booked
         progress=lambda design, fresh=True: None,
     ):
-        self.protocol, self._collection, self._deployment = protocol, list(collection), list(deployment)
+        self.protocol, self._collection, self.deployment = protocol, list(collection), list(deployment)
         self._pool, self._store, self.models, self._gateway = pool, store, models, gateway
         self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.sandbox: Sandbox | None = None  # once all is collected
         self.remembering = Sandbox(unsafe=unsafe_sandbox)  # for memories that have learned: nothing to copy
-        self._without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
+        self.without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
 
-    async def __aenter__(self) -> "Evaluator":
+    async def __aenter__(self) -> "Fold":
         collecting = asyncio.gather(*map(self._play_first, self.collection_episodes()))
         for number in range(self.protocol.passes):
-            for task in self._deployment:
-                playing = self._play_first(self._episode(task, number))
-                self._without[task.id, number] = asyncio.create_task(playing)
+            for task in self.deployment:
+                playing = self._play_first(self.episode(task, number))
+                self.without[task.id, number] = asyncio.create_task(playing)
         try:
             self.collected = await collecting
             self.sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
@@ -155,9 +203,9 @@ class Evaluator:
         return self
 
     async def __aexit__(self, *exception) -> None:
-        for playing in self._without.values():
+        for playing in self.without.values():
             playing.cancel()
-        await asyncio.gather(*self._without.values(), return_exceptions=True)
+        await asyncio.gather(*self.without.values(), return_exceptions=True)
         for sandbox in filter(None, (self.sandbox, self.remembering)):
             await sandbox.__aexit__(*exception)
 
@@ -168,28 +216,24 @@ class Evaluator:
     @property
     def episodes(self) -> int:
         """How many episodes of each design are deployed."""
-        return self.protocol.passes * len(self._deployment)
+        return self.protocol.passes * len(self.deployment)
 
     async def without_memory(self, most: int | None = None) -> list[Played]:
         """The deployment half's episodes without memory, or the first so many; the first error is raised."""
-        first = list(self._without.values())[:most]
+        first = list(self.without.values())[:most]
         return await asyncio.gather(*(asyncio.shield(playing) for playing in first))
 
     def tools(self, design: str, stage: str, asked: Counter[str] | None = None) -> DesignTools:
         """The tools of one memory of a design."""
         return DesignTools(self.models, design, stage, asked, self.protocol.keep_models)
 
-    async def f0(self) -> float:
-        """Score of no memory on the deployment half."""
-        return float(np.mean([played.trajectory.reward for played in await self.without_memory()]))
-
     def collection_episodes(self) -> list[Episode]:
         """The collection phase, one pass after the other."""
         phases = [f"{self._phase} {number}" if number else self._phase for number in range(self.protocol.collection_passes)]
-        episodes = [self._episode(task, phase) for phase in phases for task in self._collection]
+        episodes = [self.episode(task, phase) for phase in phases for task in self._collection]
         return episodes[: self.protocol.collection_size]
 
-    def _episode(self, task: envs.Task, phase: int | str, memory: str = "") -> Episode:
+    def episode(self, task: envs.Task, phase: int | str, memory: str = "") -> Episode:
         protocol = self.protocol
         return Episode(
             domain=protocol.domain,
@@ -226,17 +270,11 @@ class Evaluator:
             del self._playing[key]
         return played
 
-    async def evaluate(self, design: str, source: str) -> Score:
+    async def deploy(self, design: str, source: str) -> "Deployment":
         """Deploy a design (its id and its code) on every task of the deployment half, in every pass."""
         deployment = Deployment(self, design, source)
-        run = deployment.static if self.protocol.mode == "static" else deployment.dynamic
-        outcomes = await run()
-        return replace(
-            score_of(outcomes),
-            errors=tuple(f"{count} × {error}" for error, count in deployment.most_common_errors(10)),
-            output=deployment.output,
-            update_seconds=deployment.update_seconds,
-        )
+        await (deployment.static() if self.protocol.mode == "static" else deployment.dynamic())
+        return deployment
 
 
 @dataclass(frozen=True)
@@ -247,43 +285,45 @@ class Learned:
     asked: Counter[str]  # what the design has asked of models until then
 
 
-class Deployment:
-    """One design meeting the deployment half."""
+def most_common(errors: Counter[str], most: int) -> list[tuple[str, int]]:
+    """In an order that does not depend on which came first."""
+    return sorted(errors.items(), key=lambda one: (-one[1], one[0]))[:most]
 
-    def __init__(self, evaluator: Evaluator, design: str, source: str):
-        self._evaluator, self._design, self._source = evaluator, design, source
+
+class Deployment:
+    """One design meeting the deployment half of a fold."""
+
+    def __init__(self, fold: Fold, design: str, source: str):
+        self._fold, self._design, self._source = fold, design, source
         self._retrievals: dict[str, asyncio.Task] = {}
         self._learning: asyncio.Task | None = None
+        self.outcomes: list[Outcome] = []
         self.errors: Counter[str] = Counter()
         self.output = ""
         self.update_seconds = 0.0
 
-    def most_common_errors(self, most: int) -> list[tuple[str, int]]:
-        """In an order that does not depend on which came first."""
-        return sorted(self.errors.items(), key=lambda one: (-one[1], one[0]))[:most]
-
-    async def static(self) -> list[Outcome]:
+    async def static(self) -> None:
         """Each task meets the memory as it stood after the collection phase."""
-        evaluator = self._evaluator
-        return await asyncio.gather(
+        fold = self._fold
+        self.outcomes = await asyncio.gather(
             *(
                 self._deploy(task, number, self._frozen_retrieval, self.errors)
-                for number in range(evaluator.protocol.passes)
-                for task in evaluator._deployment
+                for number in range(fold.protocol.passes)
+                for task in fold.deployment
             )
         )
 
-    async def dynamic(self) -> list[Outcome]:
+    async def dynamic(self) -> None:
         """Each pass has a memory of its own, which learns from each deployed trajectory in order."""
-        passes = range(self._evaluator.protocol.passes)
+        passes = range(self._fold.protocol.passes)
         by_pass = await asyncio.gather(*(outlive(lambda n=n: self._dynamic_pass(n)) for n in passes))
-        return [outcome for outcomes in by_pass for outcome in outcomes]
+        self.outcomes = [outcome for outcomes in by_pass for outcome in outcomes]
 
     async def _dynamic_pass(self, number: int) -> list[Outcome]:
-        evaluator, outcomes, errors = self._evaluator, [], Counter()
+        fold, outcomes, errors = self._fold, [], Counter()
         async with self._worker(self._tools()) as worker:
             await self._learn(worker, errors if number == 0 else Counter())
-            for task in evaluator._deployment:
+            for task in fold.deployment:
                 outcome = await self._deploy(task, number, worker.retrieve, errors)
                 outcomes.append(outcome)
                 if outcome.trajectory is not None:
@@ -294,8 +334,8 @@ class Deployment:
         return outcomes
 
     async def _deploy(self, task, number: int, retrieve, errors: Counter) -> Outcome:
-        evaluator = self._evaluator
-        baseline = (await asyncio.shield(evaluator._without[task.id, number])).trajectory
+        fold = self._fold
+        baseline = (await asyncio.shield(fold.without[task.id, number])).trajectory
         without = baseline.reward
         try:
             retrieved = await retrieve(baseline.init)
@@ -304,8 +344,8 @@ class Deployment:
             message = f"{error.status}: {error}"
             return Outcome(task.id, task.family, number, 0.0, without, 0, None, 0, None, message)
         memory = memory_text(retrieved)
-        episode = evaluator._episode(task, number, memory)
-        played = await evaluator.play(episode, self._design, length=len(baseline.steps))
+        episode = fold.episode(task, number, memory)
+        played = await fold.play(episode, self._design, length=len(baseline.steps))
         trajectory, steps = played.trajectory, len(played.trajectory.steps)
         tokens = count_tokens(memory)
         score = trajectory.reward
@@ -353,7 +393,7 @@ class Deployment:
     async def _remembering(self, learned: Learned) -> AsyncIterator[Worker]:
         """A worker whose memory has learned the collected trajectories."""
         if learned.state:
-            box = self._evaluator.remembering
+            box = self._fold.remembering
             async with box.worker(self._source, self._tools(learned.asked), learned.state) as worker:
                 yield worker
         else:
@@ -362,14 +402,14 @@ class Deployment:
                 yield worker
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
-        return self._evaluator.tools(self._design, self._evaluator.stage, asked)
+        return self._fold.tools(self._design, self._fold.stage, asked)
 
     def _worker(self, tools: DesignTools):
-        return self._evaluator.sandbox.worker(self._source, tools)
+        return self._fold.sandbox.worker(self._source, tools)
 
     async def _learn(self, worker: Worker, errors: Counter) -> None:
         before = worker.seconds
-        for index in range(len(self._evaluator.collected)):
+        for index in range(len(self._fold.collected)):
             await self._update(worker, index, errors)
         self.update_seconds = self.update_seconds or worker.seconds - before
 

@@ -8,6 +8,7 @@ Try it: `python alma.py evaluate --env babaisai --design no_memory --design traj
 """
 
 import asyncio
+import functools
 import json
 import signal
 import sys
@@ -22,7 +23,7 @@ from archive import SAMPLINGS
 from commands import baseline, domain_of, find_design
 from config import Config
 from errors import BudgetError, InfrastructureError, UserError
-from evaluate import halves
+from evaluate import folds
 from folder import RunFolder, is_full, write_json
 from forecast import ask_before_paying, designs_of
 from run import Run, design_id
@@ -62,7 +63,7 @@ def evaluate(command) -> int:
         return await _evaluate(run, sources, command.split, command.mode, sizes)
 
     def counted(settings: Config) -> dict[str, int]:
-        collected = len(halves(settings, command.split)[0]) * settings.collection_passes
+        collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
         if (most := max(command.collection_size, default=0)) > collected:
             raise UserError(f"--collection-size {most}: {collected} episodes are collected (--collection-passes)")
         return {command.split: len(sources) * len(sizes)}
@@ -106,8 +107,10 @@ async def _reproduce(run: Run) -> dict:
     return result
 
 
-async def _test_learned(run: Run) -> dict:
-    """Learn, then only the learned design on the test set."""
+async def _test_learned(run: Run, known: Path | None = None) -> dict:
+    """Learn, then only the learned design on the test set; episodes that the run folder `known` has are not played again."""
+    if known:
+        run.store.copy_episodes(known / "store.sqlite")
     result = await _learn(run)
     return {**result, "test": await _compare(run, {LEARNED: _learned_code(run, result)}, "test", "static")}
 
@@ -228,7 +231,7 @@ def _settings(command, experiment: Experiment) -> Config:
     domain_of(settings.env)
     designs = experiment.designs(settings)
     for split in designs:
-        halves(settings, split)  # a set that is not there is said before anything is made
+        folds(settings, split)  # a set that is not there is said before anything is made
     ask_before_paying(settings, designs, designs_of(settings.steps) * experiment.writes, command.yes)
     return settings
 
@@ -242,13 +245,16 @@ def ablation(command) -> int:
     root, settings = _ablation_folder(command, whole)
     results: dict[str, list[dict]] = {sampling: [] for sampling in SAMPLINGS}
     for seed in range(settings.seed, settings.seed + seeds):
+        known = None
         for sampling in SAMPLINGS:
             path = root / f"{sampling}-{seed}"
             own = asdict(replace(settings, sampling=sampling, seed=seed))
             folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            stopped, result = _do(folder, {}, command, one, f"ablation --resume {root} --seeds {seeds}")
+            this = replace(one, work=functools.partial(_test_learned, known=known))
+            stopped, result = _do(folder, {}, command, this, f"ablation --resume {root} --seeds {seeds}")
             if stopped:
                 return stopped
+            known = path
             results[sampling].append(result)
     write_json(root / "ablation.json", results)
     if command.json:

@@ -12,7 +12,7 @@ from dataclasses import fields
 import envs
 from config import Config
 from errors import UserError
-from evaluate import halves
+from evaluate import folds
 from llm import Keys, ModelSpec, is_local
 from money import PlannedCalls, estimate, parse_price, price
 from prompting import count_tokens, domain_text, render
@@ -33,8 +33,15 @@ def designs_of(steps: int, most: int = 5) -> int:
 
 def episodes_of(config: Config, split: str, designs: int) -> int:
     """Episodes that it takes to evaluate so many designs on a task set."""
-    collection, deployment = halves(config, split)
-    return config.collection_passes * len(collection) + config.passes * len(deployment) * (designs + 1)
+    collected, deployed = _collected_and_deployed(config, split)
+    return collected + deployed * (designs + 1)
+
+
+def _collected_and_deployed(config: Config, split: str) -> tuple[int, int]:
+    """Episodes of the collection phase and of the deployment of one design, in all folds."""
+    halves = folds(config, split)
+    collected = config.collection_passes * sum(len(collection) for collection, _ in halves)
+    return collected, config.passes * sum(len(deployment) for _, deployment in halves)
 
 
 def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> list[PlannedCalls]:
@@ -52,8 +59,7 @@ def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> l
 
 def _trajectories_of(config: Config, split: str, designs: int) -> int:
     """How often designs are called to learn from an episode or to retrieve for a task."""
-    collection, deployment = halves(config, split)
-    return (config.collection_passes * len(collection) + config.passes * len(deployment)) * designs
+    return sum(_collected_and_deployed(config, split)) * designs
 
 
 def _agent_prompt_tokens(name: str) -> int:

@@ -32,6 +32,7 @@ class Weights:
 
     goal: float = 2.0  # words that the action shares with the goal
     lines: float = 0.8  # words that it shares with what was seen of wanted things
+    advised: float = 1.0  # the same of things that the memory advises
     answers: float = 0.8  # answers that a question offers
     facts: float = 1.6  # statements of the memory
     stories: float = 4.0  # action sequences of the memory
@@ -59,6 +60,7 @@ PRIOR = 0.3  # weight of this beside the words that do name a condition
 ADVISED = 2.0  # how much a word is wanted that an applicable statement names
 TIRING = 0.9  # what is left of a wish after each step that was spent on it
 USED_UP = 0.3  # how fast a word of the goal loses interest when much is done with it
+ASIDE = 0.5  # what a word counts in a line that begins with another one
 ALL_OF_IT = 0.8  # how well a statement fits that names no other action, but not all of this one
 STRANGE = 0.3  # what a condition counts whose word was never seen in this episode
 FEW = 2  # changes that a thing of the goal may need
@@ -67,9 +69,11 @@ FEW = 2  # changes that a thing of the goal may need
 def act(messages: list[dict], seed: int) -> str:
     """Choose an action: the valid one with the most evidence for it and the least against it."""
     game = Game(messages)
+    advised = _advised(game)
     evidence = (
         (W.goal, _shared(game)),
-        (W.lines, _pointed(game, _wanted(game))),
+        (W.lines, _pointed(game, _wanted(game, advised))),
+        (W.advised, _pointed(game, advised)),
         (W.facts, _stated(game)),
         (W.answers, _answering(game)),
     )
@@ -162,27 +166,45 @@ def _phrases(action: str) -> tuple[frozenset[str], ...]:
     return tuple(part for part in parts if part)
 
 
-def _wanted(game: Game) -> dict[str, float]:
-    """Words to look out for: those of the goal, of its neighbours in a line, of what applies now.
+def _wanted(game: Game, advised: dict[str, float]) -> dict[str, float]:
+    """Words to look out for: those of the goal, of its neighbours in a line, and those that are advised.
 
     What was gone after for long without an end to it is wanted less.
     """
-    commands = {next(iter(words(action))) for action in game.actions if len(words(action)) == 1}
-    there = frozenset().union(*game.seen)
-    named = (game.goal & there) - commands
+    in_sight = _in_sight(game)
+    named = game.goal & in_sight
     wanted = {word: 1.0 / math.sqrt(len(named)) for word in named}
     for piece in game.seen:
         mass = sum(wanted[word] for word in piece & named)
-        for word in piece - named - commands if mass else ():
+        for word in piece & in_sight - named if mass else ():
             wanted[word] = max(wanted.get(word, 0.0), 0.5 * mass / math.sqrt(len(piece)))
+    wanted = _tired(wanted, game)
+    return wanted | {word: max(wanted.get(word, 0.0), ADVISED * share) for word, share in advised.items()}
+
+
+def _advised(game: Game) -> dict[str, float]:
+    """Words to look out for that are named by statements of the memory which apply now, as far as these apply."""
+    in_sight, advised = _in_sight(game), {}
     for number, hit in game.relevant.items():
         statement, share = game.memory.statements[number], hit / game.memory.mass[number]
-        for word in (statement.words & there) - commands if statement.sign > 0 else ():
-            wanted[word] = max(wanted.get(word, 0.0), ADVISED * math.sqrt(min(share, 1.0)))
+        for word in statement.words & in_sight if statement.sign > 0 else ():
+            advised[word] = max(advised.get(word, 0.0), math.sqrt(min(share, 1.0)))
+    return _tired(advised, game)
+
+
+def _in_sight(game: Game) -> frozenset[str]:
+    """Words that were seen and are no commands themselves."""
+    commands = {next(iter(words(action))) for action in game.actions if len(words(action)) == 1}
+    return frozenset().union(*game.seen) - commands
+
+
+def _tired(wanted: dict[str, float], game: Game) -> dict[str, float]:
+    """The same wishes, each less for every step that was spent on it."""
+    left = dict(wanted)
     for turn, action in zip(game.turns, game.taken, strict=False):
-        for word in _pursued(turn, action) & wanted.keys():
-            wanted[word] *= TIRING
-    return wanted
+        for word in _pursued(turn, action) & left.keys():
+            left[word] *= TIRING
+    return left
 
 
 @lru_cache(maxsize=4096)
@@ -193,18 +215,16 @@ def _pursued(turn: Seen, action: str) -> frozenset[str]:
 
 
 def _pointed(game: Game, wanted: dict[str, float]) -> dict[str, float]:
-    """Words that an action shares with lines which mention what is wanted."""
-    seen, actions = game.seen, game.actions
-    count: dict[str, int] = {}
-    for piece in seen:
-        for word in piece:
-            count[word] = count.get(word, 0) + 1
-    rare = {word: math.log(1 + len(seen) / n) for word, n in count.items()}
-    masses = [(_mass([wanted.get(word, 0.0) * rare[word] for word in piece]), piece) for piece in seen]
+    """Words that an action shares with lines which mention what is wanted, best at their beginning."""
+    scores = dict.fromkeys(game.actions, 0.0)
+    if not wanted:
+        return scores
+    count = Counter(itertools.chain.from_iterable(game.seen))
+    rare = {word: wanted[word] * math.log(1 + len(game.seen) / count[word]) for word in wanted.keys() & count.keys()}
+    masses = [(_mass(piece, head, rare), piece) for piece, head in game.seen.items()]
     top = max([0.3, *(mass for mass, _ in masses)])
-    scores = dict.fromkeys(actions, 0.0)
     for mass, piece in masses:
-        for action in actions if mass > 0.15 * top else ():
+        for action in game.actions if mass > 0.15 * top else ():
             scores[action] = max(scores[action], mass / top * _covered(words(action), game.rare, piece))
     return scores
 
@@ -221,10 +241,11 @@ def _answering(game: Game) -> dict[str, float]:
     return {action: 0.5 for action in game.actions if told[action] & ANSWERING} | scores
 
 
-def _mass(shares: list[float]) -> float:
+def _mass(piece: frozenset[str], head: str, worth: dict[str, float]) -> float:
     """How much a line is about what is wanted: its best word counts, among few words more."""
+    shares = [worth[word] * (1.0 if word == head else ASIDE) for word in piece & worth.keys()]
     best = max(shares, default=0.0)
-    return (best + 0.1 * (sum(shares) - best)) / math.sqrt(len(shares) or 1)
+    return (best + 0.1 * (sum(shares) - best)) / math.sqrt(len(piece) or 1)
 
 
 def _covered(mine: frozenset[str], weigh: dict[str, float], piece: frozenset[str]) -> float:

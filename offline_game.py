@@ -82,16 +82,16 @@ def _relevant(memory: Memory, context: dict[str, float]) -> dict[int, float]:
     return hits
 
 
-def _remembered(turns: tuple[Seen, ...], goal: frozenset[str]) -> list[frozenset[str]]:
+def _remembered(turns: tuple[Seen, ...], goal: frozenset[str]) -> dict[frozenset[str], str]:
     """The lines of the present observation, and for each word of the goal that is not in it those
-    of the last one that had it."""
-    pieces = list(turns[-1].pieces)
+    of the last one that had it, each with its first word."""
+    pieces = dict(turns[-1].pieces)
     missing = goal - turns[-1].words
     for turn in reversed(turns[:-1]):
         if not missing:
             break
         if found := missing & turn.words:
-            pieces += [piece for piece in turn.pieces if piece & found]
+            pieces |= {piece: head for piece, head in turn.pieces.items() if piece & found}
             missing -= found
     return pieces
 

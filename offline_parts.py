@@ -10,7 +10,6 @@ Try it: `python -c "import offline_grammar as g; print(g.write(g.Blueprint(('Pla
 
 import hashlib
 import itertools
-import math
 import re
 from collections import Counter, defaultdict
 from functools import lru_cache
@@ -23,7 +22,7 @@ LIKE = 0.5  # closeness from which another task counts as alike
 LAST = 3  # last steps of a won episode that count as decisive
 TRUST = 2.0  # doubtful tries that every count starts with
 TASKS = 2  # different tasks that must speak for what is told of any task
-RATE = 0.1  # how closely two things must belong together, in [0, 1]
+RATE = 0.1  # share of tries that must have been good, beyond that of others
 TALLY_LIFT = 1.5  # how much oftener a command must decide where a word is around than elsewhere
 EPISODES_TOP = 1  # episodes told
 EPISODES_STEPS = 40  # steps told of each
@@ -41,7 +40,6 @@ USES_THINGS = 8  # things told of
 REACTIONS_TOP = 3  # commands told
 REACTIONS_RATE = 0.1  # share of episodes with a command in which it had a lasting effect
 SELDOM = 0.3  # share of steps at which a text may change whose changes last
-COMPANY_TOP = 2  # words told for each word of the goal
 ARGUMENTS_TOP = 1  # commands told for each word
 ARGUMENTS_SEEN = 2  # times that it must have scored
 ARGUMENTS_LIFT = 1.2  # times that share of tries must be greater than for other words
@@ -232,34 +230,6 @@ class Support:
 
     def enough(self, *names: str) -> bool:
         return len(self.tasks.get(names, ())) >= TASKS
-
-
-class Pairs:
-    """How often things came together, and how often each of them came at all."""
-
-    def __init__(self):
-        self.both: dict[str, Counter[str]] = defaultdict(Counter)
-        self.left: Counter[str] = Counter()
-        self.right: Counter[str] = Counter()
-        self.support = Support()
-
-    def add(self, task: str, lefts, rights) -> None:
-        self.left.update(lefts)
-        self.right.update(rights)
-        for one in lefts:
-            self.both[one].update(rights)
-            for other in rights:
-                self.support.add(task, one, other)
-
-    def closest(self, one: str) -> list[tuple[float, str]]:
-        """(closeness in [0, 1], other), closest first: 1 would be always together and never apart."""
-        seen = self.both.get(one, {})
-        rated = [
-            (n / math.sqrt((self.left[one] + TRUST) * (self.right[x] + TRUST)), x)
-            for x, n in seen.items()
-            if self.support.enough(one, x)
-        ]
-        return sorted((item for item in rated if item[0] >= RATE), key=lambda item: (-item[0], item[1]))
 
 
 def context(init: dict, before: str) -> tuple[str, ...]:
@@ -491,23 +461,6 @@ class Reactions(MemoryLayer):
         """The word that preceded most uses of a command which lasted, and oftener than its other uses."""
         tried, good = self.tally.tried[action], self.tally.good[action]
         return max(sorted(good), key=lambda word: good[word] ** 2 / (tried[word] + TRUST))
-
-
-class Company(MemoryLayer):
-    """Which words belong together in commands: what is done with a thing, by what, and where."""
-
-    def __init__(self):
-        self.pairs = Pairs()
-
-    async def update(self, trajectory):
-        for action in dict.fromkeys(kind(action) for before, action, after, _ in moments(trajectory) if before != after):
-            self.pairs.add(task_of(trajectory.init), distinct(action), distinct(action))
-
-    async def retrieve(self, init):
-        told, here = {}, distinct(goal_of(init))
-        for word in here:
-            told[word] = [other for _, other in self.pairs.closest(word) if other not in here][:COMPANY_TOP]
-        return {word: others for word, others in told.items() if others}
 
 
 class Arguments(MemoryLayer):

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from offline_text import OUTCOME, first_words, words
+from offline_text import OUTCOME, first_words, tokens, words
 
 ASKED = re.compile(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?")
 
@@ -19,7 +19,7 @@ class Seen:
     """One observation, as lines and words."""
 
     lines: frozenset[str]  # to compare observations by
-    pieces: tuple[frozenset[str], ...]  # words of each line or clause
+    pieces: dict[frozenset[str], str]  # words of each line or clause: the first of them, which it is about
     words: frozenset[str]
     actions: tuple[str, ...]  # valid actions that came with it, if any
     verbs: frozenset[str]  # first words of these
@@ -35,7 +35,9 @@ def read_observation(text: str) -> Seen:
     actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
     body = body.removeprefix("Observation:").strip()
     lines = tuple(line.strip() for line in body.splitlines() if line.strip())
-    pieces = tuple(dict.fromkeys(piece for line in lines for piece in _clauses(line)))
+    pieces: dict[frozenset[str], str] = {}
+    for piece, head in (clause for line in lines for clause in _clauses(line)):
+        pieces.setdefault(piece, head)
     asked = ASKED.search(body) if "?" in body else None
     question, offered = (asked.group(1).strip(), asked.group(2) or "") if asked else ("", "")
     offers = re.findall(r"[a-z]+", offered.lower())
@@ -45,8 +47,10 @@ def read_observation(text: str) -> Seen:
 
 
 @lru_cache(maxsize=20_000)
-def _clauses(line: str) -> tuple[frozenset[str], ...]:
-    return tuple(words(clause) for clause in re.split(r"(?<=[.;,!?])\s", line))
+def _clauses(line: str) -> tuple[tuple[frozenset[str], str], ...]:
+    """The words of each clause of a line, and the first of them."""
+    found = re.split(r"(?<=[.;,!?])\s", line)
+    return tuple((words(clause), next(iter(tokens(clause)), "")) for clause in found)
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,7 +115,7 @@ def read_brief(text: str) -> Brief:
     actions = dict(re.findall(r"(?m)^([^\n]+?): (.*)$", parts.get("Actions", "")))
     goal = text.rpartition("\n## Goal\n")[2] if "\n## Goal\n" in text else ""
     quoted = re.findall(r"`([a-z][^`\n]*)`", text.partition("\n## ")[0])
-    verbs = first_words((*actions, *quoted))
+    verbs = first_words(tuple(actions or quoted))
     return Brief(words(goal), actions, verbs, tuple(quoted), memory.group(1) if memory else "")
 
 

@@ -7,6 +7,7 @@ from their folders, and everything else is a function of the settings.
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable
@@ -18,7 +19,7 @@ from archive import Design
 from config import Config, from_json
 from display import Display
 from episodes import prepare
-from evaluate import Evaluator, Protocol, halves
+from evaluate import Evaluator, Fold, Protocol, folds
 from folder import RunFolder, read_json, write_atomic, write_json
 from forecast import episodes_of
 from llm import Keys, Models, ModelSpec, Patience
@@ -150,12 +151,11 @@ class Run:
         return await asyncio.shield(self._evaluators[key])
 
     async def _make_evaluator(self, split: str, mode: str, phase: str, size: int | None) -> Evaluator:
-        collection, deployment = halves(self.config, split)
-        await self._prepare(collection + deployment)
-        evaluator = Evaluator(
+        halves = folds(self.config, split)
+        await self._prepare([task for half in halves[0] for task in half])
+        make = functools.partial(
+            Fold,
             self._protocol(mode, size),
-            collection,
-            deployment,
             pool=self.pool,
             store=self.store,
             models=self.models,
@@ -165,9 +165,10 @@ class Run:
             stage=f"memory, {split} set",
             progress=self.display.episode,
         )
-        self.display.expect(len(evaluator.collection_episodes()) + evaluator.episodes)
+        evaluator = Evaluator([make(collection=one, deployment=other) for one, other in halves])
+        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
         await self._stack.enter_async_context(evaluator)
-        self._unsafe = self._unsafe or evaluator.sandbox.unsafe
+        self._unsafe = self._unsafe or evaluator.unsafe
         return evaluator
 
     def _protocol(self, mode: str, size: int | None) -> Protocol:
@@ -260,7 +261,7 @@ class Candidate:
         self.name = f"{step}.{place}"
         self.learning = learning
         config = run.config
-        example = asdict(learning.collected[0].trajectory)
+        example = asdict(learning.folds[0].collected[0].trajectory)
         self.meta = MetaAgent(run.models, config.env, example, config.prompt_tokens, config.seed, self.name)
 
     def show(self, stage: str, note: str = "") -> None:

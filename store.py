@@ -201,6 +201,13 @@ class Store:
         with self._faults():
             self._db.execute("insert or ignore into episodes values (?, ?)", (key, json.dumps(episode)))
 
+    def copy_episodes(self, other: Path) -> None:
+        """Keep what another run's file has of episodes, too; the file must be there and is not written to."""
+        with self._faults():
+            self._db.execute("attach ? as other", (f"{other.absolute().as_uri()}?mode=ro",))
+            self._db.execute("insert or ignore into main.episodes select key, episode from other.episodes")
+            self._db.execute("detach other")
+
     # ------------------------------------------------------------------------------- notes
 
     def get_note(self, key: str) -> str | None:

@@ -60,6 +60,19 @@ def test_halves_are_disjoint_whole_and_spread_over_families():
     assert halve(tasks, 43) != (collection, deployment)
 
 
+def test_with_two_folds_each_half_is_deployed_with_what_was_collected_from_the_other(tmp_path):
+    code = COUNTS.replace('trajectory.init["goal"]', 'trajectory.init["actions_list"]')  # differs from task to task
+    score = scores_of(tmp_path, {"counts": code}, folds=2)[0]["counts"]
+    deployed: dict[str, set[str]] = {}
+    for one in score.outcomes:
+        deployed.setdefault(json.dumps(one.retrieved["updates"]), set()).add(one.task)
+    tasks = [task for task in Doors.tasks() if task.split == "learning"]
+    assert list(deployed.values()) == [{task.id for task in half} for half in reversed(halve(tasks, 42))]
+    alone = scores_of(tmp_path, {"counts": code}, folds=1)[0]["counts"]
+    assert {json.dumps(one.retrieved["updates"]) for one in alone.outcomes} == set(list(deployed)[:1])
+    assert len(score.outcomes) == 3 * len(tasks) == 2 * len(alone.outcomes)
+
+
 def test_no_memory_through_the_door_is_f0_to_the_last_bit(tmp_path):
     scores, f0 = scores_of(tmp_path, {"no_memory": baseline("no_memory")})
     assert scores["no_memory"].mean == pytest.approx(f0, abs=1e-12)

@@ -1,6 +1,7 @@
 """The whole protocol and comparisons of designs, as commands, on a small domain with a shift set."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,15 @@ def test_a_file_in_the_authors_form_is_evaluated_as_it_is(tmp_path, flags):
     score = json.loads(done.stdout)["learning"][str(design)]
     assert not score["errors"] and score["memory_calls"] > 0
     assert asked == ({"gpt-4o-mini", "mine"} if flags else {"mine"})  # one of its two agents names a model
+
+
+def test_an_ablation_plays_no_episode_again_for_another_way_of_sampling(tmp_path, monkeypatch):
+    """One step makes one design, the same for all three: each task is met without memory and with its memory."""
+    monkeypatch.setenv("ALMA_WITNESS", str(tmp_path / "witness"))
+    small = ["--env", "tests.toy:Witnessed", "--steps", 1, "--passes", 1, "--collection-passes", 1, "--seeds", 1]
+    done = alma("ablation", *small, "--plain", "--runs", tmp_path / "runs", "--json")
+    assert done.returncode == 0, done.stderr
+    [learned] = {results[0]["learned"] for results in json.loads(done.stdout).values()}
+    assert len(learned) == 12
+    played = Counter((tmp_path / "witness").read_text().splitlines())
+    assert len(played) > 20 and max(played.values()) == 2

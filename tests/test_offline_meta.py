@@ -128,7 +128,6 @@ FETCHED += [story("dance", "a hall", ("look", "nothing", 0.0)) for _ in range(5)
         ("Dangers", ENDED, "win", "", ["never jump"]),
         ("Dangers", [*ENDED, story("win", "a roof", ("jump", "you land", 1.0))], "win", "", None),
         ("Places", FETCHED, "put a cold cup on the shelf", "", {"cup": ["go to shelf"]}),
-        ("Company", FETCHED, "find a hot stove", "", {"stove": ["heat", "cup"]}),
         (
             "Patterns", FETCHED, "put a hot bowl on the desk", "",
             ["go to shelf", "take bowl from shelf", "heat bowl with stove", "put bowl on desk"],
@@ -152,7 +151,6 @@ def test_a_part_tells_what_it_is_for(layer, episodes, goal, start, told):
     [
         ("Arguments", COOKED, {"obs": "", "goal": "eat"}),
         ("Places", FETCHED, {"obs": "", "goal": "put a cold cup on the shelf"}),
-        ("Company", FETCHED, {"obs": "", "goal": "find a hot stove"}),
         ("Reactions", FOUND, {"obs": "a hall", "goal": "escape"}),
         ("Uses", STRUCK, {"obs": "", "goal": "carry the candle"}),
     ],
@@ -364,7 +362,7 @@ def test_implementation_carries_out_the_plan():
 
 
 def test_children_differ_from_their_parent_and_nearly_always_from_each_other():
-    for parent in (Blueprint(("Episodes",)), Blueprint(("Plans", "Places", "Company", "Uses"))):
+    for parent in (Blueprint(("Episodes",)), Blueprint(("Plans", "Places", "Patterns", "Uses"))):
         children = Counter(grammar.write(implemented(parent, changes)) for changes in plans(parent, retrieved=TOLD))
         assert grammar.write(parent) not in children
         assert len(children) > 32  # of 40
