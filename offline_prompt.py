@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-from offline_text import first_words, words
+from offline_text import first_words, tokens, words
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
@@ -28,6 +28,12 @@ class Seen:
     def beside(self, phrase: frozenset[str]) -> frozenset[str]:
         """Words of the lines that have all words of a phrase."""
         return frozenset().union(*(piece for piece in self.pieces if phrase <= piece))
+
+    def names(self, phrase: frozenset[str]) -> bool:
+        """Whether the words of a phrase stand side by side in a line."""
+        size = len(phrase)
+        lines = map(tokens, self.listing) if phrase <= self.words else ()
+        return any(phrase == set(line[at : at + size]) for line in lines for at in range(len(line) - size + 1))
 
 
 @lru_cache(maxsize=4096)
