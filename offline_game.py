@@ -124,10 +124,13 @@ def _counts(game: Game) -> dict[str, float]:
 
 
 def _open(told: Directions, left: list[tuple[str, ...]]) -> frozenset[frozenset[str]]:
-    """The things that are listed with nothing to be done to them, or with something to be done next."""
+    """The things that are listed with nothing to be done to them, or with something to be done next; before
+    what is to be done at last all that are listed."""
     named = {frozenset(step[1:]) for step in told.steps}
-    idle = (one for one in told.listed if one not in named)
-    return frozenset(frozenset(step[1:]) for step in ready(told, left)).union(idle) - {frozenset()}
+    next_things = frozenset(frozenset(step[1:]) for step in ready(told, left))
+    at_last = next_things and not next_things & frozenset(told.listed)
+    idle = (one for one in told.listed if at_last or one not in named)
+    return next_things.union(idle) - {frozenset()}
 
 
 def _needs(game: Game) -> frozenset[str]:

@@ -27,6 +27,12 @@ class Seen:
     question: str  # the sentence that asks something, if any
     answers: frozenset[str]  # words and letters that it offers in brackets
 
+    def names(self, phrase: frozenset[str]) -> bool:
+        """Whether the words of a phrase stand side by side in a line."""
+        size = len(phrase)
+        lines = map(tokens, self.listing) if phrase <= self.words else ()
+        return any(phrase == set(line[at : at + size]) for line in lines for at in range(len(line) - size + 1))
+
 
 @lru_cache(maxsize=4096)
 def read_observation(text: str) -> Seen:

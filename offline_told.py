@@ -126,6 +126,10 @@ class Directions:
         """What is listed, and what the steps name."""
         return frozenset(self.listed).union(frozenset(step[1:]) for step in self.steps) - {frozenset()}
 
+    def are_in(self, turn: Seen) -> bool:
+        """Whether an observation tells just these directions."""
+        return turn.listing == self.turn.listing
+
 
 @lru_cache(maxsize=4096)
 def read_directions(turn: Seen, verbs: frozenset[str]) -> Directions | None:
@@ -165,8 +169,8 @@ def progress(told: Directions, turns: list[Seen], taken: list[str]) -> tuple[lis
     left, did = list(told.steps), set()
     for action, answer in zip(taken, turns[1:], strict=True):
         mine = tokens(action)
-        for step in ready(told, left) if mine and answer is not told.turn else ():
-            itself = mine[0] == step[0] and set(step) <= set(mine)
+        for step in ready(told, left) if mine and not told.are_in(answer) else ():
+            itself = mine[0] == step[0] and set(step) <= set(mine) and answer.words & set(step)
             if itself or any(set(step) <= piece <= words(action).union(step) for piece in answer.pieces):
                 left.remove(step)
                 did.add(action)
@@ -196,7 +200,7 @@ def tie(action: str, step: tuple[str, ...], ties, memory: Memory) -> float:
 
     Where it tells a way, another way is against it.
     """
-    other = words(action) - set(step)
+    other = words(action) - set(step) | {tokens(action)[0]}  # a command is another one though a thing has its name
     total, told = 0.0, False
     for statement, sign in ties:
         common = other & statement

@@ -7,17 +7,19 @@ Try it: `python -m pytest tests/test_offline_agent.py -k "walks_back or directio
 """
 
 import math
-from collections import Counter
 
-from offline_game import Game, object_of, verb_of
+from offline_game import Game
+from offline_hands import Hands, does, hands, is_full, last_seen, letting_go, thing_of
 from offline_text import tokens, words
-from offline_told import ready, tie, tied
+from offline_told import ready
 
-LATER = 0.9  # trust in a step of directions for each one that is left before it
+LATER = 0.97  # trust in a step of directions for each one that is left before it
 OTHERWISE = 0.8  # the case against what comes too early, or was done
 MISUSED = 0.2  # the case against other commands on things of directions
+SPOILING = 0.7  # the same for things that one has
+OVERDONE = 0.9  # the case against doing to a thing what is told of others, or what was told and is done
 LISTED = 0.5  # how much a thing is wanted that directions list
-LET_GO = 0.4  # for other commands on things that were changed, where what is needed cannot be had
+LET_GO = 1.0  # for letting go of what one has, where what is needed cannot be had
 NEEDED = 0.6  # how much a thing is wanted that the memory ties to a step
 NEAR = 0.9  # the same for going to where it is
 UNKNOWN = 0.8  # what a way promises that nobody has taken
@@ -31,41 +33,39 @@ def directions(game: Game) -> dict[str, float]:
         return scores
     next_steps = ready(game.told, game.left)
     for rank, step in enumerate(next_steps):
-        ties = tied(step[0], game.memory)
         for action in game.actions:
-            mine = tokens(action)
-            if mine and set(step[1:]) <= set(mine):
-                does = 1.0 if mine[0] == step[0] else tie(action, step, ties, game.memory)
-                _raise(scores, action, LATER**rank * does / (1 + game.counts.get(action, 0.0)))
-    worn = _worn(game)
+            _raise(scores, action, LATER**rank * does(action, step, game) / (1 + game.counts.get(action, 0.0)))
+    held = hands(game)
     for action in game.actions:
         mine = tokens(action)
         for phrase in game.told.things:
             if not phrase.issubset(mine):
                 continue
-            if phrase in game.open and not worn[phrase]:
+            if mine[0] in held.work and scores.get(action, 0.0) <= 0:
+                scores[action] = -OVERDONE
+            elif phrase in held.had:
+                scores.setdefault(action, -SPOILING)
+            elif phrase in game.open and held.gets(action):
                 _raise(scores, action, LISTED)
             elif game.left:
                 scores.setdefault(action, -MISUSED)
         early = [step for step in game.left if mine[:1] == step[:1] and set(step) <= set(mine)]
         if action in game.did or (early and early[0] not in next_steps):
             scores[action] = -OTHERWISE
-    if _lacking(game, scores):
-        _get(game, scores, worn)
+    if max(scores.values(), default=0.0) <= LISTED:
+        _get(game, scores, held)
     return scores
 
 
-def _get(game: Game, scores: dict[str, float], worn: Counter) -> None:
-    """For commands on what a step needs; where they are used up, for letting go of other things."""
-    free = [action for action in game.actions if not any(phrase <= words(action) for phrase in game.open)]
-    near = [action for action in free if game.needs & words(action)]
-    for action in near:
-        for word in game.needs & words(action):
-            _raise(scores, action, NEEDED / (1 + 3 * worn[frozenset([word])]))
-    held = {object_of(action) for action in game.changing}
-    for action in free if near and all(action in game.taken for action in near) else ():
-        if object_of(action) in held and action not in near:
-            _raise(scores, action, LET_GO)
+def _get(game: Game, scores: dict[str, float], held: Hands) -> None:
+    """For commands that get what a step needs; where nothing more can be got, for letting go of other things."""
+    for action in game.actions if _lacking(game) else ():
+        thing = thing_of(action)
+        if thing & game.needs and held.gets(action) and thing not in held.had:
+            _raise(scores, action, NEEDED)
+    if is_full(game, held):
+        for action, worth in letting_go(game, held).items():
+            scores[action] = max(scores.get(action, 0.0), LET_GO * worth)
 
 
 def _raise(scores: dict[str, float], action: str, score: float) -> None:
@@ -74,24 +74,10 @@ def _raise(scores: dict[str, float], action: str, score: float) -> None:
         scores[action] = score
 
 
-def _lacking(game: Game, scores: dict[str, float]) -> bool:
-    """Whether the things of a step are at hand, and no command does any step."""
-    if max(scores.values(), default=0.0) > LISTED:
-        return False
+def _lacking(game: Game) -> bool:
+    """Whether the things of a step that is next are at hand."""
     at_hand = [words(action) for action in game.actions]
     return any(mine.issuperset(step[1:]) for step in ready(game.told, game.left) for mine in at_hand)
-
-
-def _worn(game: Game) -> Counter:
-    """How often something was changed about each thing that directions name or steps need."""
-    count: Counter = Counter()
-    again = {(verb_of(action), object_of(action)) for action in game.actions}
-    for action in game.changing:
-        mine = words(action)
-        if (verb_of(action), object_of(action)) not in again:  # else it was undone
-            count.update(phrase for phrase in game.told.things if phrase <= mine)
-            count.update(frozenset([word]) for word in game.needs & mine)
-    return count
 
 
 def ways(game: Game) -> dict[str, float]:
@@ -118,18 +104,10 @@ def _attractions(game: Game) -> dict[int, float]:
     here = [words(action) for action in game.actions]
     entered = _entered(game)
     for phrase, value in wanted.items():
-        scene = None if any(phrase <= mine for mine in here) else _last_seen(phrase, game)
+        scene = None if any(phrase <= mine for mine in here) else last_seen(phrase, game)
         if scene is not None and scene != game.atlas.here:
             worth[scene] = max(worth.get(scene, 0.0), value * TIRED ** entered.get(scene, 0))
     return worth
-
-
-def _last_seen(phrase: frozenset[str], game: Game) -> int | None:
-    """The scene where a thing was seen last, but for the directions that name it."""
-    for scene, turn in zip(reversed(game.atlas.scenes), reversed(game.turns), strict=True):
-        if phrase <= turn.words and not (game.told and turn is game.told.turn):
-            return scene
-    return None
 
 
 def _entered(game: Game) -> dict[int, int]:
