@@ -184,7 +184,7 @@ def _wanted(game: Game, advised: dict[str, float]) -> dict[str, float]:
 
 def _advised(game: Game) -> dict[str, float]:
     """Words to look out for that are named by statements of the memory which apply now, as far as these apply."""
-    in_sight, advised = _in_sight(game), {}
+    in_sight, advised = _in_sight(game) - game.commands, {}
     for number, hit in game.relevant.items():
         statement, share = game.memory.statements[number], hit / game.memory.mass[number]
         for word in statement.words & in_sight if statement.sign > 0 else ():
