@@ -9,6 +9,7 @@ Try it: `python -c "import offline_told; print(offline_told.alike('take cup 2 fr
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -160,20 +161,29 @@ def _lists(lines: tuple[str, ...]) -> list[list[str]]:
     return [block for block in found if block]
 
 
-def progress(told: Directions, turns: list[Seen], taken: list[str]) -> tuple[list[tuple[str, ...]], set[str]]:
+def progress(told: Directions, turns: tuple[Seen, ...], taken: tuple[str, ...]) -> tuple[tuple, set[str]]:
     """The steps that no command has carried out and no answer has told of; the commands that did others."""
-    left, did = list(told.steps), set()
+    left, did = told.steps, set()
     for action, answer in zip(taken, turns[1:], strict=True):
-        mine = tokens(action)
-        for step in ready(told, left) if mine and answer is not told.turn else ():
-            itself = mine[0] == step[0] and set(step) <= set(mine)
-            if itself or any(set(step) <= piece <= words(action).union(step) for piece in answer.pieces):
-                left.remove(step)
-                did.add(action)
+        still = _still(told, left, action, answer)
+        if still != left:
+            did.add(action)
+        left = still
     return left, did
 
 
-def ready(told: Directions, left: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+@lru_cache(maxsize=4096)  # the next turn asks the same of all turns before
+def _still(told: Directions, steps: tuple[tuple[str, ...], ...], action: str, answer: Seen) -> tuple:
+    """What is left of some steps after a command and its answer."""
+    left, mine = list(steps), tokens(action)
+    for step in ready(told, left) if mine and answer is not told.turn else ():
+        itself = mine[0] == step[0] and set(step) <= set(mine)
+        if itself or any(set(step) <= piece <= words(action).union(step) for piece in answer.pieces):
+            left.remove(step)
+    return tuple(left)
+
+
+def ready(told: Directions, left: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
     """The steps that may come next: on things of a list in any order, others after all before them."""
     for number, step in enumerate(left):
         if frozenset(step[1:]) not in told.listed:
