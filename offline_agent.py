@@ -197,9 +197,9 @@ def _in_sight(game: Game) -> frozenset[str]:
 
 def _tired(wanted: dict[str, float], game: Game) -> dict[str, float]:
     """The same wishes, each less for every step that was spent on it."""
-    left = dict(wanted)
+    left, named = dict(wanted), frozenset(wanted)
     for turn, action in zip(game.turns, game.taken, strict=False):
-        for word in _pursued(turn, action) & left.keys():
+        for word in _pursued(turn, action) & named:
             left[word] *= TIRING
     return left
 
@@ -323,17 +323,14 @@ def _against_undoing(game: Game, scores: dict[str, float]) -> None:
 
 def _for_curiosity(game: Game, scores: dict[str, float]) -> None:
     """For commands that have brought new words before; against others on things that were changed."""
-    tries, news = {}, {}
-    for action, fruitful in zip(game.taken, game.fruitful, strict=True):
-        verb = verb_of(action)
-        tries[verb] = tries.get(verb, 0) + 1
-        news[verb] = news.get(verb, 0) + fruitful
+    tries = Counter(map(verb_of, game.taken))
+    news = Counter(map(verb_of, itertools.compress(game.taken, game.fruitful)))
     changed = Counter(map(object_of, game.changing))
     for action in game.actions:
         if game.wandering and game.atlas.leaves(action):
             continue
         verb = verb_of(action)
-        share = (news.get(verb, 0) + W.open_minded) / (tries.get(verb, 0) + 2 * W.open_minded)
+        share = (news[verb] + W.open_minded) / (tries[verb] + 2 * W.open_minded)
         scores[action] = scores.get(action, 0.0) - W.curious * share
         thing = object_of(action)
         if game.listed and thing and changed[thing] > (FEW if thing & game.goal else 0):

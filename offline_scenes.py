@@ -90,7 +90,7 @@ def survey(turns: tuple[Seen, ...], taken: tuple[str, ...]) -> Atlas:
 
 @lru_cache(maxsize=64)  # the next turn asks for one command more
 def _ways(scenes: tuple[int, ...], taken: tuple[str, ...]) -> tuple[dict, dict, dict[str, frozenset[str]]]:
-    """Where commands lead, how often scenes were left by a known way, and what led back from where a command had led."""
+    """Where commands lead, how often scenes were left by a known way, and what led back from where each led."""
     if not taken:
         return {}, {}, {}
     known = _ways(scenes[:-1], taken[:-1])

@@ -35,7 +35,7 @@ def next_of(stories: list[Story], goal: frozenset[str], first: Seen, taken: list
     scores: dict[str, float] = {}
     if not stories:
         return scores
-    fits = [_fitting(story, goal, goal | first.words) for story in stories]
+    fits = [_fitting(story, goal, first) for story in stories]
     best = sorted(range(len(fits)), key=lambda n: -fits[n])[:FOLLOWED]
     total = sum(0.02 + fits[n] ** 2 for n in best)
     trust = HEARSAY + (1 - HEARSAY) * min(1.0, 2 * max(fits))
@@ -43,14 +43,15 @@ def next_of(stories: list[Story], goal: frozenset[str], first: Seen, taken: list
         share = trust * (0.02 + fit**2) / total * story.sign
         expected = _expected(story, taken, now)
         for action in actions:
-            like = max((sure * _same(action, story, at) for at, sure in expected.items()), default=0.0)
+            like = max((sure * _same(action, story.actions[at]) for at, sure in expected.items()), default=0.0)
             scores[action] = scores.get(action, 0.0) + share * like
     return scores
 
 
-def _fitting(story: Story, goal: frozenset[str], context: frozenset[str]) -> float:
+@lru_cache(maxsize=4096)
+def _fitting(story: Story, goal: frozenset[str], first: Seen) -> float:
     """How like this task a story's is: by what stands around it, or by what is done in it."""
-    return max(_likeness(story.about, context), _likeness(frozenset().union(*story.kinds), goal))
+    return max(_likeness(story.about, goal | first.words), _likeness(frozenset().union(*story.kinds), goal))
 
 
 def _likeness(a: frozenset[str], b: frozenset[str]) -> float:
@@ -84,19 +85,18 @@ def _place(action: str, story: Story, done: frozenset[int]) -> int | None:
     """The place in a sequence that an action carries out: where it fits best, an undone one by choice."""
     best, found = 0.5, None
     for place in range(min(len(story.actions), SITUATIONS)):
-        like = _same(action, story, place) - 0.01 * (place in done)
+        like = _same(action, story.actions[place]) - 0.01 * (place in done)
         if like > best:
             best, found = like, place
     return found
 
 
-def _same(action: str, story: Story, place: int) -> float:
-    """How far an action is the one that a sequence has at a place: 1 exactly, less in kind."""
-    told = story.actions[place]
+@lru_cache(maxsize=100_000)
+def _same(action: str, told: str) -> float:
+    """How far an action is one that a sequence tells: 1 exactly, less in kind."""
     return 1.0 if action.lower() == told else alike(action, told)
 
 
-@lru_cache(maxsize=100_000)
 def alike(action: str, told: str) -> float:
     """How like a told command an action is: the same verb and things, which may be told in short."""
     mine, theirs = tokens(action), tokens(told)
