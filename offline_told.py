@@ -145,6 +145,7 @@ def read_directions(turn: Seen, verbs: frozenset[str]) -> Directions | None:
     return Directions(turn, tuple(steps), tuple(dict.fromkeys(listed))) if steps else None
 
 
+@lru_cache(maxsize=4096)
 def _lists(lines: tuple[str, ...]) -> list[list[str]]:
     """Runs of short lines after a short line that ends with a colon."""
     found: list[list[str]] = []
