@@ -338,8 +338,11 @@ class State:
             yield mapping
             return
         (name, slots), rest = predicates[0], predicates[1:]
+        place, known = next(((n, mapping[slot]) for n, slot in enumerate(slots) if slot in mapping), (0, None))
         for signature in self._signatures_of(name, slots):
             for fact in tuple(self._facts.get(signature, ())):
+                if known is not None and fact[place] != known:
+                    continue  # most facts are about something else
                 filled = _fill(slots, fact, mapping)
                 if filled is not None:
                     yield from self._match(rest, filled)

@@ -127,14 +127,17 @@ def _stated(game: Game) -> dict[str, float]:
     for word in game.rare.keys() & memory.having.keys():
         for number in memory.having[word]:
             named[number] = named.get(number, 0.0) + game.rare[word]
-    return _scaled({action: _statements_on(action, game, named) for action in game.actions})
+    kinds = {action: (words(action), _phrases(action)) for action in game.actions}  # some differ by a number alone
+    on = {kind: _statements_on(*kind, game, named) for kind in set(kinds.values())}
+    return _scaled({action: on[kind] for action, kind in kinds.items()})
 
 
-def _statements_on(action: str, game: Game, named: dict[int, float]) -> float:
+def _statements_on(mine: frozenset[str], phrases, game: Game, named: dict[int, float]) -> float:
     """The sum of the statements that name an action, each as far as it names it and applies to it."""
-    memory, mine = game.memory, words(action)
+    memory = game.memory
     mass = sum(game.rare[word] for word in mine) or 1.0
-    bound = _bound(action, game)
+    # What was said of the things that the action names: words that stood in one line with them.
+    bound = frozenset().union(*(game.past.beside(phrase) for phrase in phrases))
     total = 0.0
     for number in {n for word in mine for n in memory.having.get(word, ())}:
         statement = memory.statements[number]
@@ -150,12 +153,6 @@ def _statements_on(action: str, game: Game, named: dict[int, float]) -> float:
             missed += memory.weight[word] * (1 - share) * (1.0 if word in game.known else STRANGE)
         total += statement.sign * covered**2 * (met + PRIOR * UNCONDITIONAL) / (met + missed + PRIOR)
     return total
-
-
-def _bound(action: str, game: Game) -> frozenset[str]:
-    """Words that stood in one line with a thing that the action names: what was said of this thing."""
-    phrases = _phrases(action)
-    return frozenset().union(*(game.past.beside(phrase) for phrase in phrases))
 
 
 @lru_cache(maxsize=20_000)
@@ -200,9 +197,9 @@ def _in_sight(game: Game) -> frozenset[str]:
 
 def _tired(wanted: dict[str, float], game: Game) -> dict[str, float]:
     """The same wishes, each less for every step that was spent on it."""
-    left = dict(wanted)
+    left, named = dict(wanted), frozenset(wanted)
     for turn, action in zip(game.turns, game.taken, strict=False):
-        for word in _pursued(turn, action) & left.keys():
+        for word in _pursued(turn, action) & named:
             left[word] *= TIRING
     return left
 
@@ -216,17 +213,18 @@ def _pursued(turn: Seen, action: str) -> frozenset[str]:
 
 def _pointed(game: Game, wanted: dict[str, float]) -> dict[str, float]:
     """Words that an action shares with lines which mention what is wanted, best at their beginning."""
-    scores = dict.fromkeys(game.actions, 0.0)
     if not wanted:
-        return scores
+        return {}
+    kinds = set(map(words, game.actions))  # some actions differ by a number alone
+    scores = dict.fromkeys(kinds, 0.0)
     count = Counter(itertools.chain.from_iterable(game.seen))
     rare = {word: wanted[word] * math.log(1 + len(game.seen) / count[word]) for word in wanted.keys() & count.keys()}
     masses = [(_mass(piece, head, rare), piece) for piece, head in game.seen.items()]
     top = max([0.3, *(mass for mass, _ in masses)])
     for mass, piece in masses:
-        for action in game.actions if mass > 0.15 * top else ():
-            scores[action] = max(scores[action], mass / top * _covered(words(action), game.rare, piece))
-    return scores
+        for kind in kinds if mass > 0.15 * top else ():
+            scores[kind] = max(scores[kind], mass / top * _covered(kind, game.rare, piece))
+    return {action: scores[words(action)] for action in game.actions}
 
 
 def _answering(game: Game) -> dict[str, float]:
@@ -325,17 +323,14 @@ def _against_undoing(game: Game, scores: dict[str, float]) -> None:
 
 def _for_curiosity(game: Game, scores: dict[str, float]) -> None:
     """For commands that have brought new words before; against others on things that were changed."""
-    tries, news = {}, {}
-    for action, fruitful in zip(game.taken, game.fruitful, strict=True):
-        verb = verb_of(action)
-        tries[verb] = tries.get(verb, 0) + 1
-        news[verb] = news.get(verb, 0) + fruitful
+    tries = Counter(map(verb_of, game.taken))
+    news = Counter(map(verb_of, itertools.compress(game.taken, game.fruitful)))
     changed = Counter(map(object_of, game.changing))
     for action in game.actions:
         if game.wandering and game.atlas.leaves(action):
             continue
         verb = verb_of(action)
-        share = (news.get(verb, 0) + W.open_minded) / (tries.get(verb, 0) + 2 * W.open_minded)
+        share = (news[verb] + W.open_minded) / (tries[verb] + 2 * W.open_minded)
         scores[action] = scores.get(action, 0.0) - W.curious * share
         thing = object_of(action)
         if game.listed and thing and changed[thing] > (FEW if thing & game.goal else 0):

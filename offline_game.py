@@ -48,7 +48,7 @@ class Game:
         self.effective = [action for action, moved in zip(self.taken, self.moved, strict=True) if moved]
         self.wandering = self.listed and self.atlas.wide
         self.commands = frozenset(verbs)
-        self.left, self.did = progress(self.told, self.turns, self.taken) if self.told else ([], set())
+        self.left, self.did = progress(self.told, self.turns, self.taken) if self.told else ((), set())
         self.open = _open(self.told, self.left) if self.told else frozenset()
         self.needs = _needs(self) if self.listed and self.told else frozenset()
         self.fruitful = _fruitful(self)
@@ -123,7 +123,7 @@ def _counts(game: Game) -> dict[str, float]:
     return counts
 
 
-def _open(told: Directions, left: list[tuple[str, ...]]) -> frozenset[frozenset[str]]:
+def _open(told: Directions, left: tuple[tuple[str, ...], ...]) -> frozenset[frozenset[str]]:
     """The things that are listed with nothing to be done to them, or with something to be done next; before
     what is to be done at last all that are listed."""
     named = {frozenset(step[1:]) for step in told.steps}

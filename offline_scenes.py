@@ -77,29 +77,38 @@ class Atlas:
         return ways
 
 
-def survey(turns: list[Seen], taken: list[str]) -> Atlas:
+def survey(turns: tuple[Seen, ...], taken: tuple[str, ...]) -> Atlas:
     """The graph that the observations and the commands between them show."""
-    scenes, looks = scenes_of(turns)
-    leads: dict[tuple[int, str], int] = {}
-    passed: dict[int, int] = {}
-    back: dict[str, set[str]] = {}  # commands that led back from where a command had led
-    for before, after, action in zip(scenes, scenes[1:], taken, strict=False):
-        if before == after:
-            continue
-        if (before, action) in leads:
-            passed[before] = passed.get(before, 0) + 1
-        leads[before, action] = after
-        for (scene, command), there in leads.items():
-            if scene == after and there == before:
-                back.setdefault(command, set()).add(action)
-                back.setdefault(action, set()).add(command)
-        for (scene, command), there in list(leads.items()):
-            if len(back.get(command, ())) == 1:
-                leads.setdefault((there, *back[command]), scene)
+    scenes, found = scenes_of(turns)
+    looks = dict(enumerate(found))
+    leads, passed, _ = _ways(scenes, taken)
     going = frozenset(tokens(command)[0] for _, command in leads if tokens(command))
     tried = frozenset(zip(scenes, taken, strict=False))
     wide = _is_wide(list(zip(taken, scenes, scenes[1:], strict=False)))
-    return Atlas(tuple(scenes), leads, tried, looks, passed, going, wide)
+    return Atlas(scenes, leads, tried, looks, passed, going, wide)
+
+
+@lru_cache(maxsize=64)  # the next turn asks for one command more
+def _ways(scenes: tuple[int, ...], taken: tuple[str, ...]) -> tuple[dict, dict, dict[str, frozenset[str]]]:
+    """Where commands lead, how often scenes were left by a known way, and what led back from where each led."""
+    if not taken:
+        return {}, {}, {}
+    known = _ways(scenes[:-1], taken[:-1])
+    before, after, action = *scenes[-2:], taken[-1]
+    if before == after:
+        return known
+    leads, passed, back = map(dict, known)
+    if (before, action) in leads:
+        passed[before] = passed.get(before, 0) + 1
+    leads[before, action] = after
+    for (scene, command), there in leads.items():
+        if scene == after and there == before:
+            back[command] = back.get(command, frozenset()) | {action}
+            back[action] = back.get(action, frozenset()) | {command}
+    for (scene, command), there in list(leads.items()):
+        if len(back.get(command, ())) == 1:
+            leads.setdefault((there, *back[command]), scene)
+    return leads, passed, back
 
 
 def _is_wide(moves: list[tuple[str, int, int]]) -> bool:
@@ -113,31 +122,24 @@ def _is_wide(moves: list[tuple[str, int, int]]) -> bool:
     return 2 * differ >= len(several)
 
 
-def scenes_of(turns: list[Seen]) -> tuple[list[int], dict[int, Seen]]:
+@lru_cache(maxsize=64)  # as above
+def scenes_of(turns: tuple[Seen, ...]) -> tuple[tuple[int, ...], tuple[Seen, ...]]:
     """The number of the scene of each turn, and what each scene looked like last.
 
     A description is long, and begins and ends its first line with the marks that the first one has there;
     other observations tell of an effect and leave the scene as it is.
     """
-    least, form = len(turns[0].words) / LONG, _form(turns[0])
-    found: list[Seen] = []
-    scenes: list[int] = []
-    for turn in turns:
-        if turn is turns[0] or (len(turn.words) >= least and _form(turn) == form):
-            number = next((n for n, one in enumerate(found) if _like(one, turn) >= SAME_SCENE), len(found))
-            found[number : number + 1] = [turn]
-            scenes.append(number)
-        else:
-            scenes.append(scenes[-1])
-    return scenes, dict(enumerate(found))
+    first, turn = turns[0], turns[-1]
+    if len(turns) == 1:
+        return (0,), turns
+    scenes, found = scenes_of(turns[:-1])
+    if len(turn.words) < len(first.words) / LONG or _form(turn) != _form(first):
+        return (*scenes, scenes[-1]), found
+    number = next((n for n, one in enumerate(found) if like(one, turn) >= SAME_SCENE), len(found))
+    return (*scenes, number), (*found[:number], turn, *found[number + 1 :])
 
 
 def _form(turn: Seen) -> str:
     """The marks at the beginning and the end of the first line."""
     line = turn.listing[0] if turn.listing else ""
     return "".join(mark for mark in line[:1] + line[-1:] if not mark.isalnum())
-
-
-@lru_cache(maxsize=50_000)
-def _like(a: Seen, b: Seen) -> float:
-    return like(a, b)

@@ -9,6 +9,7 @@ Try it: `python -c "import offline_told; print(offline_told.alike('take cup 2 fr
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -34,7 +35,7 @@ def next_of(stories: list[Story], goal: frozenset[str], first: Seen, taken: list
     scores: dict[str, float] = {}
     if not stories:
         return scores
-    fits = [_fitting(story, goal, goal | first.words) for story in stories]
+    fits = [_fitting(story, goal, first) for story in stories]
     best = sorted(range(len(fits)), key=lambda n: -fits[n])[:FOLLOWED]
     total = sum(0.02 + fits[n] ** 2 for n in best)
     trust = HEARSAY + (1 - HEARSAY) * min(1.0, 2 * max(fits))
@@ -42,14 +43,15 @@ def next_of(stories: list[Story], goal: frozenset[str], first: Seen, taken: list
         share = trust * (0.02 + fit**2) / total * story.sign
         expected = _expected(story, taken, now)
         for action in actions:
-            like = max((sure * _same(action, story, at) for at, sure in expected.items()), default=0.0)
+            like = max((sure * _same(action, story.actions[at]) for at, sure in expected.items()), default=0.0)
             scores[action] = scores.get(action, 0.0) + share * like
     return scores
 
 
-def _fitting(story: Story, goal: frozenset[str], context: frozenset[str]) -> float:
+@lru_cache(maxsize=4096)
+def _fitting(story: Story, goal: frozenset[str], first: Seen) -> float:
     """How like this task a story's is: by what stands around it, or by what is done in it."""
-    return max(_likeness(story.about, context), _likeness(frozenset().union(*story.kinds), goal))
+    return max(_likeness(story.about, goal | first.words), _likeness(frozenset().union(*story.kinds), goal))
 
 
 def _likeness(a: frozenset[str], b: frozenset[str]) -> float:
@@ -83,19 +85,18 @@ def _place(action: str, story: Story, done: frozenset[int]) -> int | None:
     """The place in a sequence that an action carries out: where it fits best, an undone one by choice."""
     best, found = 0.5, None
     for place in range(min(len(story.actions), SITUATIONS)):
-        like = _same(action, story, place) - 0.01 * (place in done)
+        like = _same(action, story.actions[place]) - 0.01 * (place in done)
         if like > best:
             best, found = like, place
     return found
 
 
-def _same(action: str, story: Story, place: int) -> float:
-    """How far an action is the one that a sequence has at a place: 1 exactly, less in kind."""
-    told = story.actions[place]
+@lru_cache(maxsize=100_000)
+def _same(action: str, told: str) -> float:
+    """How far an action is one that a sequence tells: 1 exactly, less in kind."""
     return 1.0 if action.lower() == told else alike(action, told)
 
 
-@lru_cache(maxsize=100_000)
 def alike(action: str, told: str) -> float:
     """How like a told command an action is: the same verb and things, which may be told in short."""
     mine, theirs = tokens(action), tokens(told)
@@ -148,6 +149,7 @@ def read_directions(turn: Seen, verbs: frozenset[str]) -> Directions | None:
     return Directions(turn, tuple(steps), tuple(dict.fromkeys(listed))) if steps else None
 
 
+@lru_cache(maxsize=4096)
 def _lists(lines: tuple[str, ...]) -> list[list[str]]:
     """Runs of short lines after a short line that ends with a colon."""
     found: list[list[str]] = []
@@ -164,20 +166,29 @@ def _lists(lines: tuple[str, ...]) -> list[list[str]]:
     return [block for block in found if block]
 
 
-def progress(told: Directions, turns: list[Seen], taken: list[str]) -> tuple[list[tuple[str, ...]], set[str]]:
+def progress(told: Directions, turns: tuple[Seen, ...], taken: tuple[str, ...]) -> tuple[tuple, set[str]]:
     """The steps that no command has carried out and no answer has told of; the commands that did others."""
-    left, did = list(told.steps), set()
+    left, did = told.steps, set()
     for action, answer in zip(taken, turns[1:], strict=True):
-        mine = tokens(action)
-        for step in ready(told, left) if mine and not told.are_in(answer) else ():
-            itself = mine[0] == step[0] and set(step) <= set(mine) and answer.words & set(step)
-            if itself or any(set(step) <= piece <= words(action).union(step) for piece in answer.pieces):
-                left.remove(step)
-                did.add(action)
+        still = _still(told, left, action, answer)
+        if still != left:
+            did.add(action)
+        left = still
     return left, did
 
 
-def ready(told: Directions, left: list[tuple[str, ...]]) -> list[tuple[str, ...]]:
+@lru_cache(maxsize=4096)  # the next turn asks the same of all turns before
+def _still(told: Directions, steps: tuple[tuple[str, ...], ...], action: str, answer: Seen) -> tuple:
+    """What is left of some steps after a command and its answer."""
+    left, mine = list(steps), tokens(action)
+    for step in ready(told, left) if mine and not told.are_in(answer) else ():
+        itself = mine[0] == step[0] and set(step) <= set(mine) and answer.words & set(step)
+        if itself or any(set(step) <= piece <= words(action).union(step) for piece in answer.pieces):
+            left.remove(step)
+    return tuple(left)
+
+
+def ready(told: Directions, left: Sequence[tuple[str, ...]]) -> Sequence[tuple[str, ...]]:
     """The steps that may come next: on things of a list in any order, others after all before them."""
     for number, step in enumerate(left):
         if frozenset(step[1:]) not in told.listed:
