@@ -312,6 +312,7 @@ def _against_undoing(game: Game, scores: dict[str, float]) -> None:
     """Against what is done again with the very same things, and to things that nobody wants."""
     recent = {things_of(action) for action in game.taken[-3:]}
     wanted = game.goal.union(*(game.memory.statements[number].words for number in game.relevant))
+    wanted = wanted.union(*(game.told.things if game.told else ()))
     for action in game.actions:
         things = things_of(action)
         if len(things) > 2 and things in recent:

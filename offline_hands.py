@@ -29,7 +29,7 @@ class Hands:
 
     had: frozenset[Thing]
     getting: frozenset[str]  # such things were got by these
-    undone: frozenset[str]  # after these they could be got again
+    undone: frozenset[str]  # after these they were still there, to be got again
     work: frozenset[str]  # steps of directions are carried out by these
 
     def gets(self, action: str) -> bool:
@@ -52,9 +52,9 @@ def hands(game: Game) -> Hands:
     if getting:
         had = {thing: verbs[-1] for thing, verbs in other.items() if verbs and verbs[-1] in getting}
         had = {thing: verb for thing, verb in had.items() if (thing, verb) not in offered}
-    undone = {verb for verbs in done.values() for at, verb in enumerate(verbs) if getting & set(verbs[:at]) & set(verbs[at:])}
-    undone |= {verbs[-1] for thing, verbs in other.items() if verbs and any((thing, verb) in offered for verb in getting)}
-    return Hands(frozenset(had), getting, frozenset(undone) - getting - work, work)
+    gone = {verb for verbs in done.values() for at, verb in enumerate(verbs) if getting & set(verbs[:at]) & set(verbs[at:])}
+    gone |= {verbs[-1] for verbs in other.values() if getting & set(verbs[:-1])}  # what it was done to is still there
+    return Hands(frozenset(had), getting, frozenset(gone) - getting - work, work)
 
 
 def _before_work(done: dict[Thing, list[str]], work: frozenset[str]) -> frozenset[str]:
@@ -85,7 +85,7 @@ def is_full(game: Game, held: Hands) -> bool:
     for thing in wanted - held.had if held.had else ():
         near = [action for action in game.actions if thing <= thing_of(action) and verb_of(action) not in held.work]
         useless = (action in game.taken for action in near) if not held.getting else (not held.gets(action) for action in near)
-        if (near or (held.getting and last_seen(thing, game) == game.atlas.here)) and all(useless):
+        if (near or last_seen(thing, game) == game.atlas.here) and all(useless):
             return True
     return False
 

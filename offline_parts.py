@@ -44,6 +44,10 @@ ARGUMENTS_TOP = 1  # commands told for each word
 ARGUMENTS_SEEN = 2  # times that it must have scored
 ARGUMENTS_LIFT = 1.2  # times that share of tries must be greater than for other words
 ARGUMENTS_CLAUSE = 4  # words of a clause that tells of a thing, at most
+MEANINGS_SEEN = 3  # commands with a verb that must have been offered
+MEANINGS_SHARE = 0.5  # share of a command's answers that must call it so
+SOURCES_TOP = 1  # commands told
+SOURCES_RATE = 0.3  # share of episodes with a command in which what it named scored
 WASTE_TRIES = 10  # times that a verb must have been tried
 WASTE_RATE = 0.1  # share of tries that brought something, at most
 DANGERS_TOP = 6  # dangers told
@@ -52,7 +56,7 @@ TARGETS_TOP = 2  # things told
 TARGETS_RATE = 0.5  # share of won episodes in which things of which the same is said were reached
 
 GRAMMAR = {
-    *("a", "an", "the", "of", "to", "in", "on", "at", "by", "for", "from", "with", "and", "or", "but"),
+    *("a", "an", "the", "of", "to", "in", "into", "on", "onto", "at", "by", "for", "from", "with", "and", "or", "but"),
     *("is", "are", "was", "were", "be", "it", "its", "this", "that", "you", "your", "i"),
 }
 
@@ -506,6 +510,77 @@ class Arguments(MemoryLayer):
             if self.rate(command, word) >= RATE + ARGUMENTS_LIFT * usual:
                 told[word].append((self.rate(command, word) - usual, command))
         return {word: [command for _, command in sorted(found)[::-1][:ARGUMENTS_TOP]] for word, found in told.items()}
+
+
+class Meanings(MemoryLayer):
+    """What a word means as a command: what all commands with this verb have in common, or what answers call one."""
+
+    def __init__(self):
+        self.common: dict[str, set[str]] = {}  # verb: words that all its commands have
+        self.commands: dict[str, set[str]] = defaultdict(set)  # verb: the commands that were offered
+        self.uses: Counter[str] = Counter()  # by a command without the thing
+        self.called: dict[str, Counter[str]] = defaultdict(Counter)  # the same: words that answers had for it
+        self.support = Support()
+
+    async def update(self, trajectory):
+        task = task_of(trajectory.init)
+        for record in (trajectory.init, *trajectory.steps):
+            for command in map(kind, offered(record).splitlines()):
+                verb, *rest = command.split() or [""]
+                self.commands[verb].add(command)
+                self.common[verb] = self.common.get(verb, set(rest)) & set(rest)
+                self.support.add(task, verb)
+        for _, action, after, _ in moments(trajectory):
+            form = " ".join(word for word in kind(action).split() if word not in thing_of(action))
+            self.uses[form] += 1
+            for word in self.names(action, after):
+                self.called[form][word] += 1
+                self.support.add(task, word, form)
+
+    def names(self, action, after):
+        """What sentences that tell of a command's thing, and of one thing more, call the command."""
+        thing, found = thing_of(action), [distinct(sentence) for sentence in re.split(r"[.!?\n]", after)]
+        others = [set(sentence) - set(words(action)) for sentence in found if thing and set(thing) <= set(sentence)]
+        return sorted({word for one in others if len(one) == 1 for word in one})
+
+    async def retrieve(self, init):
+        told = {}
+        for verb, commands in sorted(self.commands.items()):
+            keep = {verb, *self.common[verb]}
+            if len(commands) >= MEANINGS_SEEN and keep - GRAMMAR - {verb} and self.support.enough(verb):
+                told[verb] = [" ".join(word for word in min(commands).split() if word in keep)]
+        for form, called in sorted(self.called.items()):
+            for word, n in sorted(called.items()):
+                often = n >= MEANINGS_SHARE * self.uses[form] and self.support.enough(word, form)
+                if often and word not in self.commands:
+                    told.setdefault(word, []).append(form)
+        return told
+
+
+class Sources(MemoryLayer):
+    """Commands whose answers named, in a line of its own, what scored later."""
+
+    def __init__(self):
+        self.uses: Counter[str] = Counter()
+        self.named: Counter[str] = Counter()
+        self.support = Support()
+
+    async def update(self, trajectory):
+        source, named = {}, set()  # by the words of a line: the command that was answered with it
+        for _, action, after, gain in moments(trajectory):
+            if gain > 0 and thing_of(action) in source:
+                named.add(source[thing_of(action)])
+            for line in map(words, after.splitlines()):
+                if line and not set(line) <= set(words(action)):
+                    source.setdefault(line, kind(action))
+        self.uses.update({kind(step["action_took"]) for step in trajectory.steps})
+        self.named.update(named)
+        for command in named:
+            self.support.add(task_of(trajectory.init), command)
+
+    async def retrieve(self, init):
+        rated = [(n / (self.uses[command] + TRUST), command) for command, n in self.named.items() if self.support.enough(command)]
+        return [command for rate, command in sorted(rated)[::-1][:SOURCES_TOP] if rate >= SOURCES_RATE]
 
 
 class Waste(MemoryLayer):

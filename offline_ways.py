@@ -11,13 +11,15 @@ import math
 from offline_game import Game
 from offline_hands import Hands, does, hands, is_full, last_seen, letting_go, thing_of
 from offline_text import tokens, words
-from offline_told import ready
+from offline_told import ready, tied
 
 LATER = 0.97  # trust in a step of directions for each one that is left before it
 OTHERWISE = 0.8  # the case against what comes too early, or was done
 MISUSED = 0.2  # the case against other commands on things of directions
 SPOILING = 0.7  # the same for things that one has
 OVERDONE = 0.9  # the case against doing to a thing what is told of others, or what was told and is done
+TRIED = 0.2  # for trying what a step means that no command does and no memory ties to one
+FETCHED = 0.45  # for getting what such a step may take
 LISTED = 0.5  # how much a thing is wanted that directions list
 LET_GO = 1.0  # for letting go of what one has, where what is needed cannot be had
 NEEDED = 0.6  # how much a thing is wanted that the memory ties to a step
@@ -35,7 +37,9 @@ def directions(game: Game) -> dict[str, float]:
     for rank, step in enumerate(next_steps):
         for action in game.actions:
             _raise(scores, action, LATER**rank * does(action, step, game) / (1 + game.counts.get(action, 0.0)))
-    held = hands(game)
+    held, riddles = hands(game), _riddles(game)
+    careful = not held.had.issuperset(game.told.listed)  # what is spoilt now ends it before all is found
+    known = set(map(thing_of, game.taken))
     for action in game.actions:
         mine = tokens(action)
         for phrase in game.told.things:
@@ -44,17 +48,26 @@ def directions(game: Game) -> dict[str, float]:
             if mine[0] in held.work and scores.get(action, 0.0) <= 0:
                 scores[action] = -OVERDONE
             elif phrase in held.had:
-                scores.setdefault(action, -SPOILING)
+                trial = phrase in riddles and not careful and action not in game.taken and mine[0] not in held.undone
+                scores.setdefault(action, TRIED if trial else -SPOILING)
             elif phrase in game.open and held.gets(action):
                 _raise(scores, action, LISTED)
             elif game.left:
                 scores.setdefault(action, -MISUSED)
+        if riddles & held.had and mine[0] in held.getting and thing_of(action) not in known:
+            _raise(scores, action, FETCHED)
         early = [step for step in game.left if mine[:1] == step[:1] and set(step) <= set(mine)]
         if action in game.did or (early and early[0] not in next_steps):
             scores[action] = -OTHERWISE
     if max(scores.values(), default=0.0) <= LISTED:
         _get(game, scores, held)
     return scores
+
+
+def _riddles(game: Game) -> set[frozenset[str]]:
+    """The things of steps that may come next, where neither a command nor the memory tells how."""
+    steps = [step for step in ready(game.told, game.left) if not any(sign > 0 for _, sign in tied(step[0], game.memory))]
+    return {frozenset(step[1:]) for step in steps if not any(does(action, step, game) > 0 for action in game.actions)}
 
 
 def _get(game: Game, scores: dict[str, float], held: Hands) -> None:

@@ -116,6 +116,20 @@ FOUND = [
     for start in ("a hall", "a vault", "a hall")
 ]  # fmt: skip
 FOUND += [Trajectory(one.init, one.steps[:4]) for one in FOUND]
+FLET = [
+    Trajectory(
+        {"obs": f"a {place}", "goal": "make it", "commands": ["scan slab"]},
+        [
+            {"action_took": "scan slab", "obs": f"Parts:\n  blue {thing}\n  nut\nDo:\n  flet it", "commands": ["scan slab"], "scores": 0.0},
+            {"action_took": f"grab blue {thing} from box", "obs": f"You grab the blue {thing} from the box.", "commands": [
+                f"plim blue {thing} with gloop", "plim nut with gloop"], "scores": 0.5},
+            {"action_took": f"warm blue {thing} with kiln", "obs": f"You fletted the blue {thing}. It is warm and red.",
+             "commands": ["plim nut with gloop"], "scores": 0.5},
+        ],
+        reward=0.5,
+    )
+    for place, thing in (("hut", "bolt"), ("barn", "pin"), ("shed", "peg"))
+]  # fmt: skip
 FETCHED += [story("dance", "a hall", ("look", "nothing", 0.0)) for _ in range(5)]
 
 
@@ -124,6 +138,8 @@ FETCHED += [story("dance", "a hall", ("look", "nothing", 0.0)) for _ in range(5)
     [
         ("Targets", REACHED, "win", "vase is blue\nflute is red", ["flute"]),
         ("Arguments", COOKED, "eat", "", {"boil": ["cook with pot"], "fry": ["cook with pan"]}),
+        ("Meanings", FLET, "make it", "", {"plim": ["plim with gloop"], "fletted": ["warm with kiln"]}),
+        ("Sources", FLET, "make it", "", ["scan slab"]),
         ("Waste", IDLE, "win", "", ["avoid stare"]),
         ("Dangers", ENDED, "win", "", ["never jump"]),
         ("Dangers", [*ENDED, story("win", "a roof", ("jump", "you land", 1.0))], "win", "", None),
@@ -150,6 +166,8 @@ def test_a_part_tells_what_it_is_for(layer, episodes, goal, start, told):
     ("layer", "episodes", "init"),
     [
         ("Arguments", COOKED, {"obs": "", "goal": "eat"}),
+        ("Meanings", FLET, {"obs": "", "goal": "make it"}),
+        ("Sources", FLET, {"obs": "", "goal": "make it"}),
         ("Places", FETCHED, {"obs": "", "goal": "put a cold cup on the shelf"}),
         ("Reactions", FOUND, {"obs": "a hall", "goal": "escape"}),
         ("Uses", STRUCK, {"obs": "", "goal": "carry the candle"}),
