@@ -523,14 +523,14 @@ class Places(MemoryLayer):
         self.support = Support()
 
     async def update(self, trajectory):
-        taken = set()
+        taken, task = set(), task_of(trajectory.init)
         for action, new in discoveries(trajectory):
             if action not in taken:
                 taken.add(action)
                 self.done[kind(action)] += 1
                 for word in new:
                     self.found[word][kind(action)] += 1
-                    self.support.add(task_of(trajectory.init), word, kind(action))
+                    self.support.add(task, word, kind(action))
 
     async def retrieve(self, init):
         told = {word: self.places(word) for word in distinct(goal_of(init)) if word in self.found}
