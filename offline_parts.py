@@ -28,7 +28,7 @@ TALLY_LIFT = 1.5  # how much oftener a command must decide where a word is aroun
 EPISODES_TOP = 1  # episodes told
 EPISODES_STEPS = 40  # steps told of each
 EPISODES_WON_ONLY = True  # tell won episodes alone
-PLANS_TOP = 2  # plans told
+PLANS_TOP = 1  # plans told
 STRAY = 0.3  # what a word of a goal counts that no command has
 PLANS_USUAL = 0.7  # share of commands with a verb that have a word in a place, for it to be usual there
 PLANS_LIFT = 1.5  # how much oftener won episodes must have used a verb that changes nothing
@@ -229,14 +229,16 @@ def possible(trajectory: Trajectory) -> list[tuple[str, frozenset[str] | None]]:
 
 
 def path_of(goal: str, steps: list) -> list[str]:
-    """What was last done to the goal's things, the same as the last command names, and what made that possible."""
+    """What was done to the goal's things, those that the last command names, and what made that possible."""
     wanted, path, done, aims = set(words(goal)), [], set(), set()
-    for action, opened in reversed(steps):
-        named, what = things(action), (action.split()[0], things(action)[:1])
+    whats = [(action.split()[0], things(action)[:1]) for action, _ in steps]
+    for at in reversed(range(len(steps))):
+        (action, opened), what, named = steps[at], whats[at], things(steps[at][0])
         aim = set(words(named[0] if named else action))
         ours = aims & {*named[:1]} or not aim & set(words(" ".join(aims)))
         led = path and (opened is None or path[-1] in opened) and named and {*named} <= {*things(path[-1])}
-        if not path or (what not in done and (led or (aim & wanted and ours))):
+        first = what not in whats[:at]  # later on it was done again to what had been laid aside
+        if not path or (what not in done and (led or (first and aim & wanted and ours))):
             aims |= set() if led else {*named[:1]} if path else {*named}
             chance = [thing for thing in named[1:] if path and wanted & {*words(thing)}]  # where the other lay
             done.add(what)
