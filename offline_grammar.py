@@ -44,6 +44,8 @@ CHOICES: dict[str, tuple] = {
     "EPISODES_STEPS": (5, 10, 20, 40, 100),
     "EPISODES_WON_ONLY": (True, False),
     "PLANS_TOP": (1, 2, 3, 5),
+    "PLANS_USUAL": (0.5, 0.7, 0.9),
+    "PLANS_LIFT": (1.2, 1.5, 2.0, 3.0),
     "PLANS_STEPS": (3, 5, 8, 12, 25, 50),
     "PATTERNS_SHARE": (0.1, 0.3, 0.5, 0.7, 0.9),
     "PATTERNS_LIFT": (1.0, 1.5, 2.0, 3.0),
@@ -75,12 +77,11 @@ CHOICES: dict[str, tuple] = {
 LOOSER = {"SHARE": -1, "TRIES": -1, "SEEN": -1, "TASKS": -1, "RATE": -1, "LIFT": -1, "TRUST": -1, "LIKE": -1, "WON": -1, "LAST": 1, "ONLY": 1}
 SHORTER = ("TOP", "STEPS", "THINGS")
 SLOTS = {  # functions of which a design has one of several forms
-    "closeness": {"closeness": "the same words at the same places", "closeness_in_words": "common words"},
+    "closeness": {"closeness": "words in common roles", "closeness_in_order": "the same words at the same places"},
     "situation": {"situation": "the goal and the first observation", "situation_goal": "the goal alone"},
     "path_of": {
         "path_of": "steps that deal with the goal",
         "path_of_all": "each step where it was last taken",
-        "path_of_detourless": "steps without detours",
     },
     "context": {"context": "words of the goal", "context_in_sight": "words of the goal and of what is in sight"},
     "decisive": {

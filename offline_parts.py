@@ -18,7 +18,7 @@ from memory_base import Embedding, MemoryLayer, Trajectory, VectorStore
 
 # Constants: a written design has those that its layers use, with the values that were chosen.
 WON = 0.5  # reward from which an episode counts as won
-LIKE = 0.5  # closeness from which another task counts as alike
+LIKE = 0.0  # closeness from which another task counts as alike
 LAST = 3  # last steps of a won episode that count as decisive
 TRUST = 2.0  # doubtful tries that every count starts with
 TASKS = 2  # different tasks that must speak for what is told of any task
@@ -27,13 +27,16 @@ TALLY_LIFT = 1.5  # how much oftener a command must decide where a word is aroun
 EPISODES_TOP = 1  # episodes told
 EPISODES_STEPS = 40  # steps told of each
 EPISODES_WON_ONLY = True  # tell won episodes alone
-PLANS_TOP = 2  # plans told
+PLANS_TOP = 1  # plans told
+STRAY = 0.3  # what a word of a goal counts that no command has
+PLANS_USUAL = 0.7  # share of commands with a verb that have a word in a place, for it to be usual there
+PLANS_LIFT = 1.5  # how much oftener won episodes must have used a verb that changes nothing
 PLANS_STEPS = 12  # last steps told of a plan
 PATTERNS_SHARE = 0.5  # share of won episodes that must have a command
 PATTERNS_LIFT = 1.5  # how much oftener they must have it than all episodes
 PATTERNS_TOP = 5  # last commands told
 PLACES_TOP = 4  # places told for each thing
-PLACES_SHARE = 0.5  # how likely a place must be, beside the likeliest
+PLACES_SHARE = 0.3  # how likely a place must be, beside the likeliest
 PLACES_LIFT = 1.5  # how much oftener it must have been found there than elsewhere
 USES_TOP = 2  # commands told for each thing
 USES_THINGS = 8  # things told of
@@ -89,6 +92,12 @@ def thing_of(action: str) -> tuple[str, ...]:
     return tuple(itertools.takewhile(lambda word: word not in GRAMMAR, kind(action).split()[1:]))
 
 
+def things(action: str) -> tuple[str, ...]:
+    """The things that a command names, each with its number."""
+    found = re.findall(r"[^\s\d]+(?: \d+)?", action.lower())[1:]
+    return tuple(thing for thing in found if thing not in GRAMMAR)
+
+
 def goal_of(init: dict) -> str:
     """The goal as it is told, else the last sentence of the first observation."""
     return str(init.get("goal") or text_of(init).strip().split("\n")[-1])
@@ -109,29 +118,45 @@ def task_of(init: dict) -> str:
     return hashlib.blake2b((goal_of(init) + text_of(init)).encode("utf-8", "replace"), digest_size=4).hexdigest()
 
 
-def closeness(a: str, b: str) -> float:
-    """Share of places at which two texts have the same word, in [0, 1]."""
-    mine, theirs = words(a), words(b)
+def closeness(old: str, new: str, roles: "Roles") -> float:
+    """Share of words of two goals that are the same or take each other's place; a word of no command counts less."""
+    other = roles.exchange(words(old), words(new))
+    every = {*words(old), *words(new)} - {two for one, two in other.items() if one != two}
+    weight = {word: 1.0 if word in roles.places else STRAY for word in sorted(every)}
+    return sum(weight[word] for word in other) / (sum(weight.values()) or 1)
+
+
+def closeness_in_order(old: str, new: str, roles: "Roles") -> float:
+    """Share of places at which two goals have the same word, in [0, 1]."""
+    mine, theirs = words(old), words(new)
     return sum(x == y for x, y in zip(mine, theirs, strict=False)) / (max(len(mine), len(theirs)) or 1)
 
 
-def closeness_in_words(a: str, b: str) -> float:
-    """Share of common words of two texts, in [0, 1]."""
-    mine, theirs = set(words(a)), set(words(b))
-    return len(mine & theirs) / (len(mine | theirs) or 1)
+def adapt(plan: list[str], old: str, new: str, roles: "Roles") -> list[str]:
+    """A plan for another goal: its words by role, others as usual in such commands; what is open is left out."""
+    goal = roles.exchange(words(old), words(new))
+    other, told = dict(goal), []
+    for verb, *rest in map(str.split, reversed(plan)):
+        named = [word for word in rest if word not in GRAMMAR]
+        if verb in words(old) and verb not in goal:
+            continue
+        alone = len(named) == 1
+        usual = {word: roles.usual(other.get(verb, verb), at) for at, word in enumerate(named) if word not in goal}
+        known = other if alone else goal | {word: found for word, found in usual.items() if found}
+        other |= known
+        closed = list(itertools.takewhile(lambda word, known=known: word in GRAMMAR or word in known, rest))
+        said = " ".join(other.get(word, word) for word in (verb, *closed))
+        said = re.sub(rf"(?: (?:{'|'.join(sorted(GRAMMAR))}))+$", "", said)
+        if (set(closed) - GRAMMAR or not named) and not (alone and roles.strange(said)):
+            # What leads up to a thing comes right before the command on it, also where it led up to more.
+            later = [at for at, one in enumerate(told, 1) if alone and said.split()[-1] in one.split()]
+            told.insert(later[-1] if later else len(told), said)
+    return [command for command, _ in itertools.groupby(told[::-1])]
 
 
-def adapt(actions: list[str], old: str, new: str) -> list[str]:
-    """Actions with the words that only the old goal has replaced by those that only the new one has."""
-    gone = [word for word in distinct(old) if word not in words(new)]
-    come = [word for word in distinct(new) if word not in words(old)]
-    other = dict(zip(gone, come, strict=True)) if len(gone) == len(come) else {}
-    return [" ".join(other.get(word, word) for word in action.split()) for action in actions]
-
-
-def adapt_nothing(actions: list[str], old: str, new: str) -> list[str]:
-    """Actions as they were taken."""
-    return actions
+def adapt_nothing(plan: list[str], old: str, new: str, roles: "Roles") -> list[str]:
+    """A plan as it was carried out."""
+    return plan
 
 
 def moments(trajectory: Trajectory) -> list[tuple[str, str, str, float]]:
@@ -157,8 +182,12 @@ def discoveries(trajectory: Trajectory) -> list[tuple[str, list[str]]]:
 
 def offered(record: dict) -> str:
     """The commands that a record lists; its text where it lists none."""
-    lists = [item for item in record.values() if isinstance(item, list)]
-    return "\n".join(str(command) for commands in lists for command in commands) or text_of(record)
+    return "\n".join(listed(record)) or text_of(record)
+
+
+def listed(record: dict) -> list[str]:
+    """The commands that a record lists."""
+    return [str(command) for item in record.values() if isinstance(item, list) for command in item]
 
 
 def decisive(trajectory: Trajectory) -> list[tuple[str, str]]:
@@ -194,33 +223,35 @@ def last_taken(trajectory: Trajectory) -> list[str]:
     return [action for at, action in enumerate(steps) if action not in steps[at + 1 :]]
 
 
-def path_of(trajectory: Trajectory) -> list[str]:
-    """The actions that name a word of the goal, each where it was last taken, and what led up to them."""
-    goal, path = set(words(goal_of(trajectory.init))), []
-    for action in reversed(last_taken(trajectory)):
-        mine, after = set(words(action)[1:]), set(words(path[-1])[1:]) if path else set()
-        if not path or goal & set(words(action)) or mine & after:
-            path.append(action)
-    return path[::-1]
+def possible(trajectory: Trajectory) -> list[tuple[str, frozenset[str] | None]]:
+    """The actions that changed a text, each with the commands that it made possible; None where none are listed."""
+    can = [frozenset(listed(record)) for record in (trajectory.init, *trajectory.steps)]
+    steps = zip(moments(trajectory), itertools.pairwise(can), strict=True)
+    return [(action, now - then if now else None) for (old, action, new, _), (then, now) in steps if old != new]
 
 
-def path_of_all(trajectory: Trajectory) -> list[str]:
-    """All actions that changed something."""
-    return last_taken(trajectory)
+def path_of(goal: str, steps: list) -> list[str]:
+    """What was done to the goal's things, those that the last command names, and what made that possible."""
+    wanted, path, done, aims = set(words(goal)), [], set(), set()
+    whats = [(action.split()[0], things(action)[:1]) for action, _ in steps]
+    for at in reversed(range(len(steps))):
+        (action, opened), what, named = steps[at], whats[at], things(steps[at][0])
+        aim = set(words(named[0] if named else action))
+        ours = aims & {*named[:1]} or not aim & set(words(" ".join(aims)))
+        led = path and (opened is None or path[-1] in opened) and named and {*named} <= {*things(path[-1])}
+        first = what not in whats[:at]  # later on it was done again to what had been laid aside
+        if not path or (what not in done and (led or (first and aim & wanted and ours))):
+            aims |= set() if led else {*named[:1]} if path else {*named}
+            chance = [thing for thing in named[1:] if path and wanted & {*words(thing)}]  # where the other lay
+            done.add(what)
+            path.append(action.partition(chance[0])[0].strip() if chance else action)
+    return [kind(action) for action in path[::-1]]
 
 
-def path_of_detourless(trajectory: Trajectory) -> list[str]:
-    """The actions, without those that led back to what was seen before."""
-    path: list[str] = []
-    seen = [text_of(trajectory.init)]
-    for _, action, after, _ in moments(trajectory):
-        if after in seen:
-            keep = seen.index(after)
-            del path[keep:], seen[keep + 1 :]
-        else:
-            path.append(kind(action))
-            seen.append(after)
-    return path
+def path_of_all(goal: str, steps: list[tuple[str, frozenset[str]]]) -> list[str]:
+    """All actions that changed something, each where it was last taken."""
+    actions = [kind(action) for action, _ in steps]
+    return [action for at, action in enumerate(actions) if action not in actions[at + 1 :]]
 
 
 class Support:
@@ -234,6 +265,57 @@ class Support:
 
     def enough(self, *names: str) -> bool:
         return len(self.tasks.get(names, ())) >= TASKS
+
+
+class Roles:
+    """Where words stand in commands: which can take each other's place, and which is usual in a place."""
+
+    def __init__(self):
+        self.places: dict[str, set[tuple]] = defaultdict(set)
+        self.words: dict[tuple, Counter[str]] = defaultdict(Counter)
+
+    @staticmethod
+    def parts(command: str) -> list[str]:
+        """The words of a command but those of grammar, its verb first."""
+        return [word for word in command.split() if word not in GRAMMAR] or [command]
+
+    def add(self, commands) -> None:
+        for command in commands:
+            verb, *rest = self.parts(command)
+            self.places[verb].add((len(rest), *(word for word in command.split() if word in GRAMMAR)))
+            for at, word in enumerate(rest):
+                self.places[word].add((verb, at))
+                self.words[verb, at][word] += 1
+
+    def likeness(self, one: str, other: str) -> float:
+        """Share of common places of two words, in [0, 1]."""
+        mine, theirs = self.places.get(one, set()), self.places.get(other, set())
+        return len(mine & theirs) / (len(mine | theirs) or 1)
+
+    def exchange(self, old, new) -> dict[str, str]:
+        """For each word of the old goal that of the new one: the same, or the likest of those that have come."""
+        other = {word: word for word in old if word in new}
+        gone, come = ([word for word in dict.fromkeys(a) if word not in b] for a, b in ((old, new), (new, old)))
+        for like, one, two in sorted(((self.likeness(a, b), a, b) for a in gone for b in come), reverse=True):
+            if like and one not in other and two not in other.values():
+                other[one] = two
+        left = [word for word in gone if word not in other and self.is_thing(word)]
+        strangers = [word for word in come if word not in self.places]
+        return other | (dict(zip(left, strangers, strict=True)) if len(left) == len(strangers) else {})
+
+    def is_thing(self, word: str) -> bool:
+        """Whether something was done to what a word names."""
+        return any(isinstance(verb, str) for verb, *_ in self.places.get(word, ()))
+
+    def strange(self, command: str) -> bool:
+        """Whether a command on a thing never came up, though others on the same did."""
+        verb, *rest = self.parts(command)
+        return any(self.places.get(word) and (verb, at) not in self.places[word] for at, word in enumerate(rest))
+
+    def usual(self, verb: str, at: int) -> str | None:
+        """The word that most commands with a verb have in a place."""
+        found = self.words.get((verb, at), Counter())
+        return next((word for word, n in found.most_common(1) if n >= PLANS_USUAL * sum(found.values())), None)
 
 
 def context(init: dict, before: str) -> tuple[str, ...]:
@@ -321,22 +403,41 @@ class Episodes(MemoryLayer):
 
 
 class Plans(MemoryLayer):
-    """What was done in won episodes, step by step; tells it for tasks with like goals."""
+    """What was done in won episodes, step by step; tells it for the goal of the task, the likest first."""
 
     def __init__(self):
-        self.kept: list[tuple[str, list[str]]] = []
+        self.kept: list[tuple[str, list]] = []
+        self.roles = Roles()
+        self.moving: set[str] = set()  # verbs that changed what can be done
+        self.used: Counter[str] = Counter()  # episodes in which a verb dealt with the goal; "" is always there
+        self.won: Counter[str] = Counter()  # the same of won ones
 
     async def update(self, trajectory):
-        path = path_of(trajectory)
-        if trajectory.reward >= WON and len(path) > 1:
-            self.kept.append((goal_of(trajectory.init), path))
+        goal, records = goal_of(trajectory.init), [trajectory.init, *trajectory.steps]
+        taken = [str(step.get("action_took", "")) for step in trajectory.steps]
+        self.roles.add({kind(command) for record in records for command in listed(record)}.union(map(kind, taken)))
+        for (before, after), action in zip(itertools.pairwise(records), taken, strict=True):
+            self.moving.update(action.split()[:1] if offered(before) != offered(after) else ())
+        verbs = {"", *(action.split()[0] for action in taken if {*words(action)[1:]} & {*words(goal)})}
+        self.used.update(verbs)
+        if trajectory.reward >= WON:
+            self.won.update(verbs)
+            self.kept.append((goal, possible(trajectory)))
+
+    def counts(self, verb, goal):
+        """Whether a verb changes what can be done, is what the goal asks for, or speaks for a won episode."""
+        often = self.won[verb] * self.used[""] >= PLANS_LIFT * self.used[verb] * self.won[""]
+        return verb in self.moving or verb in words(goal) or often
 
     async def retrieve(self, init):
-        goal = goal_of(init)
-        near = [(closeness(old, goal), -len(actions), old, actions) for old, actions in self.kept]
-        best = sorted((item for item in near if item[0] >= LIKE), key=lambda item: item[:2], reverse=True)
-        plans = [" -> ".join(adapt(actions[-PLANS_STEPS:], old, goal)) for _, _, old, actions in best]
-        return list(dict.fromkeys(plans))[:PLANS_TOP]
+        goal, near = goal_of(init), []
+        for old, steps in self.kept:
+            path = path_of(old, [step for step in steps if self.counts(step[0].split()[0], old)])
+            plan = adapt(path[-PLANS_STEPS:], old, goal, self.roles)
+            near.append((closeness(old, goal, self.roles), " -> ".join(plan), -len(plan)))
+        told = Counter(plan for like, plan, length in near if like >= LIKE and length < -1)
+        best = sorted(near, key=lambda item: (item[0], told[item[1]], item[2]), reverse=True)
+        return list(dict.fromkeys(plan for _, plan, _ in best if plan in told))[:PLANS_TOP]
 
 
 class Patterns(MemoryLayer):
@@ -398,14 +499,14 @@ class Places(MemoryLayer):
         self.support = Support()
 
     async def update(self, trajectory):
-        taken = set()
+        taken, task = set(), task_of(trajectory.init)
         for action, new in discoveries(trajectory):
             if action not in taken:
                 taken.add(action)
                 self.done[kind(action)] += 1
                 for word in new:
                     self.found[word][kind(action)] += 1
-                    self.support.add(task_of(trajectory.init), word, kind(action))
+                    self.support.add(task, word, kind(action))
 
     async def retrieve(self, init):
         told = {word: self.places(word) for word in distinct(goal_of(init)) if word in self.found}

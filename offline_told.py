@@ -108,6 +108,8 @@ def alike(action: str, told: str) -> float:
         return SAME_THINGS * common / len(wanted | things) if common else 0.0
     if not wanted:
         return 0.9 if not things else 0.3
+    if things and not common:
+        return 0.0  # the same done to something else
     return 0.15 + 0.55 * common / len(wanted) + 0.25 * common / len(wanted | things)
 
 

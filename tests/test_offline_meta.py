@@ -340,7 +340,7 @@ def test_plan_pushes_a_change_that_helped_and_takes_back_one_that_hurt_unless_it
 def test_plan_tells_more_of_a_layer_that_helped():
     last = "- <data>Add a layer `Plans`: what was done.</data>\nscore difference: +0.100"
     changes = plans(Blueprint(("Uses", "Plans")), last=last, retrieved=TOLD)
-    assert all(first == "Set `PLANS_TOP` to 3 (it was 2)." for first, *_ in changes)
+    assert all(first == "Set `PLANS_TOP` to 2 (it was 1)." for first, *_ in changes)
 
 
 def test_plan_leaves_out_a_layer_that_failed():
