@@ -172,7 +172,7 @@ def lacks(shown: Shown) -> list[tuple[str, str]]:
     if any(_words(one.goal) - common - _words(one.seen) for one in lost):
         found += [("Places", "what the goal names was not seen")]
     if any(_words(one.goal) & _words(one.seen) - common for one in lost):
-        found += [("Uses", "what the goal names was seen, and nothing came of it")]
+        found += [(name, "what the goal names was seen, and nothing came of it") for name in ("Meanings", "Uses")]
     if any(len(set(one.actions)) < 0.6 * len(one.actions) for one in lost):
         found += [("Waste", "the same commands came again and again")]
     if any(len(one.actions) < 0.6 * longest for one in lost):

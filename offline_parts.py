@@ -544,17 +544,19 @@ class Meanings(MemoryLayer):
         return sorted({word for one in others if len(one) == 1 for word in one})
 
     async def retrieve(self, init):
-        told = {}
-        for verb, commands in sorted(self.commands.items()):
-            keep = {verb, *self.common[verb]}
-            if len(commands) >= MEANINGS_SEEN and keep - GRAMMAR - {verb} and self.support.enough(verb):
-                told[verb] = [" ".join(word for word in min(commands).split() if word in keep)]
+        told = {verb: [form] for verb in sorted(self.commands) if self.support.enough(verb) for form in self.shared(verb)}
         for form, called in sorted(self.called.items()):
             for word, n in sorted(called.items()):
                 often = n >= MEANINGS_SHARE * self.uses[form] and self.support.enough(word, form)
                 if often and word not in self.commands:
                     told.setdefault(word, []).append(form)
-        return told
+        return {word: forms for word, forms in told.items() if len(forms) == 1}  # else it means none of them
+
+    def shared(self, verb):
+        """What all commands with a verb have in common, if that is more than the verb."""
+        keep, commands = {verb, *self.common[verb]}, self.commands[verb]
+        form = " ".join(word for word in min(commands).split() if word in keep)
+        return [form] if len(commands) >= MEANINGS_SEEN and len(words(form)) > 1 else []
 
 
 class Sources(MemoryLayer):
