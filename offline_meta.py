@@ -180,7 +180,7 @@ def lacks(shown: Shown) -> list[tuple[str, str]]:
     if any(one.score == 0 for one in lost):
         found += [("Reactions", "nothing that was done had an effect that counted")]
     if any(0 < one.score < 1 for one in shown.episodes):
-        found += [(name, "some steps scored") for name in ("Arguments", "Meanings", "Sources")]
+        found += [(name, "some steps scored") for name in ("Meanings", "Sources")]
     if any(one.score >= WON for one in shown.episodes):
         found += [(name, "there are won episodes to learn from") for name in ("Plans", "Patterns", "Targets")]
     return [(name, why) for name, why in found if name not in shown.blueprint.layers]
