@@ -172,7 +172,7 @@ def lacks(shown: Shown) -> list[tuple[str, str]]:
     if any(_words(one.goal) - common - _words(one.seen) for one in lost):
         found += [("Places", "what the goal names was not seen")]
     if any(_words(one.goal) & _words(one.seen) - common for one in lost):
-        found += [("Uses", "what the goal names was seen, and nothing came of it")]
+        found += [(name, "what the goal names was seen, and nothing came of it") for name in ("Meanings", "Uses")]
     if any(len(set(one.actions)) < 0.6 * len(one.actions) for one in lost):
         found += [("Waste", "the same commands came again and again")]
     if any(len(one.actions) < 0.6 * longest for one in lost):
@@ -180,7 +180,7 @@ def lacks(shown: Shown) -> list[tuple[str, str]]:
     if any(one.score == 0 for one in lost):
         found += [("Reactions", "nothing that was done had an effect that counted")]
     if any(0 < one.score < 1 for one in shown.episodes):
-        found += [(name, "some steps scored") for name in ("Arguments", "Meanings", "Sources")]
+        found += [(name, "some steps scored") for name in ("Meanings", "Sources")]
     if any(one.score >= WON for one in shown.episodes):
         found += [(name, "there are won episodes to learn from") for name in ("Plans", "Patterns", "Targets")]
     return [(name, why) for name, why in found if name not in shown.blueprint.layers]

@@ -22,7 +22,7 @@ LIKE = 0.0  # closeness from which another task counts as alike
 LAST = 3  # last steps of a won episode that count as decisive
 TRUST = 2.0  # doubtful tries that every count starts with
 TASKS = 2  # different tasks that must speak for what is told of any task
-RATE = 0.1  # share of tries that must have been good, beyond that of others
+RATE = 0.1  # share of tries that must have been good
 TALLY_LIFT = 1.5  # how much oftener a command must decide where a word is around than elsewhere
 EPISODES_TOP = 1  # episodes told
 EPISODES_STEPS = 40  # steps told of each
@@ -43,10 +43,6 @@ USES_THINGS = 8  # things told of
 REACTIONS_TOP = 3  # commands told
 REACTIONS_RATE = 0.1  # share of episodes with a command in which it had a lasting effect
 SELDOM = 0.3  # share of steps at which a text may change whose changes last
-ARGUMENTS_TOP = 1  # commands told for each word
-ARGUMENTS_SEEN = 2  # times that it must have scored
-ARGUMENTS_LIFT = 1.2  # times that share of tries must be greater than for other words
-ARGUMENTS_CLAUSE = 4  # words of a clause that tells of a thing, at most
 MEANINGS_SEEN = 3  # commands with a verb that must have been offered
 MEANINGS_SHARE = 0.5  # share of a command's answers that must call it so
 SOURCES_TOP = 1  # commands told
@@ -568,51 +564,6 @@ class Reactions(MemoryLayer):
         return max(sorted(good), key=lambda word: good[word] ** 2 / (tried[word] + TRUST))
 
 
-class Arguments(MemoryLayer):
-    """Which command answers to what was said of a thing: told word by word, where it scored more than for other words."""
-
-    def __init__(self):
-        self.tried: dict[str, Counter[str]] = defaultdict(Counter)  # command without the thing: words said of it
-        self.good: dict[str, Counter[str]] = defaultdict(Counter)
-        self.support = Support()
-
-    async def update(self, trajectory):
-        said = self.clauses(situation(trajectory.init))
-        for _, action, after, gain in moments(trajectory):
-            thing = thing_of(action)
-            command = " ".join(word for word in kind(action).split() if word not in thing)
-            for clause in said:
-                if thing and set(thing) <= set(clause):
-                    about = [word for word in clause if word not in thing]
-                    self.tried[command].update(about)
-                    self.good[command].update(about * (gain > 0))
-                    for word in about if gain > 0 else ():
-                        self.support.add(task_of(trajectory.init), command, word)
-            told_of_it = [clause for clause in self.clauses(after) if thing and set(thing) <= set(clause)]  # echoes
-            said |= {clause: None for clause in self.clauses(after) if clause not in told_of_it}
-
-    def clauses(self, text):
-        """The words of each short line of a text."""
-        found = map(distinct, text.splitlines())
-        return dict.fromkeys(clause for clause in found if 1 < len(clause) <= ARGUMENTS_CLAUSE)
-
-    def rate(self, command, word):
-        """Share of tries that scored with things of which a word was said."""
-        return self.good[command][word] / (self.tried[command][word] + TRUST)
-
-    async def retrieve(self, init):
-        scored = [(command, word) for command, good in self.good.items() for word, n in good.items() if n >= ARGUMENTS_SEEN]
-        known = sorted(pair for pair in scored if self.support.enough(*pair))
-        said, told = {word for _, word in known}, defaultdict(list)
-        for command, word in known:
-            tried = self.tried[command]
-            others = [self.rate(command, other) for other in sorted(said - {word}) if tried[other] >= ARGUMENTS_SEEN]
-            usual = sum(others) / (len(others) or 1)
-            if self.rate(command, word) >= RATE + ARGUMENTS_LIFT * usual:
-                told[word].append((self.rate(command, word) - usual, command))
-        return {word: [command for _, command in sorted(found)[::-1][:ARGUMENTS_TOP]] for word, found in told.items()}
-
-
 class Meanings(MemoryLayer):
     """What a word means as a command: what all commands with this verb have in common, or what answers call one."""
 
@@ -645,17 +596,19 @@ class Meanings(MemoryLayer):
         return sorted({word for one in others if len(one) == 1 for word in one})
 
     async def retrieve(self, init):
-        told = {}
-        for verb, commands in sorted(self.commands.items()):
-            keep = {verb, *self.common[verb]}
-            if len(commands) >= MEANINGS_SEEN and keep - GRAMMAR - {verb} and self.support.enough(verb):
-                told[verb] = [" ".join(word for word in min(commands).split() if word in keep)]
+        told = {verb: [form] for verb in sorted(self.commands) if self.support.enough(verb) for form in self.shared(verb)}
         for form, called in sorted(self.called.items()):
             for word, n in sorted(called.items()):
                 often = n >= MEANINGS_SHARE * self.uses[form] and self.support.enough(word, form)
                 if often and word not in self.commands:
                     told.setdefault(word, []).append(form)
-        return told
+        return {word: forms for word, forms in told.items() if len(forms) == 1}  # else it means none of them
+
+    def shared(self, verb):
+        """What all commands with a verb have in common, if that is more than the verb."""
+        keep, commands = {verb, *self.common[verb]}, self.commands[verb]
+        form = " ".join(word for word in min(commands).split() if word in keep)
+        return [form] if len(commands) >= MEANINGS_SEEN and len(words(form)) > 1 else []
 
 
 class Sources(MemoryLayer):

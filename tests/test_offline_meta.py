@@ -86,11 +86,6 @@ REACHED = [
     story("win", f"{a} is red\n{b} is blue\n{a} 2 left\n{b} 2 right", ("left", f"{a} is red\n{b} is blue\n{b} 4 right", 1.0))
     for a, b in (("lamp", "cup"), ("cup", "vase"), ("ring", "lamp"))
 ]
-COOKED = [
-    story("eat", f"{how} the {what}.", (f"cook {what} with {wrong}", f"{what} hisses", 0.0), (f"cook {what} with {by}", "yes", 0.5))
-    for how, by, wrong in (("fry", "pan", "pot"), ("boil", "pot", "pan"))
-    for what in ("egg", "fish", "bean")
-]
 IDLE = [story("win", "a hall", *((f"stare at wall {n}", "a hall", 0.0) for n in range(12)), ("leave", "a yard", 1.0))]
 ENDED = [story("win", "a hall", ("wait", "a hall", 0.0), ("jump", "you fall", 0.0)) for _ in range(4)]
 ENDED += [story("win", "a hall", *[("wait", "a hall", 0.0)] * 9) for _ in range(4)]
@@ -137,7 +132,6 @@ FETCHED += [story("dance", "a hall", ("look", "nothing", 0.0)) for _ in range(5)
     ("layer", "episodes", "goal", "start", "told"),
     [
         ("Targets", REACHED, "win", "vase is blue\nflute is red", ["flute"]),
-        ("Arguments", COOKED, "eat", "", {"boil": ["cook with pot"], "fry": ["cook with pan"]}),
         ("Meanings", FLET, "make it", "", {"plim": ["plim with gloop"], "fletted": ["warm with kiln"]}),
         ("Sources", FLET, "make it", "", ["scan slab"]),
         ("Waste", IDLE, "win", "", ["avoid stare"]),
@@ -165,7 +159,6 @@ def test_a_part_tells_what_it_is_for(layer, episodes, goal, start, told):
 @pytest.mark.parametrize(
     ("layer", "episodes", "init"),
     [
-        ("Arguments", COOKED, {"obs": "", "goal": "eat"}),
         ("Meanings", FLET, {"obs": "", "goal": "make it"}),
         ("Sources", FLET, {"obs": "", "goal": "make it"}),
         ("Places", FETCHED, {"obs": "", "goal": "put a cold cup on the shelf"}),
@@ -178,7 +171,7 @@ def test_what_one_task_alone_speaks_for_is_told_of_no_other(layer, episodes, ini
     same = [Trajectory({**episodes[0].init, "goal": init["goal"]}, one.steps, one.reward) for one in episodes]
     assert retrieved(design(code, episodes), Trajectory(init))
     assert not retrieved(design(code, same), Trajectory(init))
-    if layer not in ("Arguments", "Uses"):  # these compare tasks with one another
+    if layer != "Uses":  # which compares tasks with one another
         assert retrieved(design(code.replace("TASKS = 2", "TASKS = 1"), same), Trajectory(init))
 
 
@@ -361,7 +354,7 @@ def test_plan_leaves_out_what_misled_where_nothing_was_gained():
         ([episode(goal="Take the coin.", steps=("> open sack", "A coin.")), episode(goal="Take the ring.")], "Uses"),
         ([episode(steps=("> wait", "dust", "> wait", "dust", "> wait", "dust"))], "Waste"),
         ([episode(steps=("> wait",)), episode(steps=("> a", "> b", "> c", "> d"))], "Dangers"),
-        ([episode(0.4), episode(0.0)], "Arguments"),
+        ([episode(0.4), episode(0.0)], "Sources"),
         ([episode(1.0), episode(0.0)], "Patterns"),
     ],
 )
