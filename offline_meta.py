@@ -38,7 +38,7 @@ from offline_grammar import (
 
 DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fence)$", re.M | re.S)
 
-LONG = 1200  # tokens of retrieved memory that call for trimming
+LONG = 600  # tokens of retrieved memory that call for trimming
 MATTERS = 0.01  # score difference that counts at least as better or worse
 MANY = 8  # layers from which one is left out now and then; below, more are added
 WON = 0.5  # score from which an episode counts as won
