@@ -153,8 +153,12 @@ def discoveries(trajectory: Trajectory) -> list[tuple[str, list[str]]]:
 
 def offered(record: dict) -> str:
     """The commands that a record lists; its text where it lists none."""
-    lists = [item for item in record.values() if isinstance(item, list)]
-    return "\n".join(str(command) for commands in lists for command in commands) or text_of(record)
+    return "\n".join(listed(record)) or text_of(record)
+
+
+def listed(record: dict) -> list[str]:
+    """The commands that a record lists."""
+    return [str(command) for commands in record.values() if isinstance(commands, list) for command in commands]
 
 
 def decisive(trajectory: Trajectory) -> list[tuple[str, str]]:
@@ -476,7 +480,7 @@ class Meanings(MemoryLayer):
     async def update(self, trajectory):
         task = task_of(trajectory.init)
         for record in (trajectory.init, *trajectory.steps):
-            for command in map(kind, offered(record).splitlines()):
+            for command in map(kind, listed(record)):
                 verb, *rest = command.split() or [""]
                 self.commands[verb].add(command)
                 self.common[verb] = self.common.get(verb, set(rest)) & set(rest)
