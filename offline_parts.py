@@ -577,7 +577,7 @@ class Meanings(MemoryLayer):
     async def update(self, trajectory):
         task = task_of(trajectory.init)
         for record in (trajectory.init, *trajectory.steps):
-            for command in map(kind, offered(record).splitlines()):
+            for command in map(kind, listed(record)):
                 verb, *rest = command.split() or [""]
                 self.commands[verb].add(command)
                 self.common[verb] = self.common.get(verb, set(rest)) & set(rest)

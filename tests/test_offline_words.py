@@ -25,11 +25,10 @@ ALLOWANCE = 0.08  # for the words that come first in the alphabet, which differ
 # Domain: families of tasks, memories, episodes of a collection task for each, passes over the deployment half.
 PLAYED = {
     "alfworld": ("pick_heat_then_place_in_recep pick_and_place_simple pick_clean_then_place_in_recep", 1, 2, 1),
-    "textworld": ("cooking", 1, 1, 1),
+    "textworld": ("cooking", 1, 4, 1),
     "babaisai": ("goto_win two_room-goto_win you_win two_room-maybe_break_stop-goto_win", 3, 8, 4),
     "minihack": ("Eat Wear Zap Wield PutOn", 1, 2, 1),
 }
-HELPED = ("alfworld", "babaisai", "minihack")  # so few episodes of TextWorld teach nothing
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,7 @@ def test_scores_and_memories_stay_when_every_word_is_invented(domain):
         differences = [b - a for a, b in zip(one, other, strict=True)]
         noise = STANDARD_ERRORS * stdev(differences) / len(differences) ** 0.5
         assert abs(mean(differences)) <= noise + ALLOWANCE, (which, mean(one), mean(other), noise)
-    for parts in (english, invented) if domain in HELPED else ():
+    for parts in (english, invented):
         assert mean(rewards(parts, "memory")) > mean(rewards(parts, "none"))
 
 
