@@ -15,11 +15,11 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
     "embedding_model": "text-embedding-3-small",
 }
 PAPER_STEPS = 11  # learning steps, 43 designs; the first step writes one design from scratch
-OFFLINE_STEPS = 8  # 28 designs
+OFFLINE_STEPS = 7  # 23 designs
 PAPER_PASSES = 3
-OFFLINE_PASSES = {"babaisai": 5}  # few of its tasks tell designs apart
+OFFLINE_PASSES = {"alfworld": 2, "textworld": 2, "babaisai": 5}  # by what an episode costs
 OFFLINE_FOLDS = 2  # its episodes cost milliseconds, and more tasks tell designs apart
-OFFLINE_COLLECTION_PASSES = 10  # its episodes cost milliseconds, and it wins few of them
+OFFLINE_COLLECTION_PASSES = 6  # its episodes cost milliseconds, and it wins few of them
 
 
 def setting(default, help: str, **options):

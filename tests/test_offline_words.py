@@ -27,7 +27,7 @@ PLAYED = {
     "alfworld": ("pick_heat_then_place_in_recep pick_and_place_simple pick_clean_then_place_in_recep", 1, 2, 1),
     "textworld": ("cooking", 1, 4, 1),
     "babaisai": ("goto_win two_room-goto_win you_win two_room-maybe_break_stop-goto_win", 3, 8, 4),
-    "minihack": ("Eat Wear Zap Wield PutOn", 1, 2, 1),
+    "minihack": ("Eat Wear Zap Wield PutOn", 1, 4, 2),
 }
 
 
