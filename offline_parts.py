@@ -276,7 +276,7 @@ class Roles:
         return [word for word in command.split() if word not in GRAMMAR] or [command]
 
     def add(self, commands) -> None:
-        for command in commands:
+        for command in sorted(commands):
             verb, *rest = self.parts(command)
             self.places[verb].add((len(rest), *(word for word in command.split() if word in GRAMMAR)))
             for at, word in enumerate(rest):
