@@ -2,7 +2,7 @@
 
 Promises: a blueprint (layers, constants, forms of functions) and a whole, readable module are two
 forms of one thing: `write` and `read` lead from one to the other. A change is a sentence, which
-`apply` carries out and `undo` takes back. The modules' parts are in `offline_parts.py`.
+`apply` carries out and `undo` takes back. The modules' parts are in `offline_parts.py` and `offline_layers.py`.
 
 Try it: `python -c "import offline_grammar as g; print(g.write(g.Blueprint(('Places',))))"`
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-PARTS = Path(__file__).with_name("offline_parts.py")
+PARTS = [Path(__file__).with_name(name) for name in ("offline_parts.py", "offline_layers.py")]
 
 # Each layer: the title under which a design tells what it knows.
 TITLES = {
@@ -103,17 +103,18 @@ class Blueprint:
 @lru_cache(maxsize=1)
 def parts() -> dict[str, str]:
     """Source of each definition of the parts, by name, in their order; imports under "import"."""
-    source = PARTS.read_text(encoding="utf-8")
-    lines, found = source.splitlines(), {"import": ""}
-    for node in ast.parse(source).body:
-        start = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
-        text = "\n".join(lines[start - 1 : node.end_lineno])
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            found["import"] += text + "\n"
-        elif isinstance(node, ast.Assign):
-            found[node.targets[0].id] = text
-        elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
-            found[node.name] = text
+    found = {"import": ""}
+    for source in (path.read_text(encoding="utf-8") for path in PARTS):
+        lines = source.splitlines()
+        for node in ast.parse(source).body:
+            start = min([node.lineno, *(mark.lineno for mark in getattr(node, "decorator_list", []))])
+            text = "\n".join(lines[start - 1 : node.end_lineno])
+            if isinstance(node, ast.Import) or (isinstance(node, ast.ImportFrom) and node.module != PARTS[0].stem):
+                found["import"] += text + "\n"
+            elif isinstance(node, ast.Assign):
+                found[node.targets[0].id] = text
+            elif isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+                found[node.name] = text
     return found
 
 
@@ -162,18 +163,18 @@ def purpose(layer: str) -> str:
 
 
 def _imports(text: str) -> str:
-    """The imports that a text needs, the designs' own module last."""
-    used, lines = names_in(text), []
+    """The imports that a text needs: modules, then names of modules, the designs' own module last."""
+    used, plain, named = names_in(text), set(), {"memory_base": {"MemoryDesign"}}
     for node in ast.parse(parts()["import"]).body:
-        own = isinstance(node, ast.ImportFrom) and node.module == "memory_base"
-        names = [alias.name for alias in node.names if alias.name in used]
-        if own:
-            lines += ["", f"from memory_base import {', '.join(sorted({*names, 'MemoryDesign'}))}", ""]
-        elif names and isinstance(node, ast.ImportFrom):
-            lines.append(f"from {node.module} import {', '.join(names)}")
+        names = {alias.name for alias in node.names} & used
+        if isinstance(node, ast.Import):
+            plain |= names
         elif names:
-            lines.append(f"import {names[0]}")
-    return "\n".join(lines).lstrip("\n") + "\n"
+            named[node.module] = named.get(node.module, set()) | names
+    own = named.pop("memory_base")
+    lines = [f"import {name}" for name in sorted(plain)]
+    lines += [f"from {module} import {', '.join(sorted(named[module]))}" for module in sorted(named)]
+    return "\n".join([*lines, "", f"from memory_base import {', '.join(sorted(own))}", ""]).lstrip("\n") + "\n"
 
 
 def _design(blueprint: Blueprint) -> str:

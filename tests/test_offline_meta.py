@@ -204,7 +204,7 @@ def test_no_word_of_the_grammar_is_the_word_of_one_domain():
     playing = ("offline", "env", "baba", *(path for paths in TELLING.values() for path in paths))
     others = [path.read_text(encoding="utf-8") for path in ROOT.glob("*.py") if not path.name.startswith(playing)]
     elsewhere = set(re.findall(r"[a-z]+", " ".join(others).lower()))  # English that no game is needed for
-    sources = [ROOT / f"offline_{name}.py" for name in ("parts", "grammar", "meta")]
+    sources = [ROOT / f"offline_{name}.py" for name in ("parts", "layers", "grammar", "meta")]
     mine = set(re.findall(r"[a-z]+", " ".join(path.read_text(encoding="utf-8") for path in sources).lower()))
     for name, words in said.items():
         own = words - elsewhere - set().union(*(other for key, other in said.items() if key != name))
