@@ -35,7 +35,7 @@ def test_help_imports_no_engine_and_no_client():
         (["learn", "--env", "tests.toy:Doors", "--temperature", "0"], "--temperature"),
         (["evaluate", "--env", "tests.toy:Doors", "--design", "nope"], "no baseline 'nope'"),
         (["evaluate", "--env", "babaisai", "--split", "shift", "--design", "no_memory"], "babaisai has no shift set"),
-        (["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", "--collection-size", "0,999"], "999: 60 epi"),
+        (["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", "--collection-size", "0,999"], "999: 36 epi"),
         (["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", "--collection-size", "few"], "'few' is not"),
         (["learn", "--speed", "9"], "unrecognized arguments: --speed"),
         (["dance"], "invalid choice: 'dance'"),
