@@ -359,7 +359,9 @@ def moment(stamp: str) -> str:
 
 def duration(seconds: float) -> str:
     hours, minutes = divmod(int(seconds) // 60, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {int(seconds) % 60} s"
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min" if minutes >= 10 else f"{minutes} min {int(seconds) % 60} s"
 
 
 def escape_markdown(value: str) -> str:
