@@ -148,7 +148,7 @@ class RunData:
 
     @property
     def f0(self) -> float | None:
-        """Score of no memory on the learning set's deployment half."""
+        """Score of no memory on what the learning set deploys on."""
         known = self.results.get("learning-static", {}).get("no_memory")
         if known:
             return known.mean

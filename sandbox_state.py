@@ -51,6 +51,7 @@ def opened(text: str) -> tuple[types.CodeType, bytes]:
 
 
 def restore(state: bytes) -> object:
+    """The design whose state `save` kept; its module must be there."""
     design, seeds, numpy_seeds = pickle.loads(state)
     random.setstate(seeds)
     numpy.random.set_state(numpy_seeds)
