@@ -19,6 +19,7 @@ OFFLINE_STEPS = 7  # 23 designs
 PAPER_PASSES = 3
 OFFLINE_PASSES = {"babaisai": 5}  # few of its tasks tell designs apart, and its episodes are the shortest
 OFFLINE_OTHER_PASSES = 2  # over twice the tasks
+OFFLINE_TEST_PASSES = 6  # few designs are tested, and chance must not hide what they gain
 OFFLINE_FOLDS = 2  # its episodes cost milliseconds, and more tasks tell designs apart
 OFFLINE_COLLECTION_PASSES = 6  # its episodes cost milliseconds, and it wins few of them
 
@@ -46,6 +47,9 @@ class Config:
         0,
         f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper; with an offline agent {OFFLINE_OTHER_PASSES}, "
         + ", ".join(f"{passes} for {env}" for env, passes in OFFLINE_PASSES.items()),
+    )
+    test_passes: int = setting(
+        0, f"the same on the test set and the shift set; 0: as --passes, where that is not given {OFFLINE_TEST_PASSES} with an offline agent"
     )
     collection_passes: int = setting(
         0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
@@ -76,6 +80,10 @@ class Config:
     def models(self) -> dict[str, str]:
         """What plays each role."""
         return {role.removesuffix("_model"): getattr(self, role) for role in PAPER_MODELS}
+
+    def passes_over(self, split: str) -> int:
+        """Passes over the deployment half of a task set, or over the shift set."""
+        return self.passes if split == "learning" else self.test_passes
 
     def offline(self) -> list[str]:
         """The roles that a stand-in plays."""
@@ -163,6 +171,7 @@ def _complete(config: Config) -> Config:
         steps=config.steps or (OFFLINE_STEPS if models["meta_model"] == OFFLINE else PAPER_STEPS),
         folds=config.folds or (OFFLINE_FOLDS if offline_agent else 1),
         passes=config.passes or (OFFLINE_PASSES.get(config.env, OFFLINE_OTHER_PASSES) if offline_agent else PAPER_PASSES),
+        test_passes=config.test_passes or config.passes or (OFFLINE_TEST_PASSES if offline_agent else PAPER_PASSES),
         collection_passes=config.collection_passes or (OFFLINE_COLLECTION_PASSES if offline_agent else 1),
         workers=config.workers or default_workers(0 if offline_agent else config.in_flight),
         show_admissible=config.show_admissible or offline_agent,

@@ -41,7 +41,7 @@ def _collected_and_deployed(config: Config, split: str) -> tuple[int, int]:
     """Episodes of the collection phase and of the deployment of one design, in all folds."""
     halves = folds(config, split)
     collected = config.collection_passes * sum(len(collection) for collection, _ in halves)
-    return collected, config.passes * sum(len(deployment) for _, deployment in halves)
+    return collected, config.passes_over(split) * sum(len(deployment) for _, deployment in halves)
 
 
 def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> list[PlannedCalls]:

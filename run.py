@@ -155,7 +155,7 @@ class Run:
         await self._prepare([task for half in halves[0] for task in half])
         make = functools.partial(
             Fold,
-            self._protocol(mode, size),
+            self._protocol(split, mode, size),
             pool=self.pool,
             store=self.store,
             models=self.models,
@@ -171,13 +171,13 @@ class Run:
         self._unsafe = self._unsafe or evaluator.unsafe
         return evaluator
 
-    def _protocol(self, mode: str, size: int | None) -> Protocol:
+    def _protocol(self, split: str, mode: str, size: int | None) -> Protocol:
         config = self.config
         return Protocol(
             config.env,
             config.agent_model,
             config.seed,
-            passes=config.passes,
+            passes=config.passes_over(split),
             collection_passes=config.collection_passes,
             collection_size=size,
             mode=mode,

@@ -78,8 +78,8 @@ class SyntheticRun:
                  seed=0, sampling="archive", lines_of_code=0):
         self.rng, self.steps, self.passes, self.length = random.Random(seed), steps, passes, length
         self.hostile, self.width, self.functions = hostile, width, lines_of_code // 4
-        config = Config(env="minihack", seed=seed, folds=1, collection_passes=1, steps=planned or steps, passes=passes, sampling=sampling,
-                        agent_model="gpt-5-nano:low", meta_model="offline", memory_model="gpt-4o-mini",
+        config = Config(env="minihack", seed=seed, folds=1, collection_passes=1, steps=planned or steps, passes=passes, test_passes=passes,
+                        sampling=sampling, agent_model="gpt-5-nano:low", meta_model="offline", memory_model="gpt-4o-mini",
                         embedding_model="text-embedding-3-small", unsafe_sandbox=hostile)
         self.folder = RunFolder(path)
         write_json(path / "config.json", {**asdict(config), "about": {**about(), "labels": ["generated"]}})

@@ -17,7 +17,7 @@ ALL = {"no_memory", "trajectory_retrieval", "reasoning_bank", "dynamic_cheatshee
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory) -> dict:
     runs = tmp_path_factory.mktemp("runs")
-    done = alma("reproduce", *TOY, "--steps", 2, "--passes", 2, "--runs", runs, "--json")
+    done = alma("reproduce", *TOY, "--steps", 2, "--passes", 2, "--test-passes", 3, "--runs", runs, "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
@@ -26,6 +26,7 @@ def test_reproduce_tests_the_learned_design_and_all_baselines_on_the_test_set_an
     assert set(reproduced["test"]) == set(reproduced["shift"]) == ALL
     for name, score in reproduced["test"].items():
         assert (score["against_best"] is None) == (name == "no_memory")
+        assert len(score["passes"]) == len(reproduced["shift"][name]["passes"]) == 3
         assert {"memory_calls", "memory_tokens", "usd", "interval", "retrieved_tokens", "steps"} <= set(score)
     assert reproduced["test"]["reasoning_bank"]["memory_calls"] > 0
     assert {task["task"].split("-")[1] for task in reproduced["shift"]["no_memory"]["tasks"]} == {"6"}
