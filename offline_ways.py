@@ -6,9 +6,10 @@ the same rules in every domain, and where a game has none, nothing is said.
 Try it: `python -m pytest tests/test_offline_agent.py -k "walks_back or directions"`
 """
 
+import itertools
 import math
 
-from offline_game import Game
+from offline_game import Game, verb_of
 from offline_hands import Hands, does, hands, is_full, last_seen, letting_go, thing_of
 from offline_text import tokens, words
 from offline_told import ready, tied
@@ -33,35 +34,46 @@ def directions(game: Game) -> dict[str, float]:
     scores: dict[str, float] = {}
     if not game.listed or not game.told:
         return scores
-    next_steps = ready(game.told, game.left)
-    for rank, step in enumerate(next_steps):
-        for action in game.actions:
+    held, riddles, next_steps = hands(game), _riddles(game), ready(game.told, game.left)
+    for action in game.actions:
+        for rank, step in enumerate(next_steps):
             _raise(scores, action, LATER**rank * does(action, step, game) / (1 + game.counts.get(action, 0.0)))
-    held, riddles = hands(game), _riddles(game)
-    careful = not held.had.issuperset(game.told.listed)  # what is spoilt now ends it before all is found
+    _deal_with_things(game, scores, held, riddles)
     known = set(map(thing_of, game.taken))
     for action in game.actions:
-        mine = tokens(action)
-        for phrase in game.told.things:
-            if not phrase.issubset(mine):
-                continue
-            if mine[0] in held.work and scores.get(action, 0.0) <= 0:
-                scores[action] = -OVERDONE
-            elif phrase in held.had:
-                trial = phrase in riddles and not careful and action not in game.taken and mine[0] not in held.undone
-                scores.setdefault(action, TRIED if trial else -SPOILING)
-            elif phrase in game.open and held.gets(action):
-                _raise(scores, action, LISTED)
-            elif game.left:
-                scores.setdefault(action, -MISUSED)
-        if riddles & held.had and mine[0] in held.getting and thing_of(action) not in known:
+        if riddles & held.had and verb_of(action) in held.getting and thing_of(action) not in known:
             _raise(scores, action, FETCHED)
-        early = [step for step in game.left if mine[:1] == step[:1] and set(step) <= set(mine)]
-        if action in game.did or (early and early[0] not in next_steps):
+        if action in game.did or _is_early(action, game):
             scores[action] = -OTHERWISE
     if max(scores.values(), default=0.0) <= LISTED:
         _get(game, scores, held)
     return scores
+
+
+def _deal_with_things(game: Game, scores: dict[str, float], held: Hands, riddles: set[frozenset[str]]) -> None:
+    """For getting the things of directions, against doing to them what was not told."""
+    careful = not held.had.issuperset(game.told.listed)  # what is spoilt now ends it before all is found
+    things = sorted(game.told.things, key=sorted)  # in one order in every process
+    for action, thing in itertools.product(game.actions, things):
+        verb = verb_of(action)
+        if not thing.issubset(tokens(action)):
+            continue
+        if verb in held.work and scores.get(action, 0.0) <= 0:
+            scores[action] = -OVERDONE
+        elif thing in held.had:
+            trial = thing in riddles and not careful and action not in game.taken and verb not in held.undone
+            scores.setdefault(action, TRIED if trial else -SPOILING)
+        elif thing in game.open and held.gets(action):
+            _raise(scores, action, LISTED)
+        elif game.left:
+            scores.setdefault(action, -MISUSED)
+
+
+def _is_early(action: str, game: Game) -> bool:
+    """Whether a command carries out a step that is not next."""
+    mine = tokens(action)
+    steps = [step for step in game.left if mine[:1] == step[:1] and set(step) <= set(mine)]
+    return bool(steps) and steps[0] not in ready(game.told, game.left)
 
 
 def _riddles(game: Game) -> set[frozenset[str]]:
