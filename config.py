@@ -19,7 +19,8 @@ OFFLINE_STEPS = 7  # 23 designs
 PAPER_PASSES = 3
 OFFLINE_PASSES = {"babaisai": 5}  # few of its tasks tell designs apart, and its episodes are the shortest
 OFFLINE_OTHER_PASSES = 2  # over twice the tasks
-OFFLINE_TEST_PASSES = 6  # few designs are tested, and chance must not hide what they gain
+OFFLINE_TEST_PASSES = {"alfworld": 3}  # its episodes are long, and it has a shift set of 48 houses
+OFFLINE_OTHER_TEST_PASSES = 6  # few designs are tested, and chance must not hide what they gain
 OFFLINE_FOLDS = 2  # its episodes cost milliseconds, and more tasks tell designs apart
 OFFLINE_COLLECTION_PASSES = 6  # its episodes cost milliseconds, and it wins few of them
 
@@ -49,7 +50,9 @@ class Config:
         + ", ".join(f"{passes} for {env}" for env, passes in OFFLINE_PASSES.items()),
     )
     test_passes: int = setting(
-        0, f"the same on the test set and the shift set; 0: as --passes, where that is not given {OFFLINE_TEST_PASSES} with an offline agent"
+        0,
+        "the same over the test set and the shift set; 0: as --passes; where that is not given either, with an offline agent "
+        + f"{OFFLINE_OTHER_TEST_PASSES}, " + ", ".join(f"{passes} for {env}" for env, passes in OFFLINE_TEST_PASSES.items()),
     )
     collection_passes: int = setting(
         0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
@@ -171,7 +174,9 @@ def _complete(config: Config) -> Config:
         steps=config.steps or (OFFLINE_STEPS if models["meta_model"] == OFFLINE else PAPER_STEPS),
         folds=config.folds or (OFFLINE_FOLDS if offline_agent else 1),
         passes=config.passes or (OFFLINE_PASSES.get(config.env, OFFLINE_OTHER_PASSES) if offline_agent else PAPER_PASSES),
-        test_passes=config.test_passes or config.passes or (OFFLINE_TEST_PASSES if offline_agent else PAPER_PASSES),
+        test_passes=config.test_passes
+        or config.passes
+        or (OFFLINE_TEST_PASSES.get(config.env, OFFLINE_OTHER_TEST_PASSES) if offline_agent else PAPER_PASSES),
         collection_passes=config.collection_passes or (OFFLINE_COLLECTION_PASSES if offline_agent else 1),
         workers=config.workers or default_workers(0 if offline_agent else config.in_flight),
         show_admissible=config.show_admissible or offline_agent,
