@@ -30,6 +30,11 @@ def setting(default, help: str, **options):
     return field(default=default, metadata={"help": help, **options})
 
 
+def _by_env(passes: dict[str, int], other: int) -> str:
+    """Passes that depend on the environment, in words."""
+    return ", ".join([str(other), *(f"{number} for {env}" for env, number in passes.items())])
+
+
 @dataclass(frozen=True)
 class Config:
     """Every setting of a run; written to config.json, read back on resume."""
@@ -46,13 +51,13 @@ class Config:
     )
     passes: int = setting(
         0,
-        f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper; with an offline agent {OFFLINE_OTHER_PASSES}, "
-        + ", ".join(f"{passes} for {env}" for env, passes in OFFLINE_PASSES.items()),
+        f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper; with an offline agent "
+        + _by_env(OFFLINE_PASSES, OFFLINE_OTHER_PASSES),
     )
     test_passes: int = setting(
         0,
         "the same over the test set and the shift set; 0: as --passes; where that is not given either, with an offline agent "
-        + f"{OFFLINE_OTHER_TEST_PASSES}, " + ", ".join(f"{passes} for {env}" for env, passes in OFFLINE_TEST_PASSES.items()),
+        + _by_env(OFFLINE_TEST_PASSES, OFFLINE_OTHER_TEST_PASSES),
     )
     collection_passes: int = setting(
         0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
