@@ -46,7 +46,7 @@ test: $(INSTALLED)  ## run the tests
 	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
 
 bench: $(INSTALLED)  ## print ratios: engines, sandbox, evaluations against the models' own time
-	@$(RUN) bench.py
+	@$(RUN) -m bench
 
 data-alfworld: $(INSTALLED)  ## download ALFWorld's official games
 	@$(RUN) alma.py data --env alfworld

@@ -40,8 +40,8 @@ async def learn(run):
 
 async def make_child(run, learning, parent, step: int, place: int):
     """One candidate of a learning step, from the parent to its line in the archive."""
+    from harness.run import Candidate
     from llm import AnswerError
-    from run import Candidate
 
     candidate = Candidate(run, learning, parent, step, place)
     plan, code, tries = None, "", 1
@@ -99,7 +99,7 @@ async def verify(learning, code: str, name: str) -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     """The command line: 0 done, 1 a check or comparison failed, 2 the user's mistake, 3 stopped."""
-    from commands import parse
+    from harness.cli import parse
 
     command = parse(arguments)
     try:

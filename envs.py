@@ -21,10 +21,10 @@ from gymnasium import spaces
 
 # The domain of each `--env`, as "module:class". Heavy engines are imported on first use only.
 DOMAINS = {
-    "alfworld": "envs_alfworld:ALFWorld",
-    "textworld": "envs_textworld:TextWorld",
-    "babaisai": "baba:BabaIsAI",
-    "minihack": "envs_minihack:MiniHack",
+    "alfworld": "domains.alfworld:ALFWorld",
+    "textworld": "domains.textworld:TextWorld",
+    "babaisai": "domains.babaisai:BabaIsAI",
+    "minihack": "domains.minihack:MiniHack",
 }
 TEXT = spaces.Text(min_length=0, max_length=200_000, charset=string.printable)
 
@@ -141,13 +141,13 @@ def describe_nethack(observation: dict) -> dict[str, str]:
     `observation`: arrays as NLE returns them. Returns `text_message`, `text_glyphs`, `text_cursor`,
     `text_inventory` and what else there are arrays for.
     """
-    import nethack
+    from domains import nethack_text as nethack
 
     return nethack.describe_nethack(observation)
 
 
 # Importing this module makes the ids known to `gymnasium.make`; no engine is started by that.
-gymnasium.register("alma/BabaIsAI-v0", entry_point="baba:BabaIsAIEnv", disable_env_checker=True)
-gymnasium.register("alma/MiniHack-v0", entry_point="envs_minihack:MiniHack", disable_env_checker=True)
-gymnasium.register("alma/TextWorld-v0", entry_point="envs_textworld:TextWorld", disable_env_checker=True)
-gymnasium.register("alma/ALFWorld-v0", entry_point="envs_alfworld:ALFWorld", disable_env_checker=True)
+gymnasium.register("alma/BabaIsAI-v0", entry_point="domains.babaisai:BabaIsAIEnv", disable_env_checker=True)
+gymnasium.register("alma/MiniHack-v0", entry_point="domains.minihack:MiniHack", disable_env_checker=True)
+gymnasium.register("alma/TextWorld-v0", entry_point="domains.textworld:TextWorld", disable_env_checker=True)
+gymnasium.register("alma/ALFWorld-v0", entry_point="domains.alfworld:ALFWorld", disable_env_checker=True)

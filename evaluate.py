@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 import envs
-from episodes import Episode, Played, play
+from agent import Episode, Played, play
 from errors import DesignError, UserError
+from harness.pool import Cluster, Pool
 from llm import ContextOverflow
 from memory_base import Trajectory
-from pool import Cluster, Pool
-from prompting import count_tokens
+from models.prompting import count_tokens
 from sandbox import Sandbox, TemplateDied, Worker, outlive
 from score import Outcome, Score, score_of
 

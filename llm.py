@@ -22,14 +22,14 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import gateway
-from answers import AnswerError, extract_code, extract_json, is_schema
-from endpoints import BARREN, RULES, ContextOverflow, Endpoint, Fault, Patience, Question, Reply, clean
 from errors import UserError
-from gateway import GatewayClient
-from keys import Keys, check_url, child_environment, is_local
-from money import Budget, Price, price
-from store import Call, Store
+from models import gateway
+from models.answers import AnswerError, extract_code, extract_json, is_schema
+from models.credentials import Keys, check_url, child_environment, is_local
+from models.endpoint import BARREN, RULES, ContextOverflow, Endpoint, Fault, Patience, Question, Reply, clean
+from models.gateway import GatewayClient
+from models.prices import Budget, Price, price
+from models.store import Call, Store
 
 __all__ = [
     "AnswerError", "ContextOverflow", "GatewayClient", "Keys", "ModelSpec", "Models", "Patience", "child_environment",
@@ -264,7 +264,7 @@ class Models:
             raise self._endpoints[self._spec(question.role).base_url].stop(question, fault)
 
     def _ask_stand_in(self, wanted: "Wanted") -> Call:
-        import offline
+        from standins import offline
 
         self._offline[wanted.role, wanted.design, wanted.stage] += 1
         self._totals["calls"] += 1
@@ -366,7 +366,7 @@ class Models:
         """
         spec = self._spec("embedding")
         if spec.offline:
-            import offline
+            from standins import offline
 
             self._offline["embedding", design, stage] += 1
             self._totals["calls"] += 1

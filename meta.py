@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import envs
-from endpoints import ContextOverflow
 from errors import InfrastructureError
-from prompting import FOLDER, count_tokens, cut, domain_text, plan_schema, quote, render
+from models.endpoint import ContextOverflow
+from models.prompting import FOLDER, count_tokens, cut, domain_text, plan_schema, quote, render
 
 SCORE_BINS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.01))
 EPISODES_IN_BIN = 2

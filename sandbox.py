@@ -10,8 +10,8 @@ It does not promise that two designs take the same time, nor that a design's own
 behave as outside; it is no defence against a hole in the kernel. Layers that are missing are
 named, and without the needed ones nothing runs unless `unsafe` is given.
 
-Six files: this one and `sandbox_template.py` are the host's side, `sandbox_frames.py` judges what comes in,
-`sandbox_layers.py` builds the jail, `sandbox_child.py` is what runs in it, `sandbox_state.py` keeps what was
+Six files: this one and `jail/template.py` are the host's side, `jail/frames.py` judges what comes in,
+`jail/layers.py` builds the jail, `jail/child.py` is what runs in it, `jail/state.py` keeps what was
 learned. Try it: `python alma.py check baselines/no_memory.py --json`.
 """
 
@@ -29,12 +29,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from pathlib import Path
 from typing import Any
 
-import sandbox_frames as frames
 from errors import DesignError, InfrastructureError, UserError
+from jail import frames
+from jail.frames import Limits
+from jail.template import START_SECONDS, Template, TemplateDied
 from memory_base import Trajectory
-from sandbox_frames import Limits
-from sandbox_template import START_SECONDS, Template, TemplateDied
-from slots import FairSlots
+from models.fair_queue import FairSlots
 
 HERE = Path(__file__).resolve().parent
 REBUILDS = 5  # times that work is done again for a template process that was killed
@@ -144,8 +144,8 @@ class Sandbox:
             return self._template
 
     def _setup(self) -> dict:
-        names = ("memory_base", "sandbox_layers", "sandbox_state", "sandbox_child")
-        sources = {name: (HERE / f"{name}.py").read_text(encoding="utf-8") for name in names}
+        names = ("memory_base", "jail.layers", "jail.state", "jail.child")
+        sources = {name: (HERE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8") for name in names}
         return {"trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
                 "disable": sorted(self._disable), "sources": sources, "host": os.getpid(),
                 "temporary": tempfile.gettempdir()}

@@ -48,7 +48,7 @@ def role_of(body: dict) -> str:
 
 def stand_in(role: str, body: dict) -> str:
     """The answer of the stand-ins; to a prompt that was sent back with an error, the same as before."""
-    import offline
+    from standins import offline
 
     messages = body["messages"]
     if role != "agent":
@@ -353,7 +353,7 @@ class ModelServer:
         return reply
 
     def _embed(self, body: dict) -> dict:
-        import offline
+        from standins import offline
 
         vectors = offline.embed(body["input"])
         rows = [

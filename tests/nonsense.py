@@ -16,13 +16,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import ClassVar
 
-import prompting
-from baba import BabaIsAI as BabaIsAIDomain
+from domains.alfworld import ALFWorld as ALFWorldDomain
+from domains.babaisai import BabaIsAI as BabaIsAIDomain
+from domains.minihack import MiniHack as MiniHackDomain
+from domains.textworld import TextWorld as TextWorldDomain
 from envs import Domain, Task
-from envs_alfworld import ALFWorld as ALFWorldDomain
-from envs_minihack import MiniHack as MiniHackDomain
-from envs_textworld import TextWorld as TextWorldDomain
-from offline_text import stem
+from models import prompting
+from standins.text import stem
 
 # The closed classes of English, and nothing else: these words stay.
 _GRAMMAR = (

@@ -11,12 +11,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from archive import Archive, Design
-from config import Config
-from folder import RunFolder, about, write_atomic, write_json
+from harness.config import Config
+from harness.run import design_id
+from harness.run_folder import RunFolder, about, write_atomic, write_json
 from memory_base import Trajectory
-from run import design_id
+from models.store import Call, Store
 from score import Outcome, Score
-from store import Call, Store
 
 FAMILIES = {"navigation": 0.45, "boxoban": 0.08, "skill with an item": 0.3, "fighting": 0.2}
 HOSTILE = (

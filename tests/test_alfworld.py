@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import alfred_engine
-import envs_alfworld
-import houses
-from envs_alfworld import ALFWorld
+from domains import alfworld as envs_alfworld
+from domains import alfworld_engine as alfred_engine
+from domains import alfworld_houses as houses
+from domains.alfworld import ALFWorld
 from errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -167,7 +167,7 @@ def test_records_have_the_keys_that_designs_see(generated, env):
 
 PLAY = """
 import hashlib, sys
-from envs_alfworld import ALFWorld
+from domains.alfworld import ALFWorld
 env, seen = ALFWorld(), hashlib.sha256()
 for task in sys.argv[1:]:
     text, info = env.reset(seed=7, options={"task": task})

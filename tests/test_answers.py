@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from answers import AnswerError, check_schema, extract_code, extract_json, match_action, strip_thoughts
+from models.answers import AnswerError, check_schema, extract_code, extract_json, match_action, strip_thoughts
 
 MODULE = 'import json\n\n\nclass Memory:\n    """Keeps all."""\n\n    def get(self):\n        return json.dumps({})\n'
 FENCED = f"```python\n{MODULE}```"

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import baba
-from baba import BROKEN, BabaIsAIEnv
-from baba_levels import LEVEL_COLOURS, LEVELS, ONE_ROOM_SPOTS, UNPUSHABLE, draw_level
-from baba_world import ACTIONS, World
+from domains import babaisai as baba
+from domains.babaisai import BROKEN, BabaIsAIEnv
+from domains.babaisai_levels import LEVEL_COLOURS, LEVELS, ONE_ROOM_SPOTS, UNPUSHABLE, draw_level
+from domains.babaisai_world import ACTIONS, World
 
 IDLE, UP, RIGHT, DOWN, LEFT = range(5)
 YOU = "t:baba t:is p:you"  # a row that makes baba YOU

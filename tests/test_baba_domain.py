@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from baba import BROKEN, BabaIsAI
-from baba_world import ACTIONS
+from domains.babaisai import BROKEN, BabaIsAI
+from domains.babaisai_world import ACTIONS
 from errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -55,7 +55,7 @@ def test_tasks_are_split_as_in_the_authors_runs():
 
 PLAY = """
 import hashlib, random
-from baba import ACTIONS, BabaIsAI
+from domains.babaisai import ACTIONS, BabaIsAI
 env, digest = BabaIsAI(), hashlib.sha256()
 tasks = [t for t in BabaIsAI.tasks() if any(part in t.id for part in ("make_you", "win_rule", "you_win"))]
 tasks += BabaIsAI.tasks()[:3]

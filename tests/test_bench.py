@@ -1,6 +1,6 @@
 """The bench measures what it says: a whole evaluation, which cannot beat its floor."""
 
-from bench_latency import Endpoint, Setting, measure
+from bench.latency import Endpoint, Setting, measure
 
 
 def test_no_evaluation_is_faster_than_its_calls_allow():

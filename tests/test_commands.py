@@ -17,7 +17,7 @@ def alma(*arguments, **options):
 
 
 def test_help_imports_no_engine_and_no_client():
-    code = "import sys, commands\ntry: commands.parse(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
+    code = "import sys\nfrom harness import cli\ntry: cli.parse(['--help'])\nexcept SystemExit: pass\nprint(sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0
     for heavy in ("openai", "numpy", "gymnasium", "minihack", "textworld", "jinja2", "matplotlib", "rich"):

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from errors import InfrastructureError
-from pool import fingerprint, in_worker
+from harness.pool import fingerprint, in_worker
 from tests.endpoint import ModelServer
 from tests.runs import ROOT, TOY, archive, finish, models, start
 

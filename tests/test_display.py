@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from display import Display, clock, short, usage_words
+from harness.progress import Display, clock, short, usage_words
 
 ROOT = Path(__file__).resolve().parents[1]
 RUN = """
 import json, os, subprocess, sys, time
 from pathlib import Path
-from display import Display
+from harness.progress import Display
 
 log = open("log.txt", "w")
 with Display(lambda text: print(text, file=log, flush=True), plain={plain}, output=Path("output.txt")) as display:

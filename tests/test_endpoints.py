@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import offline
-from endpoints import BARREN, RULES, ContextOverflow, Patience, _status_fault
 from errors import InfrastructureError
 from llm import Keys, Models, ModelSpec
-from money import Price
-from slots import FairSlots
-from store import Store
+from models.endpoint import BARREN, RULES, ContextOverflow, Patience, _status_fault
+from models.fair_queue import FairSlots
+from models.prices import Price
+from models.store import Store
+from standins import offline
 from tests.endpoint import ANSWERS, BROKEN, FAULTS, FLOOD, STATUS, STOPS, ModelServer
 
 QUICK = Patience(outage=20.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=0.5)

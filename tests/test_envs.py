@@ -41,7 +41,7 @@ def test_an_unknown_domain_names_those_that_exist():
 
 
 def test_a_domain_without_a_description_says_where_to_write_one(tmp_path, monkeypatch):
-    from prompting import domain_text
+    from models.prompting import domain_text
 
     (tmp_path / "bare.py").write_text("from envs import Domain\nclass Bare(Domain):\n    name = 'bare'\n")
     monkeypatch.syspath_prepend(tmp_path)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import envs
-from commands import baseline
-from config import Config
-from episodes import Episode, play
+from agent import Episode, play
 from errors import InfrastructureError
 from evaluate import halve
-from folder import RunFolder
-from run import Run
+from harness.cli import baseline
+from harness.config import Config
+from harness.run import Run
+from harness.run_folder import RunFolder
 from tests.toy import BEHIND, Doors
 
 TOY = "tests.toy:Doors"

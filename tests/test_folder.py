@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from errors import UserError
-from folder import RunFolder, read_json, write_atomic
+from harness.run_folder import RunFolder, read_json, write_atomic
 
 
 def test_a_new_run_has_its_settings_and_versions(tmp_path):
@@ -52,7 +52,7 @@ def test_missing_and_damaged_files_are_the_users_to_mend(tmp_path):
 
 
 def test_a_second_process_is_kept_out_until_the_first_ends(tmp_path):
-    code = "import sys; from folder import RunFolder; RunFolder(sys.argv[1]).claim()"
+    code = "import sys; from harness.run_folder import RunFolder; RunFolder(sys.argv[1]).claim()"
     command = [sys.executable, "-c", code, str(tmp_path)]
     root = Path(__file__).parents[1]
     first = RunFolder(tmp_path)

@@ -9,12 +9,12 @@ import struct
 
 import pytest
 
-import gateway
-from endpoints import ContextOverflow, Patience
 from errors import BudgetError, InfrastructureError
-from gateway import GatewayClient
 from llm import Keys, Models, ModelSpec
-from store import Store
+from models import gateway
+from models.endpoint import ContextOverflow, Patience
+from models.gateway import GatewayClient
+from models.store import Store
 from tests.endpoint import ModelServer
 
 
@@ -89,7 +89,7 @@ def _ask_many(address: str, number: int) -> tuple[list[str], bool]:
 def test_thirty_worker_processes_ask_at_once(serving):
     def work(address: str):
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["gateway", "tests.test_gateway"])
+        context.set_forkserver_preload(["models.gateway", "tests.test_gateway"])
         with concurrent.futures.ProcessPoolExecutor(30, mp_context=context) as pool:
             return list(pool.map(_ask_many, [address] * 30, range(30)))
 

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import pytest
 
-import keys
-from answers import AnswerError
-from endpoints import Patience
 from errors import InfrastructureError, UserError
-from keys import OPENAI_URL, Keys, child_environment, is_local
 from llm import EFFORTS, Models, ModelSpec
-from store import Store
+from models import credentials as keys
+from models.answers import AnswerError
+from models.credentials import OPENAI_URL, Keys, child_environment, is_local
+from models.endpoint import Patience
+from models.store import Store
 from tests.endpoint import ModelServer
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -202,7 +202,7 @@ def test_the_key_appears_nowhere(clean, tmp_path):
 
 
 def test_a_process_with_a_key_leaves_no_core_dump(clean, tmp_path, python):
-    code = "import os; from keys import Keys; found = Keys.read(); assert found; os.abort()"
+    code = "import os; from models.credentials import Keys; found = Keys.read(); assert found; os.abort()"
 
     def allow_core_dumps():
         limit = resource.getrlimit(resource.RLIMIT_CORE)[1]
@@ -350,7 +350,7 @@ def test_a_design_that_asks_by_a_schema_gets_bare_json_or_what_the_model_said(tm
 RUN = """
     import asyncio, sys
     from llm import Keys, Models, ModelSpec
-    from store import Store
+    from models.store import Store
 
     async def main(url, path):
         specs = {"agent": ModelSpec.parse("agent@" + url), "embedding": ModelSpec.parse("embedding@" + url)}

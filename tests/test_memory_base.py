@@ -7,8 +7,8 @@ import re
 import pytest
 
 import memory_base
+from jail.frames import Limits
 from memory_base import Agent, Embedding, MemoryDesign, MemoryLayer, Trajectory, VectorStore
-from sandbox_frames import Limits
 
 
 class Models:

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import envs_minihack
-import nethack
-from envs_minihack import MiniHack
+from domains import minihack as envs_minihack
+from domains import nethack_text as nethack
+from domains.minihack import MiniHack
 
 ROOT = Path(__file__).resolve().parents[1]
 LEVEL = """\
@@ -29,7 +29,7 @@ LEVEL = """\
 ##########"""
 TRAJECTORIES = """
 import hashlib, json, random, sys
-from envs_minihack import MiniHack
+from domains.minihack import MiniHack
 names = json.loads(sys.argv[1])
 env, hashes = MiniHack(), {}
 for name in names:

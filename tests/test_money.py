@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from endpoints import Patience
 from errors import BudgetError, UserError
 from llm import Keys, Models, ModelSpec
-from money import PRICES, Budget, PlannedCalls, Price, estimate, parse_price, price
-from store import Store
+from models.endpoint import Patience
+from models.prices import PRICES, Budget, PlannedCalls, Price, estimate, parse_price, price
+from models.store import Store
 from tests.endpoint import ModelServer
 
 PATIENCE = Patience(20.0, 0.002, 0.01, (), 30.0)

@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 import memory_base
-import offline
 from memory_base import Trajectory
+from standins import offline
 from tests.conftest import ROOT
 
 # ------------------------------------------------------------------- a game that is in no grammar
@@ -225,7 +225,7 @@ def test_embeddings_are_unit_vectors_and_near_for_texts_with_common_words():
 SCRIPT = """
 import sys; sys.path[:0] = sys.argv[1:3]
 import json, test_offline as t
-from offline_grammar import Blueprint, TITLES, write
+from standins.grammar import Blueprint, TITLES, write
 played = [t.play(seed) for seed in range(12)]
 told = [t.retrieved(t.design(write(Blueprint((layer,))), played), played[0]) for layer in TITLES]
 moves = [step["action_took"] for seed in range(5) for step in t.play(seed, told[5]).steps]

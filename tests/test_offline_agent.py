@@ -11,14 +11,14 @@ import pytest
 
 import envs
 import evaluate
-import houses
 import memory_base
-import offline
-from episodes import Episode, play
+from agent import Episode, play
+from domains import alfworld_houses as houses
 from memory_base import Trajectory
-from offline_agent import act
-from offline_prompt import read_observation
-from offline_told import read_directions
+from standins import offline
+from standins.agent import act
+from standins.prompt import read_observation
+from standins.told import read_directions
 
 PROBES = Path(__file__).parent / "probes"
 

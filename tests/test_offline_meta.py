@@ -8,12 +8,11 @@ from collections import Counter
 
 import pytest
 
-import offline
-import offline_grammar as grammar
 from memory_base import Trajectory
-from offline_grammar import CHOICES, SLOTS, TITLES, Blueprint
-from prompting import plan_schema
+from models.prompting import plan_schema
 from sandbox import Sandbox
+from standins import grammar, offline
+from standins.grammar import CHOICES, SLOTS, TITLES, Blueprint
 from tests.conftest import ROOT
 from tests.test_offline import Boxes, LocalTools, design, play, rate, retrieved
 
@@ -176,10 +175,10 @@ def test_what_one_task_alone_speaks_for_is_told_of_no_other(layer, episodes, ini
 
 
 TELLING = {  # the modules with the words of each domain: its things, places, commands
-    "alfworld": ("houses.py", "alfred_engine.py"),
-    "babaisai": ("baba_levels.py", "baba_world.py"),
-    "minihack": ("nethack.py",),
-    "textworld": ("textworld_games.py",),
+    "alfworld": ("domains/alfworld_houses.py", "domains/alfworld_engine.py"),
+    "babaisai": ("domains/babaisai_levels.py", "domains/babaisai_world.py"),
+    "minihack": ("domains/nethack_text.py",),
+    "textworld": ("domains/textworld_games.py",),
 }
 GENERAL = {"brought", "constants", "decide", "definition", "effect", "forms", "mine", "near", "neutral", "push", "pushed", "shape"}
 
@@ -201,10 +200,14 @@ def test_no_word_of_the_grammar_is_the_word_of_one_domain():
         name: words_of(ROOT / "prompts" / "domains" / f"{name}.md", *(ROOT / path for path in paths))
         for name, paths in TELLING.items()
     }
-    playing = ("offline", "env", "baba", *(path for paths in TELLING.values() for path in paths))
-    others = [path.read_text(encoding="utf-8") for path in ROOT.glob("*.py") if not path.name.startswith(playing)]
+    others = [
+        path.read_text(encoding="utf-8")
+        for pattern in ("*.py", "harness/*.py", "jail/*.py", "models/*.py", "report/*.py", "bench/*.py")
+        for path in ROOT.glob(pattern)
+        if path.name != "envs.py"
+    ]
     elsewhere = set(re.findall(r"[a-z]+", " ".join(others).lower()))  # English that no game is needed for
-    sources = [ROOT / f"offline_{name}.py" for name in ("parts", "layers", "grammar", "meta")]
+    sources = [ROOT / "standins" / f"{name}.py" for name in ("parts", "layers", "grammar", "meta")]
     mine = set(re.findall(r"[a-z]+", " ".join(path.read_text(encoding="utf-8") for path in sources).lower()))
     for name, words in said.items():
         own = words - elsewhere - set().union(*(other for key, other in said.items() if key != name))

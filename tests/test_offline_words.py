@@ -8,11 +8,11 @@ from statistics import mean, stdev
 
 import pytest
 
-import offline_grammar
-import offline_parts
-import offline_text
 from memory_base import Trajectory
-from prompting import domain_text
+from models.prompting import domain_text
+from standins import grammar as offline_grammar
+from standins import parts as offline_parts
+from standins import text as offline_text
 from tests import nonsense
 from tests.runs import archive, finish, folder, start
 from tests.test_offline import design, retrieved

@@ -13,14 +13,14 @@ from pathlib import Path
 import pytest
 
 from errors import InfrastructureError
-from pool import Pool
+from harness.pool import Pool
 from tests.toy import Doors
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = "tests.toy:Doors"
 KILLED_HOST = """
 import asyncio, os, signal, sys
-from pool import Pool
+from harness.pool import Pool
 from tests.test_pool import leave_a_folder
 
 async def main():

@@ -12,12 +12,12 @@ from pathlib import Path
 import jinja2
 import pytest
 
-import offline_meta
 from errors import InfrastructureError
 from llm import Keys, Models, ModelSpec
 from meta import Evidence, MetaAgent
-from prompting import count_tokens, plan_schema, quote, render
-from store import Store
+from models.prompting import count_tokens, plan_schema, quote, render
+from models.store import Store
+from standins import meta as offline_meta
 from tests.endpoint import ModelServer
 
 KEPT = Path(__file__).parent / "prompts"

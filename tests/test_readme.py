@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import commands
+from harness import cli as commands
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

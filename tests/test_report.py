@@ -12,17 +12,17 @@ import shutil
 import pytest
 from markupsafe import escape
 
-import commands
-import compare
-import config
-import plots
-import report
-import report_page
 from errors import UserError
-from report_code import difference, highlight, lines_of
-from report_data import Node, read_run
-from report_tree import tree
-from safe_text import ascii_line, block, clean, line
+from harness import cli as commands
+from harness import config
+from report import compare
+from report import figures as plots
+from report import page as report_page
+from report import words as report
+from report.code import difference, highlight, lines_of
+from report.data import Node, read_run
+from report.safe_text import ascii_line, block, clean, line
+from report.tree import tree
 from tests.synthetic_run import HOSTILE, Runs
 
 

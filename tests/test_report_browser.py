@@ -5,10 +5,10 @@ import re
 
 import pytest
 
-import report
-import report_page
-from report_code import difference
-from report_data import read_run
+from report import page as report_page
+from report import words as report
+from report.code import difference
+from report.data import read_run
 from tests import browser as browsers
 from tests.synthetic_run import Runs
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from store import Store
+from models.store import Store
 from tests.endpoint import ModelServer
 from tests.runs import TOY, archive, descendants, finish, folder, models, played, rows, start, writes_notes
 

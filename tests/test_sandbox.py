@@ -15,11 +15,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import sandbox_frames as frames
 from errors import BudgetError, DesignError, InfrastructureError, UserError
+from jail import frames
+from jail.frames import LENGTH, Limits
 from memory_base import Trajectory
 from sandbox import Sandbox, check
-from sandbox_frames import LENGTH, Limits
 
 ROOT = Path(__file__).resolve().parents[1]
 SHORT = Limits(cpu_seconds=0.8, wall_seconds=2.5, io_seconds=2.0)

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-import offline
-from commands import baseline
 from evaluate import halve
+from harness.cli import baseline
 from memory_base import Trajectory
 from sandbox import Sandbox
+from standins import offline
 from tests.test_evaluate import scores_of
 from tests.toy import Doors
 

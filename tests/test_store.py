@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from errors import InfrastructureError, UserError
-from store import Call, Store
+from models.store import Call, Store
 
 ROOT = Path(__file__).resolve().parents[1]
 CALL = Call(
@@ -92,7 +92,7 @@ def test_one_process_writes_and_others_may_read(tmp_path, python):
     code = """
         import sys
         from errors import UserError
-        from store import Store
+        from models.store import Store
         try:
             Store(sys.argv[1])
         except UserError as error:
@@ -110,7 +110,7 @@ def test_every_call_that_was_put_is_there_after_a_sigkill(tmp_path, python):
     code = """
         import sys
         from dataclasses import replace
-        from store import Store
+        from models.store import Store
         from tests.test_store import CALL
         store, number = Store(sys.argv[1]), 0
         while True:

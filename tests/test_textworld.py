@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-import textworld_games as games
-from envs_textworld import TextWorld
-from envs_textworld import start as start_engine
+from domains import textworld_games as games
+from domains.textworld import TextWorld
+from domains.textworld import start as start_engine
 from errors import InfrastructureError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,9 +28,9 @@ TEN = ["cooking-00", "cooking-05", "cooking-11", "cooking-17", "coin_collector-0
 THREE = ["cooking-11", "coin_collector-13", "treasure_hunter-11"]
 TRAJECTORIES = """
 import hashlib, json, random, sys
-from envs_textworld import TextWorld
-from envs_textworld import start as start_engine
-from textworld_games import ensure
+from domains.textworld import TextWorld
+from domains.textworld import start as start_engine
+from domains.textworld_games import ensure
 TextWorld.prepare(sys.argv[1:])
 env, hashes = TextWorld(), {}
 for name in sys.argv[1:]:

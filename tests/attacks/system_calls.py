@@ -2,7 +2,7 @@
 import ctypes
 import errno
 
-import sandbox_layers as layers
+from jail import layers
 
 
 class MemoryDesign:

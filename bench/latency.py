@@ -1,0 +1,331 @@
+"""A whole evaluation against the least time that its model calls allow, with an endpoint of fixed latency.
+
+The floor of an evaluation is max(calls x latency / calls in flight, engine CPU seconds / cores). What
+is measured is `Run.score` of designs side by side, as `alma.py evaluate` calls it: the collection phase,
+no memory, every design's learning and retrieving in the sandbox, episodes in as many worker processes
+as a run has, the gateway, the client, the store, and the tail at the end. Not in it, but stated apart,
+is the start-up: opening the run and starting every worker's engine. Models inside designs are
+stand-ins. The endpoint (`tests/endpoint.py`) is a process of its own on the same cores.
+
+Episodes are cut to `Setting.steps` steps, so that resets weigh more than in real ones. Evaluations at
+0.5 s latency run several at a time (`TURNS`), to fit into minutes: each is disturbed by the others,
+which can only make its ratio worse. TextWorld's games are made first, once, where there are none.
+
+Try it: `python bench.py latency`, or one domain: `python bench_latency.py minihack`
+"""
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOMAINS = ("textworld", "babaisai", "minihack", "alfworld")
+MOVES = {"minihack": ("north", "east", "south", "west"), "babaisai": ("up", "down", "left", "right")}
+DESIGN = '''
+"""Design {number}: the first actions of the collected trajectory that shares most words."""
+from memory_base import MemoryDesign
+
+class Nearest(MemoryDesign):
+    def __init__(self):
+        self.kept = []
+
+    async def general_update(self, trajectory):
+        self.kept.append((set(str(trajectory.init).split()), [step["action_took"] for step in trajectory.steps]))
+
+    async def general_retrieve(self, trajectory):
+        words = set(str(trajectory.init).split())
+        return {{"design": {number}, "actions": max(self.kept, key=lambda one: len(one[0] & words))[1]}}
+'''
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One evaluation to be measured."""
+
+    latency: float  # seconds of the endpoint
+    in_flight: int
+    steps: int = 10  # of an episode
+    tasks: int = 26  # half of them are collected
+    passes: int = 3
+    designs: int = 5  # side by side, as in a learning step
+
+    @property
+    def episodes(self) -> int:
+        """Collected, without memory, and of each design."""
+        return self.tasks // 2 * (1 + self.passes * (1 + self.designs))
+
+
+# 95 and 286 episodes: eight and nine rounds of the workers, the last one nearly full. 247 (five designs) leave
+# a quarter of it empty, which is a tail of 3 % that says nothing about the code.
+SLOW, SLOW_MANY = Setting(0.5, 10, tasks=10), Setting(0.5, 30, designs=6)
+FAST, FAST_MANY = Setting(0.05, 10, tasks=10), Setting(0.05, 30)
+# What is measured at the same time: 160 calls a second need about half of two cores.
+TURNS = (
+    [(domain, SLOW_MANY if number < 2 else SLOW) for number, domain in enumerate(DOMAINS)],
+    [(domain, SLOW if number < 2 else SLOW_MANY) for number, domain in enumerate(DOMAINS)],
+    *([(domain, setting)] for domain in DOMAINS for setting in (FAST, FAST_MANY)),
+)
+BASE = Setting(0.05, 5, 8, tasks=8, designs=2)
+
+
+def __getattr__(name: str):
+    """`minihack_4`: the domain with episodes of 4 steps, for `--env bench_latency:minihack_4`."""
+    domain, _, steps = name.partition("_")
+    if domain in DOMAINS and steps.isdigit():
+        return _short(domain, int(steps))
+    raise AttributeError(name)
+
+
+@functools.cache
+def _short(domain: str, steps: int) -> type:
+    import envs
+
+    engine = envs.domain_class(domain)
+    return type(engine.__name__, (engine,), {"max_steps": steps, "__module__": engine.__module__})
+
+
+# ------------------------------------------------------------------------------ one evaluation
+
+
+def measure(domain: str, setting: Setting, url: str, wait=lambda: None) -> dict:
+    """Seconds, floor and their ratio; start-up, CPU of the host for each call, and peak memory in MB.
+
+    `wait` is called between start-up and evaluation.
+    """
+    with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
+        measured = asyncio.run(_evaluate(domain, setting, url, Path(folder), wait))
+    waiting = measured["calls"] * setting.latency / setting.in_flight
+    engine = engine_seconds(domain, setting.episodes, measured["calls"]) / (os.cpu_count() or 1)
+    floor = max(waiting, engine)
+    ratio = measured["seconds"] / floor
+    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio, "memory": memory.peak / 1e6}
+
+
+async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait) -> dict:
+    from evaluate import folds
+    from harness.config import Config, default_workers
+    from harness.run import Run
+    from harness.run_folder import RunFolder
+
+    roles = dict.fromkeys(("meta_model", "memory_model", "embedding_model"), "offline")
+    config = Config(
+        env=f"bench_latency:{domain}_{setting.steps}", agent_model=f"agent@{url}", in_flight=setting.in_flight,
+        workers=default_workers(setting.in_flight), tasks=setting.tasks, passes=setting.passes, collection_passes=1,
+        show_admissible=True, steps=1, **roles,
+    )  # fmt: skip
+    started = time.monotonic()
+    async with Run(RunFolder.create(folder, domain, "agent", asdict(config)), plain=True) as run:
+        folds(config, "learning")  # the host's own import of the domain
+        await asyncio.gather(*(run.pool.run(os.getpid) for _ in range(config.workers)))
+        start_up = time.monotonic() - started
+        await asyncio.to_thread(wait)
+        started, cpu = time.monotonic(), time.process_time()
+        designs = (DESIGN.format(number=number) for number in range(setting.designs))
+        scores = await asyncio.gather(*(run.score("learning", "", code) for code in designs))
+        if failed := [score.errors for score in scores if score.errors]:
+            raise RuntimeError(f"a design of the bench failed: {failed[0]}")
+        seconds, cpu = time.monotonic() - started, time.process_time() - cpu
+        calls = sum(row["calls"] for row in run.store.usage())
+    return {"seconds": seconds, "start_up": start_up, "calls": calls, "host_ms": 1000 * cpu / calls}
+
+
+def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> float:
+    """CPU seconds of so many resets and steps of the engine behind its text interface, by a sample."""
+    import envs
+
+    env, tasks = envs.domain_class(domain)(), envs.domain_class(domain).tasks()[:sample]
+    env.reset(seed=0, options={"task": tasks[0].id})  # what is loaded once
+    reset = step = 0.0
+    for task in tasks:
+        before = time.process_time()
+        _, info = env.reset(seed=1, options={"task": task.id})
+        reset, before = reset + time.process_time() - before, time.process_time()
+        for number in range(4):
+            _, _, ended, cut, info = env.step(info["actions"][number % len(info["actions"])])
+            if ended or cut:
+                break
+        step += (time.process_time() - before) / (number + 1)
+    env.close()
+    return (resets * reset + steps * step) / len(tasks)
+
+
+class PeakMemory:
+    """The greatest sum of proportional set sizes of this process and all below it, in bytes."""
+
+    def __enter__(self) -> "PeakMemory":
+        self.peak, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(2.0):
+            self.peak = max(self.peak, sum(_memory(one) for one in [os.getpid(), *_below(os.getpid())]))
+
+
+def _below(root: int) -> set[int]:
+    """Processes that descend from `root`."""
+    parents = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
+        except OSError:  # it has ended
+            continue
+    found, size = {root}, 0
+    while len(found) > size:
+        size = len(found)
+        found |= {one for one, parent in parents.items() if parent in found}
+    return found - {root}
+
+
+def _memory(process: int) -> int:
+    try:
+        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    except OSError:  # it has ended, or is a jailed one that an ordinary user may not look into
+        return 0
+    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+
+
+# ------------------------------------------------------------------------------ the endpoint
+
+
+class Endpoint:
+    """The test endpoint in a process of its own; `with Endpoint(domain, latency) as url`."""
+
+    def __init__(self, domain: str, latency: float):
+        self._command = [sys.executable, "-m", "bench.latency", "serve", domain, str(latency)]
+
+    def __enter__(self) -> str:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        return self._process.stdout.readline().split()[-1]
+
+    def __exit__(self, *exception) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
+def serve(domain: str, latency: str) -> None:
+    """Answer with a valid action, chosen by a hash of the prompt: a model that costs no CPU."""
+    from tests.endpoint import ModelServer
+
+    def answer(_role: str, body: dict) -> str:
+        said = body["messages"][-1]["content"]
+        listed = [line[2:] for line in said.splitlines() if line.startswith("- ")]
+        choices = MOVES.get(domain) or listed or ("look",)
+        return choices[hashlib.sha256(said.encode()).digest()[0] % len(choices)]
+
+    server = ModelServer(answer, latency=float(latency))
+    asyncio.run(server.serve(lambda: print(f"listening at {server.url}", flush=True)))
+
+
+# ------------------------------------------------------------------------------ what is shown
+
+
+def side_by_side(turn: list[tuple[str, Setting]]) -> list[dict]:
+    """What `measure` says of settings at the same time, each in a fresh process: no cache of another counts."""
+    with contextlib.ExitStack() as stack:
+        urls = [stack.enter_context(Endpoint(domain, setting.latency)) for domain, setting in turn]
+        processes = [
+            stack.enter_context(_measuring(domain, setting, url))
+            for (domain, setting), url in zip(turn, urls, strict=True)
+        ]
+        for process in processes:
+            process.stdout.readline()  # ready, or at its end
+        return [_result(process) for process in _started(processes)]
+
+
+def _measuring(domain: str, setting: Setting, url: str) -> subprocess.Popen:
+    call = f"from bench.latency import *; measure_in_turn({domain!r}, {setting!r}, {url!r})"
+    pipe = subprocess.PIPE
+    command = [sys.executable, "-c", call]
+    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def measure_in_turn(domain: str, setting: Setting, url: str) -> None:
+    """Say when all is started, evaluate when told to, and print what `measure` says."""
+    said = os.fdopen(os.dup(1), "w")  # a run keeps what is printed meanwhile
+
+    def wait() -> None:
+        print("ready", file=said, flush=True)
+        sys.stdin.readline()
+
+    print(json.dumps(measure(domain, setting, url, wait)), file=said, flush=True)
+
+
+def _started(processes: list[subprocess.Popen]) -> list[subprocess.Popen]:
+    for process in processes:
+        with contextlib.suppress(BrokenPipeError):  # `_result` says why it has ended
+            print(file=process.stdin, flush=True)
+    return processes
+
+
+def _result(process: subprocess.Popen) -> dict:
+    out, errors = process.communicate()
+    if process.returncode:
+        sys.exit(f"bench: {process.args[-1]}: {errors[-2000:]}")
+    return json.loads(out.splitlines()[-1])
+
+
+COLUMNS = {"calls": ",", "floor": ".1f", "seconds": ".1f", "ratio": ".2f", "host_ms": ".1f", "memory": ",.0f"}
+HEAD = "calls | floor, s | measured, s | ratio | host CPU, ms a call | memory, MB |"
+
+
+def _line(name: str, row: dict) -> str:
+    return f"| {name} | {' | '.join(format(row[column], form) for column, form in COLUMNS.items())} |"
+
+
+def table(domains: tuple[str, ...] = DOMAINS) -> None:
+    """Measured time, floor and ratio of each domain, latency and number of calls in flight."""
+    for domain in domains:
+        _make_games(domain)
+    slow = f"{SLOW_MANY.designs} at {SLOW_MANY.latency} / {SLOW_MANY.in_flight}"
+    print(f"episodes of {SLOW.steps} steps, {SLOW.designs} designs ({slow}), {SLOW.passes} passes")
+    print(f"| | latency, s / in flight | {HEAD}\n|{' --- |' * (2 + len(COLUMNS))}")
+    rows = {}
+    for turn in TURNS:
+        turn = [(domain, setting) for domain, setting in turn if domain in domains]
+        for (domain, setting), row in zip(turn, side_by_side(turn), strict=True):
+            rows[domain, setting] = row
+            print(_line(f"{domain} | {setting.latency} / {setting.in_flight}", row), flush=True)
+    start_up = max(row["start_up"] for row in rows.values())
+    print(f"start-up of a run, not in it: up to {start_up:.1f} s")
+
+
+def _make_games(domain: str) -> None:
+    """Have generated games made where they are missing: 3 s each, two minutes in all."""
+    import envs
+
+    engine = envs.domain_class(domain)
+    if hasattr(engine, "prepare"):
+        engine.prepare([task.id for task in engine.tasks() if task.split == "learning"])
+
+
+def growth() -> None:
+    """How the time of an evaluation grows with designs, tasks and calls in flight."""
+    more = {"designs": 2 * BASE.designs, "tasks": 2 * BASE.tasks, "in_flight": 2 * BASE.in_flight}
+    settings = {"as it is": BASE, **{f"twice the {name}": replace(BASE, **{name: more[name]}) for name in more}}
+    settings["twice all three"] = replace(BASE, **more)
+    print(f"| babaisai | {HEAD}\n|{' --- |' * (1 + len(COLUMNS))}")
+    for name, setting in settings.items():
+        print(_line(name, side_by_side([("babaisai", setting)])[0]), flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["serve"]:
+        serve(*sys.argv[2:])
+    else:
+        table(tuple(sys.argv[1:]) or DOMAINS)

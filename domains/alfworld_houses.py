@@ -1,0 +1,493 @@
+"""Houses for ALFWorld without its data: one room and one task each, as PDDL made from a seed.
+
+Promises: a house is a pure function of its split and number; its problem is in the `alfworld`
+package's own domain, its goal, wording and rules of what fits where are the package's own tables,
+and every game was played to its end by a recorded plan before it is handed out. It does not promise
+to be ALFRED: rooms and habits below are common sense, so results say `generated`.
+
+Try it: `python -c "import houses; print(houses.house('test', 3))"`
+"""
+
+import functools
+import importlib.util
+import json
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from domains.alfworld_engine import AlfredEnv, entity_names, write_whole
+from envs import derive_seed
+
+VERSION = 1  # of the houses; raise it with every change that moves a thing
+SIZES = {"learning": 48, "test": 48, "shift": 48}  # houses of each split
+LAYOUTS = {"kitchen": 6, "living": 4, "bedroom": 4, "bathroom": 4}  # of learning and test, by room
+HELD_OUT_LAYOUTS = 3  # of each room, for the distribution shift
+INSTANCES = (0.1, 0.4, 0.3, 0.2)  # how often a kind of thing is there 0, 1, 2, 3 times
+
+START = "loc_bar_0"  # where one begins, away from everything
+ABILITIES = ("Cleanable", "Heatable", "Coolable", "Toggleable", "Sliceable")  # the package's words
+
+# Where tasks of a family take place, with weights.
+ROOMS = {
+    "pick_and_place_simple": {"kitchen": 2, "living": 3, "bedroom": 3, "bathroom": 3},
+    "look_at_obj_in_light": {"living": 1, "bedroom": 4},
+    "pick_clean_then_place_in_recep": {"kitchen": 4, "bathroom": 1},
+    "pick_heat_then_place_in_recep": {"kitchen": 1},
+    "pick_cool_then_place_in_recep": {"kitchen": 1},
+    "pick_two_obj_and_place": {"kitchen": 2, "living": 2, "bedroom": 3, "bathroom": 2},
+}
+# What treats a thing: property that it must have, place, verb.
+TREATMENTS = {
+    "pick_clean_then_place_in_recep": ("Cleanable", "SinkBasin", "clean"),
+    "pick_heat_then_place_in_recep": ("Heatable", "Microwave", "heat"),
+    "pick_cool_then_place_in_recep": ("Coolable", "Fridge", "cool"),
+}
+# Least and most of each kind of furniture in a room.
+FURNITURE = {
+    "kitchen": {
+        "Cabinet": (4, 15), "CoffeeMachine": (1, 1), "CounterTop": (2, 4), "DiningTable": (0, 2),
+        "Drawer": (2, 7), "Fridge": (1, 1), "GarbageCan": (1, 1), "Microwave": (1, 1), "Shelf": (0, 4),
+        "SideTable": (0, 1), "SinkBasin": (1, 1), "StoveBurner": (4, 4), "Toaster": (1, 1),
+    },
+    "living": {
+        "ArmChair": (1, 2), "Cabinet": (0, 7), "CoffeeTable": (1, 2), "DiningTable": (0, 1),
+        "Drawer": (0, 6), "Dresser": (0, 1), "GarbageCan": (1, 1), "Ottoman": (0, 1), "Safe": (0, 1),
+        "Shelf": (2, 9), "SideTable": (1, 3), "Sofa": (1, 2), "TVStand": (0, 1),
+    },
+    "bedroom": {
+        "ArmChair": (0, 1), "Bed": (1, 2), "Desk": (1, 2), "Drawer": (2, 6), "Dresser": (0, 1),
+        "GarbageCan": (1, 1), "LaundryHamper": (0, 1), "Safe": (0, 1), "Shelf": (0, 5), "SideTable": (0, 2),
+    },
+    "bathroom": {
+        "BathtubBasin": (0, 1), "Cabinet": (0, 5), "Cart": (0, 1), "CounterTop": (1, 2), "Drawer": (0, 7),
+        "GarbageCan": (1, 1), "HandTowelHolder": (1, 2), "Shelf": (0, 1), "SinkBasin": (1, 2),
+        "Toilet": (1, 1), "ToiletPaperHanger": (1, 1), "TowelHolder": (1, 2),
+    },
+}  # fmt: skip
+# Where people keep their things, with weights; a thing lies only where the package says that it fits.
+HABITS = {
+    "kitchen": {
+        "Apple": {
+            "CounterTop": 3, "DiningTable": 3, "Fridge": 3, "GarbageCan": 1, "SideTable": 1, "SinkBasin": 1,
+        },
+        "Book": {"CounterTop": 1, "DiningTable": 2, "Shelf": 1},
+        "Bowl": {"Cabinet": 2, "CounterTop": 2, "DiningTable": 2, "Fridge": 1, "Shelf": 2, "SinkBasin": 1},
+        "Bread": {"CounterTop": 5, "DiningTable": 3, "Fridge": 1, "SideTable": 1},
+        "ButterKnife": {"CounterTop": 2, "DiningTable": 2, "Drawer": 3, "SinkBasin": 1},
+        "CreditCard": {"CounterTop": 2, "DiningTable": 1, "Drawer": 1, "Shelf": 1},
+        "Cup": {"Cabinet": 3, "CounterTop": 2, "DiningTable": 1, "Fridge": 1, "Microwave": 1, "SinkBasin": 2},
+        "DishSponge": {"Cabinet": 1, "CounterTop": 2, "Drawer": 1, "GarbageCan": 1, "SinkBasin": 4},
+        "Egg": {"CounterTop": 1, "Fridge": 5, "GarbageCan": 1, "Microwave": 1, "SinkBasin": 1},
+        "Fork": {"CounterTop": 1, "DiningTable": 2, "Drawer": 4, "SinkBasin": 1},
+        "Glassbottle": {"Cabinet": 1, "CounterTop": 3, "Shelf": 1},
+        "Kettle": {"Cabinet": 1, "CounterTop": 2, "StoveBurner": 4},
+        "Knife": {"CounterTop": 4, "DiningTable": 1, "Drawer": 2, "SinkBasin": 1},
+        "Ladle": {"Cabinet": 1, "CounterTop": 3, "Drawer": 2, "SinkBasin": 1},
+        "Lettuce": {"CounterTop": 3, "DiningTable": 1, "Fridge": 4, "SinkBasin": 1},
+        "Mug": {
+            "Cabinet": 2, "CoffeeMachine": 3, "CounterTop": 3, "DiningTable": 1,
+            "Microwave": 1, "SinkBasin": 1,
+        },
+        "Pan": {"Cabinet": 1, "CounterTop": 2, "SinkBasin": 1, "StoveBurner": 5},
+        "PepperShaker": {"Cabinet": 2, "CounterTop": 3, "DiningTable": 1, "Drawer": 1, "Shelf": 1},
+        "Plate": {"Cabinet": 3, "CounterTop": 2, "DiningTable": 2, "Fridge": 1, "Shelf": 1, "SinkBasin": 1},
+        "Pot": {"Cabinet": 1, "CounterTop": 1, "Fridge": 1, "SinkBasin": 1, "StoveBurner": 5},
+        "Potato": {"CounterTop": 3, "DiningTable": 1, "Fridge": 3, "GarbageCan": 1, "SinkBasin": 2},
+        "SaltShaker": {"Cabinet": 2, "CounterTop": 3, "DiningTable": 1, "Drawer": 1, "Shelf": 1},
+        "SoapBottle": {"Cabinet": 2, "CounterTop": 4, "Drawer": 1, "GarbageCan": 1},
+        "Spatula": {"CounterTop": 3, "DiningTable": 1, "Drawer": 3, "SinkBasin": 1},
+        "Spoon": {"CounterTop": 2, "DiningTable": 2, "Drawer": 3, "SinkBasin": 1},
+        "Tomato": {"CounterTop": 3, "DiningTable": 2, "Fridge": 3, "GarbageCan": 1, "SinkBasin": 1},
+        "Vase": {"CounterTop": 1, "DiningTable": 1, "Shelf": 3},
+        "WineBottle": {"Cabinet": 1, "CounterTop": 2, "Fridge": 2},
+    },
+    "living": {
+        "Book": {"CoffeeTable": 2, "DiningTable": 1, "Drawer": 1, "Shelf": 3, "SideTable": 1, "Sofa": 2},
+        "Box": {"ArmChair": 1, "CoffeeTable": 2, "DiningTable": 2, "Dresser": 1, "Sofa": 1},
+        "Candle": {"Cabinet": 1, "CoffeeTable": 2, "DiningTable": 1, "Shelf": 3},
+        "CellPhone": {"ArmChair": 1, "CoffeeTable": 2, "DiningTable": 1, "SideTable": 2, "Sofa": 2},
+        "CreditCard": {"ArmChair": 1, "CoffeeTable": 2, "Drawer": 1, "SideTable": 2, "Sofa": 1},
+        "KeyChain": {"ArmChair": 1, "CoffeeTable": 1, "Drawer": 1, "Safe": 3, "SideTable": 3},
+        "Laptop": {"ArmChair": 1, "CoffeeTable": 3, "DiningTable": 2, "Dresser": 1, "Sofa": 2},
+        "Newspaper": {"ArmChair": 2, "CoffeeTable": 3, "Drawer": 1, "GarbageCan": 1, "Sofa": 2},
+        "Pencil": {"CoffeeTable": 1, "Drawer": 2, "Shelf": 1, "SideTable": 1},
+        "Pillow": {"ArmChair": 2, "Ottoman": 1, "Sofa": 5},
+        "Plate": {"Cabinet": 1, "CoffeeTable": 2, "DiningTable": 3, "Shelf": 1, "SideTable": 1},
+        "RemoteControl": {
+            "ArmChair": 2, "CoffeeTable": 3, "Drawer": 1, "Ottoman": 1, "SideTable": 1, "Sofa": 3,
+        },
+        "Statue": {"CoffeeTable": 2, "Dresser": 2, "Safe": 1, "Shelf": 4, "SideTable": 1},
+        "TissueBox": {"Cabinet": 1, "CoffeeTable": 2, "SideTable": 3, "TVStand": 2},
+        "Vase": {"Cabinet": 1, "CoffeeTable": 1, "DiningTable": 2, "Safe": 1, "Shelf": 4},
+        "Watch": {"CoffeeTable": 1, "Drawer": 1, "Safe": 2, "Shelf": 2, "SideTable": 2},
+        "WateringCan": {"Cabinet": 1, "Drawer": 1, "Shelf": 2, "SideTable": 2},
+    },
+    "bedroom": {
+        "AlarmClock": {"Desk": 3, "Dresser": 2, "Shelf": 2, "SideTable": 4},
+        "BasketBall": {"ArmChair": 1, "Bed": 2, "Desk": 2, "Dresser": 1},
+        "Book": {"Bed": 3, "Desk": 3, "Drawer": 1, "Dresser": 1, "Shelf": 2, "SideTable": 1},
+        "Bowl": {"Desk": 2, "Dresser": 1, "Shelf": 2, "SideTable": 1},
+        "CD": {"Desk": 2, "Drawer": 1, "GarbageCan": 1, "Safe": 1, "Shelf": 3},
+        "CellPhone": {"Bed": 2, "Desk": 3, "Drawer": 1, "Dresser": 1, "SideTable": 2},
+        "Cloth": {"Desk": 1, "Drawer": 1, "Dresser": 1, "LaundryHamper": 4},
+        "CreditCard": {"Desk": 2, "Drawer": 1, "Dresser": 1, "Shelf": 2, "SideTable": 1},
+        "KeyChain": {"Desk": 2, "Drawer": 1, "Dresser": 1, "Safe": 2, "Shelf": 1, "SideTable": 2},
+        "Laptop": {"Bed": 3, "Desk": 4},
+        "Mug": {"Desk": 3, "Dresser": 1, "Shelf": 2, "SideTable": 2},
+        "Pen": {"Desk": 3, "Drawer": 1, "GarbageCan": 1, "Shelf": 2, "SideTable": 1},
+        "Pencil": {"Desk": 3, "Drawer": 1, "GarbageCan": 1, "Shelf": 1, "SideTable": 1},
+        "Pillow": {"ArmChair": 1, "Bed": 6},
+        "TennisRacket": {"Bed": 1, "Desk": 1, "Dresser": 1},
+        "TissueBox": {"Desk": 1, "Drawer": 1, "Dresser": 1, "SideTable": 2},
+        "Watch": {"Desk": 1, "Drawer": 1, "Dresser": 2, "Safe": 1, "Shelf": 1, "SideTable": 2},
+    },
+    "bathroom": {
+        "Candle": {"Cabinet": 1, "CounterTop": 3, "Drawer": 1, "Shelf": 2, "Toilet": 3},
+        "Cloth": {"BathtubBasin": 2, "Cabinet": 1, "CounterTop": 2, "Drawer": 1, "SinkBasin": 1},
+        "DishSponge": {"BathtubBasin": 2, "Cabinet": 1, "CounterTop": 1, "SinkBasin": 2},
+        "HandTowel": {"HandTowelHolder": 1},
+        "Plunger": {"Cabinet": 1, "Cart": 1},
+        "SoapBar": {"BathtubBasin": 2, "Cabinet": 1, "CounterTop": 2, "GarbageCan": 1, "SinkBasin": 3},
+        "SoapBottle": {"Cabinet": 1, "Cart": 1, "CounterTop": 3, "Drawer": 1, "Shelf": 1, "Toilet": 2},
+        "SprayBottle": {"Cabinet": 2, "Cart": 1, "CounterTop": 2, "GarbageCan": 1, "Toilet": 2},
+        "TissueBox": {"Cabinet": 1, "Cart": 1, "CounterTop": 2, "Drawer": 1, "Toilet": 2},
+        "ToiletPaper": {"Cabinet": 1, "Drawer": 1, "Toilet": 3, "ToiletPaperHanger": 4},
+        "ToiletPaperRoll": {"Cabinet": 1, "GarbageCan": 2, "ToiletPaperHanger": 1},
+        "Towel": {"TowelHolder": 1},
+    },
+}  # fmt: skip
+LAMP = "DeskLamp_bar_01"
+LAMP_PLACES = {"Desk": 4, "Dresser": 1, "Shelf": 3, "SideTable": 3}  # kinds, with weights
+TOGETHER = 0.5  # how often, where two things are wanted, one lies with another
+FIXTURES = {  # things that only stand around
+    "kitchen": ("Chair", "Chair", "LightSwitch", "StoveKnob", "StoveKnob", "Window"),
+    "living": ("Curtains", "HousePlant", "LightSwitch", "Painting", "Television", "Window"),
+    "bedroom": ("Blinds", "Chair", "LightSwitch", "Mirror", "Poster", "Window"),
+    "bathroom": ("LightSwitch", "Mirror", "Painting", "ScrubBrush", "ShowerDoor"),
+}
+
+
+@dataclass(frozen=True)
+class House:
+    """A room, what is in it, and a task."""
+
+    id: str  # "houses/<family>-<thing>-<place>-<room><layout>/<split>_<number>"
+    family: str  # type of task
+    room: str
+    layout: int  # number of the room's layout, from 0
+    problem: str  # PDDL text
+    sentence: str  # the task in words
+    plan: tuple[str, ...]  # commands that win
+    places: int  # receptacles
+    things: int  # that can be picked up
+
+
+@functools.cache
+def package_text(name: str) -> str:
+    """A data file of the `alfworld` package: "alfred.pddl" or "alfred.twl2"."""
+    return Path(_package_folder(), "data", name).read_text(encoding="utf-8")
+
+
+@functools.cache
+def package_tables(name: str) -> ModuleType:
+    """A module of tables of the `alfworld` package, without importing the package: that would
+    create folders in the user's home and set an environment variable."""
+    path = Path(_package_folder(), "gen", f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"alfworld_{name}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _package_folder() -> str:
+    return importlib.util.find_spec("alfworld").submodule_search_locations[0]
+
+
+@functools.cache
+def layouts(room: str) -> tuple[dict[str, int], ...]:
+    """Furniture of the room's layouts: those of learning and test first, then the held-out ones."""
+    rng = random.Random(derive_seed("layouts", VERSION, room))
+    found: list[dict[str, int]] = []
+    while len(found) < LAYOUTS[room] + HELD_OUT_LAYOUTS:
+        drawn = {kind: rng.randint(least, most) for kind, (least, most) in FURNITURE[room].items()}
+        if drawn not in found:
+            found.append(drawn)
+    return tuple(found)
+
+
+@functools.cache
+def house(split: str, number: int) -> House:
+    """House `number` of a split. Families take turns, so every split has all of them."""
+    rng = random.Random(derive_seed("house", VERSION, split, number))
+    family = list(ROOMS)[number % len(ROOMS)]
+    while True:
+        room = _weighted(rng, ROOMS[family])
+        first = LAYOUTS[room] if split == "shift" else 0
+        layout = first + rng.randrange(HELD_OUT_LAYOUTS if split == "shift" else LAYOUTS[room])
+        draft = _Draft(rng, family, room, layout)
+        if draft.choose_task():
+            draft.furnish()
+            return draft.house(split, number)
+
+
+def houses() -> Iterator[tuple[str, House]]:
+    """All houses with their splits, in a fixed order."""
+    for split, size in SIZES.items():
+        for number in range(size):
+            yield split, house(split, number)
+
+
+def _weighted(rng: random.Random, weights: dict[str, float]) -> str:
+    return rng.choices(list(weights), weights=list(weights.values()))[0]
+
+
+def fits(place: str, thing: str) -> bool:
+    """Whether a kind of thing may lie in or on a kind of place, by the package's table."""
+    return thing in package_tables("constants").VAL_RECEPTACLE_OBJECTS.get(place, ())
+
+
+def has(thing: str, ability: str) -> bool:
+    """Whether a kind of thing is "Cleanable", "Heatable", ..., by the package's table."""
+    return thing in package_tables("constants").VAL_ACTION_OBJECTS[ability]
+
+
+class _Draft:
+    """A house in the making: furniture first, then the task, then everything else."""
+
+    def __init__(self, rng: random.Random, family: str, room: str, layout: int):
+        self.rng, self.family, self.room, self.layout = rng, family, room, layout
+        self.furniture = layouts(room)[layout]
+        self.places = [_place_id(kind, n) for kind, count in self.furniture.items() for n in range(count)]
+        self.things: dict[str, str] = {}  # place of each thing that lies somewhere
+        lit = room in ROOMS["look_at_obj_in_light"]
+        kinds = {kind: weight for kind, weight in LAMP_PLACES.items() if lit and self.furniture.get(kind)}
+        self.lamp_place = self._spot(kinds) if kinds else None
+
+    def choose_task(self) -> bool:
+        """Draw the kind of thing and the kind of place that the task is about, if there are any."""
+        treatment = TREATMENTS.get(self.family)
+        things = [t for t in HABITS[self.room] if self._homes(t) and (not treatment or has(t, treatment[0]))]
+        self.target = self.rng.choice(things)
+        self.goal = ""
+        if self.family == "look_at_obj_in_light":
+            return self.lamp_place is not None
+        goals = self._destinations(treatment[1] if treatment else "")
+        if not goals:
+            return False
+        self.goal = _weighted(self.rng, goals)
+        return True
+
+    def _destinations(self, treated_at: str) -> dict[str, float]:
+        """Kinds of place that the target may be brought to: likelier where it is usually kept.
+
+        Some other place must be left for it to be found at.
+        """
+        homes = self._homes(self.target)
+        return {
+            kind: homes.get(kind, 0.5)
+            for kind, count in self.furniture.items()
+            if count and kind != treated_at and fits(kind, self.target) and set(homes) - {kind}
+        }
+
+    def _homes(self, thing: str) -> dict[str, float]:
+        """Kinds of place in this room where a kind of thing is kept, with weights."""
+        habits = HABITS[self.room][thing]
+        return {kind: w for kind, w in habits.items() if self.furniture.get(kind) and fits(kind, thing)}
+
+    def furnish(self) -> None:
+        """Put every thing somewhere; none of the target's kind where that would be half the task."""
+        two = self.family == "pick_two_obj_and_place"
+        for thing in HABITS[self.room]:
+            count = self.rng.choices(range(4), weights=INSTANCES)[0]
+            if thing == self.target:
+                count = max(count, 2 if two else 1)
+            homes = self._homes(thing)
+            if thing == self.target and self.family not in TREATMENTS:
+                homes.pop(self.goal, None)
+            spot = ""
+            for number in range(count if homes else 0):
+                together = two and thing == self.target and self.rng.random() < TOGETHER
+                if not spot or not together:
+                    spot = self._spot(homes)
+                self.things[f"{thing}_bar_{number + 1:02d}"] = spot
+        if self.lamp_place:
+            self.things[LAMP] = self.lamp_place
+
+    def _spot(self, homes: dict[str, float]) -> str:
+        kind = _weighted(self.rng, homes)
+        return self.rng.choice([place for place in self.places if _kind(place) == kind])
+
+    def house(self, split: str, number: int) -> House:
+        goal = self.goal or _kind(LAMP)
+        task = f"{self.family}-{self.target}-{goal}-{self.room}{self.layout}"
+        entry = package_tables("goal_library").gdict[self.family]
+        words = {"obj": self.target.lower(), "recep": self.goal.lower(), "toggle": "desklamp"}
+        return House(
+            f"houses/{task}/{split}_{number:03d}",
+            self.family,
+            self.room,
+            self.layout,
+            _problem(self, f"house_{split}_{number:03d}", entry["pddl"]),
+            self.rng.choice(entry["templates"]).format(**words),
+            _Walk(self).solve(),
+            len(self.places),
+            sum(thing != LAMP for thing in self.things),
+        )
+
+
+def _place_id(kind: str, number: int) -> str:
+    """Id of a place; basins are parts of a sink or bathtub, as in the official games."""
+    if kind.endswith("Basin"):
+        return f"{kind.removesuffix('Basin')}_bar_{number + 1:02d}_bar_{kind}"
+    return f"{kind}_bar_{number + 1:02d}"
+
+
+def _kind(entity: str) -> str:
+    """Kind of a place or thing from its id."""
+    last = entity.split("_bar_")[-1]
+    return last if last.endswith("Basin") else entity.split("_bar_")[0]
+
+
+class _Walk:
+    """Commands of somebody who knows where everything is."""
+
+    def __init__(self, draft: _Draft):
+        self.draft = draft
+        entities = (*draft.places, *draft.things)
+        named = entity_names(entity.lower() for entity in entities)
+        self.names = {entity: named[entity.lower()] for entity in entities}
+        self.commands: list[str] = []
+        self.here, self.opened = "", set()
+
+    def solve(self) -> tuple[str, ...]:
+        draft, treatment = self.draft, TREATMENTS.get(self.draft.family)
+        targets = [thing for thing in draft.things if _kind(thing) == draft.target]
+        for thing in targets[: 2 if draft.family == "pick_two_obj_and_place" else 1]:
+            self.visit(draft.things[thing])
+            self.say("take {} from {}", thing, self.here)
+            if treatment:
+                self.visit(self.first(treatment[1]), reach=False)
+                self.say(f"{treatment[2]} {{}} with {{}}", thing, self.here)
+            if draft.goal:
+                self.visit(self.first(draft.goal))
+                self.say("move {} to {}", thing, self.here)
+            else:
+                self.visit(draft.lamp_place)
+                self.say("use {}", LAMP)
+        return tuple(self.commands)
+
+    def first(self, kind: str) -> str:
+        return next(place for place in self.draft.places if _kind(place) == kind)
+
+    def visit(self, place: str, reach: bool = True) -> None:
+        """Go there unless there already, and open it where one has to reach in."""
+        if place != self.here:
+            self.say("go to {}", place)
+            self.here = place
+        if reach and _openable(place) and place not in self.opened:
+            self.say("open {}", place)
+            self.opened.add(place)
+
+    def say(self, form: str, *entities: str) -> None:
+        self.commands.append(form.format(*(self.names[entity] for entity in entities)))
+
+
+def _openable(place: str) -> bool:
+    return _kind(place) in package_tables("constants").OPENABLE_CLASS_SET
+
+
+def _problem(draft: _Draft, name: str, goal: str) -> str:
+    """The PDDL text; `goal` is the package's form for it, which also closes the definition."""
+    fixtures = [f"{kind}_bar_9{n}" for n, kind in enumerate(FIXTURES[draft.room])]
+    spots = _spots(draft, fixtures)
+    words = {"obj": draft.target, "recep": draft.goal, "toggle": _kind(LAMP)}
+    lines = [f"(define (problem {name})", "(:domain alfred)", "(:objects", "agent1 - agent"]
+    lines += _declarations(draft, fixtures, spots)
+    lines += [")", "(:init", f"(atLocation agent1 {START})"]
+    lines += _place_facts(draft, spots) + _thing_facts(draft, fixtures, spots)
+    return "\n".join([*lines, ")", goal.format(**words).replace("#", "-")])
+
+
+def _spots(draft: _Draft, fixtures: Sequence[str]) -> dict[str, str]:
+    """Location of each place and fixture; the burners of a stove are at one."""
+    spots: dict[str, str] = {}
+    for number, entity in enumerate((*draft.places, *fixtures), start=1):
+        shared = [spots[other] for other in spots if _kind(other) == _kind(entity) == "StoveBurner"]
+        spots[entity] = shared[0] if shared else f"loc_bar_{number}"
+    return spots
+
+
+def _declarations(draft: _Draft, fixtures: Sequence[str], spots: dict[str, str]) -> list[str]:
+    """All objects of the problem. Types that are not there are declared too: actions name some."""
+    tables = package_tables("constants")
+    kinds = sorted(set(tables.OBJECTS) - tables.RECEPTACLES | set(tables.MOVABLE_RECEPTACLES))
+    rows = {
+        "otype": [f"{kind}Type" for kind in kinds],
+        "rtype": [f"{kind}Type" for kind in sorted(tables.RECEPTACLES - set(tables.MOVABLE_RECEPTACLES))],
+        "object": [*draft.things, *fixtures],
+        "receptacle": draft.places,
+        "location": [START, *sorted(set(spots.values()))],
+    }
+    return [f"{name} - {kind}" for kind, names in rows.items() for name in names]
+
+
+def _place_facts(draft: _Draft, spots: dict[str, str]) -> list[str]:
+    facts = []
+    for place in draft.places:
+        facts += [
+            f"(receptacleType {place} {_kind(place)}Type)",
+            f"(receptacleAtLocation {place} {spots[place]})",
+        ]
+        facts += [f"(openable {place})"] if _openable(place) else []
+    kinds = sorted({_kind(thing) for thing in draft.things})
+    for place in sorted({_kind(place) for place in draft.places}):
+        facts += [f"(canContain {place}Type {kind}Type)" for kind in kinds if fits(place, kind)]
+    return facts
+
+
+def _thing_facts(draft: _Draft, fixtures: Sequence[str], spots: dict[str, str]) -> list[str]:
+    facts = []
+    for thing, place in draft.things.items():
+        kind = _kind(thing)
+        facts += [f"(objectType {thing} {kind}Type)", f"(inReceptacle {thing} {place})"]
+        facts += [f"(objectAtLocation {thing} {spots[place]})"]
+        facts += [f"({ability.lower()} {thing})" for ability in ABILITIES if has(kind, ability)]
+        facts += [f"(pickupable {thing})"] if thing != LAMP else []
+        movable = kind in package_tables("constants").MOVABLE_RECEPTACLES
+        facts += [f"(isReceptacleObject {thing})"] if movable else []
+    for fixture in fixtures:
+        facts += [
+            f"(objectType {fixture} {_kind(fixture)}Type)",
+            f"(objectAtLocation {fixture} {spots[fixture]})",
+        ]
+    return facts
+
+
+def game(made: House, folder: Path, engine: AlfredEnv) -> dict:
+    """The house's game, as an official file has it, kept under `folder`.
+
+    What is not there, or is not this house's game, is made: the engine plays the plan to its end.
+    """
+    path = folder / made.id / "game.tw-pddl"
+    data = {
+        "pddl_domain": package_text("alfred.pddl"),
+        "grammar": package_text("alfred.twl2").replace("UNKNOWN GOAL", made.sentence),
+        "pddl_problem": made.problem,
+        "solvable": True,
+        "walkthrough": list(made.plan),
+    }
+    text = json.dumps(data, indent=1).encode()
+    if not path.is_file() or path.read_bytes() != text:
+        prove(data, engine)
+        write_whole(path, text)
+    return data
+
+
+def prove(data: dict, engine: AlfredEnv) -> None:
+    """Play the walkthrough; raise RuntimeError unless its last command, and none before it, wins."""
+    engine.load(data)
+    won = [engine.reset()["won"], *(engine.step(command)[0]["won"] for command in data["walkthrough"])]
+    if not won[-1] or any(won[:-1]):
+        raise RuntimeError(f"generated house cannot be won by its plan {data['walkthrough']}")

@@ -1,0 +1,293 @@
+"""The engine of Baba Is AI: stacks of things, the rules that their words spell, one move.
+
+Promises: what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP,
+colours and noun-is-noun, quirks included, each named where it is. LOSE, PUSH, OPEN and SHUT, which
+no level has, work in their plain meaning; PULL and MOVE form rules without effect. It knows
+nothing of levels, rewards and episodes.
+
+Try it: `python -c "import baba_world as b; print(b.World([['#'] * 3] * 3).text())"`.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from domains.babaisai_levels import Rows
+
+# ---------------------------------------------------------------------------- what lies on a cell
+
+ACTIONS = ("idle", "up", "right", "down", "left")
+# A word or a colour -> its second code in the array observation, an object -> its first.
+OBJECTS = {"ball": 11, "wall": 12, "door": 13, "key": 14, "baba": 15}
+NOUNS = {"wall": 7, "ball": 8, "door": 9, "key": 10, "baba": 21}
+PROPERTIES = {
+    "push": 11, "stop": 12, "win": 13, "lose": 14, "you": 16, "pull": 17, "move": 18, "open": 19, "shut": 20,
+}  # fmt: skip
+COLOURS = {"red": 0, "green": 1, "blue": 2, "purple": 3, "yellow": 4, "grey": 5, "white": 6}
+DEFAULT_COLOUR = {"baba": "white", "wall": "grey", "ball": "green", "door": "red", "key": "blue"}
+
+# A kind is what a thing is, as a number: its place in KINDS, the names that `rows()` uses.
+KINDS = (
+    "", "#", "t:is",
+    *(f"t:{noun}" for noun in NOUNS),
+    *(f"p:{word}" for word in PROPERTIES),
+    *(f"c:{colour}" for colour in COLOURS),
+    *(f"o:{noun}:{colour}" for noun in OBJECTS for colour in COLOURS),
+)  # fmt: skip
+CODE = {name: kind for kind, name in enumerate(KINDS)}
+EMPTY, BORDER, IS = 0, 1, 2
+TEXTS = {kind: name[2:] for kind, name in enumerate(KINDS) if name[:2] in ("t:", "p:", "c:")}
+THINGS = {kind: tuple(name.split(":")[1:]) for kind, name in enumerate(KINDS) if name[:2] == "o:"}
+# Blanks everything but texts, so that two grids with the same texts on top have the same rules.
+ONLY_TEXTS = bytes(kind if kind in TEXTS else EMPTY for kind in range(256))
+
+
+def _names() -> tuple[str | None, ...]:
+    """What the text observation calls each kind; it never lists baba, border and colour words."""
+    names: list[str | None] = [None] * len(KINDS)
+    for kind, word in TEXTS.items():
+        names[kind] = None if word in COLOURS else f"rule `{word}`"
+    for kind, (noun, _) in THINGS.items():
+        names[kind] = None if noun == "baba" else noun
+    return tuple(names)
+
+
+NAMES = _names()
+
+# ------------------------------------------------------------------------------------------ rules
+
+
+def read_rules(tops: bytes, width: int) -> tuple[str, ...]:
+    """The sentences that the visible texts form, in the engine's order, duplicates kept."""
+    rules = []
+    cell = tops.find(IS)
+    while cell >= 0:
+        for step in (1, width):  # left to right, then top to bottom
+            rule = _sentence(tops, cell, step)
+            if rule:
+                rules.append(rule)
+        cell = tops.find(IS, cell + 1)
+    return tuple(rules)
+
+
+def _sentence(tops: bytes, cell: int, step: int) -> str | None:
+    """The sentence around the IS on `cell` in the direction of `step`."""
+    noun, word = TEXTS.get(tops[cell - step]), TEXTS.get(tops[cell + step])
+    if noun not in NOUNS:
+        return None
+    if word in NOUNS:
+        return f"{noun} is {word}"  # has no form with a colour
+    if word not in PROPERTIES:
+        return None
+    # A noun is never on the border, so this cell is inside the grid.
+    colour = TEXTS.get(tops[cell - 2 * step])
+    return f"{colour} {noun} is {word}" if colour in COLOURS else f"{noun} is {word}"
+
+
+@dataclass(frozen=True)
+class Law:
+    """What a list of rules means; the tables are indexed by kind and hold 0 or 1."""
+
+    rules: tuple[str, ...]
+    you: bytes  # moved by the player
+    hard: bytes  # YOU by a rule that names a colour
+    win: bytes
+    lose: bytes
+    push: bytes  # moves on when something comes: texts, and what is PUSH
+    enter: bytes  # something may come on top of it: empty cells and objects without STOP
+    open: bytes
+    shut: bytes
+    becomes: tuple[tuple[bytes, int], ...]  # (table of the old noun, new kind), in the rules' order
+    player: bytes | None  # objects that positions in the text are relative to: by the last YOU rule
+    header: str  # first part of the text observation
+
+
+@lru_cache(maxsize=1024)
+def law_of(rules: tuple[str, ...]) -> Law:
+    """The tables of `rules`; few different lists occur, so they are kept."""
+    split = [rule.rsplit(" ", 3) if rule.count(" ") == 3 else ["", *rule.split(" ")] for rule in rules]
+    holds = {word: _holds(split, word) for word in PROPERTIES}
+    players = [(colour, noun) for colour, noun, _, word in split if word == "you"]
+    hard = [CODE[f"o:{noun}:{colour}"] for colour, noun in players if colour]
+    listed = [f"{noun} is {word}" for _, noun, _, word in split if word in PROPERTIES]
+    walkable = [k in THINGS and not holds["stop"][k] and not holds["push"][k] for k in range(len(KINDS))]
+    walkable[EMPTY] = True
+    return Law(
+        rules=rules,
+        you=holds["you"],
+        hard=bytes(kind in hard for kind in range(len(KINDS))),
+        win=holds["win"],
+        lose=holds["lose"],
+        push=bytes(kind in TEXTS or holds["push"][kind] for kind in range(len(KINDS))),
+        enter=bytes(walkable),
+        open=holds["open"],
+        shut=holds["shut"],
+        becomes=tuple(
+            (_all_of(noun), CODE[f"o:{word}:{DEFAULT_COLOUR[word]}"])
+            for _, noun, _, word in split
+            if word in NOUNS
+        ),
+        player=_all_of(players[-1][1]) if players else None,
+        header="Active rules:\n" + "\n".join(listed) + "\n\nObjects on the map:\n",
+    )
+
+
+def _all_of(noun: str) -> bytes:
+    """Table of the objects of a noun, of any colour."""
+    return bytes(kind in THINGS and THINGS[kind][0] == noun for kind in range(len(KINDS)))
+
+
+def _holds(split: list[list[str]], word: str) -> bytes:
+    """Table of the objects that have the property `word`."""
+    colours: dict[str, set[str]] = {}
+    for colour, noun, _, said in split:
+        if said == word:
+            colours.setdefault(noun, set()).update([colour] if colour else [])
+    # Quirk: one rule with a colour takes the property from all other colours of the noun,
+    # even where the same sentence stands without a colour too.
+    return bytes(
+        kind in THINGS
+        and THINGS[kind][0] in colours
+        and (not colours[THINGS[kind][0]] or THINGS[kind][1] in colours[THINGS[kind][0]])
+        for kind in range(len(KINDS))
+    )
+
+
+class World:
+    """Stacks of things and the rules that they spell: the engine, without levels and rewards.
+
+    A cell is a number, row by row. Only the top of a stack acts; `tops` is kept beside the
+    stacks because everything reads it.
+    """
+
+    def __init__(self, rows: Rows):
+        self.height, self.width = len(rows), len(rows[0]) if rows else 0
+        self.stacks = [list(_stack(cell)) for row in rows for cell in row]
+        if not self.width or any(len(row) != self.width for row in rows):
+            raise ValueError(f"rows must have one length above 0, not {[len(row) for row in rows]}")
+        self.tops = bytearray(stack[-1] for stack in self.stacks)
+        tops, width = self.tops, self.width
+        ring = tops[:width] + tops[-width:] + tops[::width] + tops[width - 1 :: width]
+        if set(ring) != {BORDER}:
+            raise ValueError("the outermost ring of rows must be border, '#'")
+        # Quirk: an object that is YOU by its colour is STOP too, once a step's scan has met one.
+        self._blocking: set[int] = set()
+        self._texts, self._said = b"", (b"", "")
+        self._read()
+
+    def rows(self) -> list[list[str]]:
+        """The grid in the form that the constructor takes."""
+        cells = [">".join(KINDS[kind] for kind in stack[1:]) for stack in self.stacks]
+        return [cells[start : start + self.width] for start in range(0, len(cells), self.width)]
+
+    def move(self, direction: int) -> tuple[bool, bool]:
+        """Everything that a step which is not idle does; `direction` in 1..4 as in ACTIONS.
+
+        Returns whether the rules call it won and lost. The rules are those from before the move.
+        """
+        delta = (0, -self.width, 1, self.width, -1)[direction]
+        law, tops, moved, met = self.law, self.tops, set(), EMPTY
+        you = law.you
+        self._blocking.clear()
+        # The grid changes under this scan: a player that covers another one on its way right or
+        # down keeps it from moving. The last player to try decides about winning. Both are quirks.
+        for cell in range(len(tops)):
+            if you[tops[cell]]:
+                if law.hard[tops[cell]]:
+                    self._blocking.add(tops[cell])
+                if cell not in moved:
+                    met = self._push(cell, delta, moved)
+        self._read()
+        for table, kind in self.law.becomes:
+            self._transform(table, kind)
+        return bool(law.win[met]), bool(law.lose[met])
+
+    def _push(self, cell: int, delta: int, moved: set[int]) -> int:
+        """Move the top thing of `cell` if it can; return what it came upon, itself if it stays."""
+        target, law, tops = cell + delta, self.law, self.tops
+        if law.push[tops[target]]:
+            self._push(target, delta, moved)
+        mover, met = tops[cell], tops[target]  # a push may have uncovered something
+        if (law.open[mover] and law.shut[met]) or (law.shut[mover] and law.open[met]):
+            self._take(cell)
+            self._take(target)
+            return EMPTY
+        if not law.enter[met] or met in self._blocking:
+            return mover
+        self._put(target, self._take(cell))
+        if mover in THINGS:
+            moved.discard(cell)
+            moved.add(target)
+        return met
+
+    def _take(self, cell: int) -> int:
+        stack = self.stacks[cell]
+        kind = stack.pop()
+        self.tops[cell] = stack[-1]
+        return kind
+
+    def _put(self, cell: int, kind: int) -> None:
+        self.stacks[cell].append(kind)
+        self.tops[cell] = kind
+
+    def _transform(self, table: bytes, kind: int) -> None:
+        """Noun is noun. Quirk: the new thing comes on top, the old one stays below."""
+        for cell, top in enumerate(bytes(self.tops)):
+            if table[top]:
+                self._put(cell, kind)
+
+    def _read(self) -> None:
+        """Find the rules again, if any text on top differs from the last time."""
+        texts = self.tops.translate(ONLY_TEXTS)
+        if texts != self._texts:
+            self._texts = texts
+            self.law = law_of(read_rules(texts, self.width))
+
+    def player(self) -> int | None:
+        """Cell that the text's positions are relative to; None where nobody visible is YOU.
+
+        Quirk: it goes by the noun of the last YOU rule and overlooks the rule's colour.
+        """
+        table = self.law.player
+        found = self.tops.translate(table.ljust(256, b"\0")).find(1) if table else -1
+        return None if found < 0 else found
+
+    def text(self) -> str:
+        """The text observation; without positions where nobody visible is YOU."""
+        tops = bytes(self.tops)  # decide the text, so it is made once for each state
+        if self._said[0] != tops:
+            self._said = tops, self._say()
+        return self._said[1]
+
+    def _say(self) -> str:
+        player = self.player()
+        if player is None:
+            lines = [NAMES[top] for top in self.tops if NAMES[top]]
+            return self.law.header + "\n".join(lines)
+        places = _places(self.width, self.height, player)
+        lines = [NAMES[top] + place for top, place in zip(self.tops, places, strict=True) if NAMES[top]]
+        if NAMES[self.tops[player]]:  # Quirk: the player itself gives an empty line.
+            lines[sum(NAMES[top] is not None for top in self.tops[:player])] = ""
+        return self.law.header + "\n".join(lines)
+
+
+@lru_cache(maxsize=1024)
+def _stack(cell: str) -> tuple[int, ...]:
+    """Kinds from bottom to top, on an EMPTY that is always there."""
+    unknown = [name for name in cell.split(">") if name not in CODE]
+    if unknown:
+        raise ValueError(f"unknown thing {unknown[0]!r} in cell {cell!r}; known are {', '.join(KINDS[1:])}")
+    return EMPTY, *(CODE[name] for name in cell.split(">") if name)
+
+
+@lru_cache(maxsize=256)
+def _places(width: int, height: int, player: int) -> tuple[str, ...]:
+    """For each cell, where it lies as seen from the cell `player`, with a space before."""
+    x0, y0 = player % width, player // width
+    return tuple(_place(x - x0, y - y0) for y in range(height) for x in range(width))
+
+
+def _place(dx: int, dy: int) -> str:
+    # Quirk: only right and down know the plural.
+    across = f"{dx} step{'s' * (dx > 1)} to the right" if dx > 0 else f"{-dx} step to the left" if dx else ""
+    along = f"{dy} step{'s' * (dy > 1)} down" if dy > 0 else f"{-dy} step up" if dy else ""
+    return " " + " and ".join(part for part in (across, along) if part)

@@ -1,0 +1,348 @@
+"""Makes and keeps the games of the TextWorld domain.
+
+Promises: a game is made by the package's own generators from its recipe alone, with a fixed hash
+seed, file order and generator, so that two machines make the same game; it is kept under
+`cache_dir()` and comes there whole or not at all; a damaged one is made again; processes that need
+the same game at once do not disturb each other. It does not promise speed: a game takes 2 to 5 s.
+
+Try it: `python alma.py tasks --env textworld`, then `python alma.py play --env textworld`.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import functools
+import glob
+import hashlib
+import itertools
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections import defaultdict
+from collections.abc import Iterable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import envs
+from errors import InfrastructureError
+
+GAMES = 26  # of each family; the first half of each is learned from, the second half is tested on
+SPLITS = {"treasure_hunter": ("learning", "test"), "cooking": ("learning", "test"),
+          "coin_collector": ("shift", "shift")}
+TOO_EASY = 20  # treasure hunter games that the package solves in so many commands are not used
+# The attempt that gives each treasure hunter game; all attempts before it fail or are too easy.
+FIRST_ATTEMPT = (1, 25, 7, 11, 1, 9, 0, 12, 6, 8, 13, 0, 39, 34, 5, 2, 3, 3, 3, 1, 1, 11, 3, 1, 7, 3)
+GAME = "tw-game"  # jericho knows TextWorld's games by "tw-" and takes the status line off their answers
+MAKING_TIMEOUT = 900  # seconds, for one game on a busy machine
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that decides a game: the same recipe gives the same game."""
+
+    task: str  # "cooking-03"
+    family: str  # a key of SPLITS
+    seed: int  # of the package's generators
+    settings: tuple[tuple[str, Any], ...]  # of the family's generator
+
+    @property
+    def folder(self) -> str:
+        """Name of the game's folder in the cache; it changes with the recipe and with the package."""
+        digest = hashlib.sha256(json.dumps([self.family, self.seed, self.settings]).encode()).hexdigest()
+        return f"{self.task}-textworld{_version()}-{digest[:12]}"
+
+
+@functools.cache
+def _version() -> str:
+    return version("textworld")
+
+
+def recipe(task: str) -> Recipe:
+    """The recipe of a task id, at the difficulty of BALROG."""
+    family, _, number = task.rpartition("-")
+    if family not in SPLITS or not number.isdecimal() or int(number) >= GAMES:
+        raise ValueError(f"task={task!r} is no TextWorld task; TextWorld.tasks() lists them")
+    if family == "treasure_hunter":
+        settings = {"mode": "hard", "rooms": 20, "quest": TOO_EASY + 1, "attempt": FIRST_ATTEMPT[int(number)]}
+    elif family == "cooking":  # as many ingredients as games go round: 1, 2, 3, 4, 5, 1, ...
+        ingredients = int(number) % 5 + 1
+        settings = {"recipe": ingredients, "take": ingredients, "open": True, "cook": True, "cut": True,
+                    "drop": True, "go": 12, "recipe_seed": 0, "split": ""}
+    else:  # level 101 to 200: twice as many rooms as the path is long, one side room at each
+        settings = {"level": 120}
+    return Recipe(task, family, envs.derive_seed("textworld", task), tuple(settings.items()))
+
+
+def limited_options(effort: int):
+    """The package's options, where the search for a quest gives up after `effort` choices.
+
+    The search is depth-first without an end in sight: most seeds find a quest at once or not in
+    minutes. Counting choices, not seconds, keeps it the same on every machine.
+    """
+    from textworld import GameOptions
+    from textworld.generator import QuestGenerationError
+
+    class Limited:
+        def __init__(self, generator):
+            self.generator, self.left = generator, effort
+
+        def __getattr__(self, name: str):
+            return getattr(self.generator, name)
+
+        def shuffle(self, choices) -> None:
+            self.left -= 1
+            if self.left < 0:
+                raise QuestGenerationError(f"no quest after {effort} choices")
+            self.generator.shuffle(choices)
+
+    class LimitedOptions(GameOptions):
+        @property
+        def rngs(self):
+            generators = super().rngs
+            return generators | {"quest": Limited(generators["quest"])}
+
+    return LimitedOptions()
+
+
+def make_treasure_hunter(which: Recipe):
+    """The package's hardest mode, tried with one seed after the other until a game is hard enough.
+
+    The measure is the package's own solution. Level 30 asks for a quest of 20 commands, so none of
+    its games would be: this is level 30 with a quest one command longer.
+    """
+    from textworld.challenges.tw_treasure_hunter import treasure_hunter
+    from textworld.generator import QuestGenerationError
+    from textworld.generator.data import KnowledgeBase
+
+    settings = dict(which.settings)
+    knowledge = KnowledgeBase.load(treasure_hunter.KB_PATH)
+    for attempt in itertools.count(settings["attempt"]):
+        options = limited_options(settings["quest"] + 5)
+        options.seeds = envs.derive_seed(which.seed, attempt)
+        options.kb, options.nb_rooms, options.quest_length = knowledge, settings["rooms"], settings["quest"]
+        options.grammar.only_last_action = True  # else the objective lists the whole solution
+        with contextlib.suppress(QuestGenerationError):
+            game = treasure_hunter.make_game(settings["mode"], options)
+            if len(game.walkthrough) > TOO_EASY:
+                game.metadata["attempt"] = attempt
+                return game
+
+
+def make_game(which: Recipe):
+    """Make the game of a recipe; in a process of its own, see `ensure`."""
+    from textworld import GameOptions
+    from textworld.challenges.tw_coin_collector import coin_collector
+    from textworld.challenges.tw_cooking import cooking
+
+    if which.family == "treasure_hunter":
+        return make_treasure_hunter(which)
+    options = GameOptions()
+    options.seeds = which.seed
+    options.grammar.only_last_action = True  # else the objective lists the whole way to the coin
+    generator = {"cooking": cooking, "coin_collector": coin_collector}[which.family]
+    return generator.make(dict(which.settings), options)
+
+
+def instantiations(state, rule, mapping=None, facts=None):
+    """All actions that a rule allows in a state: what textworld's State.all_instantiations yields.
+
+    The package compares every fact with every other and sorts them each time, which is most of the
+    time of making a treasure hunter; looking facts up by a variable that is known already gives the
+    same actions in the same order in an eighth of it. `facts` keeps what was looked up in a state:
+    (signature, position) -> variable there -> facts in order.
+    """
+    facts = {} if facts is None else facts
+    found = [dict(mapping or {})]
+    for predicate in rule.preconditions:
+        found = [more for known in found for more in matches(state, facts, predicate, known)]
+    assert all(placeholder in known for known in found for placeholder in rule.placeholders), rule
+    return (rule.instantiate(known) for known in found)
+
+
+def matches(state, facts: dict, predicate, known: dict):
+    """The ways to extend the assignment `known` by one fact of `predicate`."""
+    bound = next((i for i, placeholder in enumerate(predicate.parameters) if placeholder in known), None)
+    if (predicate.signature, bound) not in facts:
+        facts[predicate.signature, bound] = by_variable(state, predicate.signature, bound)
+    variable = None if bound is None else known[predicate.parameters[bound]]
+    for fact in facts[predicate.signature, bound].get(variable, ()):
+        more = dict(known)
+        for placeholder, argument in zip(predicate.parameters, fact.arguments, strict=True):
+            taken = placeholder not in more and argument in more.values()  # each variable stands once
+            if taken or more.get(placeholder, argument) != argument:
+                break
+            more[placeholder] = argument
+        else:
+            yield more
+
+
+def by_variable(state, signature, position: int | None) -> dict:
+    """The facts of a signature and its subtypes in the package's order, by their variable at `position`."""
+    from textworld.logic import Signature
+
+    types = state._logic.types
+    table = defaultdict(list)
+    for subtypes in types.multi_subtypes([types.get(name) for name in signature.types]):
+        exact = Signature(signature.name, [subtype.name for subtype in subtypes])
+        for fact in sorted(state.facts_with_signature(exact)):
+            table[None if position is None else fact.arguments[position]].append(fact)
+    return table
+
+
+def write_game(task: str, folder: Path) -> None:
+    """Make the game of a task in an empty folder: its two files and, last, their checksums."""
+    import textworld
+    from textworld.generator import compile_game
+
+    which = recipe(task)
+    textworld.g_rng.set_seed(which.seed)  # the package's global generator, where it has no other
+    options = textworld.GameOptions()
+    options.path = str(folder / f"{GAME}.z8")
+    options.force_recompile = True
+    compile_game(make_game(which), options)
+    (folder / f"{GAME}.ni").unlink(missing_ok=True)  # the source, as long as the game itself
+    sums = {name: checksum(folder / name) for name in (f"{GAME}.z8", f"{GAME}.json")}
+    (folder / "complete.json").write_text(json.dumps(sums))
+
+
+def checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether a game is there as it was written."""
+    try:
+        sums = json.loads((folder / "complete.json").read_text())
+        return bool(sums) and all(checksum(folder / name) == value for name, value in sums.items())
+    except (OSError, ValueError, AttributeError):  # missing, half-written or something else's
+        return False
+
+
+def cached(task: str) -> Path:
+    """Where the game of a task is kept, be it there or not."""
+    return envs.cache_dir() / "textworld" / recipe(task).folder
+
+
+def ensure(task: str, maker: "Maker | None" = None) -> Path:
+    """The folder of a task's game; made first where it is missing or damaged.
+
+    Several processes may ask at once: one makes the game under a lock, the others wait for it.
+    Without a lock it would still be right, for a game gets its name when it is whole.
+    """
+    folder = cached(task)
+    if is_whole(folder):
+        return folder
+    folder.parent.mkdir(exist_ok=True)
+    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not is_whole(folder):
+            with contextlib.nullcontext(maker) if maker else Maker() as maker:
+                place(task, folder, maker)
+    return folder
+
+
+def ensure_all(tasks: Iterable[str]) -> None:
+    """Make the missing ones of several tasks' games, one after the other, with one maker."""
+    missing = [task for task in tasks if not is_whole(cached(task))]
+    if missing:
+        with Maker() as maker:
+            for task in missing:
+                ensure(task, maker)
+
+
+def place(task: str, folder: Path, maker: "Maker") -> None:
+    with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as making:
+        game = Path(making) / "game"
+        game.mkdir()
+        maker.make(task, game)
+        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+        os.rename(game, folder)
+
+
+class Maker:
+    """A process that makes games. Where they are played, nothing of the generators stays behind.
+
+    It reads the package's grammars once (2 s) and forks for each game, so that no game depends on
+    those made before it.
+    """
+
+    def __enter__(self) -> "Maker":
+        environment = dict(os.environ, PYTHONHASHSEED="0", PYTHONWARNINGS="ignore", OPENBLAS_NUM_THREADS="1")
+        self._errors = tempfile.TemporaryFile()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "domains.textworld_games"], cwd=Path(__file__).parents[1], env=environment, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+        return self
+
+    def make(self, task: str, folder: Path) -> None:
+        with contextlib.suppress(BrokenPipeError):
+            print(json.dumps([task, str(folder)]), file=self._process.stdin, flush=True)
+            self._process.stdout.readline()
+        if not is_whole(folder):
+            self._errors.seek(0)
+            said = self._errors.read().decode(errors="replace").strip()
+            raise InfrastructureError(f"could not make the TextWorld game {task}: {said[-500:]}")
+
+    def __exit__(self, *exception) -> None:
+        with contextlib.suppress(BrokenPipeError):  # it ended before it had read everything
+            self._process.stdin.close()
+        self._process.stdout.close()
+        self._process.wait()
+        self._errors.close()
+
+
+def serve() -> None:
+    """The maker's side: for each line of input, make a game in a child and answer with a line."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what the package prints is no answer
+    # The package reads its grammars in the order of the disk; here it is that of their names.
+    glob.glob = functools.partial(_sorted_glob, glob.glob)
+    for line in sys.stdin:
+        task, folder = json.loads(line)
+        read_grammars(recipe(task).family)
+        child = os.fork()
+        if not child:
+            make_and_exit(task, Path(folder))
+        os.waitpid(child, 0)
+        print("done", file=answers, flush=True)
+
+
+def _sorted_glob(original, *arguments, **options) -> list[str]:
+    return sorted(original(*arguments, **options))
+
+
+def read_grammars(family: str) -> None:
+    """Fill the package's cache of text grammars, which the children inherit."""
+    from textworld.challenges.tw_coin_collector import coin_collector
+    from textworld.challenges.tw_cooking import cooking
+    from textworld.challenges.tw_treasure_hunter import treasure_hunter
+    from textworld.generator.data import KnowledgeBase
+    from textworld.generator.text_grammar import Grammar
+    from textworld.logic import State
+
+    State.all_instantiations = instantiations
+    paths = {"cooking": cooking.KB_PATH, "coin_collector": coin_collector.KB_PATH}
+    knowledge = KnowledgeBase.load(paths.get(family, treasure_hunter.KB_PATH))
+    Grammar(kb=knowledge if family in paths else None)
+
+
+def make_and_exit(task: str, folder: Path) -> None:
+    """The whole life of a child."""
+    signal.alarm(MAKING_TIMEOUT)
+    try:
+        write_game(task, folder)
+    except Exception:
+        traceback.print_exc()  # for Maker.make, which sees that there is no game
+    finally:
+        sys.stderr.flush()
+        os._exit(0)
+
+
+if __name__ == "__main__":  # started by Maker
+    serve()

@@ -1,0 +1,121 @@
+"""What a run is going to cost, said before it costs anything, and asked about.
+
+Promises: an estimate from above for a run without surprises: every episode uses all its steps and
+every prompt has its mean length. It does not promise to be right about answers: reasoning models
+write as much as they like. The budget (`--budget-usd`) is what holds.
+"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import fields
+
+import envs
+from errors import UserError
+from evaluate import folds
+from harness.config import Config
+from llm import Keys, ModelSpec, is_local
+from models.prices import PlannedCalls, estimate, parse_price, price
+from models.prompting import count_tokens, domain_text, render
+
+ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, reasoning included
+META_PROMPT_TOKENS = 8000  # interface, domain, code and plan, without the trajectories
+META_CALLS = 2.3  # for one design: ideate, implement, now and then a repair
+MEMORY_CALLS = 1.0  # of one design for one trajectory or task; many designs make none
+
+
+def designs_of(steps: int, most: int = 5) -> int:
+    """Designs that so many learning steps make: 1, 1, 2, 4, 5, 5, ... (43 in eleven steps)."""
+    made = min(steps, 1)
+    for _ in range(steps - 1):
+        made += min(made, most)
+    return made
+
+
+def episodes_of(config: Config, split: str, designs: int) -> int:
+    """Episodes that it takes to evaluate so many designs on a task set."""
+    collected, deployed = _collected_and_deployed(config, split)
+    return collected + deployed * (designs + 1)
+
+
+def _collected_and_deployed(config: Config, split: str) -> tuple[int, int]:
+    """Episodes of the collection phase and of the deployment of one design, in all folds."""
+    halves = folds(config, split)
+    collected = config.collection_passes * sum(len(collection) for collection, _ in halves)
+    return collected, config.passes_over(split) * sum(len(deployment) for _, deployment in halves)
+
+
+def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> list[PlannedCalls]:
+    """The calls of a run that evaluates so many designs on each task set and writes some, by role."""
+    domain = envs.domain_class(config.env)
+    name = {role: ModelSpec.parse(getattr(config, f"{role}_model")).name for role in ("meta", "agent", "memory")}
+    steps = domain.max_steps * sum(episodes_of(config, split, count) for split, count in designs.items())
+    agent = PlannedCalls("agent", name["agent"], steps, _agent_prompt_tokens(config.env), ANSWER_TOKENS["agent"], 0.7)
+    meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
+    meta = PlannedCalls("meta", name["meta"], int(written * META_CALLS), meta_prompt, ANSWER_TOKENS["meta"])
+    memory_calls = int(MEMORY_CALLS * sum(_trajectories_of(config, split, count) for split, count in designs.items()))
+    memory = PlannedCalls("memory", name["memory"], memory_calls, 2000, ANSWER_TOKENS["memory"])
+    return [agent, meta, memory]
+
+
+def _trajectories_of(config: Config, split: str, designs: int) -> int:
+    """How often designs are called to learn from an episode or to retrieve for a task."""
+    return sum(_collected_and_deployed(config, split)) * designs
+
+
+def _agent_prompt_tokens(name: str) -> int:
+    """Mean tokens of an agent's prompt, from a real first observation: half an episode's turns."""
+    domain = envs.domain_class(name)
+    task = next(task for task in domain.tasks() if task.split == "learning")
+    env = domain()
+    text, info = env.reset(seed=task.seed, options={"task": task.id})
+    turn = count_tokens(text) + 10
+    now = count_tokens(render("turn", text="", now=info["now"], actions=info["actions"]))
+    return count_tokens(domain_text(name)) + 200 + now + turn * domain.max_steps // 2
+
+
+def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, yes: bool) -> None:
+    """Say what a paid run is going to need and ask; raises UserError where nobody can be asked.
+
+    `designs`: for each task set, how many are evaluated on it; `written`: how many the meta agent makes.
+    """
+    prices = dict(parse_price(text) for text in config.price)
+    _check(config, prices)
+    if not _is_paid(config, prices):
+        return
+    print(f"this run will need {estimate(planned_calls(config, designs, written), prices)} at most, by estimate", file=sys.stderr)
+    if config.budget_usd or config.budget_tokens:
+        limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
+        limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
+        print(f"it stops at {' or '.join(limits)}", file=sys.stderr)
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UserError("a paid run asks before it starts, and there is no terminal: give --yes")
+    if input("start? [y/N] ").strip().casefold() not in ("y", "yes"):
+        raise UserError("not started")
+
+
+def _real(config: Config) -> list[ModelSpec]:
+    """The models that are no stand-ins."""
+    roles = [one.name for one in fields(Config) if one.name.endswith("_model")]
+    specs = [ModelSpec.parse(getattr(config, role)) for role in roles]
+    return [spec for spec in specs if not spec.offline]
+
+
+def _check(config: Config, prices: dict) -> None:
+    """Raise UserError for a missing key or price before there is a run folder."""
+    keys = Keys.read()
+    for spec in _real(config):
+        keys.of(spec.base_url or keys.base_url)
+        if config.budget_usd and not price(spec.name, prices):
+            raise UserError(
+                f"--budget-usd cannot be kept: the price of {spec.name} is unknown: --price {spec.name}=in,cached,out"
+            )
+
+
+def _is_paid(config: Config, prices: dict) -> bool:
+    """Whether some role costs money: a price is known, or the endpoint is none of one's own."""
+    default = Keys.read().base_url
+    return any(
+        price(spec.name, prices) is not None or not is_local(spec.base_url or default) for spec in _real(config)
+    )

@@ -1,0 +1,256 @@
+"""Where episodes are played: a pool of processes on this machine, or a Dask cluster.
+
+Promises: a worker that dies costs time and nothing else, for what it was at is done again; of the
+episodes that wait the longest starts first, where lengths are known. A worker holds no key: it asks
+the host for each answer of a real model. It does not promise an order of completion.
+
+Try it: `python alma.py learn --env babaisai --workers 2`, and README's "Many machines"
+"""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import heapq
+import itertools
+import multiprocessing
+import multiprocessing.util
+import os
+import shutil
+import signal
+import socket
+import tempfile
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+from agent import environment
+from errors import InfrastructureError, UserError
+from harness import preload
+
+ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
+CONNECT_SECONDS = 10.0  # that a scheduler has to answer
+CODE = ("*.py", "domains/*.py", "harness/*.py", "jail/*.py", "models/*.py", "standins/*.py", "prompts/**/*.md")  # what a worker uses
+END_SECONDS = 5.0  # that a worker has to end
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def open_pool(domain: str, workers: int, scheduler: str, log: Callable[[str], None]) -> "Pool | Cluster":
+    """The cluster of `scheduler` ("tcp://host:port"), or without one so many processes of this machine."""
+    return Cluster(scheduler, log) if scheduler else Pool(domain, workers)
+
+
+# ------------------------------------------------------------------------------- this machine
+
+
+class Pool:
+    """Worker processes of this machine, each behind an executor of its own: none dies for another."""
+
+    host = "127.0.0.1"  # address of this machine under which workers reach it
+
+    def __init__(self, domain: str, workers: int):
+        # The fork server is clean: it holds neither the key nor a thread of the host.
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload(["harness.pool", "models.prompting", "models.answers", "llm", "standins.offline", "harness.preload"])
+        self._domain, self._order = domain, itertools.count()
+        # In the folder of this process that `multiprocessing` removes at its end.
+        self._temporary = tempfile.mkdtemp(prefix="alma-", dir=multiprocessing.util.get_temp_dir())
+        self._all = {self._executor() for _ in range(workers)}
+        self._idle = list(self._all)
+        self._waiting: list[tuple[float, int, asyncio.Future]] = []  # a heap, the longest first
+        with _starting(domain):
+            pass  # the fork server loads the engine while the host goes on
+
+    def _executor(self) -> concurrent.futures.ProcessPoolExecutor:
+        """A worker; its process starts with the first thing that it has to do."""
+        arguments = self._domain, self._temporary
+        return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, arguments)
+
+    async def run(self, function: Callable, *args, length: float = 0.0):
+        """`function(*args)` in a worker; an exception of the function itself is raised here.
+
+        Of those that wait, the one of the greatest `length` (in any unit) starts first.
+        """
+        executor = await self._turn(length)
+        try:
+            for attempt in range(ATTEMPTS):
+                await asyncio.sleep(attempt / 2)  # what kills one after the other may pass
+                try:
+                    with _starting(self._domain):
+                        future = executor.submit(function, *args)
+                    return await asyncio.wrap_future(future)
+                except (BrokenProcessPool, ConnectionError, EOFError):  # the worker died, or the fork server
+                    executor = self._replace(executor)
+        finally:
+            self._give_back(executor)
+        raise InfrastructureError(f"workers died {ATTEMPTS} times over {function.__name__}{args}")
+
+    async def _turn(self, length: float) -> concurrent.futures.Executor:
+        if self._idle:
+            return self._idle.pop()
+        future = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (-length, next(self._order), future))
+        try:
+            return await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # its turn came while it was being cancelled
+                self._give_back(future.result())
+            raise
+
+    def _give_back(self, executor: concurrent.futures.Executor) -> None:
+        while self._waiting:
+            *_, future = heapq.heappop(self._waiting)
+            if not future.done():
+                return future.set_result(executor)
+        self._idle.append(executor)
+
+    def _replace(self, broken: concurrent.futures.Executor) -> concurrent.futures.Executor:
+        self._all.remove(broken)
+        broken.shutdown(wait=False, cancel_futures=True)
+        new = self._executor()
+        self._all.add(new)
+        return new
+
+    def close(self) -> None:
+        """End the workers at once, whatever they are at, and remove what they leave."""
+        processes = [process for executor in self._all for process in (executor._processes or {}).values()]
+        for executor in self._all:
+            executor.shutdown(wait=False, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+        for process in processes:
+            process.join(END_SECONDS)
+        shutil.rmtree(self._temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _starting(domain: str) -> Iterator[None]:
+    """Ctrl-C is for the host: what is started here inherits that the signal is blocked."""
+    resource_tracker.ensure_running()  # would unblock it, were it started by the fork server
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    os.environ[preload.DOMAIN] = domain
+    try:
+        forkserver.ensure_running()
+        yield
+    finally:
+        del os.environ[preload.DOMAIN]
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_worker(domain: str, temporary: str) -> None:
+    """Tie a worker to the host's life and start the engine."""
+    tempfile.tempdir = temporary
+    threading.Thread(target=_end_with_host, args=(temporary,), daemon=True).start()
+    environment(domain)
+
+
+def _end_with_host(temporary: str) -> None:
+    """A host that is killed cannot end its workers nor clear up; the fork server lives as long as they do."""
+    multiprocessing.parent_process().join()
+    shutil.rmtree(Path(temporary).parent, ignore_errors=True)
+    os._exit(1)
+
+
+# ------------------------------------------------------------------------------ many machines
+
+
+class Cluster:
+    """The workers of a Dask scheduler. A lost worker's episodes are played by another one.
+
+    Raises UserError where Dask is missing or the scheduler cannot be reached.
+    """
+
+    def __init__(self, address: str, log: Callable[[str], None]):
+        try:
+            import distributed
+        except ImportError:
+            raise UserError(
+                "--scheduler needs Dask: .venv/bin/pip install -r requirements-dask.txt, here and on every worker"
+            ) from None
+        self._address, self._code, self._reconnecting = address, fingerprint(), asyncio.Lock()
+        self.host = _own_address(address)
+        self._lost = (distributed.KilledWorker, distributed.comm.CommClosedError)
+        self._client = self._connect()
+        workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
+        log(f"episodes go to {address}: {workers} workers" + ("" if workers else ", so this run waits for the first"))
+
+    def _connect(self):
+        import distributed
+
+        try:
+            return distributed.Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            raise UserError(f"no Dask scheduler answers at {self._address}: {error}") from None
+
+    async def run(self, function: Callable, *args, length: float = 0.0):
+        """As `Pool.run`."""
+        for _ in range(ATTEMPTS):
+            client = self._client
+            future = client.get_executor(pure=False).submit(
+                in_worker, self._code, function, *args, priority=length
+            )
+            try:
+                return await asyncio.wrap_future(future)
+            except self._lost:
+                pass  # Dask itself gives up an episode that took several workers with it
+            except ImportError as error:
+                raise InfrastructureError(f"a worker cannot play: {error}; start it in the repository") from None
+            except asyncio.CancelledError:
+                if asyncio.current_task().cancelling():
+                    raise
+            await self._reconnect(client)
+        raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times over {function.__name__}{args}")
+
+    async def _reconnect(self, client) -> None:
+        """A new client where the scheduler has dropped this one."""
+        async with self._reconnecting:
+            if client is not self._client or client.status == "running":
+                return
+            try:
+                self._client = await asyncio.to_thread(self._connect)
+            except UserError as error:
+                raise InfrastructureError(str(error)) from None
+
+    def close(self) -> None:
+        """Leave the cluster: what this run still has there is dropped, the workers stay."""
+        self._client.close(timeout=CONNECT_SECONDS)
+
+
+ONE_AT_A_TIME = threading.Lock()  # a process has one environment, whatever its number of threads
+
+
+def in_worker(code: str, function: Callable, *args):
+    """`function(*args)` on a worker of a cluster, if it has the very code of the host."""
+    if fingerprint() != code:
+        raise InfrastructureError(f"the worker on {socket.gethostname()} has another version of this repository")
+    with ONE_AT_A_TIME:
+        return function(*args)
+
+
+@functools.cache
+def fingerprint() -> str:
+    """Hash of the code and the prompts that a worker uses."""
+    digest = hashlib.sha256()
+    for path in sorted(path for part in CODE for path in ROOT.glob(part)):
+        digest.update(f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()
+
+
+def _own_address(scheduler: str) -> str:
+    """The address of this machine on its way to the scheduler, which its workers can reach too."""
+    place = urllib.parse.urlsplit(scheduler)
+    try:
+        host, port = place.hostname, place.port
+    except ValueError:
+        host, port = None, None
+    if place.scheme != "tcp" or not host or not port:
+        raise UserError(f"--scheduler {scheduler!r} is no address such as tcp://host:8786")
+    try:
+        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+            return connection.getsockname()[0]
+    except OSError as error:
+        raise UserError(f"no Dask scheduler answers at {scheduler}: {error}") from None

@@ -1,0 +1,331 @@
+"""A run: its folder, its models, its pool of workers, and the evaluators of its task sets.
+
+Promises: what a run has done is on disk before it counts, and a run that goes on after a kill does
+the same again from there: finished model calls and episodes come from the store, evaluated designs
+from their folders, and everything else is a function of the settings.
+"""
+
+import asyncio
+import contextlib
+import functools
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import envs
+from agent import prepare
+from archive import Design
+from evaluate import Evaluator, Fold, Protocol, folds
+from harness.config import Config, from_json
+from harness.estimate import episodes_of
+from harness.pool import open_pool
+from harness.progress import Display
+from harness.run_folder import RunFolder, read_json, write_atomic, write_json
+from llm import Keys, Models, ModelSpec, Patience
+from meta import Evidence, MetaAgent
+from models.prices import parse_price
+from models.prompting import quote
+from models.store import Store
+from score import Score
+
+ROLES = ("meta", "agent", "memory", "embedding")
+LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
+
+
+def design_id(code: str) -> str:
+    """A design's id: the first 12 hexadecimal digits of its code's SHA-256."""
+    return hashlib.sha256(code.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+class Run:
+    """`async with Run(folder) as run` goes on with a run where it is; a new one is at its start."""
+
+    def __init__(self, folder: RunFolder, plain: bool = False, budget: dict | None = None, command: str = "learn"):
+        folder.claim()
+        self._command = command
+        self.folder = folder
+        self.config: Config = replace(from_json(folder.config()), **(budget or {}))
+        self.display = Display(folder.log, plain, output=folder.path / "output.txt")
+        self._evaluators: dict[tuple, asyncio.Task[Evaluator]] = {}
+        self._unsafe = False  # a layer of the sandbox is missing
+        self._evaluations: dict[str, asyncio.Task] = {}
+
+    async def __aenter__(self) -> "Run":
+        self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
+        self._stack = contextlib.AsyncExitStack()
+        try:
+            return await self._open()
+        except BaseException as error:  # else the display would keep the terminal to itself
+            await self.__aexit__(type(error), error, None)
+            raise
+
+    async def _open(self) -> "Run":
+        config = self.config
+        self._stack.enter_context(self.display)
+        self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
+        self.models = await self._stack.enter_async_context(self._models())
+        self.display.cost_from(self._spent)
+        self.pool = await asyncio.to_thread(
+            open_pool, config.env, config.workers, config.scheduler, self.display.log
+        )
+        self._stack.callback(self.pool.close)
+        await self.models.load()
+        self.gateway = None
+        if "agent_model" not in config.offline():
+            self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
+        return self
+
+    async def __aexit__(self, *exception) -> None:
+        try:
+            at_work = [*self._evaluations.values(), *self._evaluators.values()]
+            for task in at_work:
+                task.cancel()
+            await asyncio.gather(*at_work, return_exceptions=True)
+            await self._stack.aclose()
+        finally:
+            self._note(*self._end(*exception[:2]))
+
+    @staticmethod
+    def _end(kind: type[BaseException] | None, error: BaseException | None) -> tuple[str, str]:
+        if kind is None:
+            return "finished", ""
+        return "stopped", str(error) or kind.__name__
+
+    def _note(self, event: str, why: str = "") -> None:
+        """Append to history.jsonl: when the run was started, resumed, stopped, finished."""
+        self.folder.note({"event": event, "command": self._command, "why": quote(why, 200)})
+
+    def _models(self) -> Models:
+        config = self.config
+        return Models(
+            {role: ModelSpec.parse(getattr(config, f"{role}_model")) for role in ROLES},
+            self.store,
+            in_flight=config.in_flight,
+            budget_usd=config.budget_usd or None,
+            budget_tokens=config.budget_tokens or None,
+            prices=dict(parse_price(text) for text in config.price),
+            log=self.display.log,
+            keys=Keys.read(take=True),  # before any child is started
+            patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
+        )
+
+    def _spent(self) -> dict | str:
+        totals = self.models.totals()
+        tokens = totals["prompt_tokens"] + totals["completion_tokens"]
+        spent = {"in_flight": self.models.in_flight, "tokens": tokens, "usd": totals["usd"]}
+        if totals["unpriced"] and not totals["usd"]:
+            return f"{tokens:,} tokens, price unknown"
+        return {**spent, "budget_usd": self.config.budget_usd}
+
+    def introduce(self) -> None:
+        """The first lines of a run: what plays, and what its results cannot be taken for."""
+        config, offline = self.config, self.config.offline()
+        if offline:
+            roles = ", ".join(role.removesuffix("_model") for role in offline)
+            self.display.log(
+                f"offline: stand-ins play {roles}; no key, no network. Environments, designs and scores are real, "
+                "but stand-ins are no language models: nothing here reproduces the paper's numbers."
+            )
+        for note in envs.notes(envs.domain_class(config.env)):
+            self.display.log(note)
+        self.display.log(f"run folder: {self.folder.path}")
+
+    def labels(self) -> list[str]:
+        """What every result of this run carries."""
+        labels = ["offline"] if self.config.offline() else []
+        if self._unsafe:
+            labels.append("unsafe sandbox")
+        domain = envs.domain_class(self.config.env)
+        substituted = any(task.source == domain.substitute for task in domain.tasks())
+        return labels + ([domain.substitute] if substituted else [])
+
+    async def evaluator(
+        self, split: str, mode: str = "static", phase: str = "collection", size: int | None = None
+    ) -> Evaluator:
+        """The evaluator of a task set, which is made once. `size`: learn from so many episodes."""
+        key = (split, mode, phase, size)
+        if key not in self._evaluators:
+            self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
+        return await asyncio.shield(self._evaluators[key])
+
+    async def _make_evaluator(self, split: str, mode: str, phase: str, size: int | None) -> Evaluator:
+        halves = folds(self.config, split)
+        await self._prepare([task for half in halves[0] for task in half])
+        make = functools.partial(
+            Fold,
+            self._protocol(split, mode, size),
+            pool=self.pool,
+            store=self.store,
+            models=self.models,
+            gateway=self.gateway,
+            unsafe_sandbox=self.config.unsafe_sandbox,
+            phase=phase,
+            stage=f"memory, {split} set",
+            progress=self.display.episode,
+        )
+        evaluator = Evaluator([make(collection=one, deployment=other) for one, other in halves])
+        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
+        await self._stack.enter_async_context(evaluator)
+        self._unsafe = self._unsafe or evaluator.unsafe
+        return evaluator
+
+    def _protocol(self, split: str, mode: str, size: int | None) -> Protocol:
+        config = self.config
+        return Protocol(
+            config.env,
+            config.agent_model,
+            config.seed,
+            passes=config.passes_over(split),
+            collection_passes=config.collection_passes,
+            collection_size=size,
+            mode=mode,
+            show_admissible=config.show_admissible,
+            keep_models=config.keep_models,
+        )
+
+    async def _prepare(self, tasks: list[envs.Task]) -> None:
+        """Have the games made that must be there before they start, and say so where that takes long."""
+        left = {asyncio.ensure_future(self.pool.run(prepare, self.config.env, task.id)) for task in tasks}
+        try:
+            while left:
+                done, left = await asyncio.wait(left, timeout=10)
+                for one in done:
+                    one.result()
+                if left:
+                    made = f"{len(tasks) - len(left)} of {len(tasks)}"
+                    self.display.log(f"making games, kept in {envs.cache_dir()}: {made}")
+        finally:
+            for one in left:
+                one.cancel()
+
+    async def score(
+        self, split: str, label: str, code: str, mode: str = "static", size: int | None = None
+    ) -> Score:
+        """A design's score on a task set; the same code is evaluated once. `label` is shown meanwhile."""
+        key = f"{split} {mode} {size} {design_id(code)}"
+        if key not in self._evaluations:
+            self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, size))
+        return await asyncio.shield(self._evaluations[key])
+
+    async def _evaluate(self, split: str, label: str, code: str, mode: str, size: int | None) -> Score:
+        name = design_id(code)
+        phase = f"collection {name}" if self.config.fresh_collection else "collection"
+        evaluator = await self.evaluator(split, mode, phase, size)
+        self.display.expect(evaluator.episodes)
+        self.display.candidate(label, "evaluate", design=name, episodes=evaluator.episodes)
+        return await evaluator.evaluate(name, code)
+
+    def plan(self, designs: dict[str, int]) -> None:
+        """Say how many episodes a run has: for each task set, so many designs are deployed on it."""
+        self.display.plan(sum(episodes_of(self.config, split, count) for split, count in designs.items()))
+
+    def announce(self, step: int, archive) -> None:
+        """Say where the run is."""
+        best = archive.best()
+        if best:
+            self.display.best(f"best {best.score:.3f}, no memory {archive.f0:.3f}")
+        self.display.stage(f"learning step {step}/{self.config.steps}")
+
+    def keep(self, archive) -> None:
+        """Write the archive, and the report, after a learning step."""
+        from report import words as report  # slow to import
+
+        self._evaluations.clear()
+        if self.folder.write_archive(archive.lines()):
+            report.write(self.folder.path, plots=False)
+
+    def cost(self, *names: str) -> float | None:
+        """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
+        return _dollars(row for row in self.models.usage() if row["design"] in names and row["role"] != "agent")
+
+    def memory_cost(self, design: str, split: str) -> dict:
+        """What a design's own model calls on a task set came to: calls, tokens, dollars."""
+        stage = f"memory, {split} set"
+        rows = [row for row in self.models.usage() if (row["design"], row["stage"]) == (design, stage)]
+        tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
+        return {"memory_calls": sum(row["calls"] for row in rows), "memory_tokens": tokens, "usd": _dollars(rows)}
+
+
+def _dollars(rows: Iterable[dict]) -> float | None:
+    dollars = [row["usd"] for row in rows]
+    return None if None in dollars else round(float(sum(dollars)), 9)  # in whatever order the calls ended
+
+
+class Candidate:
+    """One design in the making: who its parent is, what was asked and answered, where it is kept."""
+
+    def __init__(self, run: Run, learning: Evaluator, parent: Design | None, step: int, place: int):
+        self.run, self.parent, self.step = run, parent, step
+        self.name = f"{step}.{place}"
+        self.learning = learning
+        config = run.config
+        example = asdict(learning.folds[0].collected[0].trajectory)
+        self.meta = MetaAgent(run.models, config.env, example, config.prompt_tokens, config.seed, self.name)
+
+    def show(self, stage: str, note: str = "") -> None:
+        """Say what stage the candidate is in."""
+        self.run.display.candidate(self.name, stage, note)
+
+    def evidence(self) -> Evidence:
+        """What is known of the parent, read back from its folder."""
+        folder = self.run.folder.design(self.parent.id)
+        score = read_json(folder / "score.json")
+        lines = (folder / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
+        return Evidence(
+            id=self.parent.id,
+            code=(folder / "design.py").read_text(encoding="utf-8"),
+            score=score,
+            deployed=[json.loads(line) for line in lines],
+            last_change=self._last_change(folder, score),
+        )
+
+    def _last_change(self, folder: Path, score: dict) -> dict | None:
+        if not self.parent.parent:
+            return None
+        before = read_json(self.run.folder.design(self.parent.parent) / "score.json")
+        plan = read_json(folder / "plan.json")
+        changes = [change["what"] for change in plan["changes"]]
+        return {"changes": changes, "difference": score["mean"] - before["mean"]}
+
+    def dropped(self, code: str, plan: dict | None, tries: int, why: str) -> Design:
+        """Keep a candidate that failed; it enters the archive as dropped."""
+        name = design_id(code or f"{self.run.config.seed} {self.name}")
+        folder = self.run.folder.path / "dropped" / self.name
+        self._write(folder, code, plan, error=why)
+        write_json(folder / "error.json", {"error": why})
+        self.show("dropped", quote(why, 60))
+        self.run.folder.log(f"candidate {self.name} dropped: {quote(why, 300)!r}")
+        return self._line(name, "dropped", tries, error=quote(why, 500))
+
+    async def evaluate(self, code: str, plan: dict | None, tries: int) -> Design:
+        """Evaluate a verified design and keep it. score.json comes last and says that all is there."""
+        name = design_id(code)
+        folder = self.run.folder.design(name)
+        if not (folder / "score.json").exists():
+            score = await self.run.score("learning", self.name, code)
+            self._write(folder, code, plan, printed=score.output, errors="\n".join(score.errors))
+            write_atomic(folder / "trajectories.jsonl", self._trajectories(score))
+            write_json(folder / "score.json", score.summary())
+        score = read_json(folder / "score.json")
+        self.show("archived", f"{score['mean']:.3f}, {score['difference']:+.3f} to no memory")
+        values = {key: score[key] for key in ("stderr", "difference", "retrieved_tokens")}
+        return self._line(name, "evaluated", tries, score=score["mean"], **values)
+
+    def _line(self, name: str, state: str, tries: int, **values) -> Design:
+        parent = self.parent.id if self.parent else None
+        cost = self.run.cost(name, self.name)
+        return Design(name, self.name, parent, self.step, state, tries=tries, cost=cost, **values)
+
+    def _write(self, folder: Path, code: str, plan: dict | None, **more: str) -> None:
+        write_atomic(folder / "design.py", code)
+        write_json(folder / "plan.json", plan)
+        entries = [(f"{stage}: {side}", text) for stage, side, text in self.meta.transcript] + list(more.items())
+        log = [f"=== {title}\n{quote(text, LOG_TOKENS)}" for title, text in entries]
+        write_atomic(folder / "log.txt", "\n\n".join(log) + "\n")
+
+    @staticmethod
+    def _trajectories(score: Score) -> str:
+        lines = [json.dumps(asdict(one), ensure_ascii=False, separators=(",", ":")) for one in score.outcomes]
+        return "".join(f"{line}\n" for line in lines)

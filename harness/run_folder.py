@@ -1,0 +1,176 @@
+"""The folder of a run: what is written where, so that a kill at any point loses nothing.
+
+Files are written whole (a temporary name, then a rename); a folder is claimed by one process at a
+time. A folder that cannot be read or written is the user's to mend: one line says what is wrong.
+"""
+
+import errno
+import fcntl
+import json
+import os
+import platform
+import re
+import subprocess
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+from errors import InfrastructureError, UserError
+
+PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a whole file or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if is_full(error):
+            raise InfrastructureError(f"the disk is full: {path} could not be written") from error
+        raise UserError(f"cannot write {path}: {error.strerror}") from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether it says that a disk, or a user's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def write_json(path: Path, value) -> None:
+    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path):
+    """The JSON value of a file; UserError in one line where it is missing or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no such file: {path}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from error
+
+
+class RunFolder:
+    """One run's folder: config.json, archive.jsonl, designs/<id>/, store.sqlite, reports."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+        self._lock = None
+
+    @classmethod
+    def create(cls, runs: Path, environment: str, model: str, config: dict) -> "RunFolder":
+        """A new folder `<UTC timestamp>-<env>-<model>` under `runs`, with its config.json."""
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{stamp}-{environment}-{model.split('@')[0]}")
+        names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
+        return cls.at(next(path for path in (Path(runs) / name for name in names) if not path.exists()), config)
+
+    @classmethod
+    def at(cls, path: Path, config: dict) -> "RunFolder":
+        """A new run in the folder `path`, which must not exist."""
+        try:
+            path.mkdir(parents=True)
+        except OSError as error:
+            kind = InfrastructureError if is_full(error) else UserError
+            raise kind(f"cannot make a run folder {path}: {error.strerror}") from error
+        write_json(path / "config.json", {**config, "about": about()})
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: Path) -> "RunFolder":
+        """An existing run; UserError where there is none."""
+        if not (Path(path) / "config.json").is_file():
+            raise UserError(f"no run in {path}: it has no config.json")
+        return cls(path)
+
+    def claim(self) -> None:
+        """Keep other processes out while this one writes; the claim ends with the process."""
+        try:
+            self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"another process is at work in {self.path}") from None
+        except OSError as error:
+            kind = InfrastructureError if is_full(error) else UserError
+            raise kind(f"cannot write in {self.path}: {error.strerror}") from error
+
+    def config(self) -> dict:
+        config = read_json(self.path / "config.json")
+        if not isinstance(config, dict):
+            raise UserError(f"{self.path / 'config.json'} is damaged: not an object")
+        return config
+
+    def design(self, design_id: str) -> Path:
+        return self.path / "designs" / design_id
+
+    def archive(self) -> list[dict]:
+        """The lines of archive.jsonl that are whole."""
+        path = self.path / "archive.jsonl"
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        designs = []
+        for line in lines:
+            try:
+                designs.append(json.loads(line))
+            except ValueError:
+                continue
+        return [design for design in designs if isinstance(design, dict) and "id" in design]
+
+    def write_archive(self, designs: list[dict]) -> bool:
+        """Write archive.jsonl and say whether that is news: a resumed run that catches up does not
+        shorten what stands there."""
+        known = self.archive()
+        if len(designs) < len(known):
+            return False
+        lines = [json.dumps(design, ensure_ascii=False) for design in designs]
+        write_atomic(self.path / "archive.jsonl", "".join(f"{line}\n" for line in lines))
+        return designs != known
+
+    def log(self, line: str) -> None:
+        """Append a line to log.txt."""
+        self._append("log.txt", f"{_now()} {line}")
+
+    def note(self, event: dict) -> None:
+        """Append an event to history.jsonl."""
+        self._append("history.jsonl", json.dumps({"time": _now(), **event}, ensure_ascii=False))
+
+    def _append(self, name: str, line: str) -> None:
+        try:
+            with open(self.path / name, "a", encoding="utf-8", errors="replace") as file:
+                file.write(f"{line}\n")
+        except OSError as error:
+            raise InfrastructureError(f"cannot write {self.path / name}: {error.strerror}") from error
+
+
+def _now() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+
+
+def about() -> dict:
+    """Versions and git commit: what somebody needs who wants the same run again."""
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions,
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str:
+    command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return done.stdout.strip() or "unknown"

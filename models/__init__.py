@@ -1,0 +1,1 @@
+"""What stands behind `llm.py`: endpoints, answers, credentials, prices, storage."""

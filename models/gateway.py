@@ -1,0 +1,159 @@
+"""How a worker process asks the host's models: it holds no key and knows no endpoint.
+
+Promises: one TCP connection for each client, length-prefixed JSON of bounded size, a random token
+compared in constant time, the host's errors raised by their type in the worker; a connection that
+breaks is opened again, and the same question is not paid for twice. It does not promise secrecy on
+the wire: use it on one machine or inside a network that you trust.
+"""
+
+import asyncio
+import contextlib
+import hmac
+import json
+import secrets
+import socket
+import struct
+import time
+from collections.abc import AsyncIterator
+
+from errors import BudgetError, InfrastructureError, UserError
+from models.endpoint import ContextOverflow
+
+MOST_BYTES = 64 * 1024 * 1024  # of one message
+MOST_TOKEN_BYTES = 1024  # of the first message, before the token is known to be right
+HELLO_SECONDS = 10.0  # for the first message
+RECONNECTS = (0.0, 0.2, 1.0, 3.0)  # seconds before each further try of a client
+HEADER = struct.Struct(">I")
+ERRORS = {error.__name__: error for error in (InfrastructureError, BudgetError, ContextOverflow, UserError)}
+
+
+def _pack(value) -> bytes:
+    body = json.dumps(value).encode()
+    return HEADER.pack(len(body)) + body
+
+
+# ---------------------------------------------------------------------------------------- host
+
+
+@contextlib.asynccontextmanager
+async def serve(models, host: str = "127.0.0.1", advertise: str | None = None) -> AsyncIterator[str]:
+    """Serve `models` to clients while the context is open; yields the address "host:port/token".
+
+    `advertise` is the name under which workers on other machines reach this one.
+    """
+    token, tasks = secrets.token_urlsafe(24), set()
+
+    async def connected(reader, writer):
+        task = asyncio.current_task()
+        tasks.add(task)
+        try:
+            await _converse(models, token, reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ValueError):
+            pass  # the worker is gone or no worker of ours: its episode is played again elsewhere
+        except asyncio.CancelledError:
+            pass  # the gateway closes; asyncio's streams (3.11) would print a cancelled handler as an error
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(connected, host, 0)
+    try:
+        yield f"{advertise or host}:{server.sockets[0].getsockname()[1]}/{token}"
+    finally:
+        server.close()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _converse(models, token: str, reader, writer) -> None:
+    """Answer the questions of one client until it leaves."""
+    async with asyncio.timeout(HELLO_SECONDS):
+        hello = await _read(reader, MOST_TOKEN_BYTES)
+    if not isinstance(hello, str) or not hmac.compare_digest(hello.encode(), token.encode()):
+        return
+    while True:
+        question = await _read(reader, MOST_BYTES)
+        writer.write(_pack(await _answer(models, question)))
+        await writer.drain()
+
+
+async def _read(reader, most: int):
+    size = HEADER.unpack(await reader.readexactly(HEADER.size))[0]
+    if size > most:
+        raise ValueError(f"a message of {size} bytes")
+    return json.loads(await reader.readexactly(size))
+
+
+async def _answer(models, question: dict) -> dict:
+    ask = {"chat": models.chat, "embed": models.embed}[question["call"]]
+    try:
+        return {"answer": await ask(*question["args"], **question["options"])}
+    except tuple(ERRORS.values()) as error:
+        return {"error": type(error).__name__, "message": str(error)}
+
+
+# -------------------------------------------------------------------------------------- worker
+
+
+class GatewayClient:
+    """Asks the host's models from plain synchronous code; one question at a time.
+
+    Raises InfrastructureError, BudgetError and ContextOverflow as the host does.
+    """
+
+    def __init__(self, address: str):
+        place, _, self._token = address.partition("/")
+        host, _, port = place.rpartition(":")
+        self._place = host, int(port)
+        self._socket: socket.socket | None = None
+
+    def chat(self, role: str, messages: list[dict], **options) -> str:
+        """As `Models.chat`."""
+        return self._ask({"call": "chat", "args": [role, messages], "options": options})
+
+    def embed(self, texts: list[str], **options) -> list[list[float]]:
+        """As `Models.embed`."""
+        return self._ask({"call": "embed", "args": [texts], "options": options})
+
+    def close(self) -> None:
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
+    def _ask(self, question: dict):
+        packed = _pack(question)
+        for pause in (*RECONNECTS, None):
+            try:
+                reply = self._exchange(packed)
+                break
+            except (OSError, ValueError) as error:
+                self.close()
+                if pause is None:
+                    raise InfrastructureError(f"the host at {self._place[0]} is gone: {error}") from None
+                time.sleep(pause)
+        if "error" in reply:
+            raise ERRORS[reply["error"]](reply["message"])
+        return reply["answer"]
+
+    def _exchange(self, packed: bytes) -> dict:
+        if self._socket is None:
+            self._socket = socket.create_connection(self._place, timeout=HELLO_SECONDS)
+            self._socket.settimeout(None)  # an answer takes as long as it takes; a dead host resets
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.sendall(_pack(self._token))
+        self._socket.sendall(packed)
+        return json.loads(self._receive(HEADER.unpack(self._receive(HEADER.size))[0]))
+
+    def _receive(self, size: int) -> bytearray:
+        if size > MOST_BYTES:
+            raise ValueError(f"a message of {size} bytes")
+        body = bytearray(size)
+        view, done = memoryview(body), 0
+        while done < size:
+            count = self._socket.recv_into(view[done:])
+            if not count:
+                raise ConnectionError("the connection was closed")
+            done += count
+        return body
