@@ -1,4 +1,9 @@
-"""Whose fault it is decides what happens next: the kinds of failure that are never mixed."""
+"""Whose fault it is decides what happens next: the kinds of failure that are never mixed.
+
+`clean` is here because the messages of errors quote what designs, models and games wrote.
+"""
+
+import re
 
 
 class UserError(Exception):
@@ -24,3 +29,23 @@ class InfrastructureError(Exception):
 
 class BudgetError(Exception):
     """The run's budget is spent: the run stops in an orderly way and can be resumed with more."""
+
+
+_TURNS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing
+_UNSEEN = "\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # no width, or hidden text
+_NAMED = re.compile(f"[{_TURNS}{_UNSEEN}\x7f-\x9f]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
+_MARKS = re.compile("([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{3})"
+                    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+")  # piled on one letter
+
+
+def clean(text: str) -> str:
+    """Text that a stranger wrote, with each control, direction or invisible character named in its place.
+
+    Newlines and tabs stay; lone surrogates become question marks. Escaping for HTML or Markdown is the templates' part.
+    """
+    text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
+    text = re.sub("[\u2028\u2029]", "\n", text)
+    text = _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), text)  # U+2400...: their pictures
+    text = _NAMED.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+    return _MARKS.sub(r"\1", text)
