@@ -1,22 +1,31 @@
-"""One episode as a pure function.
+"""One episode: the agent plays a task with what was retrieved in its prompt.
 
-Promises: the result of `play` depends on nothing but the `Episode` (and on the model's answers), so
-it can run in any process on any machine; `pool.py` has those. It does not promise that a real model
-answers the same twice.
+`play` is a pure function: its result depends on the `Episode` and on the model's answers alone, so it can run in
+any process on any machine, and it is stored under the episode's key. A real model may answer differently when it
+is asked again.
 """
 
-import dataclasses
 import functools
 import hashlib
 import itertools
 import json
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import envs
-from errors import InfrastructureError
+import standins
+from errors import ContextOverflow, InfrastructureError
 from memory_base import Trajectory
+from models import OFFLINE
+from models.answers import match_action
+from models.gateway import GatewayClient
+from prompts import render
 
-OFFLINE = "offline"
+ROOT = Path(__file__).resolve().parent
+# What shapes an episode beside its settings; the files of a domain of one's own come on top.
+SHAPING = ("agent.py", "envs.py", "models/answers.py", "domains/*.py", "prompts/__init__.py", "prompts/agent*.md", "prompts/turn.md")
 
 
 @dataclass(frozen=True)
@@ -30,10 +39,23 @@ class Episode:
     memory: str = ""  # what was retrieved, as JSON; empty where there is nothing
     sample: str = ""  # tells passes apart: three passes are three samples of the model
     show_admissible: bool = False  # put TextWorld's admissible commands into the prompt
+    style: str = "act"  # how the agent answers, a key of STYLES
 
     def key(self) -> str:
-        """Hash under which the result is stored."""
-        return hashlib.sha256(json.dumps(dataclasses.astuple(self)).encode()).hexdigest()
+        """Hash under which the result is stored; it changes with the code and the prompts that shape an episode."""
+        values = [*asdict(self).values(), code_of_episodes(self.domain, self.agent_model == OFFLINE)]
+        return hashlib.sha256(json.dumps(values).encode()).hexdigest()
+
+
+@functools.cache
+def code_of_episodes(domain: str, offline: bool) -> str:
+    """Fingerprint of the prompts and of the code of a domain and of the agent that plays it."""
+    cls = envs.domain_class(domain)
+    paths = {Path(sys.modules[cls.__module__].__file__).resolve()}
+    for pattern in (*SHAPING, *(["standins/*.py"] if offline else [])):
+        paths |= set(ROOT.glob(pattern))
+    contents = [cls.description(), *(path.read_text(encoding="utf-8") for path in sorted(paths))]
+    return hashlib.sha256("\x1f".join(contents).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -44,85 +66,96 @@ class Played:
     success: bool  # the engine says that the task is won
     invalid: int  # actions that were not valid
     shortened: int  # turns left out because the model's context was full
+    invalid_answer: str = ""  # the first answer that was no valid action, cut
 
     def to_json(self) -> dict:
         return {**vars(self), "trajectory": vars(self.trajectory)}
 
     @staticmethod
     def from_json(value: dict) -> "Played":
-        return Played(Trajectory(**value["trajectory"]), value["success"], value["invalid"], value["shortened"])
+        return Played(**{**value, "trajectory": Trajectory(**value["trajectory"])})
+
+
+# How the agent answers. A style is a prompt, `prompts/<name>.md`, and a function that reads an answer: it returns
+# the action (None where there is none) and what the dialogue keeps of the answer.
+
+
+def act(answer: str, actions: list[str]) -> tuple[str | None, str]:
+    """One action and nothing else, as in the paper; the dialogue keeps the action alone."""
+    action = match_action(answer, actions)
+    return action, action or ""
+
+
+def react(answer: str, actions: list[str]) -> tuple[str | None, str]:
+    """Thoughts first, then the action in a line of its own; the dialogue keeps both."""
+    return match_action(answer, actions), answer.strip()[:2000]
+
+
+STYLES: dict[str, tuple[str, Callable]] = {"act": ("agent", act), "react": ("agent_react", react)}
 
 
 def play(episode: Episode, gateway: str | None = None, design: str = "") -> Played:
     """Play one episode in this process.
 
-    `gateway` is where to ask for the agent's answers unless it is offline; `design` is whom the
-    calls are booked to, and shapes nothing.
+    `gateway` is where to ask for the agent's answers unless it is offline; `design` is whom the calls are booked
+    to, and shapes nothing. Raises InfrastructureError, BudgetError.
     """
     env = environment(episode.domain)
+    prompt, read = STYLES[episode.style]
     text, info = env.reset(seed=episode.seed, options={"task": episode.task})
     trajectory = Trajectory(init=info["record"])
-    dialogue = Dialogue(episode, env, info)
-    ask = _asker(episode, gateway, design)
-    done, invalid = False, 0
+    system = render(
+        prompt,
+        domain=env.description(),
+        actions=env.action_descriptions,
+        memory=episode.memory,
+        goal=info["goal"],
+    )
+    # Actions that the system prompt describes are the same at each turn: they are not listed again.
+    listed = (env.lists_actions and not env.action_descriptions) or episode.show_admissible
+    turns: list[tuple[dict, dict]] = []  # messages with an observation and with an answer
+    left_out = invalid = 0
+    invalid_answer, done = "", False
     while not done:
-        dialogue.observe(text, info)
-        action = dialogue.act(ask)
-        text, _, terminated, truncated, info = env.step(action)
-        done = terminated or truncated
-        invalid += not info["valid"]
-        trajectory.steps.append(
-            {"action_took": action, **info["record"], "scores": info["score"], "dones": done}
-        )
-    trajectory.reward = float(info["score"])
-    return Played(trajectory, bool(info["success"]), invalid, dialogue.left_out)
-
-
-class Dialogue:
-    """The messages of one episode: the agent's prompt, then observations and actions by turns."""
-
-    def __init__(self, episode: Episode, env: envs.Domain, info: dict):
-        from models.prompting import domain_text, render
-
-        self._render = render
-        self._listed = getattr(env, "lists_actions", False) or episode.show_admissible
-        static = info["record"].get("action_dict") or getattr(env, "action_descriptions", {})
-        self._system = render(
-            "agent", domain=domain_text(episode.domain), actions=static, memory=episode.memory, goal=info["goal"]
-        )
-        self._turns: list[tuple[dict, dict]] = []  # messages with an observation and with an action
-        self.left_out = 0  # oldest turns that are no longer shown
-
-    def observe(self, text: str, info: dict) -> None:
-        self._text, self._now, self._actions = text, info["now"], info["actions"]
-
-    def act(self, ask) -> str:
-        """Ask for an action until the prompt fits the model's context."""
-        from llm import ContextOverflow
-        from models.answers import match_action
-
-        while True:
+        # What matters now alone (inventory, valid actions) stands in the last message and is not kept.
+        actions = info["actions"]
+        now = render("turn", text=text, now=info["now"], actions=actions if listed else [])
+        while True:  # until the dialogue fits the model's context
+            note = f"\n\nThe first {left_out} turns are left out: the dialogue was too long." if left_out else ""
+            messages = [
+                {"role": "system", "content": system + note},
+                *itertools.chain.from_iterable(turns[left_out:]),
+                {"role": "user", "content": now},
+            ]
             try:
-                answer = ask(self.messages())
+                answer = ask(episode, messages, gateway, design)
                 break
             except ContextOverflow:
-                if self.left_out >= len(self._turns):
+                if left_out >= len(turns):
                     raise InfrastructureError("the model's context is too short for one observation") from None
-                self.left_out += max(1, (len(self._turns) - self.left_out) // 4)
-        action = match_action(answer, self._actions) or " ".join(answer.split())[:200] or "(no answer)"
-        observed = {"role": "user", "content": f"Observation:\n{self._text}"}
-        self._turns.append((observed, {"role": "assistant", "content": action}))
-        return action
+                left_out += max(1, (len(turns) - left_out) // 4)
+        action, said = read(answer, actions)
+        action = action or " ".join(answer.split())[:200] or "(no answer)"
+        turns.append(
+            ({"role": "user", "content": f"Observation:\n{text}"}, {"role": "assistant", "content": said or action})
+        )
+        text, _, terminated, truncated, info = env.step(action)
+        done = terminated or truncated
+        if not info["valid"]:
+            invalid += 1
+            invalid_answer = invalid_answer or answer[:300]
+        trajectory.steps.append({"action_took": action, **info["record"], "scores": info["score"], "dones": done})
+    trajectory.reward = float(info["score"])
+    return Played(trajectory, bool(info["success"]), invalid, left_out, invalid_answer)
 
-    def messages(self) -> list[dict[str, str]]:
-        """Chat messages; what only matters now (inventory, valid actions) is in the last one alone."""
-        system = self._system
-        if self.left_out:
-            system += f"\n\nThe first {self.left_out} turns are left out: the dialogue was too long."
-        turns = itertools.chain.from_iterable(self._turns[self.left_out :])
-        actions = self._actions if self._listed else []
-        turn = self._render("turn", text=self._text, now=self._now, actions=actions)
-        return [{"role": "system", "content": system}, *turns, {"role": "user", "content": turn}]
+
+def ask(episode: Episode, messages: list[dict], gateway: str | None, design: str) -> str:
+    """The agent's answer: the stand-in's, or the model's by way of the host."""
+    if episode.agent_model == OFFLINE:
+        return standins.chat("agent", messages, None, episode.seed)
+    return _client(gateway).chat(
+        "agent", messages, sample=episode.sample, design=design, stage="play", seed=episode.seed
+    )
 
 
 @functools.cache
@@ -131,26 +164,11 @@ def environment(domain: str) -> envs.Domain:
     return envs.domain_class(domain)()
 
 
-def _asker(episode: Episode, gateway: str | None, design: str):
-    if episode.agent_model == OFFLINE:
-        from standins import offline
-
-        return lambda messages: offline.chat("agent", messages, None, episode.seed)
-    client = _client(gateway)
-    return lambda messages: client.chat(
-        "agent", messages, sample=episode.sample, design=design, stage="play", seed=episode.seed
-    )
-
-
 @functools.lru_cache(maxsize=1)  # a cluster's worker outlives a run and its gateway
-def _client(gateway: str):
-    from llm import GatewayClient
-
+def _client(gateway: str) -> GatewayClient:
     return GatewayClient(gateway)
 
 
 def prepare(domain: str, task: str) -> None:
     """Make what must exist before a task can start (a generated game); runs in a worker."""
-    make = getattr(envs.domain_class(domain), "prepare", None)
-    if make:
-        make([task])
+    envs.domain_class(domain).prepare([task])

@@ -1,86 +1,88 @@
 """ALMA: a meta agent writes the memory of another agent, tries it on real games, and breeds better ones.
 
-`learn` is the paper's algorithm; `main` is the command line. The other modules in the order in which
-they read well: memory_base (what a memory design is), evaluate (what turns one into a score),
-episodes, envs, archive, meta, run, sandbox, llm, offline, report.
+This module is the paper's learning loop: `learn` repeats sample, ideate and plan, implement, verify, evaluate,
+archive. Nothing is ever removed from the archive, a child enters it whatever its score is, and every design keeps a
+chance to be drawn. A run with the same seed and the same answers of the models ends in the same archive.
+
+The other modules in the order in which they read well: memory_base (what a memory design is), evaluate (what turns
+one into a score), agent (one episode), meta (the meta agent's prompts and answers), sandbox, llm, envs.
 
 Try it: `python alma.py reproduce --env minihack`
 """
 
 import asyncio
+import hashlib
+import math
 import random
 import sys
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 
-from errors import BudgetError, DesignError, InfrastructureError, UserError
+from errors import AnswerError, DesignError, UserError
+from sandbox import outlive
 
-TRIES = 3  # modules that the meta agent may write until one passes verification
 MAX_PARENTS = 5  # designs drawn in a learning step
+MAX_TRIES = 3  # modules that the meta agent may write until one passes verification
 VERIFY_UPDATES, VERIFY_RETRIEVALS = 3, 2  # real trajectories and real tasks that verification uses
 
 
-async def learn(run):
-    """The learning loop: sample, ideate and plan, implement, verify, evaluate, archive."""
-    from archive import Archive
+# ------------------------------------------------------------------------------ the learning loop
 
+
+async def learn(run) -> "Archive":
+    """The learning loop on a `harness.run.Run`; returns the archive with every candidate that was made."""
     learning = await run.evaluator("learning")
     archive = Archive(await learning.f0())
     rng = random.Random(run.config.seed)
     for step in range(1, run.config.steps + 1):
         run.announce(step, archive)
-        parents = sample(archive, run.config, rng) or [None]  # an empty archive: write one from scratch
+        drawn = sample(archive, run.config, rng)
         children = await asyncio.gather(
-            *(make_child(run, learning, parent, step, place) for place, parent in enumerate(parents, 1))
+            *(make_child(run, learning, parents, f"{step}.{place}") for place, parents in enumerate(drawn, 1))
         )
         for child in children:
-            archive.add(replace(child, state="duplicate") if child.id in archive else child)
+            archive.add(child)
         run.keep(archive)
     return archive
 
 
-async def make_child(run, learning, parent, step: int, place: int):
-    """One candidate of a learning step, from the parent to its line in the archive."""
-    from harness.run import Candidate
-    from llm import AnswerError
-
-    candidate = Candidate(run, learning, parent, step, place)
-    plan, code, tries = None, "", 1
+async def make_child(run, learning, parents: Sequence["Design"], name: str) -> "Design":
+    """One candidate, "<learning step>.<place in it>", from its parents (none: from scratch) to its line in the archive."""
+    meta, plan, code, tries, error = run.meta_agent(learning, name), None, "", 1, ""
     try:
-        if parent is None:
-            candidate.show("implement", "from scratch")
-            code = await candidate.meta.first()
+        if not parents:
+            run.show(name, "implement", "from scratch")
+            code = await meta.first()
         else:
-            candidate.show("ideate", f"from {parent.candidate} ({parent.score:.3f})")
-            evidence = candidate.evidence()
-            plan = await candidate.meta.ideate_and_plan(evidence)
-            candidate.show("implement")
-            code = await candidate.meta.implement(evidence, plan)
-        candidate.show("verify")
-        while why := await verify(learning, code, candidate.name):
-            if tries == TRIES:
-                return candidate.dropped(code, plan, tries, why)
-            candidate.show("repair")
-            code = await candidate.meta.repair(code, why, tries)
+            run.show(name, "ideate", f"from {parents[0].candidate} ({parents[0].score:.3f})")
+            evidence = run.evidence(parents[0])
+            plan = await meta.ideate_and_plan(evidence)
+            run.show(name, "implement")
+            code = await meta.implement(evidence, plan)
+        run.show(name, "verify")
+        while error := await verify(learning, code, name):
+            if tries == MAX_TRIES:
+                break
+            run.show(name, "repair")
+            code = await meta.repair(code, error, tries)
             tries += 1
-    except AnswerError as error:
-        return candidate.dropped(code, plan, tries, f"no usable answer of the meta agent: {error}")
-    return await candidate.evaluate(code, plan, tries)
-
-
-def sample(archive, config, rng: random.Random) -> list:
-    """Up to five parents, drawn without replacement by the paper's rule or by an ablation's."""
-    return archive.sample(
-        MAX_PARENTS, rng, config.sampling, config.sampling_scale, config.visit_penalty, config.temperature
-    )
+    except AnswerError as unusable:
+        error = f"no usable answer of the meta agent: {unusable}"
+    # The files of a candidate are written before its line in the archive, so a run that is killed loses nothing.
+    if error:
+        known = run.keep_dropped(name, code, plan, meta.transcript, error)
+    else:
+        known = await run.evaluate(name, code, plan, meta.transcript)
+    own_id, step = design_id(code or f"{run.config.seed} {name}"), int(name.split(".")[0])
+    ids = tuple(parent.id for parent in parents)
+    return Design(own_id, name, ids, step, tries=tries, cost=run.cost(own_id, name), **known)
 
 
 async def verify(learning, code: str, name: str) -> str:
-    """What is wrong with a module, empty where nothing is. No episode is played for it.
+    """What is wrong with a module; empty where nothing is. No episode is played for it.
 
-    It must load in the sandbox, learn from real collected trajectories and retrieve for real tasks.
+    It must load in the sandbox, learn from real collected trajectories, and retrieve for real tasks.
     """
-    from sandbox import outlive
-
     fold = learning.folds[0]
 
     async def try_out():
@@ -97,25 +99,130 @@ async def verify(learning, code: str, name: str) -> str:
     return ""
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The command line: 0 done, 1 a check or comparison failed, 2 the user's mistake, 3 stopped."""
-    from harness.cli import parse
+# ------------------------------------------------------------------------------------ the archive
 
-    command = parse(arguments)
-    try:
-        return command.run(command)
-    except UserError as error:
-        print(f"alma: {error}", file=sys.stderr)
-        return 2
-    except (InfrastructureError, BudgetError) as error:
-        print(f"alma: stopped: {error}", file=sys.stderr)
-        return 3
-    except BrokenPipeError:
-        return 1
-    except KeyboardInterrupt:
-        print("alma: interrupted", file=sys.stderr)
-        return 130
+
+@dataclass(frozen=True)
+class Design:
+    """One line of the archive."""
+
+    id: str  # hash of the code; where no code came, of the candidate's name
+    candidate: str  # "<learning step>.<place in it>", the name to which its making is booked
+    parents: tuple[str, ...]  # ids of the designs that it was made from; none for a design from scratch
+    step: int  # learning step, from 1
+    state: str  # "evaluated", "dropped" (it failed verification) or "duplicate" (of a design in the archive)
+    score: float | None = None  # success rate on the learning set's deployment half, in [0, 1]
+    stderr: float | None = None  # standard error over the passes
+    difference: float | None = None  # paired, to no memory
+    retrieved_tokens: float | None = None  # mean for a task
+    visits: int = 0  # times that it was drawn as a parent
+    tries: int = 1  # modules written until one passed verification
+    cost: float | None = 0.0  # dollars: meta agent and the design's own calls; None: price unknown
+    error: str = ""  # why it was dropped, cut
+
+
+class Archive:
+    """The designs of a run in the order in which they entered."""
+
+    def __init__(self, f0: float):
+        self.f0 = f0  # score of no memory on the same tasks
+        self.designs: list[Design] = []
+
+    def add(self, design: Design) -> None:
+        """Let a design in; one whose code is there already enters as a duplicate, which is never drawn."""
+        known = any(design.id == other.id for other in self.evaluated())
+        self.designs.append(replace(design, state="duplicate") if known else design)
+
+    def evaluated(self) -> list[Design]:
+        return [design for design in self.designs if design.state == "evaluated"]
+
+    def best(self) -> Design | None:
+        """The learned design: the best on the learning set; of equals the first."""
+        return max(self.evaluated(), key=lambda design: design.score, default=None)
+
+    def visit(self, drawn: Design) -> None:
+        """Count that a design was drawn as a parent."""
+        self.designs = [
+            replace(design, visits=design.visits + 1) if (design.id, design.state) == (drawn.id, "evaluated") else design
+            for design in self.designs
+        ]
+
+    def lines(self) -> list[dict]:
+        """The archive as it is written: one JSON object a design."""
+        return [{**asdict(design), "parents": list(design.parents)} for design in self.designs]
+
+
+def design_id(code: str) -> str:
+    """A design's id: the first 12 hexadecimal digits of its code's SHA-256."""
+    return hashlib.sha256(code.encode("utf-8", "replace")).hexdigest()[:12]
+
+
+# --------------------------------------------------------------------------------- sampling rules
+
+
+def sample(archive: Archive, config, rng: random.Random) -> list[list[Design]]:
+    """The parents of each child of a learning step, by the run's sampling rule; counts their visits."""
+    if config.sampling not in SAMPLING_RULES:
+        raise UserError(f"unknown sampling rule {config.sampling!r}: choose from {', '.join(SAMPLING_RULES)}")
+    drawn = SAMPLING_RULES[config.sampling](archive, config, rng) or [[]]  # an empty archive: one from scratch
+    for parents in drawn:
+        for parent in parents:
+            archive.visit(parent)
+    return drawn
+
+
+def by_merit(archive: Archive, config, rng: random.Random) -> list[list[Design]]:
+    """The paper's rule: up to five different designs, by their scores and against their visits."""
+    designs = archive.evaluated()
+    chances = weights(designs, archive.f0, config.sampling_scale, config.visit_penalty, config.temperature)
+    return [[design] for design in draw(designs, chances, rng)]
+
+
+def greedy(archive: Archive, config, rng: random.Random) -> list[list[Design]]:
+    """The best design alone, as often as there are places."""
+    return [[archive.best()]] * min(MAX_PARENTS, len(archive.evaluated()))
+
+
+def uniform(archive: Archive, config, rng: random.Random) -> list[list[Design]]:
+    """Up to five different designs, each with the same chance."""
+    designs = archive.evaluated()
+    return [[design] for design in draw(designs, [1.0] * len(designs), rng)]
+
+
+# A rule returns the parents of each child; a child may have several parents, or none: it is written from scratch.
+SAMPLING_RULES: dict[str, Callable[[Archive, object, random.Random], list[list[Design]]]] = {
+    "archive": by_merit,
+    "greedy": greedy,
+    "random": uniform,
+}
+
+
+def weights(designs: Sequence[Design], f0: float, scale: float, penalty: float, temperature: float) -> list[float]:
+    """Sampling weights, of which only the ratios matter.
+
+    f̂ = 1 / (1 + exp(−λ (f − f0))),  J = f̂ − α ln(1 + visits),  p ∝ exp(J / T)
+    """
+    normalized = [1 / (1 + math.exp(-scale * (design.score - f0))) for design in designs]
+    merits = [value - penalty * math.log(1 + design.visits) for value, design in zip(normalized, designs, strict=True)]
+    return [math.exp(merit / temperature) for merit in merits]
+
+
+def draw(
+    designs: Sequence[Design], weights: Sequence[float], rng: random.Random, count: int = MAX_PARENTS
+) -> list[Design]:
+    """Up to `count` designs, one after the other without replacement, with chances in the ratio of the weights."""
+    left, drawn = list(zip(designs, weights, strict=True)), []
+    while left and len(drawn) < count:
+        point = rng.random() * sum(weight for _, weight in left)
+        for index, (_, weight) in enumerate(left):  # noqa: B007 - the last one is taken where rounding leaves a rest
+            point -= weight
+            if point < 0:
+                break
+        drawn.append(left.pop(index)[0])
+    return drawn
 
 
 if __name__ == "__main__":
+    from harness.cli import main  # the command line is above this module
+
     sys.exit(main())

@@ -1,9 +1,8 @@
-"""The four domains behind one text interface.
+"""The interface that all domains share: tasks, one text environment, and seeds.
 
-Promises: every domain is a `gymnasium.Env` whose observations and actions are text; a task is
-named by an id; the same task and seed give the same episode in every process and on every
-machine, whatever was played before. It does not promise that tasks are equally hard, nor that
-ALFWorld's data or Boxoban's levels are there: `Task.source` says where a task comes from.
+Every domain is a `gymnasium.Env` whose observations and actions are text; a task is named by an id; the same task
+and seed give the same episode in every process and on every machine, whatever was played before. The registry of
+names is `domains.DOMAINS`.
 
 Try it: `python alma.py tasks --env minihack` and `python alma.py play --env babaisai`.
 """
@@ -12,6 +11,8 @@ import hashlib
 import importlib
 import os
 import string
+import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,14 +20,14 @@ from typing import Any, ClassVar
 import gymnasium
 from gymnasium import spaces
 
-# The domain of each `--env`, as "module:class". Heavy engines are imported on first use only.
-DOMAINS = {
-    "alfworld": "domains.alfworld:ALFWorld",
-    "textworld": "domains.textworld:TextWorld",
-    "babaisai": "domains.babaisai:BabaIsAI",
-    "minihack": "domains.minihack:MiniHack",
-}
+from domains import DOMAINS
+from domains.nethack_text import describe_nethack
+from errors import UserError
+
+__all__ = ["DOMAINS", "Domain", "Task", "cache_dir", "derive_seed", "describe_nethack", "domain_class", "match"]
+
 TEXT = spaces.Text(min_length=0, max_length=200_000, charset=string.printable)
+DESCRIPTIONS = Path(__file__).parent / "prompts" / "domains"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Task:
 
 
 class Domain(gymnasium.Env):
-    """Base class of a domain: subclass it, add `prompts/domains/<name>.md`, and it plays.
+    """Base class of a domain: subclass it, describe it in `<name>.md`, and it plays. All hooks stand here.
 
     ## Action space
     Text: one action or command. An action that is not valid costs a step, changes nothing else,
@@ -68,12 +69,19 @@ class Domain(gymnasium.Env):
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
-    name: ClassVar[str]  # as in `--env`
-    max_steps: ClassVar[int]  # steps of an episode
-    substitute: ClassVar[str] = ""  # source of tasks that stand in for published ones; labels every result
-    static_actions: ClassVar[bool] = False  # the same action list at every step
     observation_space = TEXT
     action_space = spaces.Text(min_length=1, max_length=200, charset=string.printable)
+
+    name: ClassVar[str]  # names the description, `<name>.md`
+    max_steps: ClassVar[int]  # steps of an episode
+    lists_actions: ClassVar[bool] = True  # show the agent `info["actions"]` at each turn
+    # Passes over the deployment half of the learning set and of the test set with a stand-in as the agent, whose
+    # episodes cost milliseconds: as many as tell designs apart.
+    offline_passes: ClassVar[tuple[int, int]] = (2, 6)
+    substitute: ClassVar[str] = ""  # source of tasks that stand in for published ones; labels every result
+    # What each action does, where the actions are the same at every step of a task: shown once, at the top of
+    # the agent's prompt, and then not listed at each turn. A subclass may set it in `reset`.
+    action_descriptions: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         self.render_mode = render_mode
@@ -85,8 +93,29 @@ class Domain(gymnasium.Env):
         raise NotImplementedError
 
     @classmethod
+    def description(cls) -> str:
+        """What the domain is, as the agent and the meta agent are told.
+
+        `prompts/domains/<name>.md`, or for a domain of one's own the file `<name>.md` beside its module.
+        """
+        places = [DESCRIPTIONS / f"{cls.name}.md", Path(sys.modules[cls.__module__].__file__).parent / f"{cls.name}.md"]
+        for path in places:
+            if path.is_file():
+                return path.read_text(encoding="utf-8").strip()
+        raise UserError(f"the domain {cls.__name__} has no description: write {places[0]} or {places[1]}")
+
+    @classmethod
+    def prepare(cls, tasks: Iterable[str]) -> None:
+        """Make what must exist before these tasks can start, such as generated games; runs in a worker."""
+
+    @classmethod
     def load(cls) -> None:
-        """Load what all episodes need, once in the process that forks the workers. No engine is started."""
+        """Load what all episodes need, once, in the process that forks the workers. No engine is started."""
+
+    @classmethod
+    def notes(cls) -> list[str]:
+        """What a user should know about the domain's data on this machine, a line each."""
+        return []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start `options["task"]` (else the constructor's task, else the first) with `seed`.
@@ -99,17 +128,19 @@ class Domain(gymnasium.Env):
         raise NotImplementedError
 
 
-class UnknownDomain(ValueError):
-    """No such domain; the message names those that exist."""
-
-
 def domain_class(name: str) -> type[Domain]:
-    """The class of a domain, by a name of DOMAINS or as "module:Class" for one's own."""
+    """The class of a domain, by its name in `domains.DOMAINS` or as "module:Class"; raises UserError."""
     path = DOMAINS.get(name, name)
     if ":" not in path:
-        raise UnknownDomain(f"unknown environment {name!r}; choose from {', '.join(DOMAINS)} or module:Class")
+        raise UserError(f"unknown environment {name!r}: choose from {', '.join(DOMAINS)}, or module:Class of your own")
     module, cls = path.split(":", 1)
-    return getattr(importlib.import_module(module), cls)
+    try:
+        found = getattr(importlib.import_module(module), cls)
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"cannot use environment {name!r}: {error}") from None
+    if not (isinstance(found, type) and issubclass(found, Domain)):
+        raise UserError(f"cannot use environment {name!r}: {cls} is not a subclass of envs.Domain")
+    return found
 
 
 def derive_seed(*parts) -> int:
@@ -125,25 +156,9 @@ def cache_dir() -> Path:
     return path
 
 
-def notes(domain: type[Domain]) -> list[str]:
-    """What a user should know of a domain's data on this machine, a line each."""
-    return domain.notes() if hasattr(domain, "notes") else []
-
-
 def match(action: str, actions: list[str]) -> str:
-    """The valid action that `action` is but for its case, else `action` itself."""
+    """The valid action that equals `action` when case is ignored, else `action` itself."""
     return next((one for one in actions if one.casefold() == action.casefold()), action)
-
-
-def describe_nethack(observation: dict) -> dict[str, str]:
-    """NetHack in words, after the convention of the NetHack language wrapper.
-
-    `observation`: arrays as NLE returns them. Returns `text_message`, `text_glyphs`, `text_cursor`,
-    `text_inventory` and what else there are arrays for.
-    """
-    from domains import nethack_text as nethack
-
-    return nethack.describe_nethack(observation)
 
 
 # Importing this module makes the ids known to `gymnasium.make`; no engine is started by that.

@@ -23,11 +23,9 @@ import numpy as np
 
 import envs
 from agent import Episode, Played, play
-from errors import DesignError, UserError
-from harness.pool import Cluster, Pool
-from llm import ContextOverflow
+from errors import ContextOverflow, DesignError, UserError
 from memory_base import Trajectory
-from models.prompting import count_tokens
+from prompts import count_tokens
 from sandbox import Sandbox, TemplateDied, Worker, outlive
 from score import Outcome, Score, score_of
 
@@ -107,6 +105,7 @@ class Protocol:
     mode: str = "static"  # or "dynamic": each deployed trajectory is learned from
     show_admissible: bool = False
     keep_models: bool = False  # a design's calls go to the model that it names
+    style: str = "act"  # how the agent answers
 
 
 class Evaluator:
@@ -168,7 +167,7 @@ class Fold:
         collection: Sequence[envs.Task],
         deployment: Sequence[envs.Task],
         *,
-        pool: Pool | Cluster,
+        pool,  # harness.pool.Pool or Cluster
         store,
         models,
         gateway: str | None,
@@ -243,6 +242,7 @@ class Fold:
             memory=memory,
             sample=str(phase),
             show_admissible=protocol.show_admissible,
+            style=protocol.style,
         )
 
     async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:

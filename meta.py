@@ -1,8 +1,8 @@
 """The meta agent: what it is shown in each stage, and what is made of its answers.
 
-Promises: a prompt depends on nothing but the run's folder and seed, so a resumed run asks the same
-things; whatever a design printed, raised or retrieved is quoted as data. It does not promise that
-an answer is any good: that is what verification and evaluation are for.
+A stage is a file `prompts/<stage>.md` and a method of `MetaAgent`. A prompt depends on the run's folder and seed
+alone, so a resumed run asks the same things again; what a design printed, raised or retrieved is quoted as data.
+Whether an answer is any good is found out by verification and evaluation.
 """
 
 import json
@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import envs
-from errors import InfrastructureError
-from models.endpoint import ContextOverflow
-from models.prompting import FOLDER, count_tokens, cut, domain_text, plan_schema, quote, render
+from errors import ContextOverflow, InfrastructureError
+from prompts import FOLDER, count_tokens, cut, quote, render
 
 SCORE_BINS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.01))
 EPISODES_IN_BIN = 2
 RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
 LEAST_TOKENS = 500  # of trajectories; a context that has no room for these is too short
-MEMORY_BASE = Path(__file__).parent / "memory_base.py"
+INTERFACE = Path(__file__).parent / "memory_base.py"
+
+
+def plan_schema() -> dict:
+    """The JSON schema of the meta agent's plan."""
+    return json.loads((FOLDER / "plan.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -30,40 +34,58 @@ class Evidence:
     code: str
     score: dict  # a Score's summary
     deployed: list[dict]  # lines of trajectories.jsonl
-    last_change: dict | None  # {"changes": [str], "difference": float}; None for the first design
+    last_change: dict | None  # {"changes": [str], "difference": float}; None for a design from scratch
+
+    @classmethod
+    def read(cls, folder: Path, parent: Path | None) -> "Evidence":
+        """From the design's folder in the run, and the folder of the design that it was made from."""
+        score = json.loads((folder / "score.json").read_text(encoding="utf-8"))
+        lines = (folder / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
+        last_change = None
+        if parent:
+            before = json.loads((parent / "score.json").read_text(encoding="utf-8"))
+            plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+            changes = [change["what"] for change in plan["changes"]]
+            last_change = {"changes": changes, "difference": score["mean"] - before["mean"]}
+        code = (folder / "design.py").read_text(encoding="utf-8")
+        return cls(folder.name, code, score, [json.loads(line) for line in lines], last_change)
 
 
 class MetaAgent:
     """Makes one candidate: asks the meta model stage by stage and keeps what was said.
 
-    `candidate` is the name that its calls are booked to, and tells apart what is asked twice.
+    `candidate` is the name to which its calls are booked; it also tells apart questions that are asked twice.
+    `example` is a collected trajectory, as a dict: the keys of its `init` and steps are told.
     """
 
     def __init__(self, models, domain: str, example: dict, prompt_tokens: int, seed: int, candidate: str):
-        self._models, self._domain, self._seed, self._candidate = models, domain, seed, candidate
+        self._models, self._seed, self._candidate = models, seed, candidate
         self._prompt_tokens = prompt_tokens
         self._shown = {
-            "interface": MEMORY_BASE.read_text(encoding="utf-8").strip(),
+            "interface": INTERFACE.read_text(encoding="utf-8").strip(),
+            "domain": envs.domain_class(domain).description(),
             "retrieve_limit": RETRIEVE_LIMIT,
+            "init_keys": sorted(example["init"]),
+            "step_keys": sorted(example["steps"][0]),
         }
-        self._keys = {"init_keys": sorted(example["init"]), "step_keys": sorted(example["steps"][0])}
         self.transcript: list[tuple[str, str, str]] = []  # stage, "prompt" or "answer", text
+
+    # The stages.
 
     async def first(self) -> str:
         """The code of a design written from scratch."""
-        prompt = render("first", domain=domain_text(self._domain), **self._shown, **self._keys)
-        return await self._ask_code("first", prompt)
+        return await self._ask_code("first")
 
     async def ideate_and_plan(self, parent: Evidence) -> dict:
         """Study a design and its logs; the plan for a new one, by the schema of prompts/plan.json.
 
         Where the prompt does not fit into the model's context, its trajectories are cut further.
         """
-        tokens, call = self._prompt_tokens, self._call("ideate")
+        tokens = self._prompt_tokens
         while True:
             prompt = self.ideate_prompt(parent, tokens)
             try:
-                plan = await self._models.ask_json("meta", self._messages(prompt), plan_schema(), **call)
+                plan = await self._models.ask_json("meta", self._messages(prompt), plan_schema(), **self._call("ideate"))
                 break
             except ContextOverflow as error:
                 tokens //= 2
@@ -74,22 +96,19 @@ class MetaAgent:
 
     async def implement(self, parent: Evidence, plan: dict) -> str:
         """The code of the new design."""
-        prompt = render(
-            "implement",
-            domain=domain_text(self._domain),
-            code=parent.code,
-            plan=json.dumps(plan, indent=1, ensure_ascii=False),
-            **self._shown,
-            **self._keys,
+        return await self._ask_code(
+            "implement", code=parent.code, plan=json.dumps(plan, indent=1, ensure_ascii=False)
         )
-        return await self._ask_code("implement", prompt)
 
     async def repair(self, code: str, error: str, attempt: int) -> str:
         """The code again, mended after a failed verification."""
-        prompt = render("repair", code=code, error=quote(error, 1500), **self._shown)
-        return await self._ask_code("repair", prompt, f" try {attempt}")
+        return await self._ask_code("repair", f" try {attempt}", code=code, error=quote(error, 1500))
 
-    async def _ask_code(self, stage: str, prompt: str, again: str = "") -> str:
+    # Asking.
+
+    async def _ask_code(self, stage: str, again: str = "", **shown) -> str:
+        """The Python module that the model answers to `prompts/<stage>.md`."""
+        prompt = render(stage, **self._shown, **shown)
         try:
             code = await self._models.ask_code("meta", self._messages(prompt), **self._call(stage, again))
         except ContextOverflow as error:
@@ -97,21 +116,30 @@ class MetaAgent:
         self._keep(stage, prompt, code)
         return code
 
+    def _messages(self, prompt: str) -> list[dict[str, str]]:
+        return [{"role": "system", "content": render("meta_system")}, {"role": "user", "content": prompt}]
+
+    def _call(self, stage: str, again: str = "") -> dict:
+        sample = self._candidate + again
+        seed = envs.derive_seed(self._seed, stage, sample)
+        return {"stage": stage, "sample": sample, "design": self._candidate, "seed": seed}
+
     def _keep(self, stage: str, prompt: str, answer: str) -> None:
         self.transcript += [(stage, "prompt", prompt), (stage, "answer", answer)]
 
+    # The evidence.
+
     def ideate_prompt(self, parent: Evidence, tokens: int) -> str:
         """The prompt with at most `tokens` tokens of trajectories and what was retrieved for them."""
-        score = parent.score
+        score, change = parent.score, parent.last_change
         return render(
             "ideate",
-            domain=domain_text(self._domain),
             code=parent.code,
             score=score["mean"],
             stderr=score["stderr"],
             f0=score["mean"] - score["difference"],
             retrieved_tokens=score["retrieved_tokens"],
-            last_change=self._quoted(parent.last_change),
+            last_change=change and {**change, "changes": [quote(text, 200) for text in change["changes"]]},
             errors=[quote(error, 500) for error in score["errors"]],
             output=quote(score["output"], 500),
             episodes=self._episodes(parent, tokens),
@@ -127,36 +155,26 @@ class MetaAgent:
             within = [one for one in parent.deployed if low <= one["score"] < high]
             chosen += rng.sample(within, min(EPISODES_IN_BIN, len(within)))
         share = tokens // max(1, len(chosen))
-        return [self._episode(one, share) for one in chosen]
+        return [_episode(one, share) for one in chosen]
 
-    def _episode(self, deployed: dict, tokens: int) -> dict:
-        retrieved = json.dumps(deployed["retrieved"], indent=1, ensure_ascii=False)
-        goal_tokens = min(200, tokens // 8)
-        trajectory = deployed["trajectory"] or {"init": {}, "steps": []}
-        return {
-            "task": deployed["task"],
-            "score": deployed["score"],
-            "retrieved": quote(retrieved, tokens // 2),
-            "goal": quote(str(trajectory["init"].get("goal", "")), goal_tokens),
-            "steps": _steps(trajectory, tokens // 2 - goal_tokens) or [f"(not played: {quote(deployed['error'], 300)})"],
-        }
 
-    @staticmethod
-    def _quoted(change: dict | None) -> dict | None:
-        return change and {**change, "changes": [quote(text, 200) for text in change["changes"]]}
-
-    def _messages(self, prompt: str) -> list[dict[str, str]]:
-        return [{"role": "system", "content": render("meta_system")}, {"role": "user", "content": prompt}]
-
-    def _call(self, stage: str, again: str = "") -> dict:
-        sample = self._candidate + again
-        seed = envs.derive_seed(self._seed, stage, sample)
-        return {"stage": stage, "sample": sample, "design": self._candidate, "seed": seed}
+def _episode(deployed: dict, tokens: int) -> dict:
+    """One deployed episode for the prompt: half of the tokens for what was retrieved, half for goal and steps."""
+    retrieved = json.dumps(deployed["retrieved"], indent=1, ensure_ascii=False)
+    goal_tokens = min(200, tokens // 8)
+    trajectory = deployed["trajectory"] or {"init": {}, "steps": []}
+    return {
+        "task": deployed["task"],
+        "score": deployed["score"],
+        "retrieved": quote(retrieved, tokens // 2),
+        "goal": quote(str(trajectory["init"].get("goal", "")), goal_tokens),
+        "steps": _steps(trajectory, tokens // 2 - goal_tokens) or [f"(not played: {quote(deployed['error'], 300)})"],
+    }
 
 
 def _steps(trajectory: dict, tokens: int) -> list[str]:
-    """An episode's actions and observations, cut to `tokens`: the oldest observations go first, and only
-    where all the actions do not fit, the oldest of these."""
+    """An episode's actions and observations, cut to `tokens`: the oldest observations go first, and only where not
+    even all actions fit, the oldest actions."""
     steps, lines, left = trajectory["steps"][::-1], [], tokens
     for step in steps:
         action = f"> {quote(' '.join(str(step['action_took']).split()), 50)}"
@@ -166,15 +184,10 @@ def _steps(trajectory: dict, tokens: int) -> list[str]:
             break
         lines.append(action)
     for place, step in enumerate(steps[: len(lines)]):
-        seen = quote(_observation(step), 150)
+        texts = [value for key, value in step.items() if isinstance(value, str) and key != "action_took"]
+        seen = quote(cut("\n".join(texts), 400), 150)
         left -= count_tokens(seen) + 1
         if left < 0:
             break
         lines[place] += f"\n{seen}"
     return lines[::-1]
-
-
-def _observation(record: dict) -> str:
-    """The texts of an observation, under whichever keys the domain keeps them."""
-    texts = [value for key, value in record.items() if isinstance(value, str) and key != "action_took"]
-    return cut("\n".join(texts), 400)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import envs
 from domains import alfworld_houses as houses
@@ -156,7 +156,7 @@ class ALFWorld(envs.Domain):
     name = "alfworld"
     max_steps = 100
     substitute = "generated"
-    lists_actions: ClassVar[bool] = True  # the agent is shown the valid commands of each step
+    offline_passes = (2, 3)  # its episodes are long, and it has a shift set of 48 houses
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)

@@ -344,7 +344,6 @@ class MiniHack(envs.Domain):
 
     name: ClassVar[str] = "minihack"
     max_steps: ClassVar[int] = 100
-    static_actions: ClassVar[bool] = True
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)
@@ -405,7 +404,8 @@ class MiniHack(envs.Domain):
         self.actions = Actions(self.engine.actions)
         self.goal, self.steps, self.success = goal(task), 0, False
         self.look()
-        record = self.context() | {"action_dict": self.actions.descriptions, "goal": self.goal}
+        self.action_descriptions = self.actions.descriptions
+        record = self.context() | {"action_dict": self.action_descriptions, "goal": self.goal}
         return record["long_term_context"], self.info(record, valid=True)
 
     def step(self, action: str):

@@ -1,55 +1,82 @@
-"""The commands that run the method: learn, evaluate, reproduce, ablation.
+"""What each command of `python alma.py` does.
 
-Promises: each works in a run folder of its own, can be interrupted at any point and ends with the line
-that goes on with it; results are written before they are printed. What a run costs is said and asked
-about before it starts.
-
-Try it: `python alma.py evaluate --env babaisai --design no_memory --design trajectory_retrieval`
+A command that plays works in a run folder of its own, can be interrupted at any point, and then ends with the line
+that resumes it; results are written before they are printed. What a run costs is said and asked about before it
+starts.
 """
 
 import asyncio
 import functools
 import json
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import Awaitable, Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import envs
-from archive import SAMPLINGS
+import standins
+from agent import STYLES, Episode
+from agent import play as play_episode
+from alma import SAMPLING_RULES, design_id
+from alma import learn as learning_loop
 from errors import BudgetError, InfrastructureError, UserError
 from evaluate import folds
 from harness import config
-from harness.cli import baseline, domain_of, find_design
 from harness.config import Config
 from harness.estimate import ask_before_paying, designs_of
-from harness.run import Run, design_id
-from harness.run_folder import RunFolder, is_full, write_json
+from harness.run import Run
+from harness.run_folder import RunFolder, is_full, read_json, write_atomic, write_json
+from llm import Keys
+from models import OFFLINE
+from report.compare import compare as compare_runs
+from report.words import ablation_table, summary
+from report.words import write as write_report
+from sandbox import check as check_in_sandbox
 from score import Score, against
 
+BASELINES = Path(__file__).resolve().parents[1] / "baselines"
 LEARNED = "learned design"
 NO_MEMORY = "no_memory"
-HUMAN_MADE = (NO_MEMORY, "trajectory_retrieval", "reasoning_bank", "dynamic_cheatsheet", "g_memory")
+
+
+# ------------------------------------------------------------------------- commands that play
 
 
 @dataclass(frozen=True)
 class Experiment:
     """What a command does in a run folder."""
 
-    work: Callable[[Run], Awaitable[dict]]  # the result that is printed, and kept in score.json
+    work: Callable[[Run], Awaitable[dict]]  # returns the result that is printed and kept in score.json
     designs: Callable[[Config], dict[str, int]]  # for each task set, how many designs it evaluates there
-    again: str  # the command line that goes on, without `--resume RUN`
+    again: str  # the command line that resumes it, without `--resume RUN`
     writes: int = 1  # times that the learning loop is run
 
 
 def learn(command) -> int:
-    return _carry_out(command, Experiment(_learn, _learning, "learn"))
+    return _carry_out(command, Experiment(_learn, _designs_learned, "learn"))
 
 
 def reproduce(command) -> int:
-    return _carry_out(command, Experiment(_reproduce, _whole_protocol, "reproduce"))
+    """The paper's protocol: learn, then the learned design and the baselines on the test set and the shift set."""
+
+    def sets(settings: Config) -> list[str]:
+        has_shift = any(task.split == "shift" for task in envs.domain_class(settings.env).tasks())
+        return ["test", "shift"] if has_shift else ["test"]
+
+    def designs(settings: Config) -> dict[str, int]:
+        return {**_designs_learned(settings), **dict.fromkeys(sets(settings), len(baselines()) + 1)}
+
+    async def work(run: Run) -> dict:
+        result = await _learn(run)
+        memories = {**{name: baseline(name) for name in baselines()}, LEARNED: _learned_code(run, result)}
+        for split in sets(run.config):
+            result[split] = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
+        return result
+
+    return _carry_out(command, Experiment(work, designs, "reproduce"))
 
 
 def evaluate(command) -> int:
@@ -60,69 +87,76 @@ def evaluate(command) -> int:
         again.append(f"--collection-size {','.join(map(str, sizes))}")
 
     async def work(run: Run) -> dict:
-        return await _evaluate(run, sources, command.split, command.mode, sizes)
+        results = {size: await _compare(run, sources, command.split, command.mode, size) for size in sizes}
+        if None in results:
+            return {command.split: results[None]}
+        return {"collection sizes": results, "split": command.split, "mode": command.mode}
 
-    def counted(settings: Config) -> dict[str, int]:
+    def designs(settings: Config) -> dict[str, int]:
         collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
         if (most := max(command.collection_size, default=0)) > collected:
             raise UserError(f"--collection-size {most}: {collected} episodes are collected (--collection-passes)")
         return {command.split: len(sources) * len(sizes)}
 
-    return _carry_out(command, Experiment(work, counted, f"evaluate {' '.join(again)}", writes=0))
+    return _carry_out(command, Experiment(work, designs, f"evaluate {' '.join(again)}", writes=0))
 
 
-# --- what they do in a run -----------------------------------------------------------------------
+def ablation(command) -> int:
+    """Each sampling rule, seed by seed; no episode is played again for another rule."""
+    runs = command.seeds * len(SAMPLING_RULES)
+
+    def designs(settings: Config) -> dict[str, int]:
+        return {split: count * runs for split, count in {**_designs_learned(settings), "test": 1}.items()}
+
+    async def work(run: Run, known: Path | None = None) -> dict:
+        if known:
+            run.store.copy_episodes(known / "store.sqlite")
+        result = await _learn(run)
+        return {**result, "test": await _compare(run, {LEARNED: _learned_code(run, result)}, "test", "static")}
+
+    experiment = Experiment(work, designs, "", writes=runs)
+    if command.resume:
+        folder = RunFolder.open(Path(command.resume))
+        folder.check_code(command.anyway)
+        root, settings = folder.path, config.from_json(folder.config())
+    else:
+        settings = _settings(command, experiment)
+        name = f"ablation-{settings.env}"
+        root = RunFolder.create(Path(command.runs), name, settings.agent_model, asdict(settings)).path
+    results: dict[str, list[dict]] = {rule: [] for rule in SAMPLING_RULES}
+    for seed in range(settings.seed, settings.seed + command.seeds):
+        known = None
+        for rule in SAMPLING_RULES:
+            path, own = root / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
+            folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
+            this = Experiment(functools.partial(work, known=known), lambda _: {**_designs_learned(settings), "test": 1}, "")
+            stopped, result = _do(folder, {}, command, this, f"ablation --resume {root} --seeds {command.seeds}")
+            if stopped:
+                return stopped
+            known = path
+            results[rule].append(result)
+    write_json(root / "ablation.json", results)
+    print(json.dumps(results) if command.json else f"{ablation_table(results)}\nrun folder: {root}")
+    return 0
 
 
-def _learning(settings: Config) -> dict[str, int]:
+# What they share.
+
+
+def _designs_learned(settings: Config) -> dict[str, int]:
     return {"learning": designs_of(settings.steps)}
 
 
-def _whole_protocol(settings: Config) -> dict[str, int]:
-    tested = dict.fromkeys(("test", "shift") if _has_shift(settings) else ("test",), len(HUMAN_MADE) + 1)
-    return {**_learning(settings), **tested}
-
-
-def _has_shift(settings: Config) -> bool:
-    return any(task.split == "shift" for task in envs.domain_class(settings.env).tasks())
-
-
 async def _learn(run: Run) -> dict:
-    from alma import learn
-
-    archive = await learn(run)
+    archive = await learning_loop(run)
     best = archive.best()
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
     return {"learned": best.id, "score": best.score, "no_memory": archive.f0, "designs": len(archive.evaluated())}
 
 
-async def _reproduce(run: Run) -> dict:
-    """The paper's protocol: the learned design and the baselines, on the test set and on the shift set."""
-    result = await _learn(run)
-    designs = {name: baseline(name) for name in HUMAN_MADE} | {LEARNED: _learned_code(run, result)}
-    result["test"] = await _compare(run, designs, "test", "static")
-    if _has_shift(run.config):
-        result["shift"] = await _compare(run, designs, "shift", "dynamic")
-    return result
-
-
-async def _test_learned(run: Run, known: Path | None = None) -> dict:
-    """Learn, then only the learned design on the test set; episodes that the run folder `known` has are not played again."""
-    if known:
-        run.store.copy_episodes(known / "store.sqlite")
-    result = await _learn(run)
-    return {**result, "test": await _compare(run, {LEARNED: _learned_code(run, result)}, "test", "static")}
-
-
 def _learned_code(run: Run, learned: dict) -> str:
     return (run.folder.design(learned["learned"]) / "design.py").read_text(encoding="utf-8")
-
-
-async def _evaluate(run: Run, designs: dict[str, str], split: str, mode: str, sizes: tuple) -> dict:
-    results = {size: await _compare(run, designs, split, mode, size) for size in sizes}
-    whole = results.pop(None, None)
-    return {split: whole} if whole else {"collection sizes": results, "split": split, "mode": mode}
 
 
 async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, size: int | None = None) -> dict:
@@ -155,30 +189,69 @@ def _against_best(name: str, scores: dict[str, Score]) -> dict | None:
     return {"name": best, "difference": difference, "interval": interval}
 
 
-# --- run folders ---------------------------------------------------------------------------------
+# Run folders.
 
 
 def _carry_out(command, experiment: Experiment) -> int:
     """Do an experiment in a new run folder, or go on in the one that `--resume` names."""
-    folder, overrides = _folder(command, experiment)
+    changed = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens", "scheduler")}
+    overrides = {name: value for name, value in changed.items() if value is not None}  # what --resume may change
+    if command.resume:
+        fixed = [name for name in config.names() if getattr(command, name, None) is not None and name not in overrides]
+        if fixed:
+            raise UserError(f"--resume goes on with the run's own settings: leave out --{fixed[0].replace('_', '-')}")
+        folder = RunFolder.open(Path(command.resume))
+        folder.check_code(command.anyway)
+    else:
+        settings, overrides = _settings(command, experiment), {}
+        folder = RunFolder.create(Path(command.runs), settings.env, settings.agent_model, asdict(settings))
     again = [experiment.again, f"--resume {folder.path}"]
     again += [f"--{name.replace('_', '-')} {value}" for name, value in overrides.items()]
     stopped, result = _do(folder, overrides, command, experiment, " ".join(again))
     if not stopped:
-        _print(command, result)
+        print(json.dumps(result) if command.json else summary(result))
     return stopped
 
 
-def _print(command, result: dict) -> None:
-    from report.words import summary
+def _settings(command, experiment: Experiment) -> Config:
+    """The settings that the flags give, after a look at the domain and a question before it costs anything."""
+    settings = complete(config.from_flags(command))
+    designs = experiment.designs(settings)
+    for split in designs:
+        folds(settings, split)  # a set that is not there is said before anything is made
+    ask_before_paying(settings, designs, designs_of(settings.steps) * experiment.writes, command.yes)
+    return settings
 
-    print(json.dumps(result) if command.json else summary(result))
+
+def complete(settings: Config) -> Config:
+    """The settings with the defaults that depend on others: on keys, on who plays, on the domain. Raises UserError."""
+    domain = envs.domain_class(settings.env)
+    if settings.agent_style not in STYLES:
+        raise UserError(f"unknown --agent-style {settings.agent_style!r}: choose from {', '.join(STYLES)}")
+    reachable = bool(Keys.read())
+    models = {
+        role: getattr(settings, role) or (paper if reachable else OFFLINE) for role, paper in config.PAPER_MODELS.items()
+    }
+    offline_agent = models["agent_model"] == OFFLINE
+    passes, test_passes = domain.offline_passes if offline_agent else (config.PAPER_PASSES, config.PAPER_PASSES)
+    steps = config.OFFLINE_STEPS if models["meta_model"] == OFFLINE else config.PAPER_STEPS
+    folded = config.OFFLINE_FOLDS if offline_agent else config.PAPER_FOLDS
+    collection = config.OFFLINE_COLLECTION_PASSES if offline_agent else config.PAPER_COLLECTION_PASSES
+    return replace(
+        settings,
+        **models,
+        steps=settings.steps or steps,
+        folds=settings.folds or folded,
+        passes=settings.passes or passes,
+        test_passes=settings.test_passes or settings.passes or test_passes,
+        collection_passes=settings.collection_passes or collection,
+        workers=settings.workers or config.default_workers(0 if offline_agent else settings.in_flight),
+        show_admissible=settings.show_admissible or offline_agent,
+    )
 
 
 def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, again: str) -> tuple[int, dict]:
-    """Do it in a folder: exit code and result; a run that stops says how it goes on."""
-    from report.words import write as write_report
-
+    """Do an experiment in a folder: exit code and result; a run that stops says how to resume it."""
     try:
         result = asyncio.run(_in_run(folder, overrides, command, experiment))
         write_json(folder.path / "score.json", result)
@@ -194,9 +267,15 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, aga
         return 130, {}
 
 
-async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Experiment) -> dict[str, Any]:
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-    asyncio.get_running_loop().set_exception_handler(_stumble)
+async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Experiment) -> dict:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
+
+    def report_error(loop, context: dict) -> None:  # suppress follow-up errors once the run is stopping
+        if not isinstance(context.get("exception"), InfrastructureError | BudgetError):
+            loop.default_exception_handler(context)
+
+    loop.set_exception_handler(report_error)
     async with Run(folder, command.plain, overrides, command.command) as run:
         run.introduce()
         run.plan(experiment.designs(run.config))
@@ -205,80 +284,170 @@ async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Exper
         return {**done, **about, "folder": str(folder.path)}
 
 
-def _stumble(loop, context: dict) -> None:
-    """A run that stops says why, once: over what its other tasks stumble meanwhile is no news."""
-    if not isinstance(context.get("exception"), InfrastructureError | BudgetError):
-        loop.default_exception_handler(context)
+# ------------------------------------------------------------------------------------- designs
 
 
-def _folder(command, experiment: Experiment) -> tuple[RunFolder, dict]:
-    """The run folder, and the settings that a resumed run may change."""
-    changed = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens", "scheduler")}
-    overrides = {name: value for name, value in changed.items() if value is not None}
-    if command.resume:
-        given = [one.name for one in fields(Config) if getattr(command, one.name, None) is not None]
-        fixed = [name for name in given if name not in overrides]
-        if fixed:
-            raise UserError(f"--resume goes on with the run's own settings: leave out --{fixed[0].replace('_', '-')}")
-        return RunFolder.open(Path(command.resume)), overrides
-    settings = _settings(command, experiment)
-    return RunFolder.create(Path(command.runs), settings.env, settings.agent_model, asdict(settings)), {}
+def baselines() -> list[str]:
+    """The names of all baselines: what lies in `baselines/` is one. No memory comes first."""
+    return sorted((path.stem for path in BASELINES.glob("*.py")), key=lambda name: (name != NO_MEMORY, name))
 
 
-def _settings(command, experiment: Experiment) -> Config:
-    """The settings that the flags give, after a look at the domain and a question before it costs."""
-    settings = config.from_flags(command)
-    domain_of(settings.env)
-    designs = experiment.designs(settings)
-    for split in designs:
-        folds(settings, split)  # a set that is not there is said before anything is made
-    ask_before_paying(settings, designs, designs_of(settings.steps) * experiment.writes, command.yes)
-    return settings
+def baseline(name: str) -> str:
+    """The code of a baseline."""
+    if name not in baselines():
+        raise UserError(f"no baseline {name!r}: choose from {', '.join(baselines())}")
+    return (BASELINES / f"{name}.py").read_text(encoding="utf-8")
 
 
-# --- the ablation --------------------------------------------------------------------------------
+def find_design(name: str) -> str:
+    """The code of a design: a file, RUN/ID of a run's archive, or the name of a baseline."""
+    path = Path(name)
+    if path.is_file():
+        return path.read_text(encoding="utf-8", errors="replace")
+    archived = path.parent / "designs" / path.name / "design.py"
+    if archived.is_file():
+        return archived.read_text(encoding="utf-8")
+    if "/" in name or name.endswith(".py"):
+        raise UserError(f"no such design: {name} is neither a file nor RUN/ID")
+    return baseline(name)
 
 
-def ablation(command) -> int:
-    seeds, one = command.seeds, Experiment(_test_learned, _learned_and_tested, "")
-    whole = replace(one, designs=lambda settings: _times(_learned_and_tested(settings), 3 * seeds), writes=3 * seeds)
-    root, settings = _ablation_folder(command, whole)
-    results: dict[str, list[dict]] = {sampling: [] for sampling in SAMPLINGS}
-    for seed in range(settings.seed, settings.seed + seeds):
-        known = None
-        for sampling in SAMPLINGS:
-            path = root / f"{sampling}-{seed}"
-            own = asdict(replace(settings, sampling=sampling, seed=seed))
-            folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            this = replace(one, work=functools.partial(_test_learned, known=known))
-            stopped, result = _do(folder, {}, command, this, f"ablation --resume {root} --seeds {seeds}")
-            if stopped:
-                return stopped
-            known = path
-            results[sampling].append(result)
-    write_json(root / "ablation.json", results)
-    if command.json:
-        print(json.dumps(results))
-        return 0
-    from report.words import ablation_table
-
-    print(f"{ablation_table(results)}\nrun folder: {root}")
+def export(command) -> int:
+    folder = RunFolder.open(Path(command.folder))
+    source = folder.design(command.id) / "design.py"
+    archive = [line for line in folder.archive() if line.get("state") == "evaluated"]
+    if not source.is_file():
+        raise UserError(f"no design {command.id!r} in {folder.path}; it has {', '.join(line['id'] for line in archive) or 'none'}")
+    parents = {line["id"]: line.get("parents") or [line["parent"]] if line.get("parent") or line.get("parents") else [] for line in archive}
+    lineage, todo = [], [command.id]  # all ancestors, the first parents' line first
+    while todo:
+        if (one := todo.pop(0)) not in lineage:
+            lineage.append(one)
+            todo += parents.get(one, [])
+    score = read_json(source.parent / "score.json")
+    settings = {key: value for key, value in folder.config().items() if key != "about"}
+    lines = [
+        f"Memory design {command.id}, learned by ALMA on {settings['env']}",
+        f"lineage, first design first: {' > '.join(lineage[::-1])}",
+        f"learning set: {score['mean']:.3f} ± {score['stderr']:.3f} (standard error), "
+        f"{score['difference']:+.3f} to no memory",
+        f"settings: {json.dumps(settings)}",
+    ]
+    comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    write_atomic(Path(command.file), f"{comment}\n{source.read_text(encoding='utf-8')}")
+    print(command.file)
     return 0
 
 
-def _learned_and_tested(settings: Config) -> dict[str, int]:
-    return {**_learning(settings), "test": 1}
+def check(command) -> int:
+    path = Path(command.file)
+    try:
+        source = path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    tasks = [task for task in envs.domain_class(command.env).tasks() if task.split == "learning"][:3]
+    played = [play_episode(Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True)) for task in tasks]
+    trajectories = [one.trajectory for one in played]
+    result = asyncio.run(check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox))
+    if command.json:
+        print(json.dumps(result))
+    else:
+        for key, value in result.items():
+            print(f"{key}: {json.dumps(value, ensure_ascii=True)}")
+    return 0 if result["status"] == "ok" else 1
 
 
-def _times(designs: dict[str, int], factor: int) -> dict[str, int]:
-    return {split: count * factor for split, count in designs.items()}
+class OfflineTools:
+    """A design's tools with the stand-ins behind them."""
+
+    async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
+        return standins.chat("memory", messages, schema, 0)
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        return standins.embed(texts)
 
 
-def _ablation_folder(command, experiment: Experiment) -> tuple[Path, Config]:
-    """The folder that holds the runs of an ablation, and the settings that they share."""
-    if command.resume:
-        folder = RunFolder.open(Path(command.resume))
-        return folder.path, config.from_json(folder.config())
-    settings = _settings(command, experiment)
-    folder = RunFolder.create(Path(command.runs), f"ablation-{settings.env}", settings.agent_model, asdict(settings))
-    return folder.path, settings
+# ------------------------------------------------------------------------------------- domains
+
+
+def tasks(command) -> int:
+    domain = envs.domain_class(command.env)
+    rows = [{"id": t.id, "split": t.split, "family": t.family, "source": t.source} for t in domain.tasks()]
+    if command.json:
+        print(json.dumps(rows))
+        return 0
+    for row in rows:
+        print(f"{row['split']:9} {row['source']:10} {row['family']:28} {row['id']}")
+    counts = {split: sum(row["split"] == split for row in rows) for split in ("learning", "test", "shift")}
+    print(f"{command.env}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
+    for note in domain.notes():
+        print(note)
+    return 0
+
+
+def play(command) -> int:
+    domain = envs.domain_class(command.env)
+    known = [task.id for task in domain.tasks()]
+    task = command.task or known[0]
+    if task not in known:
+        raise UserError(f"unknown task {task!r} of {command.env}: python alma.py tasks --env {command.env} lists them")
+    env = domain(task)
+    text, info = env.reset(seed=command.seed)
+    print(f"{task}\n\n{info['goal']}\n\nCommands: quit, or an action.", end="")
+    done = False
+    while not done:
+        print(f"\n{text}\n{info['now']}".rstrip())
+        if info["actions"]:
+            print(f"Actions: {', '.join(info['actions'])}")
+        try:
+            action = input("> ").strip()
+        except EOFError:
+            break
+        if action in ("quit", ""):
+            break
+        text, _, terminated, truncated, info = env.step(envs.match(action, info["actions"]))
+        done = terminated or truncated
+    if done:
+        print(f"\n{text}")
+    print(f"score {info['score']:.2f}{', won' if info['success'] else ''}")
+    return 0
+
+
+DOWNLOADS = {  # command, what it makes, the variable that names it, and where to get it by hand
+    "alfworld": (["alfworld-download"], "the official games (2 GB)", "ALFWORLD_DATA", "github.com/alfworld/alfworld"),
+    "minihack": (
+        ["python", "-m", "minihack.scripts.download_boxoban_levels"],
+        "Boxoban's levels",
+        "BOXOBAN_LEVELS",
+        "github.com/google-deepmind/boxoban-levels",
+    ),
+}
+
+
+def data(command) -> int:
+    if command.env not in DOWNLOADS:
+        raise UserError(f"nothing to download for {command.env!r}: choose from {', '.join(DOWNLOADS)}")
+    program, what, variable, source = DOWNLOADS[command.env]
+    by_hand = f"get them from {source} on a machine that can, and set {variable} to the folder"
+    try:
+        socket.create_connection(("github.com", 443), timeout=10).close()
+    except OSError as error:
+        raise UserError(f"cannot download {what}: github.com cannot be reached ({error}); {by_hand}") from None
+    if subprocess.run([str(Path(sys.executable).parent / program[0]), *program[1:]], check=False).returncode:
+        raise UserError(f"the download of {what} failed; {by_hand}")
+    return 0
+
+
+# ------------------------------------------------------------------------------------- reports
+
+
+def report(command) -> int:
+    for path in write_report(RunFolder.open(Path(command.folder)).path):
+        print(path)
+    return 0
+
+
+def compare(command) -> int:
+    print(compare_runs([RunFolder.open(Path(path)).path for path in command.folders], command.plot))
+    return 0

@@ -1,28 +1,24 @@
-"""The settings of a run: each one stands here once, with its default, its help and its flag."""
+"""The settings of a run: each stands here once, with its default, its help and its flag."""
 
 import argparse
 import os
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields
 
+from alma import SAMPLING_RULES
+from domains import DOMAINS
 from errors import UserError
+from models import OFFLINE
 
-ENVIRONMENTS = ("alfworld", "textworld", "babaisai", "minihack")
-OFFLINE = "offline"
 PAPER_MODELS = {  # role: the paper's choice, the default where there is a key or a base URL
     "meta_model": "gpt-5:medium",
     "agent_model": "gpt-5-nano:low",
     "memory_model": "gpt-4o-mini",
     "embedding_model": "text-embedding-3-small",
 }
-PAPER_STEPS = 11  # learning steps, 43 designs; the first step writes one design from scratch
-OFFLINE_STEPS = 7  # 23 designs
+PAPER_STEPS, OFFLINE_STEPS = 11, 7  # learning steps: 43 designs, 23 designs
 PAPER_PASSES = 3
-OFFLINE_PASSES = {"babaisai": 5}  # few of its tasks tell designs apart, and its episodes are the shortest
-OFFLINE_OTHER_PASSES = 2  # over twice the tasks
-OFFLINE_TEST_PASSES = {"alfworld": 3}  # its episodes are long, and it has a shift set of 48 houses
-OFFLINE_OTHER_TEST_PASSES = 6  # few designs are tested, and chance must not hide what they gain
-OFFLINE_FOLDS = 2  # its episodes cost milliseconds, and more tasks tell designs apart
-OFFLINE_COLLECTION_PASSES = 6  # its episodes cost milliseconds, and it wins few of them
+PAPER_COLLECTION_PASSES, OFFLINE_COLLECTION_PASSES = 1, 6  # the stand-in wins few episodes, which cost milliseconds
+PAPER_FOLDS, OFFLINE_FOLDS = 1, 2  # the same: more tasks tell designs apart
 
 
 def setting(default, help: str, **options):
@@ -30,44 +26,36 @@ def setting(default, help: str, **options):
     return field(default=default, metadata={"help": help, **options})
 
 
-def _by_env(passes: dict[str, int], other: int) -> str:
-    """Passes that depend on the environment, in words."""
-    return ", ".join([str(other), *(f"{number} for {env}" for env, number in passes.items())])
-
-
 @dataclass(frozen=True)
 class Config:
     """Every setting of a run; written to config.json, read back on resume."""
 
-    env: str = setting("minihack", f"domain: {', '.join(ENVIRONMENTS)}, or module:Class of one's own")
+    env: str = setting("minihack", f"domain: {', '.join(DOMAINS)}, or module:Class of your own")
     seed: int = setting(42, "decides task halves, layouts, sampling of parents and the stand-ins")
     steps: int = setting(0, f"learning steps; 0: {PAPER_STEPS} as in the paper, {OFFLINE_STEPS} offline")
-    sampling: str = setting("archive", "how parents are drawn", choices=("archive", "greedy", "random"))
+    sampling: str = setting("archive", "how parents are drawn", choices=tuple(SAMPLING_RULES))
     folds: int = setting(
         0,
-        "1: one half of a task set is collected from, the other deployed on, as in the paper; 2: and the reverse; "
-        f"0: 1, with an offline agent {OFFLINE_FOLDS}",
+        "1: collect on one half of a task set and deploy on the other, as in the paper; 2: then also the other way "
+        f"round; 0: {PAPER_FOLDS}, with an offline agent {OFFLINE_FOLDS}",
         choices=(0, 1, 2),
     )
     passes: int = setting(
-        0,
-        f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper; with an offline agent "
-        + _by_env(OFFLINE_PASSES, OFFLINE_OTHER_PASSES),
+        0, f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper, with an offline agent the domain's own"
     )
     test_passes: int = setting(
-        0,
-        "the same over the test set and the shift set; 0: as --passes; where that is not given either, with an offline agent "
-        + _by_env(OFFLINE_TEST_PASSES, OFFLINE_OTHER_TEST_PASSES),
+        0, "passes over the test set and the shift set; 0: as --passes; where that is 0 too, with an offline agent the domain's own"
     )
     collection_passes: int = setting(
-        0, f"episodes of each collection task; 0: 1 as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
+        0, f"episodes of each collection task; 0: {PAPER_COLLECTION_PASSES} as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
     )
-    tasks: int = setting(0, "use only so many tasks of the learning set; 0: all")
-    test_tasks: int = setting(0, "use only so many tasks of the test set and the shift set; 0: all")
-    agent_model: str = setting("", f"plays; name[:effort][@base_url] or {OFFLINE}")
+    tasks: int = setting(0, "use only the first so many tasks of the learning set; 0: all")
+    test_tasks: int = setting(0, "use only the first so many tasks of the test set and of the shift set; 0: all")
+    agent_model: str = setting("", f"plays the games; name[:effort][@base_url] or {OFFLINE}")
     meta_model: str = setting("", "writes memory designs")
     memory_model: str = setting("", "answers calls inside memory designs")
     embedding_model: str = setting("", "embeds texts inside memory designs")
+    agent_style: str = setting("act", "how the agent answers: act (one action, as in the paper), react (thoughts first)")
     in_flight: int = setting(10, "model calls at a time for each endpoint")
     workers: int = setting(0, "processes that play episodes; 0: cores offline, else calls in flight and cores")
     scheduler: str = setting("", "tcp://host:8786 of a Dask cluster that plays episodes in place of --workers")
@@ -95,14 +83,12 @@ class Config:
 
     def offline(self) -> list[str]:
         """The roles that a stand-in plays."""
-        return [role for role in PAPER_MODELS if getattr(self, role) == OFFLINE]
+        return [role for role, model in self.models().items() if model == OFFLINE]
 
 
-def add_flags(parser: argparse.ArgumentParser, names=None) -> None:
-    """The flags of all settings, or of those in `names`."""
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of all settings."""
     for one in fields(Config):
-        if names is not None and one.name not in names:
-            continue
         options = {"help": one.metadata["help"], "default": None}
         if one.type is bool:
             options["action"] = "store_true"
@@ -129,60 +115,32 @@ def _number(kind: type):
 
 
 def from_flags(arguments: argparse.Namespace) -> Config:
-    """The settings that the flags give, checked, with the defaults that depend on others."""
-    given = {
-        one.name: getattr(arguments, one.name)
-        for one in fields(Config)
-        if getattr(arguments, one.name, None) is not None
-    }
+    """The settings that the flags give; those that depend on others are still 0 (see `commands.complete`)."""
+    given = {name: value for name, value in vars(arguments).items() if value is not None and name in names()}
     if "price" in given:
         given["price"] = tuple(given["price"])
-    return _complete(Config(**given))
+    config = Config(**given)
+    if config.in_flight < 1:
+        raise UserError("--in-flight must be at least 1")
+    for name in ("call_seconds", "temperature"):
+        if getattr(config, name) <= 0:
+            raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
+    return config
 
 
 def from_json(value: dict) -> Config:
-    """The settings of an earlier run; UserError where they are damaged."""
-    known = {one.name: value[one.name] for one in fields(Config) if one.name in value}
-    missing = [one.name for one in fields(Config) if one.name not in value]
-    if missing:
-        raise UserError(f"config.json is damaged or of another version: {missing[0]} is missing")
-    known["price"] = tuple(known["price"])
-    return Config(**known)
+    """The settings of an earlier run; a setting that it does not have takes its default. Raises UserError."""
+    known = {name: value[name] for name in names() if name in value}
+    if "env" not in known or not isinstance(known.get("price", ()), list | tuple):
+        raise UserError("config.json is damaged: it is not the settings of a run")
+    return Config(**{**known, "price": tuple(known.get("price", ()))})
+
+
+def names() -> list[str]:
+    """The names of all settings."""
+    return [one.name for one in fields(Config)]
 
 
 def default_workers(in_flight: int) -> int:
     """One process for each call that is waited for, and for each core one that steps its engine meanwhile."""
     return in_flight + (os.cpu_count() or 1)
-
-
-def _complete(config: Config) -> Config:
-    from llm import Keys
-
-    if config.in_flight < 1:
-        raise UserError("--in-flight must be at least 1")
-    if config.call_seconds <= 0:
-        raise UserError(f"--call-seconds must be above 0, not {config.call_seconds}")
-    if config.temperature <= 0:
-        raise UserError(f"--temperature must be above 0, not {config.temperature}")
-    if config.env not in ENVIRONMENTS and ":" not in config.env:
-        raise UserError(
-            f"unknown environment {config.env!r}: choose from {', '.join(ENVIRONMENTS)}, or module:Class of your own"
-        )
-    reachable = bool(Keys.read())
-    models = {
-        role: getattr(config, role) or (paper if reachable else OFFLINE) for role, paper in PAPER_MODELS.items()
-    }
-    offline_agent = models["agent_model"] == OFFLINE
-    return replace(
-        config,
-        **models,
-        steps=config.steps or (OFFLINE_STEPS if models["meta_model"] == OFFLINE else PAPER_STEPS),
-        folds=config.folds or (OFFLINE_FOLDS if offline_agent else 1),
-        passes=config.passes or (OFFLINE_PASSES.get(config.env, OFFLINE_OTHER_PASSES) if offline_agent else PAPER_PASSES),
-        test_passes=config.test_passes
-        or config.passes
-        or (OFFLINE_TEST_PASSES.get(config.env, OFFLINE_OTHER_TEST_PASSES) if offline_agent else PAPER_PASSES),
-        collection_passes=config.collection_passes or (OFFLINE_COLLECTION_PASSES if offline_agent else 1),
-        workers=config.workers or default_workers(0 if offline_agent else config.in_flight),
-        show_admissible=config.show_admissible or offline_agent,
-    )

@@ -1,13 +1,11 @@
-"""What a run is going to cost, said before it costs anything, and asked about.
+"""What a run is going to cost: estimated before it starts, and asked about.
 
-Promises: an estimate from above for a run without surprises: every episode uses all its steps and
-every prompt has its mean length. It does not promise to be right about answers: reasoning models
-write as much as they like. The budget (`--budget-usd`) is what holds.
+The estimate is from above: every episode uses all its steps. It cannot know how long answers are, for reasoning
+models write as much as they like; what holds is the budget (`--budget-usd`).
 """
 
 import sys
 from collections.abc import Mapping
-from dataclasses import fields
 
 import envs
 from errors import UserError
@@ -15,7 +13,7 @@ from evaluate import folds
 from harness.config import Config
 from llm import Keys, ModelSpec, is_local
 from models.prices import PlannedCalls, estimate, parse_price, price
-from models.prompting import count_tokens, domain_text, render
+from prompts import count_tokens, render
 
 ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, reasoning included
 META_PROMPT_TOKENS = 8000  # interface, domain, code and plan, without the trajectories
@@ -52,14 +50,11 @@ def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> l
     agent = PlannedCalls("agent", name["agent"], steps, _agent_prompt_tokens(config.env), ANSWER_TOKENS["agent"], 0.7)
     meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
     meta = PlannedCalls("meta", name["meta"], int(written * META_CALLS), meta_prompt, ANSWER_TOKENS["meta"])
-    memory_calls = int(MEMORY_CALLS * sum(_trajectories_of(config, split, count) for split, count in designs.items()))
+    # A design is called once to learn from each collected episode and once to retrieve for each deployed one.
+    calls = sum(sum(_collected_and_deployed(config, split)) * count for split, count in designs.items())
+    memory_calls = int(MEMORY_CALLS * calls)
     memory = PlannedCalls("memory", name["memory"], memory_calls, 2000, ANSWER_TOKENS["memory"])
     return [agent, meta, memory]
-
-
-def _trajectories_of(config: Config, split: str, designs: int) -> int:
-    """How often designs are called to learn from an episode or to retrieve for a task."""
-    return sum(_collected_and_deployed(config, split)) * designs
 
 
 def _agent_prompt_tokens(name: str) -> int:
@@ -70,7 +65,7 @@ def _agent_prompt_tokens(name: str) -> int:
     text, info = env.reset(seed=task.seed, options={"task": task.id})
     turn = count_tokens(text) + 10
     now = count_tokens(render("turn", text="", now=info["now"], actions=info["actions"]))
-    return count_tokens(domain_text(name)) + 200 + now + turn * domain.max_steps // 2
+    return count_tokens(domain.description()) + 200 + now + turn * domain.max_steps // 2
 
 
 def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, yes: bool) -> None:
@@ -78,11 +73,21 @@ def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, 
 
     `designs`: for each task set, how many are evaluated on it; `written`: how many the meta agent makes.
     """
-    prices = dict(parse_price(text) for text in config.price)
-    _check(config, prices)
-    if not _is_paid(config, prices):
+    prices, keys = dict(parse_price(text) for text in config.price), Keys.read()
+    specs = [ModelSpec.parse(model) for model in config.models().values()]
+    paid = False
+    for spec in (one for one in specs if not one.offline):
+        url, known = spec.base_url or keys.base_url, price(spec.name, prices)
+        keys.of(url)  # a missing key is said before there is a run folder
+        if config.budget_usd and not known:
+            raise UserError(
+                f"--budget-usd cannot be kept: the price of {spec.name} is unknown: --price {spec.name}=in,cached,out"
+            )
+        paid = paid or known is not None or not is_local(url)
+    if not paid:
         return
-    print(f"this run will need {estimate(planned_calls(config, designs, written), prices)} at most, by estimate", file=sys.stderr)
+    planned = estimate(planned_calls(config, designs, written), prices)
+    print(f"this run will need {planned} at most, by estimate", file=sys.stderr)
     if config.budget_usd or config.budget_tokens:
         limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
         limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
@@ -93,29 +98,3 @@ def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, 
         raise UserError("a paid run asks before it starts, and there is no terminal: give --yes")
     if input("start? [y/N] ").strip().casefold() not in ("y", "yes"):
         raise UserError("not started")
-
-
-def _real(config: Config) -> list[ModelSpec]:
-    """The models that are no stand-ins."""
-    roles = [one.name for one in fields(Config) if one.name.endswith("_model")]
-    specs = [ModelSpec.parse(getattr(config, role)) for role in roles]
-    return [spec for spec in specs if not spec.offline]
-
-
-def _check(config: Config, prices: dict) -> None:
-    """Raise UserError for a missing key or price before there is a run folder."""
-    keys = Keys.read()
-    for spec in _real(config):
-        keys.of(spec.base_url or keys.base_url)
-        if config.budget_usd and not price(spec.name, prices):
-            raise UserError(
-                f"--budget-usd cannot be kept: the price of {spec.name} is unknown: --price {spec.name}=in,cached,out"
-            )
-
-
-def _is_paid(config: Config, prices: dict) -> bool:
-    """Whether some role costs money: a price is known, or the endpoint is none of one's own."""
-    default = Keys.read().base_url
-    return any(
-        price(spec.name, prices) is not None or not is_local(spec.base_url or default) for spec in _real(config)
-    )

@@ -10,8 +10,6 @@ Try it: `python alma.py learn --env babaisai --workers 2`, and README's "Many ma
 import asyncio
 import concurrent.futures
 import contextlib
-import functools
-import hashlib
 import heapq
 import itertools
 import multiprocessing
@@ -31,12 +29,11 @@ from pathlib import Path
 from agent import environment
 from errors import InfrastructureError, UserError
 from harness import preload
+from harness.run_folder import fingerprint
 
 ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
 CONNECT_SECONDS = 10.0  # that a scheduler has to answer
-CODE = ("*.py", "domains/*.py", "harness/*.py", "jail/*.py", "models/*.py", "standins/*.py", "prompts/**/*.md")  # what a worker uses
 END_SECONDS = 5.0  # that a worker has to end
-ROOT = Path(__file__).resolve().parents[1]
 
 
 def open_pool(domain: str, workers: int, scheduler: str, log: Callable[[str], None]) -> "Pool | Cluster":
@@ -55,7 +52,7 @@ class Pool:
     def __init__(self, domain: str, workers: int):
         # The fork server is clean: it holds neither the key nor a thread of the host.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["harness.pool", "models.prompting", "models.answers", "llm", "standins.offline", "harness.preload"])
+        self._context.set_forkserver_preload(["harness.pool", "harness.preload"])
         self._domain, self._order = domain, itertools.count()
         # In the folder of this process that `multiprocessing` removes at its end.
         self._temporary = tempfile.mkdtemp(prefix="alma-", dir=multiprocessing.util.get_temp_dir())
@@ -229,15 +226,6 @@ def in_worker(code: str, function: Callable, *args):
         raise InfrastructureError(f"the worker on {socket.gethostname()} has another version of this repository")
     with ONE_AT_A_TIME:
         return function(*args)
-
-
-@functools.cache
-def fingerprint() -> str:
-    """Hash of the code and the prompts that a worker uses."""
-    digest = hashlib.sha256()
-    for path in sorted(path for part in CODE for path in ROOT.glob(part)):
-        digest.update(f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
 
 
 def _own_address(scheduler: str) -> str:

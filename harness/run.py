@@ -8,15 +8,13 @@ from their folders, and everything else is a function of the settings.
 import asyncio
 import contextlib
 import functools
-import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from pathlib import Path
 
 import envs
 from agent import prepare
-from archive import Design
+from alma import Archive, Design, design_id
 from evaluate import Evaluator, Fold, Protocol, folds
 from harness.config import Config, from_json
 from harness.estimate import episodes_of
@@ -25,22 +23,16 @@ from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Evidence, MetaAgent
+from models import ROLES
 from models.prices import parse_price
-from models.prompting import quote
 from models.store import Store
+from prompts import quote
+from report.words import write as write_report
 from score import Score
-
-ROLES = ("meta", "agent", "memory", "embedding")
-LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
-
-
-def design_id(code: str) -> str:
-    """A design's id: the first 12 hexadecimal digits of its code's SHA-256."""
-    return hashlib.sha256(code.encode("utf-8", "replace")).hexdigest()[:12]
 
 
 class Run:
-    """`async with Run(folder) as run` goes on with a run where it is; a new one is at its start."""
+    """`async with Run(folder) as run` goes on with a run where it stopped; a new one begins at its start."""
 
     def __init__(self, folder: RunFolder, plain: bool = False, budget: dict | None = None, command: str = "learn"):
         folder.claim()
@@ -85,13 +77,8 @@ class Run:
             await asyncio.gather(*at_work, return_exceptions=True)
             await self._stack.aclose()
         finally:
-            self._note(*self._end(*exception[:2]))
-
-    @staticmethod
-    def _end(kind: type[BaseException] | None, error: BaseException | None) -> tuple[str, str]:
-        if kind is None:
-            return "finished", ""
-        return "stopped", str(error) or kind.__name__
+            kind, error = exception[:2]
+            self._note("stopped" if kind else "finished", (str(error) or kind.__name__) if kind else "")
 
     def _note(self, event: str, why: str = "") -> None:
         """Append to history.jsonl: when the run was started, resumed, stopped, finished."""
@@ -128,7 +115,7 @@ class Run:
                 f"offline: stand-ins play {roles}; no key, no network. Environments, designs and scores are real, "
                 "but stand-ins are no language models: nothing here reproduces the paper's numbers."
             )
-        for note in envs.notes(envs.domain_class(config.env)):
+        for note in envs.domain_class(config.env).notes():
             self.display.log(note)
         self.display.log(f"run folder: {self.folder.path}")
 
@@ -182,6 +169,7 @@ class Run:
             collection_size=size,
             mode=mode,
             show_admissible=config.show_admissible,
+            style=config.agent_style,
             keep_models=config.keep_models,
         )
 
@@ -221,20 +209,60 @@ class Run:
         """Say how many episodes a run has: for each task set, so many designs are deployed on it."""
         self.display.plan(sum(episodes_of(self.config, split, count) for split, count in designs.items()))
 
-    def announce(self, step: int, archive) -> None:
+    # What the learning loop (`alma.learn`) asks for.
+
+    def announce(self, step: int, archive: Archive) -> None:
         """Say where the run is."""
-        best = archive.best()
-        if best:
+        if best := archive.best():
             self.display.best(f"best {best.score:.3f}, no memory {archive.f0:.3f}")
         self.display.stage(f"learning step {step}/{self.config.steps}")
 
-    def keep(self, archive) -> None:
-        """Write the archive, and the report, after a learning step."""
-        from report import words as report  # slow to import
+    def show(self, candidate: str, stage: str, note: str = "") -> None:
+        """Say what stage a candidate is in."""
+        self.display.candidate(candidate, stage, note)
 
+    def meta_agent(self, learning: Evaluator, candidate: str) -> MetaAgent:
+        """The meta agent that makes one candidate."""
+        config, example = self.config, asdict(learning.folds[0].collected[0].trajectory)
+        return MetaAgent(self.models, config.env, example, config.prompt_tokens, config.seed, candidate)
+
+    def evidence(self, design: Design) -> Evidence:
+        """What is known of a design, read back from the run's folder."""
+        parent = self.folder.design(design.parents[0]) if design.parents else None
+        return Evidence.read(self.folder.design(design.id), parent)
+
+    def keep_dropped(self, candidate: str, code: str, plan: dict | None, transcript, error: str) -> dict:
+        """Keep a candidate that failed, under dropped/; returns what its line in the archive says."""
+        folder = self.folder.path / "dropped" / candidate
+        self.folder.write_candidate(folder, code, plan, transcript, error=error)
+        write_json(folder / "error.json", {"error": error})
+        self.show(candidate, "dropped", quote(error, 60))
+        self.folder.log(f"candidate {candidate} dropped: {quote(error, 300)!r}")
+        return {"state": "dropped", "error": quote(error, 500)}
+
+    async def evaluate(self, candidate: str, code: str, plan: dict | None, transcript) -> dict:
+        """Evaluate a verified design on the learning set and keep it; returns what its line in the archive says.
+
+        score.json is written last and says that all is there: a resumed run does not evaluate the design again.
+        """
+        folder = self.folder.design(design_id(code))
+        if not (folder / "score.json").exists():
+            score = await self.score("learning", candidate, code)
+            texts = {"printed": score.output, "errors": "\n".join(score.errors)}
+            self.folder.write_candidate(folder, code, plan, transcript, **texts)
+            lines = [json.dumps(asdict(one), ensure_ascii=False, separators=(",", ":")) for one in score.outcomes]
+            write_atomic(folder / "trajectories.jsonl", "".join(f"{line}\n" for line in lines))
+            write_json(folder / "score.json", score.summary())
+        score = read_json(folder / "score.json")
+        self.show(candidate, "archived", f"{score['mean']:.3f}, {score['difference']:+.3f} to no memory")
+        values = {key: score[key] for key in ("stderr", "difference", "retrieved_tokens")}
+        return {"state": "evaluated", "score": score["mean"], **values}
+
+    def keep(self, archive: Archive) -> None:
+        """Write the archive, and the report, after a learning step."""
         self._evaluations.clear()
         if self.folder.write_archive(archive.lines()):
-            report.write(self.folder.path, plots=False)
+            write_report(self.folder.path, plots=False)
 
     def cost(self, *names: str) -> float | None:
         """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
@@ -251,81 +279,3 @@ class Run:
 def _dollars(rows: Iterable[dict]) -> float | None:
     dollars = [row["usd"] for row in rows]
     return None if None in dollars else round(float(sum(dollars)), 9)  # in whatever order the calls ended
-
-
-class Candidate:
-    """One design in the making: who its parent is, what was asked and answered, where it is kept."""
-
-    def __init__(self, run: Run, learning: Evaluator, parent: Design | None, step: int, place: int):
-        self.run, self.parent, self.step = run, parent, step
-        self.name = f"{step}.{place}"
-        self.learning = learning
-        config = run.config
-        example = asdict(learning.folds[0].collected[0].trajectory)
-        self.meta = MetaAgent(run.models, config.env, example, config.prompt_tokens, config.seed, self.name)
-
-    def show(self, stage: str, note: str = "") -> None:
-        """Say what stage the candidate is in."""
-        self.run.display.candidate(self.name, stage, note)
-
-    def evidence(self) -> Evidence:
-        """What is known of the parent, read back from its folder."""
-        folder = self.run.folder.design(self.parent.id)
-        score = read_json(folder / "score.json")
-        lines = (folder / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
-        return Evidence(
-            id=self.parent.id,
-            code=(folder / "design.py").read_text(encoding="utf-8"),
-            score=score,
-            deployed=[json.loads(line) for line in lines],
-            last_change=self._last_change(folder, score),
-        )
-
-    def _last_change(self, folder: Path, score: dict) -> dict | None:
-        if not self.parent.parent:
-            return None
-        before = read_json(self.run.folder.design(self.parent.parent) / "score.json")
-        plan = read_json(folder / "plan.json")
-        changes = [change["what"] for change in plan["changes"]]
-        return {"changes": changes, "difference": score["mean"] - before["mean"]}
-
-    def dropped(self, code: str, plan: dict | None, tries: int, why: str) -> Design:
-        """Keep a candidate that failed; it enters the archive as dropped."""
-        name = design_id(code or f"{self.run.config.seed} {self.name}")
-        folder = self.run.folder.path / "dropped" / self.name
-        self._write(folder, code, plan, error=why)
-        write_json(folder / "error.json", {"error": why})
-        self.show("dropped", quote(why, 60))
-        self.run.folder.log(f"candidate {self.name} dropped: {quote(why, 300)!r}")
-        return self._line(name, "dropped", tries, error=quote(why, 500))
-
-    async def evaluate(self, code: str, plan: dict | None, tries: int) -> Design:
-        """Evaluate a verified design and keep it. score.json comes last and says that all is there."""
-        name = design_id(code)
-        folder = self.run.folder.design(name)
-        if not (folder / "score.json").exists():
-            score = await self.run.score("learning", self.name, code)
-            self._write(folder, code, plan, printed=score.output, errors="\n".join(score.errors))
-            write_atomic(folder / "trajectories.jsonl", self._trajectories(score))
-            write_json(folder / "score.json", score.summary())
-        score = read_json(folder / "score.json")
-        self.show("archived", f"{score['mean']:.3f}, {score['difference']:+.3f} to no memory")
-        values = {key: score[key] for key in ("stderr", "difference", "retrieved_tokens")}
-        return self._line(name, "evaluated", tries, score=score["mean"], **values)
-
-    def _line(self, name: str, state: str, tries: int, **values) -> Design:
-        parent = self.parent.id if self.parent else None
-        cost = self.run.cost(name, self.name)
-        return Design(name, self.name, parent, self.step, state, tries=tries, cost=cost, **values)
-
-    def _write(self, folder: Path, code: str, plan: dict | None, **more: str) -> None:
-        write_atomic(folder / "design.py", code)
-        write_json(folder / "plan.json", plan)
-        entries = [(f"{stage}: {side}", text) for stage, side, text in self.meta.transcript] + list(more.items())
-        log = [f"=== {title}\n{quote(text, LOG_TOKENS)}" for title, text in entries]
-        write_atomic(folder / "log.txt", "\n\n".join(log) + "\n")
-
-    @staticmethod
-    def _trajectories(score: Score) -> str:
-        lines = [json.dumps(asdict(one), ensure_ascii=False, separators=(",", ":")) for one in score.outcomes]
-        return "".join(f"{line}\n" for line in lines)

@@ -6,6 +6,8 @@ time. A folder that cannot be read or written is the user's to mend: one line sa
 
 import errno
 import fcntl
+import functools
+import hashlib
 import json
 import os
 import platform
@@ -16,7 +18,12 @@ from importlib import metadata
 from pathlib import Path
 
 from errors import InfrastructureError, UserError
+from prompts import quote
 
+LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
+ROOT = Path(__file__).resolve().parents[1]
+# What shapes a run's result: all code but that of the report and the bench, and all prompts.
+SHAPING = ("*.py", "domains/*.py", "harness/*.py", "jail/*.py", "models/*.py", "standins/*.py", "prompts/**/*.*")
 PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
 
 
@@ -89,6 +96,20 @@ class RunFolder:
             raise UserError(f"no run in {path}: it has no config.json")
         return cls(path)
 
+    def check_code(self, anyway: bool) -> None:
+        """Raise UserError where the code or a prompt has changed since the run began, unless `anyway`."""
+        config = self.config()
+        known = config.get("about", {}).get("code", "")
+        if known == fingerprint():
+            return
+        if not anyway:
+            raise UserError(
+                f"the code or the prompts have changed since {self.path} began: with --anyway it goes on with what "
+                "is here now, and plays again the episodes that this shapes"
+            )
+        write_json(self.path / "config.json", {**config, "about": about()})
+        self.note({"event": "code changed", "before": known})
+
     def claim(self) -> None:
         """Keep other processes out while this one writes; the claim ends with the process."""
         try:
@@ -121,6 +142,14 @@ class RunFolder:
                 continue
         return [design for design in designs if isinstance(design, dict) and "id" in design]
 
+    def write_candidate(self, folder: Path, code: str, plan: dict | None, transcript, **more: str) -> None:
+        """Write design.py, plan.json and log.txt of a candidate: what was asked and answered, and `more` texts."""
+        write_atomic(folder / "design.py", code)
+        write_json(folder / "plan.json", plan)
+        entries = [(f"{stage}: {side}", text) for stage, side, text in transcript] + list(more.items())
+        log = [f"=== {title}\n{quote(text, LOG_TOKENS)}" for title, text in entries]
+        write_atomic(folder / "log.txt", "\n\n".join(log) + "\n")
+
     def write_archive(self, designs: list[dict]) -> bool:
         """Write archive.jsonl and say whether that is news: a resumed run that catches up does not
         shorten what stands there."""
@@ -152,25 +181,31 @@ def _now() -> str:
 
 
 def about() -> dict:
-    """Versions and git commit: what somebody needs who wants the same run again."""
+    """Versions, git commit and fingerprint of the code: what somebody needs who wants the same run again."""
     versions = {}
     for package in PACKAGES:
         try:
             versions[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
             versions[package] = "not installed"
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    except (OSError, subprocess.TimeoutExpired):
+        commit = ""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "packages": versions,
-        "commit": _commit(),
+        "commit": commit or "unknown",
+        "code": fingerprint(),
     }
 
 
-def _commit() -> str:
-    command = ["git", "-C", str(Path(__file__).parents[1]), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return "unknown"
-    return done.stdout.strip() or "unknown"
+@functools.cache
+def fingerprint() -> str:
+    """Hash of the code and the prompts that shape a run's result."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in SHAPING for path in ROOT.glob(pattern) if path.suffix != ".pyc"}):
+        digest.update(f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

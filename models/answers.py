@@ -14,17 +14,7 @@ import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 
-
-class AnswerError(Exception):
-    """A model's answer cannot be used; the message is a sentence to send back, `answer` what it said."""
-
-    def __init__(self, message: str, answer: str = ""):
-        super().__init__(message, answer)
-        self.answer = answer
-
-    def __str__(self) -> str:
-        return self.args[0]
-
+from errors import AnswerError
 
 # ------------------------------------------------------------------------------------ thoughts
 

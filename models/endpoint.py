@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
 
-from errors import InfrastructureError
+from errors import ContextOverflow, InfrastructureError
 from models.answers import is_schema, strip_thoughts
 from models.fair_queue import FairSlots
 
@@ -55,10 +55,6 @@ HINTS = {
 BARREN = 10  # questions in a row: then the endpoint is at fault, not an answer
 MOST_BYTES = 64 << 20  # of the body of an answer
 SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
-
-
-class ContextOverflow(Exception):
-    """The prompt does not fit into the model's context: leave out the oldest turns and ask again."""
 
 
 @dataclass(frozen=True)

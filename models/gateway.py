@@ -16,8 +16,7 @@ import struct
 import time
 from collections.abc import AsyncIterator
 
-from errors import BudgetError, InfrastructureError, UserError
-from models.endpoint import ContextOverflow
+from errors import BudgetError, ContextOverflow, InfrastructureError, UserError
 
 MOST_BYTES = 64 * 1024 * 1024  # of one message
 MOST_TOKEN_BYTES = 1024  # of the first message, before the token is known to be right

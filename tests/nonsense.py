@@ -21,7 +21,6 @@ from domains.babaisai import BabaIsAI as BabaIsAIDomain
 from domains.minihack import MiniHack as MiniHackDomain
 from domains.textworld import TextWorld as TextWorldDomain
 from envs import Domain, Task
-from models import prompting
 from standins.text import stem
 
 # The closed classes of English, and nothing else: these words stay.
@@ -177,7 +176,7 @@ DOMAINS = {cls.original.name: cls for cls in (ALFWorld, TextWorld, BabaIsAI, Min
 
 def description(domain: type[Domain]) -> str:
     """What the agents are told of one of the four domains, in English."""
-    return prompting.domain_text(domain.name)
+    return domain.description()
 
 
 def main() -> None:

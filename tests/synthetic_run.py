@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from archive import Archive, Design
+
 from harness.config import Config
 from harness.run import design_id
 from harness.run_folder import RunFolder, about, write_atomic, write_json

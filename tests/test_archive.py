@@ -5,11 +5,13 @@ from collections import Counter
 
 import pytest
 
-from archive import Archive, Design, draw, weights
+from alma import SAMPLING_RULES, Archive, Design, draw, sample, weights
+from errors import UserError
+from harness.config import Config
 
 
 def design(name: str, score: float, visits: int = 0, state: str = "evaluated") -> Design:
-    return Design(name, f"1.{name}", None, 1, state, score=score, visits=visits)
+    return Design(name, f"1.{name}", (), 1, state, score=score, visits=visits)
 
 
 def test_probabilities_are_those_worked_out_by_hand():
@@ -26,21 +28,21 @@ def test_first_draws_follow_the_probabilities():
     designs = [design("a", 0.3), design("b", 0.5, 1), design("c", 0.1, 3)]
     rng, drawn = random.Random(1), Counter()
     for _ in range(20_000):
-        drawn[draw(designs, weights(designs, 0.3, 1.0, 0.5, 0.5), 1, rng)[0].id] += 1
+        drawn[draw(designs, weights(designs, 0.3, 1.0, 0.5, 0.5), rng, 1)[0].id] += 1
     assert [drawn[name] / 20_000 for name in "abc"] == pytest.approx([0.562, 0.311, 0.127], abs=0.012)
 
 
 def test_second_draw_renormalizes_over_what_is_left():
     # weights 1, 2, 3: P(second is c | first is a) = 3/5
     designs, rng = [design(name, 0.0) for name in "abc"], random.Random(2)
-    pairs = Counter(tuple(one.id for one in draw(designs, [1.0, 2.0, 3.0], 2, rng)) for _ in range(30_000))
+    pairs = Counter(tuple(one.id for one in draw(designs, [1.0, 2.0, 3.0], rng, 2)) for _ in range(30_000))
     after_a = {pair[1]: count for pair, count in pairs.items() if pair[0] == "a"}
     assert after_a["c"] / sum(after_a.values()) == pytest.approx(0.6, abs=0.02)
 
 
 def test_no_design_is_drawn_twice_in_a_step_and_none_is_left_out():
     designs = [design(str(number), 0.1 * number) for number in range(4)]
-    drawn = draw(designs, weights(designs, 0.2, 1.0, 0.5, 0.5), 5, random.Random(3))
+    drawn = draw(designs, weights(designs, 0.2, 1.0, 0.5, 0.5), random.Random(3))
     assert sorted(one.id for one in drawn) == ["0", "1", "2", "3"]
 
 
@@ -48,8 +50,8 @@ def test_visits_are_counted_and_dropped_candidates_are_never_drawn():
     archive = Archive(f0=0.2)
     archive.add(design("good", 0.4))
     archive.add(design("bad", 0.9, state="dropped"))
-    parents = archive.sample(5, random.Random(0), "archive", 1.0, 0.5, 0.5)
-    assert [parent.id for parent in parents] == ["good"]
+    drawn = sample(archive, Config(), random.Random(0))
+    assert [[parent.id for parent in parents] for parents in drawn] == [["good"]]
     assert [(line["id"], line["visits"]) for line in archive.lines()] == [("good", 1), ("bad", 0)]
 
 
@@ -57,9 +59,9 @@ def test_greedy_takes_the_best_as_often_as_there_are_places():
     archive = Archive(f0=0.2)
     for name, score in (("a", 0.1), ("b", 0.5), ("c", 0.5)):
         archive.add(design(name, score))
-    parents = archive.sample(5, random.Random(0), "greedy", 1.0, 0.5, 0.5)
-    assert [parent.id for parent in parents] == ["b", "b", "b"]
-    assert archive["b"].visits == 3
+    drawn = sample(archive, Config(sampling="greedy"), random.Random(0))
+    assert [[parent.id for parent in parents] for parents in drawn] == [["b"], ["b"], ["b"]]
+    assert [line["visits"] for line in archive.lines()] == [0, 3, 0]
 
 
 def test_random_sampling_ignores_scores_and_visits():
@@ -68,7 +70,7 @@ def test_random_sampling_ignores_scores_and_visits():
     for _ in range(4000):
         archive = Archive(f0=0.2)
         archive.designs = list(designs)
-        drawn[archive.sample(1, rng, "random", 1.0, 0.5, 0.5)[0].id] += 1
+        drawn[sample(archive, Config(sampling="random"), rng)[0][0].id] += 1
     assert drawn["a"] / 4000 == pytest.approx(0.5, abs=0.03)
 
 
@@ -78,3 +80,20 @@ def test_the_learned_design_is_the_first_of_the_best():
     for name, score in (("a", 0.1), ("b", 0.5), ("c", 0.5)):
         archive.add(design(name, score))
     assert archive.best().id == "b"
+
+
+@pytest.mark.parametrize("rule", SAMPLING_RULES)
+def test_from_an_empty_archive_each_rule_has_one_design_written_from_scratch(rule):
+    assert sample(Archive(f0=0.2), Config(sampling=rule), random.Random(0)) == [[]]
+
+
+def test_an_unknown_sampling_rule_is_an_error():
+    with pytest.raises(UserError, match="unknown sampling rule 'best': choose from archive, greedy, random"):
+        sample(Archive(f0=0.2), Config(sampling="best"), random.Random(0))
+
+
+def test_a_design_whose_code_is_known_enters_as_a_duplicate():
+    archive = Archive(f0=0.2)
+    archive.add(design("a", 0.1))
+    archive.add(design("a", 0.1))
+    assert [line["state"] for line in archive.lines()] == ["evaluated", "duplicate"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from errors import DesignError
-from harness.cli import baseline
+from harness.commands import baseline
 from memory_base import Trajectory
 from sandbox import Sandbox
 from standins import offline

@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from errors import InfrastructureError
-from harness.pool import fingerprint, in_worker
+from harness.pool import in_worker
+from harness.run_folder import fingerprint
 from tests.endpoint import ModelServer
 from tests.runs import ROOT, TOY, archive, finish, models, start
 

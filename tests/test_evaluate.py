@@ -11,7 +11,7 @@ import envs
 from agent import Episode, play
 from errors import InfrastructureError
 from evaluate import halve
-from harness.cli import baseline
+from harness.commands import baseline
 from harness.config import Config
 from harness.run import Run
 from harness.run_folder import RunFolder

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from memory_base import Trajectory
-from models.prompting import plan_schema
+from meta import plan_schema
 from sandbox import Sandbox
 from standins import grammar, offline
 from standins.grammar import CHOICES, SLOTS, TITLES, Blueprint

@@ -8,8 +8,8 @@ from statistics import mean, stdev
 
 import pytest
 
+import envs
 from memory_base import Trajectory
-from models.prompting import domain_text
 from standins import grammar as offline_grammar
 from standins import parts as offline_parts
 from standins import text as offline_text
@@ -120,7 +120,7 @@ def start_of_games(domain: str) -> frozenset[str]:
 
 @pytest.mark.parametrize("domain", nonsense.DOMAINS)
 def test_each_word_of_a_domain_has_one_invented_word_and_no_two_share_one(domain):
-    words = start_of_games(domain) | nonsense.told_words(domain_text(domain))
+    words = start_of_games(domain) | nonsense.told_words(envs.domain_class(domain).description())
     invented = {word: nonsense.invent(word) for word in words}
     assert len(set(invented.values())) == len(words) > 60
     assert not set(invented.values()) & (words | nonsense.GRAMMAR)
@@ -152,8 +152,8 @@ def test_every_invented_action_is_the_engines_and_no_english_one_is(domain):
 
 @pytest.mark.parametrize("domain", nonsense.DOMAINS)
 def test_invented_descriptions_are_up_to_date(domain):
-    kept = domain_text(f"tests.nonsense:{nonsense.DOMAINS[domain].__name__}")
-    assert kept == nonsense.tell(domain_text(domain)), "python -m tests.nonsense writes them"
+    kept = nonsense.DOMAINS[domain].description()
+    assert kept == nonsense.tell(envs.domain_class(domain).description()), "python -m tests.nonsense writes them"
 
 
 def test_the_words_that_the_stand_ins_skip_are_grammar():

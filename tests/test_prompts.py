@@ -14,9 +14,9 @@ import pytest
 
 from errors import InfrastructureError
 from llm import Keys, Models, ModelSpec
-from meta import Evidence, MetaAgent
-from models.prompting import count_tokens, plan_schema, quote, render
+from meta import Evidence, MetaAgent, plan_schema
 from models.store import Store
+from prompts import count_tokens, quote, render
 from standins import meta as offline_meta
 from tests.endpoint import ModelServer
 

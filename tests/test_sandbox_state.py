@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from evaluate import halve
-from harness.cli import baseline
+from harness.commands import baseline
 from memory_base import Trajectory
 from sandbox import Sandbox
 from standins import offline

@@ -1,0 +1,66 @@
+"""The prompts: one file a stage, rendered with undefined names failing, and text of strangers quoted as data.
+
+What a model is shown is part of the experiment, so it stands in files of its own and a test compares each
+rendered prompt with a kept copy.
+"""
+
+import functools
+import re
+from pathlib import Path
+
+import jinja2
+
+from errors import clean
+
+FOLDER = Path(__file__).parent
+
+
+def render(name: str, **values) -> str:
+    """The text of `prompts/<name>.md`; raises jinja2.UndefinedError for a name that it needs and does not get."""
+    return _template(name).render(**values).strip()
+
+
+@functools.cache  # without it jinja looks at the file's date at each turn of an episode
+def _template(name: str) -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=False,
+    )
+    environment.filters["fenced"] = _fenced
+    return environment.get_template(f"{name}.md")
+
+
+def _fenced(text: str, language: str) -> str:
+    """`text` between fences that are longer than any that it holds."""
+    fence = max(["``", *re.findall("`{3,}", text)], key=len) + "`"
+    return f"{fence}{language}\n{text}\n{fence}"
+
+
+def count_tokens(text: str) -> int:
+    """Tokens of a text, estimated as a quarter of its UTF-8 bytes: no tokenizer fits all models."""
+    return -(-len(text.encode("utf-8", "replace")) // 4)
+
+
+def cut(text: str, tokens: int) -> str:
+    """The first part of `text`, at most about `tokens` tokens long, with a mark where it was cut."""
+    if count_tokens(text) <= tokens:
+        return text
+    kept = text.encode("utf-8", "replace")[: max(0, tokens * 4)].decode("utf-8", "ignore")
+    return f"{kept} [... {len(text) - len(kept)} characters cut]"
+
+
+_DATA_TAG = re.compile(r"<(?=\s*/?\s*data\b)", re.I)
+_MARK = re.compile(r"^(?= {0,3}[#>])", re.M)  # a heading; an action of a trajectory
+
+
+def quote(text: str, tokens: int = 500) -> str:
+    """Text of a program or a game as data in a prompt, at most about `tokens` tokens of it.
+
+    It shows its hidden characters, and can neither close the `<data>` around it nor open a fence, a heading or
+    an action of its own.
+    """
+    text = _DATA_TAG.sub("‹", clean(cut(text, tokens)))
+    return _MARK.sub(r"\\", text.replace("```", "'''"))
