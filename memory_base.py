@@ -23,8 +23,6 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 __all__ = ["Agent", "Document", "Embedding", "MemoryDesign", "MemoryLayer", "Trajectory", "VectorStore",
            "embed", "llm", "load_design"]
 
@@ -131,6 +129,8 @@ class Embedding:
         """Cosine of `one` with each vector of `group`, in the same order."""
         if len(group) == 0:
             return []
+        import numpy as np  # slow to import, and not all who read this module need it
+
         vector, matrix = np.asarray(one, float), np.asarray(group, float)
         norms = np.linalg.norm(matrix, axis=1) * np.linalg.norm(vector)
         return np.divide(matrix @ vector, norms, out=np.zeros(len(matrix)), where=norms > 0).tolist()

@@ -1,10 +1,7 @@
-"""Where episodes are played: a pool of processes on this machine, or a Dask cluster.
+"""Where episodes are played: a pool of worker processes on this machine, or a Dask cluster.
 
-Promises: a worker that dies costs time and nothing else, for what it was at is done again; of the
-episodes that wait the longest starts first, where lengths are known. A worker holds no key: it asks
-the host for each answer of a real model. It does not promise an order of completion.
-
-Try it: `python alma.py learn --env babaisai --workers 2`, and README's "Many machines"
+A worker that dies costs time and nothing else: its episode is played again. Of the episodes that wait the longest
+starts first. A worker holds no key: it asks the host for each answer of a real model. Episodes end in any order.
 """
 
 import asyncio
@@ -28,9 +25,9 @@ from pathlib import Path
 
 from agent import environment
 from errors import InfrastructureError, UserError
-from harness import preload
 from harness.run_folder import fingerprint
 
+PRELOAD_DOMAIN = "ALMA_PRELOAD_DOMAIN"  # environment variable that tells the fork server a domain to load
 ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
 CONNECT_SECONDS = 10.0  # that a scheduler has to answer
 END_SECONDS = 5.0  # that a worker has to end
@@ -52,7 +49,7 @@ class Pool:
     def __init__(self, domain: str, workers: int):
         # The fork server is clean: it holds neither the key nor a thread of the host.
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["harness.pool", "harness.preload"])
+        self._context.set_forkserver_preload(["harness.preload"])
         self._domain, self._order = domain, itertools.count()
         # In the folder of this process that `multiprocessing` removes at its end.
         self._temporary = tempfile.mkdtemp(prefix="alma-", dir=multiprocessing.util.get_temp_dir())
@@ -129,24 +126,24 @@ def _starting(domain: str) -> Iterator[None]:
     """Ctrl-C is for the host: what is started here inherits that the signal is blocked."""
     resource_tracker.ensure_running()  # would unblock it, were it started by the fork server
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    os.environ[preload.DOMAIN] = domain
+    os.environ[PRELOAD_DOMAIN] = domain
     try:
         forkserver.ensure_running()
         yield
     finally:
-        del os.environ[preload.DOMAIN]
+        del os.environ[PRELOAD_DOMAIN]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _start_worker(domain: str, temporary: str) -> None:
-    """Tie a worker to the host's life and start the engine."""
+    """Make a worker end with the host, and start its engine."""
     tempfile.tempdir = temporary
     threading.Thread(target=_end_with_host, args=(temporary,), daemon=True).start()
     environment(domain)
 
 
 def _end_with_host(temporary: str) -> None:
-    """A host that is killed cannot end its workers nor clear up; the fork server lives as long as they do."""
+    """A host that is killed can neither end its workers nor remove their files, and the fork server lives as long as they do."""
     multiprocessing.parent_process().join()
     shutil.rmtree(Path(temporary).parent, ignore_errors=True)
     os._exit(1)
