@@ -349,7 +349,10 @@ class Deployment:
         trajectory, steps = played.trajectory, len(played.trajectory.steps)
         tokens = count_tokens(memory)
         score = trajectory.reward
-        return Outcome(task.id, task.family, number, score, without, steps, retrieved, tokens, trajectory)
+        return Outcome(
+            task.id, task.family, number, score, without, steps, retrieved, tokens, trajectory,
+            invalid=played.invalid, example=played.invalid_answer,
+        )  # fmt: skip
 
     async def _frozen_retrieval(self, init: dict) -> Any:
         """What a memory that has learned the collected trajectories, and nothing else, says of `init`.

@@ -1,8 +1,7 @@
-"""What a memory design's episodes come to: rates, errors, intervals.
+"""The score of a memory design: success rate, standard error, paired differences and their intervals.
 
-Promises: the standard error is that over passes; a difference is paired, episode by episode, and its
-interval resamples tasks, which are what one generalises over. It does not promise that a difference
-is no luck where there are few tasks: that is what the interval is for. Tried by `pytest tests/test_score.py`.
+The standard error is that over passes. A difference is paired, episode by episode, and its interval resamples
+tasks, for these are what one generalizes over. Significance depends on the number of tasks.
 """
 
 from collections.abc import Sequence
@@ -30,11 +29,13 @@ class Outcome:
     tokens: int  # of what was retrieved
     trajectory: Trajectory | None  # None where the design failed: the episode was not played
     error: str = ""  # the design's fault
+    invalid: int = 0  # actions that were not valid
+    example: str = ""  # the first answer of the agent that was no valid action, cut
 
 
 @dataclass(frozen=True)
 class Score:
-    """What a design is worth on a task set."""
+    """The score of a design on a task set."""
 
     mean: float  # over passes of the mean task score, in [0, 1]
     stderr: float  # standard error over the passes
@@ -45,6 +46,8 @@ class Score:
     steps: float  # mean for an episode
     outcomes: tuple[Outcome, ...] = field(repr=False)
     errors: tuple[str, ...] = ()  # each of the design's errors once, with how often it came
+    invalid: float = 0.0  # share of the agent's actions that were not valid, in [0, 1]
+    example: str = ""  # an answer of the agent that was no valid action
     output: str = ""  # what the design printed, cut
     update_seconds: float = 0.0  # of the sandbox, for one memory
 
@@ -76,7 +79,8 @@ def score_of(outcomes: Sequence[Outcome]) -> Score:
     passes = [float(np.mean([one.score for one in outcomes if one.number == number])) for number in numbers]
     difference, low, high = paired_interval(_differences(outcomes, {_episode(one): one.without for one in outcomes}))
     spread = float(np.std(passes, ddof=1) / np.sqrt(len(passes))) if len(passes) > 1 else 0.0
-    played = [one.steps for one in outcomes if not one.error]
+    played = [one for one in outcomes if not one.error]
+    steps = sum(one.steps for one in played)
     return Score(
         mean=float(np.mean(passes)),
         stderr=spread,
@@ -84,8 +88,10 @@ def score_of(outcomes: Sequence[Outcome]) -> Score:
         difference=difference,
         interval=(low, high),
         retrieved_tokens=float(np.mean([one.tokens for one in outcomes])),
-        steps=float(np.mean(played)) if played else 0.0,
+        steps=float(np.mean([one.steps for one in played])) if played else 0.0,
         outcomes=tuple(outcomes),
+        invalid=sum(one.invalid for one in played) / steps if steps else 0.0,
+        example=next((one.example for one in played if one.example), ""),
     )
 
 
@@ -99,7 +105,7 @@ def _episode(outcome: Outcome) -> tuple[str, int]:
 
 
 def _differences(outcomes: Sequence[Outcome], others: dict[tuple[str, int], float]) -> dict[str, list[float]]:
-    """By task, how much better each pass went than the same episode of another design."""
+    """By task, the difference in score of each pass to the same episode of another design."""
     differences: dict[str, list[float]] = {}
     for one in outcomes:
         differences.setdefault(one.task, []).append(one.score - others[_episode(one)])
