@@ -15,7 +15,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from agent import Episode, Played, play
 from errors import ContextOverflow, DesignError, UserError
 from memory_base import Trajectory
 from prompts import count_tokens
-from sandbox import Sandbox, TemplateDied, Worker, outlive
+from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive
 from score import Outcome, Score, score_of
 
 
@@ -58,7 +58,7 @@ def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
 
 
 class DesignTools:
-    """The host's side of the tools of one memory: its model calls, counted and stored.
+    """What answers `memory_base.Tools` for one memory: its model calls are counted and stored.
 
     A memory that is built again (a fresh worker for each task) asks the same things again: the
     n-th time that it asks one thing is the same call, and is not paid for twice.
@@ -182,7 +182,6 @@ class Fold:
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.sandbox: Sandbox | None = None  # once all is collected
-        self.remembering = Sandbox(unsafe=unsafe_sandbox)  # for memories that have learned: nothing to copy
         self.without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
 
     async def __aenter__(self) -> "Fold":
@@ -195,7 +194,6 @@ class Fold:
             self.collected = await collecting
             self.sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
             await self.sandbox.__aenter__()
-            await self.remembering.__aenter__()
         except BaseException:
             await self.__aexit__()
             raise
@@ -205,8 +203,8 @@ class Fold:
         for playing in self.without.values():
             playing.cancel()
         await asyncio.gather(*self.without.values(), return_exceptions=True)
-        for sandbox in filter(None, (self.sandbox, self.remembering)):
-            await sandbox.__aexit__(*exception)
+        if self.sandbox is not None:
+            await self.sandbox.__aexit__(*exception)
 
     def _play_first(self, episode: Episode) -> Awaitable[Played]:
         """An episode that others wait for: it goes before all whose length is known."""
@@ -277,14 +275,6 @@ class Fold:
         return deployment
 
 
-@dataclass(frozen=True)
-class Learned:
-    """A memory after the collection phase, as it is had again for each task."""
-
-    state: str | None  # what the sandbox restores; None: the memory is built again from the trajectories
-    asked: Counter[str]  # what the design has asked of models until then
-
-
 def most_common(errors: Counter[str], most: int) -> list[tuple[str, int]]:
     """In an order that does not depend on which came first."""
     return sorted(errors.items(), key=lambda one: (-one[1], one[0]))[:most]
@@ -295,8 +285,9 @@ class Deployment:
 
     def __init__(self, fold: Fold, design: str, source: str):
         self._fold, self._design, self._source = fold, design, source
-        self._retrievals: dict[str, asyncio.Task] = {}
-        self._learning: asyncio.Task | None = None
+        self._retrievals: dict[str, asyncio.Task] = {}  # by what is known of the task
+        self._learning: asyncio.Task[tuple[Worker, Counter[str]]] | None = None
+        self._learned = contextlib.AsyncExitStack()  # holds the worker that has learned
         self.outcomes: list[Outcome] = []
         self.errors: Counter[str] = Counter()
         self.output = ""
@@ -305,13 +296,20 @@ class Deployment:
     async def static(self) -> None:
         """Each task meets the memory as it stood after the collection phase."""
         fold = self._fold
-        self.outcomes = await asyncio.gather(
-            *(
-                self._deploy(task, number, self._frozen_retrieval, self.errors)
-                for number in range(fold.protocol.passes)
-                for task in fold.deployment
+        try:
+            self.outcomes = await asyncio.gather(
+                *(
+                    self._deploy(task, number, self._frozen_retrieval, self.errors)
+                    for number in range(fold.protocol.passes)
+                    for task in fold.deployment
+                )
             )
-        )
+        finally:
+            tasks = [*self._retrievals.values(), *filter(None, [self._learning])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._learned.aclose()
 
     async def dynamic(self) -> None:
         """Each pass has a memory of its own, which learns from each deployed trajectory in order."""
@@ -357,7 +355,6 @@ class Deployment:
     async def _frozen_retrieval(self, init: dict) -> Any:
         """What a memory that has learned the collected trajectories, and nothing else, says of `init`.
 
-        Each retrieval has a process of its own, so that nothing it writes can reach another task.
         Equal observations get one retrieval.
         """
         key = hashlib.sha256(json.dumps(init, sort_keys=True).encode()).hexdigest()
@@ -366,49 +363,43 @@ class Deployment:
         return await asyncio.shield(self._retrievals[key])
 
     async def _retrieve(self, init: dict) -> Any:
-        if self._learning is None:
-            self._learning = asyncio.ensure_future(outlive(lambda: self._learn_once(init)))
-        async with self._remembering(await asyncio.shield(self._learning)) as worker:
-            return await worker.retrieve(init)
+        """A retrieval in a fork of the worker that has learned, so that nothing that it writes reaches another task.
 
-    async def _learn_once(self, init: dict) -> Learned:
-        """Build the memory and keep its state, if a memory that is restored from it says the same of `init`."""
+        Where the worker cannot be forked, the memory is built again for the task.
+        """
+        learning = self._learning
+        if learning is None or (learning.done() and not learning.exception() and learning.result()[0].killed):
+            learning = self._learning = asyncio.ensure_future(outlive(self._learn_once))
+        worker, asked = await asyncio.shield(learning)
+        try:
+            async with worker.fork(self._tools(asked)) as memory:
+                return await memory.retrieve(init)
+        except CannotFork:
+            async with self._worker(self._tools()) as memory:
+                await self._learn(memory, Counter())
+                return await memory.retrieve(init)
+
+    async def _learn_once(self) -> tuple[Worker, Counter[str]]:
+        """A worker that has learned the collected trajectories, and what the design has asked of models until then."""
         errors: Counter[str] = Counter()
-        async with self._worker(tools := self._tools()) as worker:
-            try:
-                await self._learn(worker, errors)
-                learned = Learned(await _state_of(worker), tools.asked)
-                said = await _attempt(worker.retrieve(init))
-            except TemplateDied:
-                errors.clear()
-                raise
-            finally:
-                self.errors.update(errors)
-                self.output = worker.output
-        again = outlive(lambda: self._retrieve_restored(learned, init)) if learned.state is not None else None
-        return replace(learned, state=None) if again and await _attempt(again) != said else learned
-
-    async def _retrieve_restored(self, learned: Learned, init: dict) -> Any:
-        async with self._remembering(learned) as worker:
-            return await worker.retrieve(init)
-
-    @contextlib.asynccontextmanager
-    async def _remembering(self, learned: Learned) -> AsyncIterator[Worker]:
-        """A worker whose memory has learned the collected trajectories."""
-        if learned.state:
-            box = self._fold.remembering
-            async with box.worker(self._source, self._tools(learned.asked), learned.state) as worker:
-                yield worker
-        else:
-            async with self._worker(self._tools()) as worker:
-                await self._learn(worker, Counter())
-                yield worker
+        await self._learned.aclose()
+        tools = self._tools()
+        worker = await self._learned.enter_async_context(self._worker(tools, forks=True))
+        try:
+            await self._learn(worker, errors)
+        except TemplateDied:
+            errors.clear()
+            raise
+        finally:
+            self.errors.update(errors)
+            self.output = worker.output
+        return worker, tools.asked
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
         return self._fold.tools(self._design, self._fold.stage, asked)
 
-    def _worker(self, tools: DesignTools):
-        return self._fold.sandbox.worker(self._source, tools)
+    def _worker(self, tools: DesignTools, forks: bool = False):
+        return self._fold.sandbox.worker(self._source, tools, forks)
 
     async def _learn(self, worker: Worker, errors: Counter) -> None:
         before = worker.seconds
@@ -424,22 +415,6 @@ class Deployment:
             errors[f"update: {error.status}: {error}"] += 1
             if error.status != "error":
                 raise
-
-
-async def _state_of(worker: Worker) -> str | None:
-    """The memory's state; None where saving it fails, which is no fault of a design: it need not be saved."""
-    try:
-        return await worker.save()
-    except DesignError:
-        return None
-
-
-async def _attempt(call: Awaitable[Any]) -> Any:
-    """What a call of a design returns, else its error, so that two calls can be compared."""
-    try:
-        return await call
-    except DesignError as error:
-        return error.status, str(error)
 
 
 def memory_text(retrieved: Any) -> str:

@@ -208,16 +208,39 @@ async def embed(texts: list[str]) -> list[list[float]]:
 
 # ------------------------------------------------ for those who run designs; designs need none of it
 
-_connection: list[Any] = []  # the one object that answers the tools, see `connect`
+from typing import Protocol  # noqa: E402 - what stands above is an input of experiments
+
+_connection: list["Tools"] = []  # the one object that answers the tools, see `connect`
 
 
-def connect(tools: Any) -> None:
-    """Let `tools` answer the tools above from now on, in this whole process.
+class Tools(Protocol):
+    """What designs may call outside of their process; arguments and results are JSON.
 
-    It has `async ask(system, user, schema, model) -> str` and `async embed(texts) -> list of lists
-    of floats`. The sandbox does this for its designs.
+    The sandbox passes on each method that is declared here, by position, after it has checked the
+    arguments against their declared types. `evaluate.DesignTools` is what answers.
     """
+
+    async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
+        """A model's answer; where there is a JSON schema, it should be of that form."""
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """One vector for each text."""
+
+
+def connect(tools: Tools) -> None:
+    """Let `tools` answer the tools above from now on, in this whole process. The sandbox does it for its designs."""
     _connection[:] = [tools]
+
+
+def read_source(path: str | Path) -> str:
+    """The text of a Python file as Python reads it: a byte order mark and a coding line hold.
+
+    Raises SyntaxError where the file is not in the encoding that it says, and OSError.
+    """
+    try:
+        return importlib.util.decode_source(Path(path).read_bytes())
+    except UnicodeDecodeError as error:
+        raise SyntaxError(f"{path}: {error}") from None
 
 
 def load_design(path: str | Path) -> type[MemoryDesign]:
@@ -243,7 +266,7 @@ def find_design(module: Any) -> type[MemoryDesign]:
     raise TypeError("no class subclasses MemoryDesign, nor does one define both " + " and ".join(methods))
 
 
-def _connected() -> Any:
+def _connected() -> "Tools":
     if not _connection:
         raise RuntimeError("no models: call memory_base.connect(tools) first")
     return _connection[0]

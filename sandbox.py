@@ -10,14 +10,18 @@ It does not promise that two designs take the same time, nor that a design's own
 behave as outside; it is no defence against a hole in the kernel. Layers that are missing are
 named, and without the needed ones nothing runs unless `unsafe` is given.
 
-Six files: this one and `jail/template.py` are the host's side, `jail/frames.py` judges what comes in,
-`jail/layers.py` builds the jail, `jail/child.py` is what runs in it, `jail/state.py` keeps what was
-learned. Try it: `python alma.py check baselines/no_memory.py --json`.
+A worker that has learned can be forked for each retrieval (`Worker.fork`): the fork has all that the
+design keeps, wherever it does, and what it writes reaches no other fork. Where that cannot be
+promised there is no fork (`CannotFork`), and the memory has to be built again.
+
+This file and `jail/template.py` are the host's side, `jail/frames.py` judges what comes in,
+`jail/layers.py` builds the jail, `jail/child.py` is what runs in it.
 """
 
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import itertools
 import json
 import os
@@ -29,11 +33,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequen
 from pathlib import Path
 from typing import Any
 
-from errors import DesignError, InfrastructureError, UserError
+import memory_base
+from errors import DesignError, InfrastructureError, UserError, clean
 from jail import frames
 from jail.frames import Limits
 from jail.template import START_SECONDS, Template, TemplateDied
-from memory_base import Trajectory
+from memory_base import Tools, Trajectory
 from models.fair_queue import FairSlots
 
 HERE = Path(__file__).resolve().parent
@@ -43,13 +48,17 @@ ERROR_CHARS = 8_000  # of a design's traceback that are kept
 
 
 class WorkerKilled(TemplateDied):
-    """Something from outside killed a worker: neither the host nor one of its limits, and a design cannot."""
+    """Something outside killed a worker: not the host, none of its limits, and not the design."""
+
+
+class CannotFork(Exception):
+    """A worker cannot be forked without losing something, or without its forks seeing each other's files."""
 
 
 async def outlive(work: Callable[[], Awaitable]) -> Any:
-    """`await work()`, from its start again where a process of the sandbox is killed meanwhile.
+    """`await work()`, started again when a process of the sandbox is killed meanwhile.
 
-    A worker that is killed each time is its design's fault, whatever way that has found.
+    A worker that is killed each time is its design's fault.
     """
     for number in range(1, REBUILDS):
         with contextlib.suppress(TemplateDied):
@@ -74,10 +83,12 @@ class Sandbox:
                  unsafe: bool = False, max_workers: int = 16, disable: Iterable[str] = ()):
         self.limits, self.layers = limits or Limits(), []
         self.unsafe = False
-        self._trajectories = [_dump(trajectory) for trajectory in trajectories]
+        self._trajectories = [json.dumps(dataclasses.asdict(one)) for one in trajectories]
         self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
-        self._slots, self._starting = FairSlots(max_workers), asyncio.Lock()  # shared by designs
+        # Shared by designs. Workers that are forked wait for none of the other slots while they hold theirs.
+        self._forked, self._slots = FairSlots(max_workers), FairSlots(max_workers)
+        self._most_forks, self._starting = max_workers, asyncio.Lock()
         self._template: Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
@@ -90,49 +101,44 @@ class Sandbox:
         return self
 
     async def __aexit__(self, *exception) -> None:
-        if self._template is not None:
-            await self._template.close()
+        template, self._template = self._template, None
+        if template is not None:
+            await template.close()
 
     async def _first_layers(self) -> list[str]:
         async with self._jail(tools=None) as worker:
             return worker.layers
 
     @contextlib.asynccontextmanager
-    async def worker(self, source: str, tools: Any, state: str | None = None) -> AsyncIterator["Worker"]:
+    async def worker(self, source: str, tools: Tools, forks: bool = False) -> AsyncIterator["Worker"]:
         """A fresh worker with the design loaded; it ends with the block. Raises DesignError.
 
-        `state` is what `Worker.save` of another worker of this design returned, which the design then
-        starts with. `tools` has `async ask(system, user, schema, model) -> str` and `async embed(texts)`; what
-        these raise comes out of the worker's methods.
+        `forks`: it is to be forked, see `Worker.fork`. What `tools` raise comes out of the worker's methods.
         """
-        async with self._slots.slot(source), self._jail(tools) as worker:
-            await worker.load(source, state)
+        async with (self._forked if forks else self._slots).slot(source), self._jail(tools, forks) as worker:
+            worker.turns = functools.partial(self._slots.slot, source)
+            await worker.load(source)
             yield worker
 
     @contextlib.asynccontextmanager
-    async def _jail(self, tools: Any) -> AsyncIterator["Worker"]:
-        """A worker that has locked itself down and holds no design yet."""
-        worker = await self._fork(tools)
-        try:
-            yield worker
-        finally:
-            await worker.close()
-
-    async def _fork(self, tools: Any) -> "Worker":
-        """A worker; a template that has died is started again, once."""
+    async def _jail(self, tools: Tools | None, forks: bool = False) -> AsyncIterator["Worker"]:
+        """A worker that has locked itself down and holds no design yet; a template that has died is started again."""
         for attempt in (1, 2):
             template = await self._live_template()
             worker = Worker(template, tools, self.limits, len(self._trajectories))
             try:
-                await worker.start()
+                await worker.start(forks)
                 if self.layers and worker.layers != self.layers:
                     raise InfrastructureError(f"a worker holds {worker.layers}, the first one held {self.layers}")
-                return worker
+                break
             except BaseException as error:
                 await worker.close()
                 if not isinstance(error, InfrastructureError) or attempt == 2 or template.alive:
                     raise
-        raise AssertionError("not reached")
+        try:
+            yield worker
+        finally:
+            await worker.close()
 
     async def _live_template(self) -> "Template":
         async with self._starting:
@@ -144,11 +150,12 @@ class Sandbox:
             return self._template
 
     def _setup(self) -> dict:
-        names = ("memory_base", "jail.layers", "jail.state", "jail.child")
+        names = ("memory_base", "jail.layers", "jail.child")
         sources = {name: (HERE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8") for name in names}
         return {"trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
                 "disable": sorted(self._disable), "sources": sources, "host": os.getpid(),
-                "temporary": tempfile.gettempdir()}
+                "temporary": tempfile.gettempdir(), "tools": [name for name in dir(memory_base.Tools) if name[0] != "_"],
+                "most_forks": self._most_forks}
 
     def _judge_layers(self) -> None:
         held = {name.split()[0] for name in self.layers}
@@ -168,13 +175,15 @@ class Sandbox:
 class Worker:
     """The host's end of one worker. Its methods raise DesignError for all that is the design's fault."""
 
-    def __init__(self, template: Template, tools: Any, limits: Limits, trajectories: int):
+    def __init__(self, template: Template, tools: Tools | None, limits: Limits, trajectories: int):
         self._template, self._tools, self.limits = template, tools, limits
         self._trajectories = trajectories
         self.layers: list[str] = []
+        self.can_fork = False
+        self.turns = contextlib.nullcontext  # that forks wait for
         self.seconds = 0.0  # time spent in calls, waiting for models included
         self._number, self._loop = 0, asyncio.get_running_loop()
-        self._turn, self._writing = asyncio.Lock(), asyncio.Lock()
+        self._turn, self._writing, self._forking = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
         self._slots = asyncio.Semaphore(limits.parallel)
         self._numbers = itertools.count(1)
         self._pending: tuple[int, asyncio.Future] | None = None  # the command that the worker is at
@@ -182,7 +191,6 @@ class Worker:
         self._end: BaseException | None = None  # why no more commands are taken
         self._tasks: set[asyncio.Task] = set()
         self._calls = 0  # model calls during the present command
-        self._judge = frames.judge_retrieved  # looks at the present command's answer
         self._clock = frames.Stopwatch()
         self._reading: asyncio.Task | None = None
         self._stream: asyncio.StreamReader | None = None
@@ -190,6 +198,9 @@ class Worker:
         self._output = frames.Output(limits, self._flooded)
 
     # ------------------------------------------------------------------ what the evaluation calls
+
+    async def load(self, source: str) -> None:
+        await self._command("load", source=source)
 
     async def update(self, trajectory: int | Trajectory) -> None:
         """Let the design learn from a trajectory, or from one that the sandbox was started with."""
@@ -206,12 +217,28 @@ class Worker:
         """What the design says of a new task: a JSON value within the limits."""
         return await self._command("retrieve", init=init)
 
-    async def save(self) -> str | None:
-        """What the design has learned, for `load`; None where it cannot be kept whole."""
-        return await self._command("save")
+    @contextlib.asynccontextmanager
+    async def fork(self, tools: Tools) -> AsyncIterator["Worker"]:
+        """A worker that is an exact copy of this one as it now is; it ends with the block.
 
-    async def load(self, source: str, state: str | None = None) -> None:
-        await self._command("load", source=source, state=state)
+        Raises CannotFork where there can be none, also at the end of the block: what the design did in
+        it then does not count. Raises WorkerKilled and TemplateDied, after which this worker is of no use.
+        """
+        async with self.turns():
+            copy = Worker(self._template, tools, self.limits, self._trajectories)
+            try:
+                async with self._forking:
+                    await copy._start_as_fork(self)
+                yield copy
+            finally:
+                await copy.close()
+                if self._number in self._template.created:
+                    raise CannotFork("a fork wanted to create a file")
+
+    @property
+    def killed(self) -> bool:
+        """Whether the process is gone through no fault of the design."""
+        return isinstance(self._end, TemplateDied)
 
     @property
     def output(self) -> str:
@@ -220,17 +247,9 @@ class Worker:
 
     # ------------------------------------------------------------------------------ start and end
 
-    async def start(self) -> None:
+    async def start(self, forks: bool) -> None:
         """Have the process forked and locked down."""
-        here, there = socket.socketpair()
-        try:
-            with there, self._output.writing_end() as output:
-                self._number = self._template.fork(there, output)
-        except InfrastructureError:
-            here.close()
-            raise
-        self._stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
-        self._reading = asyncio.ensure_future(self._read())
+        await self._connect(lambda connection, output: self._template.fork(connection, output, forks))
         try:
             hello = await asyncio.wait_for(self._hello, START_SECONDS)
         except TimeoutError:
@@ -239,7 +258,35 @@ class Worker:
             raise InfrastructureError(f"a worker of the sandbox did not start: {error}") from None
         if hello.get("op") != "hello":
             raise InfrastructureError(f"a worker of the sandbox could not lock itself down: {hello.get('error')}")
-        self.layers = hello["layers"]
+        self.layers, self.can_fork = hello["layers"], hello["forks"]
+
+    async def _start_as_fork(self, worker: "Worker") -> None:
+        """Have `worker` forked. From here on the design may be in every word that the fork says."""
+        if not worker.can_fork or worker._number in self._template.created:
+            raise CannotFork("the template does not answer for it, or a fork has wanted to create a file")
+        await self._connect(lambda connection, output: self._template.permit(worker._number, connection, output))
+        try:
+            if (why_not := await worker._command("fork")) != "":
+                raise CannotFork(clean(str(why_not)))
+            await asyncio.wait_for(self._hello, START_SECONDS)
+        except TimeoutError:
+            raise CannotFork(f"no fork came in {START_SECONDS} s") from None
+        except DesignError as error:
+            raise CannotFork(str(error)) from None
+
+    async def _connect(self, fork: Callable[[socket.socket, int], int]) -> None:
+        """Give one end of a new connection and of a new output to the process that is forked by `fork`."""
+        try:
+            here, there = socket.socketpair()
+            with there, self._output.writing_end() as output:
+                self._number = fork(there, output)
+            self._stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
+        except InfrastructureError:
+            here.close()
+            raise
+        except OSError as error:
+            raise InfrastructureError(f"no connection to a worker of the sandbox: {error.strerror} (ulimit -n)") from None
+        self._reading = asyncio.ensure_future(self._read())
 
     async def close(self) -> None:
         """End the process, whatever it is at, and wait until it is gone."""
@@ -278,7 +325,6 @@ class Worker:
                 raise self._end
             number, future = next(self._numbers), self._loop.create_future()
             self._pending, self._calls, started = (number, future), 0, time.monotonic()
-            self._judge = frames.judge_state if op == "save" else frames.judge_retrieved
             self._clock.restart()
             try:
                 await self._write(frames.pack({"op": op, "id": number, **fields}))
@@ -306,7 +352,7 @@ class Worker:
                 await self._time_out(f"{op} took more than {limits.wall_seconds:g} s")
 
     async def _time_out(self, message: str) -> None:
-        """End the worker, and say what it was at."""
+        """End the worker, and say where it was."""
         self._template.ask_for_trace(self._number)
         await asyncio.sleep(TRACE_SECONDS)
         self._stop(DesignError("timeout", f"{message}\n{self._output.last_words()}".strip()))
@@ -331,12 +377,14 @@ class Worker:
             while self._end is None:
                 header = await self._stream.readexactly(frames.LENGTH.size)
                 async with asyncio.timeout(self.limits.io_seconds):
-                    body = await self._stream.readexactly(frames.length(header, self.limits))
+                    body = await self._stream.readexactly(frames.length(header, self.limits.frame_bytes))
                 await self._take(frames.parse(body, self.limits))
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._hung_up()
         except TimeoutError:
             self._stop(DesignError("protocol", f"a message was not complete after {self.limits.io_seconds:g} s"))
+        except ValueError as error:  # of a length
+            self._stop(DesignError("protocol", str(error)))
         except DesignError as error:
             self._stop(error)
 
@@ -360,13 +408,13 @@ class Worker:
     async def _take(self, message: dict) -> None:
         op = message.get("op")
         if not self._hello.done():
-            self._hello.set_result(message)  # no design is loaded yet: this is our own code
+            self._hello.set_result(message)
         elif op in ("done", "fail"):
             self._take_answer(message)
-        elif op in ("ask", "embed"):
-            await self._take_request(op, message)
+        elif op == "call":
+            await self._take_request(message)
         else:
-            raise DesignError("protocol", f"a message of no known kind: {frames.clean(str(op))[:80]}")
+            raise DesignError("protocol", f"a message of no known kind: {clean(str(op))[:80]}")
 
     def _take_answer(self, message: dict) -> None:
         number = message.get("id")
@@ -377,22 +425,23 @@ class Worker:
             raise DesignError("protocol", "two answers to one call")
         try:
             if message["op"] == "done":
-                future.set_result(self._judge(message.get("value"), self.limits))
+                future.set_result(frames.judge_answer(message.get("value"), self.limits))
             else:
                 status = "invalid" if message.get("status") == "invalid" else "error"
-                raise DesignError(status, frames.clean(str(message.get("error")))[:ERROR_CHARS])
+                raise DesignError(status, frames.clean_trace(str(message.get("error")))[:ERROR_CHARS])
         except DesignError as error:
             future.set_exception(error)
 
-    async def _take_request(self, op: str, message: dict) -> None:
+    async def _take_request(self, message: dict) -> None:
         self._calls += 1
         if self._calls > self.limits.calls:
             raise DesignError("budget", f"more than {self.limits.calls} model calls in one call of the design")
-        number = message.get("id")
-        if type(number) is not int:
-            raise DesignError("protocol", f"a request without a number: {str(number)[:80]}")
+        number, name = message.get("id"), message.get("tool")
+        tool = getattr(memory_base.Tools, name, None) if isinstance(name, str) and name[:1] not in ("", "_") else None
+        if type(number) is not int or tool is None:
+            raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
         await self._slots.acquire()  # until then nothing more is read: the worker has to wait
-        task = asyncio.ensure_future(self._serve(op, number, message))
+        task = asyncio.ensure_future(self._serve(tool, number, message))
         self._tasks.add(task)
         task.add_done_callback(self._served)
 
@@ -400,15 +449,19 @@ class Worker:
         self._tasks.discard(task)
         self._slots.release()
 
-    async def _serve(self, op: str, number: int, message: dict) -> None:
-        """Answer one model call of the design."""
+    async def _serve(self, tool: Callable, number: int, message: dict) -> None:
+        """Answer one call of a tool."""
         try:
-            message, problem = self._judge_request(op, message)
+            try:
+                arguments = frames.judge(message.get("arguments"), self.limits)
+                problem = frames.wrong_with_call(tool, arguments, self.limits)
+            except DesignError as error:
+                problem = str(error)
             if problem is not None:
                 answer = {"op": "refuse", "id": number, "error": problem}
             else:
                 with self._clock.paused():
-                    value = await self._call_tool(op, message)
+                    value = await getattr(self._tools, tool.__name__)(*arguments)
                 answer = {"op": "answer", "id": number, "value": value}
             frame = frames.pack(answer)
         except Exception as error:
@@ -416,31 +469,8 @@ class Worker:
         else:
             await self._write(frame)
 
-    async def _call_tool(self, op: str, message: dict) -> Any:
-        if op == "embed":
-            return await self._tools.embed(message["texts"])
-        return await self._tools.ask(*(message[name] for name in ("system", "user", "schema", "model")))
 
-    def _judge_request(self, op: str, message: dict) -> tuple[dict, str | None]:
-        """The request with whole text, and what is wrong with it in words for the design."""
-        try:
-            message = frames.judge(message, self.limits)
-        except DesignError as error:
-            return message, str(error)
-        if op == "embed":
-            return message, frames.wrong_with_texts(message.get("texts"), self.limits)
-        fields = [message.setdefault(name) for name in ("system", "user", "schema", "model")]
-        return message, frames.wrong_with_question(*fields, self.limits)
-
-
-# -------------------------------------------------------------------------------------- the rest
-
-
-def _dump(trajectory: Trajectory) -> str:
-    return json.dumps(dataclasses.asdict(trajectory))
-
-
-async def check(source: str, trajectories: Sequence[Trajectory], tools: Any, limits: Limits | None = None,
+async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, limits: Limits | None = None,
                 unsafe: bool = False, disable: Iterable[str] = ()) -> dict[str, Any]:
     """Run one design on a few trajectories: load, learn from each, retrieve for each one's `init`.
 

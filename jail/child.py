@@ -4,10 +4,11 @@ The host (`sandbox.py`) starts a template in a clean environment, with a control
 this source and the collected trajectories as standard input. The template imports what designs
 use, parses the trajectories, and forks a worker whenever it is told to. It never sees a design. The
 worker locks itself down (`jail/layers.py`) before it reads the first byte of one, then serves
-`load`, `update`, `retrieve` and `save`. Nothing of a worker's answers is trusted by the host.
+`load`, `update`, `retrieve` and `fork`. Nothing of a worker's answers is trusted by the host.
 
 It promises that a worker meets every design in the same state: same modules, same seeds, same
-trajectories. Try it: `python alma.py check baselines/no_memory.py`.
+trajectories; and that a fork of a worker has all that the design has learned, wherever it keeps it,
+or does not come about.
 """
 
 import asyncio
@@ -26,6 +27,7 @@ import os
 import queue
 import random
 import select
+import selectors
 import signal
 import socket
 import struct
@@ -37,10 +39,8 @@ import types
 
 RECORD = struct.Struct("!cQq")  # control socket: kind, worker's number, value
 LENGTH = struct.Struct("!I")  # frames: length in bytes, then JSON
-SIGNALS = {b"k": signal.SIGKILL, b"t": signal.SIGUSR1}  # kill; print a traceback
 TEXTS_A_REQUEST = 64  # texts of one embedding request, so that its answer stays small
 ERROR_CHARS = 6_000  # of a traceback
-ENVELOPE = 100  # bytes of a message around its value
 PRELOADED = ("networkx", "numpy", "numpy.random", "collections", "copy", "datetime", "difflib", "hashlib", "heapq",
              "langchain_chroma", "logging", "math", "re", "sqlite3", "statistics", "string", "textwrap", "typing",
              "uuid")
@@ -70,18 +70,44 @@ def remember_source(name: str, source: str) -> None:
     linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
 
 
+@dataclasses.dataclass
+class Family:
+    """A worker and its forks: one process group, which a worker cannot leave."""
+
+    number: int  # the host's for the worker
+    pid: int  # the worker's, and the group's
+    supervisor: object
+    forks: dict[int, int] = dataclasses.field(default_factory=dict)  # number: process id, 0 until it has reported
+    exit_code: int = -signal.SIGKILL  # of the worker
+    ended: bool = False  # all that is left is to be reaped
+
+    def end(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def is_empty(self) -> bool:
+        try:
+            os.killpg(self.pid, 0)
+        except ProcessLookupError:
+            return True
+        return False
+
+    def process(self, number: int) -> int:
+        return self.pid if number == self.number else self.forks[number]
+
+
 class Template:
-    """Forks workers on request, kills them on request, reports their ends."""
+    """Forks workers on request, lets them be forked on request, kills them on request, reports their ends."""
 
     def __init__(self, control: socket.socket, setup: dict, layers: types.ModuleType):
         self._control, self._setup, self._layers = control, setup, layers
-        self._workers: dict[int, int] = {}  # process id: the host's number for it
-        self._creations: dict[int, object] = {}  # process id: what counts the files that it creates
+        self._families: dict[int, Family] = {}  # by the process id of the worker
         self._signals, signals = os.pipe()  # readable after a signal
         os.set_blocking(signals, False)
         signal.set_wakeup_fd(signals)
         for number in (signal.SIGCHLD, signal.SIGTERM):  # no exception: it could come while folders are removed
             signal.signal(number, lambda *_: None)
+            signal.siginterrupt(number, False)
         self._poll = select.poll()
         self._poll.register(self._signals, select.POLLIN)
         self._poll.register(control, select.POLLIN)
@@ -93,74 +119,141 @@ class Template:
             while self._serve_once():
                 pass
         finally:
-            for pid in self._workers:
-                os.kill(pid, signal.SIGKILL)
-            while self._workers:
-                self._forget(os.wait()[0])
+            for family in self._families.values():
+                family.end()
+            with contextlib.suppress(ChildProcessError):
+                while os.wait():
+                    pass
+            for family in self._families.values():
+                self._close(family)
 
     def _serve_once(self) -> bool:
         ready = dict(self._poll.poll())
-        for counted in [one for one in self._creations.values() if one.descriptor() in ready]:
-            readable = ready[counted.descriptor()] & select.POLLIN
-            self._poll.unregister(counted.descriptor())
-            if readable and counted.serve():  # else the worker has ended
-                self._poll.register(counted.descriptor(), select.POLLIN)
+        while select.select([self._control], [], [], 0)[0]:  # first: it may permit what a worker has called
+            if not self._answer():
+                return False
+        for family in [one for one in self._families.values() if one.supervisor.descriptor() in ready]:
+            self._supervise(family, ready[family.supervisor.descriptor()])
         if self._signals in ready:
             numbers = os.read(self._signals, 4096)
             self._reap()
             if signal.SIGTERM in numbers:
                 return False
-        return self._control.fileno() not in ready or self._answer()
+        return True
+
+    def _supervise(self, family: Family, events: int) -> None:
+        """Decide on a call of the family, and take note of what it was."""
+        self._poll.unregister(family.supervisor.descriptor())
+        what, pid = family.supervisor.serve() if events & select.POLLIN else ("end", 0)
+        if what != "end":
+            self._poll.register(family.supervisor.descriptor(), select.POLLIN)
+        if what == "created":
+            self._send(b"w", family.number, 0)
+        elif what == "report":
+            waiting = [number for number, process in family.forks.items() if not process]
+            if waiting and pid not in (family.pid, *family.forks.values()) and _is_child(pid):
+                family.forks[waiting[0]] = pid
+            else:
+                family.end()  # another process than the one that was let through
 
     def _answer(self) -> bool:
         """Do what the host asks for; False when it has hung up."""
         data, descriptors, _, _ = socket.recv_fds(self._control, RECORD.size, 2)
         if len(data) < RECORD.size:
             return False
-        kind, number, _ = RECORD.unpack(data)
-        pid = next((pid for pid, one in self._workers.items() if one == number), 0)
+        kind, number, value = RECORD.unpack(data)
+        family = next((one for one in self._families.values() if number in (one.number, *one.forks)), None)
         if kind == b"q":
             return False
         if kind == b"f":
-            self._fork(number, descriptors)
-        elif kind in SIGNALS and pid:
-            os.kill(pid, SIGNALS[kind])
+            self._fork(number, bool(value), descriptors)
+        elif kind == b"p":
+            if family is None or family.ended:
+                self._send(b"e", value, -signal.SIGKILL)
+                for descriptor in descriptors:
+                    os.close(descriptor)
+            else:
+                family.forks[value] = 0
+                family.supervisor.permit(value, list(zip(descriptors, fork_descriptors(self._setup), strict=True)))
         elif kind == b"c":
+            pid = family.process(number) if family else 0
             self._send(b"c", number, _cpu_milliseconds(pid) if pid else -1)
+        elif kind == b"t" and family and family.process(number):
+            os.kill(family.process(number), signal.SIGUSR1)
+        elif kind == b"k" and family:
+            self._kill(family, number)
         return True
 
-    def _fork(self, number: int, descriptors: list[int]) -> None:
-        pid, creations = self._layers.fork(self._setup)
+    def _fork(self, number: int, forks: bool, descriptors: list[int]) -> None:
+        pid, supervisor = self._layers.fork(self._setup, forks)
         if pid == 0:
-            Worker(descriptors, self._setup, self._layers, creations).run()
-        self._workers[pid] = number
-        if creations is not None:
-            self._creations[pid] = creations
-            self._poll.register(creations.descriptor(), select.POLLIN)
+            Worker(descriptors, self._setup, self._layers, supervisor).run()
+        self._families[pid] = Family(number, pid, supervisor)
+        self._poll.register(supervisor.descriptor(), select.POLLIN)
         for descriptor in descriptors:
             os.close(descriptor)
 
-    def _reap(self) -> None:
-        while self._workers:
-            pid, status, usage = os.wait4(-1, os.WNOHANG)
-            if pid == 0:
-                return
-            number = self._forget(pid)
-            self._send(b"c", number, int(1000 * (usage.ru_utime + usage.ru_stime)))
-            self._send(b"e", number, os.waitstatus_to_exitcode(status))
+    def _kill(self, family: Family, number: int) -> None:
+        """End a fork; its whole family where it is the worker, or a fork that has not said which process it is."""
+        if family.process(number) == 0 and family.supervisor.withdraw(number):
+            del family.forks[number]
+            self._send(b"e", number, -signal.SIGKILL)
+        elif number == family.number or family.forks[number] == 0:
+            family.end()
+        else:
+            os.kill(family.forks[number], signal.SIGKILL)
 
-    def _forget(self, pid: int) -> int:
-        if (creations := self._creations.pop(pid, None)) is not None:
-            with contextlib.suppress(KeyError):  # served to its end before
-                self._poll.unregister(creations.descriptor())
-            try:
-                creations.close()
-            except OSError as error:
-                print(f"a scratch folder is left: {error}", file=sys.stderr)
-        return self._workers.pop(pid)
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                family = self._families[os.getpgid(ended.si_pid)]
+                pid, status, usage = os.wait4(ended.si_pid, 0)
+                self._ended(family, pid, os.waitstatus_to_exitcode(status), usage)
+
+    def _ended(self, family: Family, pid: int, exit_code: int, usage) -> None:
+        fork = next((number for number, process in family.forks.items() if process == pid), None)
+        milliseconds = int(1000 * (usage.ru_utime + usage.ru_stime))
+        if fork is not None:
+            del family.forks[fork]
+            self._send(b"c", fork, milliseconds)
+            self._send(b"e", fork, exit_code)
+        else:  # the worker, the first process of its namespace, or a fork that never reported
+            family.end()
+            family.ended = True
+        if pid == family.pid:
+            family.exit_code = exit_code
+            self._send(b"c", family.number, milliseconds)
+        if family.is_empty():
+            for fork in family.forks:
+                self._send(b"e", fork, -signal.SIGKILL)
+            self._send(b"e", family.number, family.exit_code)
+            del self._families[family.pid]
+            self._close(family)
+
+    def _close(self, family: Family) -> None:
+        with contextlib.suppress(KeyError):  # served to its end before
+            self._poll.unregister(family.supervisor.descriptor())
+        try:
+            family.supervisor.close()
+        except OSError as error:
+            print(f"a scratch folder is left: {error}", file=sys.stderr)
 
     def _send(self, kind: bytes, number: int, value: int) -> None:
         self._control.sendall(RECORD.pack(kind, number, value))
+
+
+def fork_descriptors(setup: dict) -> tuple[int, int]:
+    """Where a worker that is forked finds the connection and the output of its fork: its last two numbers."""
+    most = setup["limits"]["open_files"]
+    return most - 2, most - 1
+
+
+def _is_child(pid: int) -> bool:
+    """Whether this is a live process that this one has to reap, and no thread of one."""
+    try:
+        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+    except ChildProcessError:
+        return False
 
 
 def _cpu_milliseconds(pid: int) -> int:
@@ -179,7 +272,6 @@ def main(setup: dict, control: int) -> None:
     for name in filter(importlib.util.find_spec, PRELOADED):  # once here, so that no worker has to
         importlib.import_module(name)
     base = load_module("memory_base", setup["sources"]["memory_base"])
-    load_module("jail.state", setup["sources"]["jail.state"])
     install_other_names()
     parsed = (base.Trajectory(**json.loads(text)) for text in setup["trajectories"])
     setup["parsed"] = dict(enumerate(parsed))
@@ -194,9 +286,9 @@ def main(setup: dict, control: int) -> None:
 class Worker:
     """One design in its jail: reads commands, runs them one after the other, answers each."""
 
-    def __init__(self, descriptors: list[int], setup: dict, layers: types.ModuleType, creations: object):
+    def __init__(self, descriptors: list[int], setup: dict, layers: types.ModuleType, supervisor: object):
         self._descriptors, self._setup, self._layers = descriptors, setup, layers
-        self._creations = creations
+        self._supervisor = supervisor
 
     def run(self) -> None:
         """Lock down, then serve until the host hangs up. Never returns to the template's code."""
@@ -207,16 +299,17 @@ class Worker:
             kept = self._layers.standard_descriptors(*self._descriptors)
             channel = Channel(socket.socket(fileno=kept), self._setup["limits"]["frame_bytes"])
             try:
-                hello = {"op": "hello", "layers": self._layers.lock_down(self._setup, self._creations)}
+                layers, forks = self._layers.lock_down(self._setup, self._supervisor)
+                hello = {"op": "hello", "layers": layers, "forks": forks}
             except OSError as error:
                 hello = {"op": "broken", "error": str(error)}
-            channel.send(hello)
             channel.start()
+            channel.send(hello)
             sys.stdout = sys.__stdout__ = _line_by_line(1)
             sys.stderr = sys.__stderr__ = _line_by_line(2)
             faulthandler.enable()
             faulthandler.register(signal.SIGUSR1)  # the host asks where a worker hangs before it kills it
-            Server(channel, self._setup).serve()
+            Server(channel, self._setup, self._layers).serve()
         except BaseException:
             traceback.print_exc()
         finally:
@@ -228,11 +321,12 @@ class Channel:
 
     def __init__(self, connection: socket.socket, frame_bytes: int):
         self._connection, self._frame_bytes = connection, frame_bytes
-        self._writing, self._numbers = threading.Lock(), itertools.count(1)
-        self._waiting: dict[int, concurrent.futures.Future] = {}
-        self.commands: queue.SimpleQueue = queue.SimpleQueue()
+        self._numbers = itertools.count(1)
+        self.waiting: dict[int, concurrent.futures.Future] = {}  # requests that are not yet answered
 
     def start(self) -> None:
+        """Begin to talk; once more in a fork, whose connection has the same number."""
+        self._writing, self.commands = threading.Lock(), queue.SimpleQueue()
         threading.Thread(target=self._read, name="replies", daemon=True).start()
 
     def send(self, message: dict) -> None:
@@ -247,7 +341,7 @@ class Channel:
 
     def request(self, op: str, **fields) -> concurrent.futures.Future:
         number, future = next(self._numbers), concurrent.futures.Future()
-        self._waiting[number] = future
+        self.waiting[number] = future
         try:
             self.send({"op": op, "id": number, **fields})
         except Invalid as error:
@@ -265,7 +359,7 @@ class Channel:
         os._exit(0)  # the host hung up
 
     def _resolve(self, message: dict) -> None:
-        future = self._waiting.pop(message["id"], None)
+        future = self.waiting.pop(message["id"], None)
         if future is None or not future.set_running_or_notify_cancel():
             return  # the design no longer waits for it
         if message["op"] == "answer":
@@ -275,37 +369,46 @@ class Channel:
 
 
 class Tools:
-    """The design's side of the models: every call goes to the host."""
+    """The design's side of the tools: each call of a method that `memory_base.Tools` declares goes to the host."""
 
-    def __init__(self, channel: Channel):
-        self._channel = channel
+    def __init__(self, channel: Channel, names: list[str]):
+        self._channel, self._names = channel, names
 
-    async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
-        request = self._channel.request("ask", system=system, user=user, schema=schema, model=model)
-        return await asyncio.wrap_future(request)
+    def __getattr__(self, name: str):
+        if name not in self._names:
+            raise AttributeError(f"there is no tool {name}")
+
+        async def call(*arguments):
+            return await asyncio.wrap_future(self._channel.request("call", tool=name, arguments=arguments))
+
+        return call
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
+        """Many texts are several requests, so that each answer stays small."""
+        ask = self.__getattr__("embed")
         starts = range(0, len(texts), TEXTS_A_REQUEST)
-        requests = [self._channel.request("embed", texts=texts[i : i + TEXTS_A_REQUEST]) for i in starts]
-        parts = await asyncio.gather(*(asyncio.wrap_future(request) for request in requests))
+        parts = await asyncio.gather(*(ask(texts[i : i + TEXTS_A_REQUEST]) for i in starts))
         return [vector for part in parts for vector in part]
 
 
 class Server:
     """Runs the host's commands on the design, one after the other, in one event loop."""
 
-    def __init__(self, channel: Channel, setup: dict):
-        self._channel, self._setup, self._design = channel, setup, None
-        self._code: types.CodeType | None = None  # the module's
-        self._loaded: bytes | None = None  # what the module held outside of the design when it was loaded
-        self._loop = asyncio.new_event_loop()
+    def __init__(self, channel: Channel, setup: dict, layers: types.ModuleType):
+        self._channel, self._setup, self._layers, self._design = channel, setup, layers, None
+        # Polls: no object of the kernel that a fork would share holds what is waited for.
+        self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
+        self._descriptors = self._open_descriptors()  # the loop's pair of sockets, and those with fixed numbers
         asyncio.set_event_loop(self._loop)
 
     def serve(self) -> None:
         memory_base, numpy = sys.modules["memory_base"], sys.modules["numpy"]
-        memory_base.connect(Tools(self._channel))
+        memory_base.connect(Tools(self._channel, self._setup["tools"]))
         random.seed(SEED)  # after the fork, for Python seeds this one anew in each child
         numpy.random.seed(SEED)
+        self._serve()
+
+    def _serve(self) -> None:
         while True:
             self._answer(self._channel.commands.get())
 
@@ -323,23 +426,57 @@ class Server:
 
     def _load(self, command: dict) -> None:
         import memory_base
-        source, saved, state = command["source"], command["state"], None
+        source = command["source"]
         remember_source(DESIGN, source)
         module = sys.modules["design"] = types.ModuleType("design")
         module.__file__ = os.path.join(os.getcwd(), DESIGN)
-        if saved is None:
-            self._code = compile(source, DESIGN, "exec")
-        else:
-            self._code, state = sys.modules["jail.state"].opened(saved)
-        exec(self._code, vars(module))
+        exec(compile(source, DESIGN, "exec"), vars(module))
         self._design = memory_base.find_design(module)()
-        self._loaded = sys.modules["jail.state"].surroundings(module)
-        if state is not None:
-            self._design = sys.modules["jail.state"].restore(state)
 
-    def _save(self, command: dict) -> str | None:
-        most = self._setup["limits"]["frame_bytes"] - ENVELOPE
-        return sys.modules["jail.state"].save(self._design, self._code, self._loaded, self._setup["scratch"], most)
+    def _fork(self, command: dict) -> str:
+        """Go on in two processes; why not, where the fork could not have all that this one has.
+
+        Threads do not live on in a fork; open files, and files in the scratch folder, would be shared.
+        The fork gets a connection and an output of its own from the template and serves there.
+        """
+        if len(sys._current_frames()) > 2:  # the main one, and the one that reads replies
+            return "the design holds threads"
+        if self._channel.waiting:
+            return "the design has not waited for an answer"
+        if self._open_descriptors() != self._descriptors:
+            return "the design holds open files"
+        seeds = random.getstate()  # which Python would change in the fork
+        pid = self._layers.fork_worker()
+        connection, output = fork_descriptors(self._setup)
+        if pid == 0:
+            random.setstate(seeds)
+            pair = socket.socketpair()
+            moves = [(output, 1), (output, 2), (connection, 3)]
+            moves += zip((one.fileno() for one in pair), sorted(self._descriptors)[-2:], strict=True)
+            for one in pair:
+                one.setblocking(False)
+            for source, number in moves:
+                os.dup2(source, number)
+        for descriptor in (connection, output):
+            with contextlib.suppress(OSError):  # no fork was let through
+                os.close(descriptor)
+        if pid == 0:
+            asyncio.set_event_loop(self._loop)
+            self._channel.start()
+            self._channel.send({"op": "hello"})
+            try:
+                self._serve()
+            finally:
+                os._exit(1)  # and never back into what the worker was at
+        return "" if pid > 0 else "the design has created files"
+
+    def _open_descriptors(self) -> set[int]:
+        found = set()
+        for number in range(self._setup["limits"]["open_files"]):
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                found.add(number)
+        return found
 
     def _update(self, command: dict) -> None:
         trajectory = self._trajectory(command["trajectory"])

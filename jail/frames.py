@@ -16,16 +16,15 @@ import re
 import struct
 import sysconfig
 import time
+import types
+import typing
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from errors import DesignError
+from errors import DesignError, clean
 
 LAST_CHARS = 2_000  # of a process's output that go into the message when it dies or hangs
 LENGTH = struct.Struct("!I")  # a frame: length in bytes, then JSON
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\-_])")
-# Control characters, lone surrogates, and marks that turn the direction of writing round.
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\u202a-\u202e\u2066-\u2069]")
 ADDRESSES = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 EXTENSIONS = re.compile(r"\nExtension modules: .*")
 TRACES = re.compile(r"(?:Current t|T)hread 0x\.\.\. \(most recent call first\):\n((?:  File .*\n)+)\n?")
@@ -51,23 +50,23 @@ class Limits:
     depth: int = 64  # their nesting
     retrieved_chars: int = 1_000_000  # JSON text of what a retrieval returns
     prompt_chars: int = 400_000  # text in one model call
-    texts: int = 64  # texts in one embedding request
+    items: int = 64  # of a list in one model call, as texts to embed
     calls: int = 512  # model calls during one call of the design
     parallel: int = 32  # model calls that are answered at the same time
     io_seconds: float = 30.0  # until a begun message is read or written whole
 
 
-def pack(message: dict) -> bytes:
+def pack(message: Any) -> bytes:
     """A frame with a message of our own."""
     body = json.dumps(message, allow_nan=False).encode()
     return LENGTH.pack(len(body)) + body
 
 
-def length(header: bytes, limits: Limits) -> int:
-    """The length that a frame claims to have, before any of it is read."""
+def length(header: bytes, most: int) -> int:
+    """The length that a frame claims to have, before any of it is read. Raises ValueError if it is over `most`."""
     (claimed,) = LENGTH.unpack(header)
-    if claimed > limits.frame_bytes:
-        raise DesignError("protocol", f"a message of {claimed} bytes, at most {limits.frame_bytes} may be")
+    if claimed > most:
+        raise ValueError(f"a message of {claimed} bytes, at most {most} are allowed")
     return claimed
 
 
@@ -100,43 +99,43 @@ def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
     return value
 
 
-def judge_retrieved(value: Any, limits: Limits) -> Any:
-    """The same for what a retrieval returns, whose text has a limit of its own."""
+def judge_answer(value: Any, limits: Limits) -> Any:
+    """The same for what a method of a design returns, whose text has a limit of its own."""
     value = judge(value, limits)
     chars = len(json.dumps(value, ensure_ascii=False))
     if chars > limits.retrieved_chars:
-        raise DesignError("invalid", f"{chars} characters retrieved, at most {limits.retrieved_chars} may be")
+        raise DesignError("invalid", f"{chars} characters retrieved, at most {limits.retrieved_chars} are allowed")
     return value
 
 
-def judge_state(value: Any, limits: Limits) -> str | None:
-    """What a worker says that its memory is: a text that only another worker looks into."""
-    if not isinstance(value, str | None):
-        raise DesignError("protocol", "a saved state that is not a text")
-    return judge(value, limits)
+def wrong_with_call(tool: Callable, arguments: Any, limits: Limits) -> str | None:
+    """What is wrong with the arguments of a call of a tool, in words for the design.
 
-
-def wrong_with_texts(texts: Any, limits: Limits) -> str | None:
-    """What is wrong with the texts of an embedding request, in words for the design."""
-    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-        return "texts must be a list of strings"
-    if len(texts) > limits.texts:
-        return f"{len(texts)} texts in one request, at most {limits.texts} may be"
-    return _too_long(sum(map(len, texts)), limits)
-
-
-def wrong_with_question(system: Any, user: Any, schema: Any, model: Any, limits: Limits) -> str | None:
-    """The same for a question to a model."""
-    if not isinstance(system, str) or not isinstance(user, str):
-        return "system and user must be strings"
-    if not isinstance(schema, dict | None) or not isinstance(model, str | None):
-        return "schema must be a dict and model a string, or None"
-    return _too_long(len(system) + len(user) + len(str(schema)) + len(str(model)), limits)
-
-
-def _too_long(chars: int, limits: Limits) -> str | None:
-    too_long = f"{chars} characters in one model call, at most {limits.prompt_chars} may be"
+    `tool` is the method that `memory_base.Tools` declares; each argument must be of the declared type.
+    """
+    kinds = [kind for name, kind in typing.get_type_hints(tool).items() if name != "return"]
+    if not isinstance(arguments, list) or len(arguments) != len(kinds):
+        return f"{tool.__name__} takes {len(kinds)} arguments"
+    for number, (value, kind) in enumerate(zip(arguments, kinds, strict=True), 1):
+        if not _fits(value, kind):
+            return f"argument {number} of {tool.__name__} must be {getattr(kind, '__name__', kind)}"
+        if isinstance(value, list) and len(value) > limits.items:
+            return f"{len(value)} items in one call of {tool.__name__}, at most {limits.items} are allowed"
+    chars = len(json.dumps(arguments, ensure_ascii=False))
+    too_long = f"{chars} characters in one call of {tool.__name__}, at most {limits.prompt_chars} are allowed"
     return too_long if chars > limits.prompt_chars else None
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a JSON value is of a declared type: str, int, float, bool, None, Any, dict, list[...], or a union."""
+    if kind is Any:
+        return True
+    origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, one) for one in inner)
+    if origin is list:
+        return isinstance(value, list) and all(_fits(one, *inner) for one in value if inner)
+    return type(value) is origin or (origin is float and type(value) is int)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,15 +155,11 @@ def _finite(text: str) -> float | _BadNumber:
     return value if math.isfinite(value) else _BadNumber(text)  # 1e999 is infinity
 
 
-def clean(text: str) -> str:
-    """Text without terminal escape codes, control characters, and marks that reorder it.
-
-    Addresses and paths of this machine's Python go too: a model is shown this, and prompts repeat.
-    """
-    text = ESCAPES.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+def clean_trace(text: str) -> str:
+    """Text that a design wrote, cleaned, without addresses and this machine's paths: a model is shown it."""
     for name in ("purelib", "platlib", "stdlib"):
         text = text.replace(sysconfig.get_path(name) + "/", "")
-    return ADDRESSES.sub("0x...", CONTROLS.sub("\ufffd", text))
+    return ADDRESSES.sub("0x...", clean(text))
 
 
 def _design_part(trace: re.Match) -> str:
@@ -198,7 +193,7 @@ class Output:
             self._drain()
         lost = self._bytes - len(self._head) - len(self._tail)
         middle = f"\n[... {lost} bytes ...]\n".encode() if lost else b""
-        text = clean((self._head + middle + self._tail).decode(errors="replace"))
+        text = clean_trace((self._head + middle + self._tail).decode(errors="replace"))
         return EXTENSIONS.sub("", TRACES.sub(_design_part, text))
 
     def last_words(self) -> str:

@@ -2,21 +2,25 @@
 
 Layers, from the outside in; a worker names those that hold in its first message:
 
-1. clean start: the template was started by exec in an empty environment (`sandbox.py`),
+1. clean start: the template was started by exec in an empty environment (`template.py`),
 2. `namespaces`: user, pid, net, ipc, uts and mount namespaces; the root is a small tmpfs with
    read-only binds of the Python runtime, and each worker has a scratch folder of limited size,
 3. `no-new-privs` and `no-capabilities`; the worker dies with the template, the template with the host,
 4. `limits`: resource limits,
 5. `landlock`: read the runtime, write the scratch folder, no TCP, no signals to the outside,
-6. `seccomp`: a list of allowed system calls; no fork, exec, socket, kill, ptrace, memfd, ...
+6. `seccomp`: a list of allowed system calls; no fork, exec, socket, kill, ptrace, shared memory, ...
 
 Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. A scratch folder
-on the host's own disk is then given only together with a count of the files created in it, which
-the template keeps (`Creations`): nothing else would stop a design from filling the disk.
+on the host's own disk is then given only together with a count of the files created in it: nothing
+else would stop a design from filling the disk.
+
+A worker that is to be forked for each retrieval asks the template for each fork, and reports each
+file that it creates: seccomp holds the calling thread until the template has decided (`Supervisor`).
+Only one form of `clone` gets that far; it makes the fork a child of the template, in the process
+group of the worker, so that the template can find, end and reap it whatever the design does.
 
 It promises nothing on other systems than Linux on x86-64: the layers are then missing, and the
 host refuses to go on. Numbers of system calls and flags are those of the kernel's headers.
-Try it: `python alma.py check baselines/no_memory.py --json` prints the layers.
 """
 
 import contextlib
@@ -41,7 +45,7 @@ LIBC = ctypes.CDLL(None, use_errno=True)
 SCRATCH = "/scratch"  # in the mount namespace
 FIRST_USER = 1 << 31  # as root, workers run as users from here on, one each; nobody else uses these
 NOBODY = 65534  # what a worker's user is called in its user namespace
-DEVICES = ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom")
+DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")  # not zero: mapped, it is memory that forks share
 STACK_BYTES = 2 << 20  # of a thread that Python starts
 WHOLE = 0xFFFFFFFF  # a word, all of it
 CREATIONS = 256  # files that a worker may create where nothing else limits a scratch folder
@@ -49,12 +53,13 @@ CREATED_BYTES = 2 << 20  # size of each of them
 OTHER_THREADS = 400  # that the user's other programs may start meanwhile, where threads are counted together
 
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_PARENT = 0x00008000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
 MNT_DETACH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 2, 0x8000, 1, 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
-SYS_CAPSET, SYS_PIVOT_ROOT, SYS_SECCOMP = 126, 155, 317
+SYS_CLONE, SYS_SETSID, SYS_CAPSET, SYS_PIVOT_ROOT, SYS_SECCOMP = 56, 112, 126, 155, 317
 SYS_CLOSE_RANGE, SYS_MOUNT_SETATTR = 436, 442
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 
@@ -78,7 +83,9 @@ def _syscall(number: int, *arguments) -> int:
 
 def enter_template(setup: dict) -> None:
     """Tie this process to the host's life and enter the namespaces, where they are to be had."""
+    os.umask(0o022)  # workers are other users and have to read what is made here
     setup.update(runtime=runtime_paths(), namespaces=None, own_users=False, tasks=0)
+    setup["limits"]["open_files"] = min(setup["limits"]["open_files"], _most_descriptors() - 8)
     setup["next_user"] = FIRST_USER + int.from_bytes(os.urandom(3), "big") * 64
     setup["linux"] = sys.platform == "linux" and "linux" not in setup["disable"]
     if not setup["linux"]:
@@ -95,6 +102,14 @@ def enter_template(setup: dict) -> None:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         _die_with_parent(signal.SIGTERM)  # there may be scratch folders to remove
     setup["template"] = os.getpid()
+
+
+def _most_descriptors() -> int:
+    """The limit of descriptors, raised as far as this process may."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    return most
 
 
 def runtime_paths() -> list[str]:
@@ -159,9 +174,9 @@ def _enter_namespaces(setup: dict) -> None:
 
 
 def _high(descriptor: int) -> int:
-    """The same descriptor above those that a worker moves about, see `standard_descriptors`."""
+    """The same descriptor above those that become a worker's standard ones."""
     try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 200)
+        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
     finally:
         os.close(descriptor)
 
@@ -215,50 +230,76 @@ def _die_with_parent(number: int) -> None:
 # ------------------------------------------------------------------------------------- each fork
 
 
-def fork(setup: dict) -> tuple[int, "Creations | None"]:
-    """Fork a worker: its process id, 0 in itself, and what counts the files that it creates.
+def fork(setup: dict, forks: bool) -> tuple[int, "Supervisor"]:
+    """Fork a worker, which leads a process group: its process id, 0 in itself, and its supervisor.
 
-    Where there are namespaces it is process 1 of one of its own, and its files need no counting.
+    Where there are namespaces it has a pid namespace of its own. One that is to be forked cannot be
+    its first process: the kernel refuses that one the siblings that its forks are.
     """
     setup["next_user"] += 1
+    setup["forks"] = 1 + setup["most_forks"] * forks
     space = setup["namespaces"]
     if space is None:
         setup["tasks"] = 0 if setup["own_users"] else _threads_of_user()
-        creations = Creations(setup["temporary"])
-        pid = os.fork()
-        (creations.theirs if pid else creations.ours).close()
-        return pid, creations
-    _call(LIBC.unshare, CLONE_NEWPID)
+        supervisor, first = Supervisor(setup["temporary"]), 0
+    else:
+        supervisor = Supervisor(None)
+        _call(LIBC.unshare, CLONE_NEWPID)
+        first = _idle_process() if forks else 0
     pid = os.fork()
-    if pid:
+    os.setpgid(pid, pid)
+    if pid == 0:
+        supervisor.ours.close()
+        return pid, supervisor
+    supervisor.theirs.close()
+    if first:
+        os.setpgid(first, pid)
+    if space is not None:
         _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
-    return pid, None
+    return pid, supervisor
+
+
+def _idle_process() -> int:
+    """The first process of a new pid namespace, with which all others in it end."""
+    pid = os.fork()
+    if pid == 0:
+        _syscall(SYS_CLOSE_RANGE, 0, WHOLE, 0)
+        while True:
+            LIBC.pause()
+    return pid
 
 
 def standard_descriptors(connection: int, output: int) -> int:
     """Put an empty stdin, the host's pipe as stdout and stderr, and the connection at 0 to 3."""
     empty = os.open("/dev/null", os.O_RDONLY)
     for number, source in enumerate((empty, output, output, connection)):
-        os.dup2(source, 100 + number)
-    for number in range(4):
-        os.dup2(100 + number, number)
+        os.dup2(source, number)  # the sources are above 2, and only the last one can be 3
     return 3
 
 
-def lock_down(setup: dict, creations: "Creations | None") -> list[str]:
-    """Apply every layer to this process, which has one thread. The names of those that hold."""
-    layers, notify = [], None
+def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
+    """Apply every layer to this process, which has one thread.
+
+    The names of those that hold, and whether the worker can be forked.
+    """
+    layers, forks = [], False
+    setup["scratch"] = supervisor.scratch
     if not setup["linux"]:
-        setup["scratch"] = creations.scratch
         _enter_scratch(setup)
         _set_limits(setup)
-        return ["limits"]
+        return ["limits"], forks
     if setup["namespaces"] is not None:
         _enter_own_root(setup)
         layers.append("namespaces")
-    else:
-        notify = _prepare_shared_root(setup, creations)
-    _close_all_but(notify)
+    elif setup["own_users"]:
+        # The kernel counts threads for a real user id other than 0 only. The effective id, by
+        # which files are judged, stays 0; seccomp refuses to change either.
+        os.setresuid(setup["next_user"], 0, 0)
+    # Above the limit of descriptors: none can be put in its place when it is closed.
+    notify = os.dup2(supervisor.theirs.fileno(), setup["limits"]["open_files"] + 1)
+    # Close what is not one of the first four, also what leads out of the root.
+    _syscall(SYS_CLOSE_RANGE, 4, notify - 1, 0)
+    _syscall(SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
     _drop_privileges(setup)
     _set_limits(setup)
     layers += ["no-new-privs", "no-capabilities", "limits"]
@@ -266,9 +307,9 @@ def lock_down(setup: dict, creations: "Creations | None") -> list[str]:
         _restrict_files(abi, setup)
         layers.append(f"landlock ABI {abi}")
     if "seccomp" not in setup["disable"] and platform.machine() == "x86_64":
-        _filter_calls(setup, notify)
+        forks = _filter_calls(setup, notify)
         layers.append("seccomp")
-    return layers
+    return layers, forks
 
 
 def _enter_own_root(setup: dict) -> None:
@@ -286,24 +327,6 @@ def _enter_own_root(setup: dict) -> None:
     options = f"size={limits['scratch_bytes']},nr_inodes={limits['scratch_files']},mode=0700"
     _mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     setup["scratch"] = SCRATCH
-
-
-def _prepare_shared_root(setup: dict, creations: "Creations") -> int:
-    """Without namespaces: a counted scratch folder, and a user whose threads can be counted."""
-    setup["scratch"] = creations.scratch
-    if setup["own_users"]:
-        # The kernel counts threads for a real user id other than 0 only. The effective id, by
-        # which files are judged, stays 0; seccomp refuses to change either.
-        os.setresuid(setup["next_user"], 0, 0)
-    # Above the limit of descriptors: none can be put in its place when it is closed.
-    return os.dup2(creations.theirs.fileno(), setup["limits"]["open_files"] + 1)
-
-
-def _close_all_but(notify: int | None) -> None:
-    """Close what is not one of the first four, also what leads out of the root."""
-    if notify is not None:
-        _syscall(SYS_CLOSE_RANGE, 4, notify - 1, 0)
-    _syscall(SYS_CLOSE_RANGE, 4 if notify is None else notify + 1, WHOLE, 0)
 
 
 def _enter_scratch(setup: dict) -> None:
@@ -334,7 +357,7 @@ def _set_limits(setup: dict) -> None:
         "CPU": limits["life_cpu_seconds"],
         "FSIZE": limits["scratch_bytes"] if own_root else CREATED_BYTES,
         "NOFILE": limits["open_files"],
-        "NPROC": limits["threads"] + counted,
+        "NPROC": limits["threads"] * setup["forks"] + counted,  # all forks of a worker are counted together
         "CORE": 0, "MEMLOCK": 0, "MSGQUEUE": 0, "SIGPENDING": 256,
     }
     for name, value in wanted.items():
@@ -397,7 +420,7 @@ def _allow(ruleset: int, path: str, rights: int) -> None:
 
 # System calls of x86-64 that are allowed whatever their arguments.
 ALLOWED = """
-read=0 write=1 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mmap=9 mprotect=10 munmap=11 brk=12
+read=0 write=1 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mprotect=10 munmap=11 brk=12
 rt_sigaction=13 rt_sigprocmask=14 rt_sigreturn=15 pread64=17 pwrite64=18 readv=19 writev=20 access=21
 pipe=22 select=23 sched_yield=24 mremap=25 msync=26 mincore=27 madvise=28 dup=32 dup2=33 pause=34
 nanosleep=35 getitimer=36 alarm=37 setitimer=38 getpid=39 sendfile=40 sendto=44 recvfrom=45
@@ -417,9 +440,11 @@ rseq=334 close_range=436 faccessat2=439 epoll_pwait2=441 futex_waitv=449
 """
 # Where the worker has a mount namespace of its own: Landlock does not govern these.
 ALLOWED_IN_OWN_ROOT = """
-truncate=76 link=86 symlink=88 chmod=90 fchmod=91 utime=132 getxattr=191 lgetxattr=192 listxattr=194
-llistxattr=195 utimes=235 futimesat=261 linkat=265 symlinkat=266 fchmodat=268 utimensat=280 fallocate=285
+truncate=76 chmod=90 fchmod=91 utime=132 getxattr=191 lgetxattr=192 listxattr=194
+llistxattr=195 utimes=235 futimesat=261 fchmodat=268 utimensat=280 fallocate=285
 """
+CREATING = "mkdir=83 mkdirat=258"  # a file; openat does with some of its flags
+CREATING_IN_OWN_ROOT = "link=86 symlink=88 linkat=265 symlinkat=266"
 AUDIT_ARCH_X86_64, X32_BIT = 0xC000003E, 0x40000000
 NEWEST_EPERM = 334  # newer calls are answered by ENOSYS, so that libc falls back to older ones
 CALL, ARCH, ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; arguments have 8 bytes each
@@ -427,8 +452,11 @@ LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF instruc
 RET_ALLOW, RET_ERRNO, RET_NOTIFY, RET_KILL = 0x7FFF0000, 0x00050000, 0x7FC00000, 0x80000000
 REFUSE, UNKNOWN = RET_ERRNO | errno.EPERM, RET_ERRNO | errno.ENOSYS
 NEW_LISTENER, NOTIFY_RECEIVE, NOTIFY_SEND, CONTINUE = 8, 0xC0502100, 0xC0182101, 1
+NOTIFY_ADD_DESCRIPTOR, AT_THIS_NUMBER = 0x40182103, 1
 CREATES = os.O_CREAT | 0o20000000  # flags of openat that make a file; the second is O_TMPFILE's
 PTHREAD = (0x3D0F00, 0x7D0F00)  # flags of clone when glibc or musl starts a thread
+FORK = CLONE_PARENT | signal.SIGCHLD  # flags of clone when a worker is forked: no other can get through
+REPORT = SYS_SETSID  # the call by which a fork tells the template that it is there; nothing comes of it
 
 
 def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> bytes:
@@ -450,18 +478,30 @@ def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = 
     return _instruction(EQUAL, call, 0, len(body) // 8) + body
 
 
-def seccomp_program(own_pid: int, own_root: bool, creation: int = RET_ALLOW, notify: int = -1) -> bytes:
-    """The filter. Where the root is shared, `creation` becomes of calls that create files.
+def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, forks: bool) -> bytes:
+    """The filter. `creation` becomes of calls that create files.
 
     Descriptors can be sent through `notify` alone: those on their way are counted for all
     processes of a user together, and one design could use up what others need.
     """
-    first, second, third = (ARGUMENT + 8 * number for number in range(3))
+    first, second, third, fourth = (ARGUMENT + 8 * number for number in range(4))
     program = _instruction(LOAD, ARCH) + _instruction(EQUAL, AUDIT_ARCH_X86_64, 1) + _instruction(RETURN, RET_KILL)
     program += _instruction(LOAD, CALL) + _instruction(AT_LEAST, X32_BIT, 0, 1) + _instruction(RETURN, RET_KILL)
     for item in f"{ALLOWED} {ALLOWED_IN_OWN_ROOT if own_root else ''}".split():
         program += _rule(int(item.split("=")[1]))
-    program += _rule(56, (first, WHOLE, PTHREAD, REFUSE))  # clone: threads alone
+    for item in f"{CREATING} {CREATING_IN_OWN_ROOT if own_root else ''}".split():
+        program += _rule(int(item.split("=")[1]), then=creation)
+    # openat: older versions of Landlock let a file be truncated that is opened for reading only
+    writable = (0, 1, 2, 3, *(os.O_TRUNC | mode for mode in (1, 2, 3)))
+    whole = [] if own_root else [(third, os.O_TRUNC | os.O_ACCMODE, writable, REFUSE)]
+    program += _rule(257, *whole, (third, CREATES, (0,), creation))
+    if forks:  # its flags are in a register, which no other thread can change
+        program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first) + _instruction(EQUAL, FORK, 0, 1)
+        program += _instruction(RETURN, RET_NOTIFY) + _instruction(LOAD, CALL)
+        program += _rule(REPORT, then=RET_NOTIFY)
+    program += _rule(SYS_CLONE, (first, WHOLE, PTHREAD, REFUSE))  # threads alone
+    # mmap: no memory that forks share
+    program += _rule(9, (fourth, 0x23, (0x22, 0x02, 0x01, 0x03), REFUSE))
     program += _rule(234, (first, WHOLE, (own_pid,), REFUSE))  # tgkill: itself, as abort() does
     # socketpair: unix streams, for a datagram socket could send to any name
     program += _rule(53, (first, WHOLE, (1,), REFUSE), (second, 0xFF, (1,), REFUSE))
@@ -471,35 +511,26 @@ def seccomp_program(own_pid: int, own_root: bool, creation: int = RET_ALLOW, not
     program += _rule(72, (second, WHOLE, (*range(8), 36, 37, 38, 1030, 1032), REFUSE))
     # ioctl: is it a terminal and its size, not blocking, close on exec, bytes to read
     program += _rule(16, (second, WHOLE, (0x5401, 0x5413, 0x5421, 0x5450, 0x5451, 0x541B), REFUSE))
-    program += _rule(46, (first, WHOLE, (notify & WHOLE,), REFUSE))  # sendmsg
-    program += _rules_for_files(own_root, creation, third)
+    program += _rule(46, (first, WHOLE, (notify,), REFUSE))  # sendmsg
     program += _rule(435, then=UNKNOWN)  # clone3: its flags are out of a filter's reach
     program += _instruction(AT_LEAST, NEWEST_EPERM + 1, 0, 1) + _instruction(RETURN, UNKNOWN)
     return program + _instruction(RETURN, REFUSE)
 
 
-def _rules_for_files(own_root: bool, creation: int, flags: int) -> bytes:
-    """openat, mkdir and mkdirat."""
-    if own_root:
-        return _rule(257) + _rule(83) + _rule(258)
-    # Older versions of Landlock let a file be truncated that is opened for reading only.
-    writable = (0, 1, 2, 3, *(os.O_TRUNC | mode for mode in (1, 2, 3)))
-    openat = _rule(257, (flags, os.O_TRUNC | os.O_ACCMODE, writable, REFUSE), (flags, CREATES, (0,), creation))
-    return openat + _rule(83, then=creation) + _rule(258, then=creation)
-
-
-def _filter_calls(setup: dict, notify: int | None) -> None:
-    """Refuse system calls from here on. Without an own root, the template is told of new files."""
-    if notify is None:
-        _install(seccomp_program(os.getpid(), True), 0)
-        return
-    try:
-        listener = _install(seccomp_program(os.getpid(), False, RET_NOTIFY, notify), NEW_LISTENER)
-    except OSError:  # a filter further out has a listener already, so no file can be created
-        _install(seccomp_program(os.getpid(), False, REFUSE), 0)
-    else:
-        socket.send_fds(socket.socket(fileno=notify), [b"n"], [listener])
-        os.close(listener)
+def _filter_calls(setup: dict, notify: int) -> bool:
+    """Refuse system calls from here on; whether the template answers for forks."""
+    own_root, forks = setup["namespaces"] is not None, setup["forks"] > 1
+    with socket.socket(fileno=notify) as template:
+        if forks or not own_root:
+            # Where a filter further out has a listener already, there is no other.
+            with contextlib.suppress(OSError):
+                program = seccomp_program(os.getpid(), own_root, RET_NOTIFY, notify, forks)
+                listener = _install(program, NEW_LISTENER)
+                socket.send_fds(template, [b"n"], [listener])
+                os.close(listener)
+                return forks
+        _install(seccomp_program(os.getpid(), own_root, RET_ALLOW if own_root else REFUSE, WHOLE, False), 0)
+    return False
 
 
 def _install(program: bytes, flags: int) -> int:
@@ -508,42 +539,110 @@ def _install(program: bytes, flags: int) -> int:
     return _syscall(SYS_SECCOMP, 1, flags, header)
 
 
-class Creations:
-    """The template's side of a scratch folder on the host's own disk: counts what is created in it.
+def fork_worker() -> int:
+    """Fork this worker as a sibling of itself: 0 in the fork, -1 where the template does not let it.
 
-    The worker stands still at each call that creates a file until it is let go on. What is deleted
-    does not count back, for a deleted file lives on while it is open or mapped.
+    As `os.fork` does, but for the flags. No other thread may be at work in Python or its libraries.
+    """
+    ctypes.pythonapi.PyOS_BeforeFork()
+    pid = ctypes.PyDLL(None).syscall(SYS_CLONE, FORK, 0, 0, 0, 0)  # without giving up the interpreter's lock
+    if pid == 0:
+        ctypes.pythonapi.PyOS_AfterFork_Child()
+        LIBC.syscall(REPORT)
+    else:
+        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    return pid
+
+
+class Supervisor:
+    """The template's side of a worker: decides on its notified system calls, and keeps its scratch folder.
+
+    The worker stands still at each such call until it is let go on. What is deleted does not count
+    back, for a deleted file lives on while it is open or mapped. No fork comes of a worker that has
+    created a file, and no file once it was forked: forks would see each other's.
     """
 
-    def __init__(self, folder: str):
-        self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder)
+    def __init__(self, folder: str | None):
+        """`folder`: on the host's own disk, for a scratch folder; None where the worker has a root of its own."""
+        self.scratch = None
+        self._left = CREATIONS if folder else sys.maxsize
+        if folder:
+            os.makedirs(folder, exist_ok=True)  # somebody may have cleaned up
+            self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder)
         self.ours, self.theirs = socket.socketpair()  # the worker sends its listener through them
-        self._listener, self._left = -1, CREATIONS
+        self._listener = -1
+        self._created = self._forked = self._expected = False  # the last: a fork that is still to report
+        self._fork = 0  # the host's number of the fork that will be let through, 0 for none
+        self._given: list[tuple[int, int]] = []  # descriptors for it, and their numbers in it
 
     def descriptor(self) -> int:
         """What becomes readable when there is something to do."""
         return self.ours.fileno() if self._listener < 0 else self._listener
 
-    def serve(self) -> bool:
-        """Take the listener, then each call. False when there is no more to come."""
+    def permit(self, fork: int, given: list[tuple[int, int]]) -> None:
+        """Let one fork through, with these descriptors (own number, number in the worker)."""
+        self.withdraw(self._fork)
+        self._fork, self._given = fork, given
+
+    def withdraw(self, fork: int) -> bool:
+        """Do not let a fork through any more; False where it has been or is not the next one."""
+        if fork != self._fork:
+            return False
+        for descriptor, _ in self._given:
+            os.close(descriptor)
+        self._fork, self._given = 0, []
+        return fork > 0
+
+    def serve(self) -> tuple[str, int]:
+        """Take the listener, then answer a call: what it was that others must know, and the caller's id.
+
+        "end": no more will come; "report": a fork is there; "created": a file was to be created in one.
+        """
         if self._listener < 0:
             descriptors = socket.recv_fds(self.ours, 1, 1)[1]
             self._listener = descriptors[0] if descriptors else -1
-            return bool(descriptors)
-        with contextlib.suppress(FileNotFoundError):  # the thread that called has ended or was interrupted
-            notice = bytearray(80)
+            return "" if descriptors else "end", 0
+        notice = bytearray(80)
+        try:
             fcntl.ioctl(self._listener, NOTIFY_RECEIVE, notice)
-            self._left -= 1
-            error, flags = (0, CONTINUE) if self._left >= 0 else (-errno.EDQUOT, 0)
-            answer = struct.pack("QqiI", *struct.unpack_from("Q", notice), 0, error, flags)
-            fcntl.ioctl(self._listener, NOTIFY_SEND, answer)
-        return True
+            key, pid, _, call = struct.unpack_from("QIIi", notice)
+            what = {SYS_CLONE: "fork", REPORT: "report"}.get(call, "created")
+            refused = self._refused(what, key)
+            flags = 0 if refused or what == "report" else CONTINUE
+            fcntl.ioctl(self._listener, NOTIFY_SEND, struct.pack("QqiI", key, 0, -refused, flags))
+        except OSError:
+            return "", 0  # the thread that called has ended or was interrupted
+        told = (what == "report" and not refused) or (what == "created" and self._forked)
+        return (what if told else ""), pid
+
+    def _refused(self, what: str, key: int) -> int:
+        """The error for a call, 0 for none."""
+        if what == "created":
+            self._created, self._left = True, self._left - 1
+            return errno.EDQUOT if self._forked or self._left < 0 else 0
+        if what == "report":
+            expected, self._expected = self._expected, False
+            return 0 if expected else errno.EPERM
+        if self._created or not self._fork:
+            return errno.EPERM
+        try:
+            for ours, theirs in self._given:
+                added = struct.pack("QIIII", key, AT_THIS_NUMBER, ours, theirs, 0)
+                fcntl.ioctl(self._listener, NOTIFY_ADD_DESCRIPTOR, added)
+        except OSError:  # Linux before 5.9, or the worker has ended
+            return errno.EPERM
+        self.withdraw(self._fork)
+        self._forked = self._expected = True
+        return 0
 
     def close(self) -> None:
         """Remove the folder; the worker has ended."""
+        self.withdraw(self._fork)
         if self._listener >= 0:
             os.close(self._listener)
         self.ours.close()
+        if self.scratch is None:
+            return
         for _, names, _, folder in os.fwalk(self.scratch):
             for name in names:
                 if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):

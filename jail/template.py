@@ -1,14 +1,16 @@
 """The host's end of the sandbox's template process, which forks a jailed worker for each memory.
 
-Promises: the template is started by exec in a clean environment and holds nothing of the host's; its
-death is noticed at once and is nobody's fault but that of who killed it (`TemplateDied`). What the
-template does is in `jail/child.py`. Tried by `pytest tests/test_sandbox.py`.
+It promises that the template is started by exec in a clean environment and holds nothing of the host's,
+that its death is noticed at once (`TemplateDied`, never a design's fault), and that nothing outlives
+`close`. What the template does is in `jail/child.py`.
 """
 
 import asyncio
 import contextlib
 import itertools
 import json
+import os
+import signal
 import socket
 import struct
 import subprocess
@@ -45,6 +47,7 @@ class Template:
         self._exits: dict[int, asyncio.Future] = {}  # worker's number: exit code, -1 for no answer
         self._cpu: dict[int, float] = {}  # last known CPU seconds of a worker
         self._cpu_asked: dict[int, asyncio.Future] = {}
+        self.created: set[int] = set()  # workers that were forked, and with a file created in a fork
         self._reader: asyncio.Task | None = None
         self.alive = True
         self.ready: asyncio.Future = asyncio.get_running_loop().create_future()
@@ -52,8 +55,8 @@ class Template:
     @classmethod
     async def start(cls, setup: dict) -> "Template":
         control, childs = socket.socketpair()
-        errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the template
-        with childs, tempfile.TemporaryFile() as given:
+        errors = _unnamed_file()
+        with childs, _unnamed_file() as given:
             given.write(json.dumps(setup).encode())
             given.seek(0)
             process = subprocess.Popen(
@@ -90,24 +93,33 @@ class Template:
             self._exits[number].set_result(value)
         elif kind == b"c" and value >= 0:
             self._cpu[number] = value / 1000
+        elif kind == b"w":
+            self.created.add(number)
         if kind == b"c" and number in self._cpu_asked:
             self._cpu_asked.pop(number).set_result(None)
 
     def _died(self) -> None:
         self.alive = False
         self._errors.seek(0)
-        said = frames.clean(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
+        said = frames.clean_trace(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
         error = TemplateDied(f"the sandbox's template process ended: {said or 'it said nothing'}")
         for future in [self.ready, *self._exits.values(), *self._cpu_asked.values()]:
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # looked at, whoever waits for it or not
 
-    def fork(self, connection: socket.socket, output: int) -> int:
-        """Ask for a worker with these two descriptors; its number."""
+    def fork(self, connection: socket.socket, output: int, forks: bool) -> int:
+        """Ask for a worker with these two descriptors, which can be forked if `forks`; its number."""
         number = next(self._numbers)
         self._exits[number] = asyncio.get_running_loop().create_future()
-        self._send(b"f", number, [connection.fileno(), output])
+        self._send(b"f", number, int(forks), [connection.fileno(), output])
+        return number
+
+    def permit(self, worker: int, connection: socket.socket, output: int) -> int:
+        """Let a worker fork once, the fork with these two descriptors; the fork's number."""
+        number = next(self._numbers)
+        self._exits[number] = asyncio.get_running_loop().create_future()
+        self._send(b"p", worker, number, [connection.fileno(), output])
         return number
 
     def kill(self, number: int) -> None:
@@ -146,9 +158,9 @@ class Template:
             for kept in (self._exits, self._cpu, self._cpu_asked):
                 kept.pop(number, None)
 
-    def _send(self, kind: bytes, number: int, descriptors: Sequence[int] = ()) -> None:
+    def _send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
         try:
-            socket.send_fds(self._control, [RECORD.pack(kind, number, 0)], descriptors)
+            socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
         except OSError as error:
             raise TemplateDied(f"the sandbox's template process cannot be reached: {error}") from error
 
@@ -166,7 +178,21 @@ class Template:
         except subprocess.TimeoutExpired:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
+        _kill_session(self._process.pid)
         self._errors.close()
+
+
+def _unnamed_file():
+    """A file that needs no folder, where the system has such: the temporary one may be gone or full."""
+    return open(os.memfd_create("alma"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
+
+
+def _kill_session(session: int) -> None:
+    """Kill what is left of a session: forks of workers, if the template was killed and there are no namespaces."""
+    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+            if int(file.read().rpartition(")")[2].split()[3]) == session:
+                os.kill(int(name), signal.SIGKILL)
 
 
 def _command(control: int) -> list[str]:

@@ -142,9 +142,9 @@ BAD_FRAMES = {
     "a number for an id": frame(b'{"op":"done","id":1e999,"value":1}'),
     "true for an id": frame(b'{"op":"done","id":true,"value":1}'),
     "a call never made": frame(b'{"op":"done","id":77,"value":1}'),
-    "no id": frame(b'{"op":"ask","system":"","user":""}'),
+    "no id": frame(b'{"op":"call","tool":"ask","arguments":["", ""]}'),
     "two answers": frame(b'{"op":"done","id":2}') * 2,
-    "10,000 requests": frame(b'{"op":"ask","id":7,"system":"","user":"x","schema":null,"model":null}') * 1_000,
+    "10,000 requests": frame(b'{"op":"call","id":7,"tool":"ask","arguments":["","x",null,null]}') * 1_000,
 }
 
 
@@ -163,8 +163,8 @@ def test_a_bad_frame_ends_the_worker_and_nothing_else(runner, box, name):
         st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
         lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["op", "id", "value", "x"]), inner)))),
     st.builds(lambda op, number, rest: frame(json.dumps({"op": op, "id": number, **rest}).encode()),
-              st.sampled_from(["done", "fail", "ask", "embed", "hello", "x"]), st.integers(-1, 5) | st.text(),
-              st.dictionaries(st.sampled_from(["value", "error", "texts", "system", "user"]), st.text() | st.none())),
+              st.sampled_from(["done", "fail", "call", "hello", "x"]), st.integers(-1, 5) | st.text(),
+              st.dictionaries(st.sampled_from(["value", "error", "tool", "arguments"]), st.text() | st.none())),
 ), max_size=4))
 def test_random_frames_end_in_a_judgement(runner, box, pieces):
     status = runner.run(asyncio.wait_for(send(box, b"".join(pieces)), 30))
@@ -184,7 +184,7 @@ def test_whatever_is_parsed_is_bounded_finite_whole_text(body):
 
 
 BIG_QUESTIONS = """
-        question = {'op': 'ask', 'id': 1, 'system': '', 'user': 'x' * 300_000, 'schema': None, 'model': None}
+        question = {'op': 'call', 'id': 1, 'tool': 'ask', 'arguments': ['', 'x' * 300_000, None, None]}
         body = json.dumps(question).encode()
         for _ in range(2000):
             os.write(3, struct.pack('!I', len(body)) + body)
@@ -362,9 +362,9 @@ def test_the_traceback_and_the_output_of_a_design_come_back_cut_and_clean(runner
             return str(raised.value), worker.output
 
     error, output = runner.run(run())
-    assert 'File "design.py"' in error and "raise ValueError" in error and error.endswith("ValueError: wrong")
+    assert 'File "design.py"' in error and "raise ValueError" in error and error.endswith("ValueError: ␛]0;title␇wrong")
     assert str(ROOT) not in error and sys.base_prefix not in error
-    assert output.startswith("red\ufffd text") and "bytes ...]" in output
+    assert output.startswith("␛[31mred␛[0m␀ text") and "bytes ...]" in output
     assert len(output) < SHORT.output_bytes + 100
     assert not set(error + output) & {"\x1b", "\x00", "\x07"}
 
