@@ -34,9 +34,10 @@ _MARK = (
     rf"<(?:bos|eos|pad|eot|eod|eoa|sop|eop)>|<extra_id_\d+>|\[gMASK\]){_NO_STRING}"
 )
 _MARKS = re.compile(_MARK, re.I)
-_FIRST_MARKS = re.compile(rf"(?:\s*(?!{_OPENS}){_MARK}(?:\s*(?:assistant|model)\b:?(?=\s|<|\Z))?)+", re.I)
+_FIRST_MARKS = re.compile(rf"(?:\s*(?!{_OPENS}){_MARK}(?:\s*(?:assistant|model):?(?=\s*(?:\n|<|\Z)))?)+", re.I)
 _AROUND_ANSWER = re.compile(rf"<\|(?:begin|start|end)_(?:of_)?(?:box|solution|response)\|>{_NO_STRING}", re.I)
-_UNSEEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"  # characters without a width
+# Characters without a width.
+_UNSEEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
 _UNSEEN_AT_EDGES = re.compile(rf"(?m)^([ \t]*)[{_UNSEEN}]+|[{_UNSEEN}]+(?=[ \t\r]*$)")
 _FENCE_LINE = re.compile(r"(?m)^[ \t]*(?:>[ \t]*)?(?:`{3}|~{3})")
 MOST_TAGS = 200  # of thoughts that are looked at
@@ -49,9 +50,7 @@ def strip_thoughts(text: str) -> str:
     if channels and not _in_string(text, channels[0].start()):
         final = [match[2] for match in channels if match[1] == "final"]
         text = "\n".join(final[:1] or [match[2] for match in channels if match[1] == "commentary"])
-    elif match := re.match(r"analysis.*?assistant\s*final", text, re.S):  # harmony without its marks
-        text = text[match.end() :]
-    if match := _FIRST_MARKS.match(text):
+    elif match := re.match(r"analysis.*?assistantfinal", text, re.S):  # harmony without its marks
         text = text[match.end() :]
 
     position = 0
@@ -65,7 +64,7 @@ def strip_thoughts(text: str) -> str:
             text, position = text[tag.end() :], 0
         elif end:
             text, position = text[: tag.start()] + text[end.end() :], tag.start()
-        elif text[: tag.start()].strip():
+        elif _FIRST_MARKS.sub("", text[: tag.start()]).strip():
             position = tag.end()
         else:
             return ""
@@ -119,16 +118,20 @@ def extract_code(text: str) -> str:
         nearest += spans[:1]
         others += spans[1:]
     others.sort(key=lambda span: span[1] - span[0], reverse=True)
-    if around := _around_fences(lines, fences[0][0] if fences else 0):
-        nearest.append(around)
+    # A module may begin before the first fence and go on after it: that fence stands in a string.
+    first = fences[0][0] if fences else 0
+    nearest += [span for span, tree in _bare_runs(lines, first) if tree and span[1] > first][:1]
 
     modules = []  # (how much of a design, first line, last line)
     for start, end in [*nearest, *others][:MOST_PARSED]:
-        if (tree := _parse("\n".join(lines[start:end]))) and any(isinstance(n, _DEFINITIONS) for n in tree.body):
+        tree = _parse("\n".join(lines[start:end]))
+        if tree and any(isinstance(node, _DEFINITIONS) for node in tree.body):
             modules.append((_completeness(tree), start, end))
     best = max((module[0] for module in modules), default=0)
     blocks = ["\n".join(lines[start:end]) for start, end in nearest]
     with_class = [block for block in blocks if "class " in block]
+    runs = [] if best or with_class else _bare_runs(lines, len(lines))
+    bare = max(("\n".join(lines[start:end]) for (start, end), _ in runs), key=len, default="")
     if best:
         spans = [module[1:] for module in modules if module[0] == best]
         start, end = max(s for s in spans if not any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans))
@@ -137,7 +140,7 @@ def extract_code(text: str) -> str:
             if later[0] > end and all(name in block for name in DESIGN_METHODS) and not _parse(block):
                 start, end = later
         code = "\n".join(lines[start:end])
-    elif not with_class and (bare := _without_fence(lines)) and (not modules or "class " in bare):
+    elif bare and (not modules or "class " in bare):
         code = bare
     elif modules:
         code = max(("\n".join(lines[start:end]) for _, start, end in modules), key=len)
@@ -158,43 +161,28 @@ def _completeness(tree: ast.Module) -> int:
     return 3 if names == DESIGN_METHODS else 2 if names or bases else 1 if classes else 0
 
 
-def _around_fences(lines: list[str], fence: int) -> tuple[int, int] | None:
-    """A module that begins before the first fence and goes on after it: that fence stands in a string."""
-    starts = [number for number, line in enumerate(lines[:fence]) if _FIRST_LINE.match(line)]
+def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], ast.Module | None]]:
+    """Runs of lines with a class or function that begin before the line `stop`, prose around them.
+
+    A run goes to the first line that Python cannot read, or to the end where code follows that line: then
+    it is an error in the code and no prose.
+    """
+    starts = [number for number, line in enumerate(lines[:stop]) if _FIRST_LINE.match(line)]
     for start in starts[:MOST_FENCES]:
-        code = _longest_prefix(lines[start:])
-        if start + code.count("\n") >= fence and _parse(code):
-            return start, start + code.count("\n") + 1
-    return None
-
-
-def _without_fence(lines: list[str]) -> str:
-    """The longest run of lines that is a class or function, with prose around it."""
-    best = ""
-    starts = [number for number, line in enumerate(lines) if _FIRST_LINE.match(line)]
-    for start in starts[:MOST_FENCES]:
-        code = _longest_prefix(lines[start:])
-        tree, kinds = _parse(code), (ast.ClassDef, *_FUNCTIONS)
-        good = "class " in code if tree is None else any(isinstance(node, kinds) for node in tree.body)
-        if good and len(code) > len(best):
-            best = code
-    return best
-
-
-def _longest_prefix(lines: list[str]) -> str:
-    """The lines up to the first that Python cannot read; all of them where code follows that line, for
-    then it is an error in the code and no prose."""
-    whole = lines
-    for _ in range(MOST_FENCES):
-        try:
-            _compile("\n".join(lines))
-            break
-        except SyntaxError as error:
-            lines = lines[: min(len(lines), error.lineno or 1) - 1]
-        except (ValueError, RecursionError, MemoryError):
-            return ""
-    rest = whole[len(lines) + 1 :]
-    return "\n".join(whole if any(_CODE_LINE.match(line) for line in rest) and lines else lines)
+        end, tree = len(lines), None
+        for _ in range(MOST_FENCES):
+            try:
+                tree = _compile("\n".join(lines[start:end]))
+                break
+            except SyntaxError as error:
+                end = start + min(end - start, error.lineno or 1) - 1
+            except (ValueError, RecursionError, MemoryError):
+                end = start
+        if end > start and any(_CODE_LINE.match(line) for line in lines[end + 1 :]):
+            end, tree = len(lines), None
+        run = "\n".join(lines[start:end])
+        if any(isinstance(n, (ast.ClassDef, *_FUNCTIONS)) for n in tree.body) if tree else "class " in run:
+            yield (start, end), tree
 
 
 def _compile(code: str) -> ast.Module:
@@ -212,11 +200,12 @@ def _parse(code: str) -> ast.Module | None:
 
 # ---------------------------------------------------------------------------------------- JSON
 
-# Each looks at a part of a value once, so that no schema makes a check slow. The others are not looked at: `$ref`
-# may lead into the network or in circles, `pattern` may take forever, and `anyOf` multiplies the work.
+# The keywords that are checked look at a part of a value once, so that no design's schema makes a check slow.
+# Of the others, `$ref` may lead into the network or in circles, `pattern` may take forever, and `anyOf`
+# multiplies the work. `additionalProperties` would send an answer back for a key that does no harm.
 KEYWORDS = (
-    "type", "properties", "required", "items", "enum", "const", "minItems", "maxItems", "minLength", "maxLength",
-    "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+    "type", "properties", "required", "items", "enum", "const", "minItems", "maxItems", "minLength",
+    "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
 )  # fmt: skip
 MOST_SCHEMA = 10_000  # characters; a longer schema is not used
 MOST_BRACES = 2000  # opening braces that are tried
@@ -228,15 +217,19 @@ def extract_json(text: str, schema: dict | None = None) -> dict:
     Of several that fit the longest counts: an example in the prose around is shorter.
     """
     text = strip_thoughts(text)
-    found = sorted(_objects(text), key=lambda item: item[0], reverse=True)
-    complaint = "The answer has no JSON object that can be parsed."
-    if "{" in text:
+    found, why, position = [], "", text.find("{")  # length and value of each outermost object
+    for _ in range(MOST_BRACES):
+        if position < 0:
+            break
         try:
-            _DECODER.raw_decode(text, text.index("{"))
-        except RecursionError:
-            complaint = f"{complaint[:-1]}: it is nested too deeply."
-        except ValueError as error:
-            complaint = f"{complaint[:-1]}: {error}."
+            value, end = _DECODER.raw_decode(text, position)
+            found.append((end - position, value))
+        except (ValueError, RecursionError) as error:
+            why = why or f": {'it is nested too deeply' if isinstance(error, RecursionError) else error}"
+            end = position + 1
+        position = text.find("{", end)
+    found.sort(key=lambda item: item[0], reverse=True)
+    complaint = f"The answer has no JSON object that can be parsed{why}."
     for length, value in found:
         try:
             check_schema(value, schema or {})
@@ -254,25 +247,9 @@ def _refuse(constant: str):
 _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
-def _objects(text: str) -> Iterator[tuple[int, dict]]:
-    """Length and value of each outermost JSON object in a text."""
-    position = text.find("{")
-    for _ in range(MOST_BRACES):
-        if position < 0:
-            return
-        try:
-            value, end = _DECODER.raw_decode(text, position)
-            yield end - position, value
-        except (ValueError, RecursionError):
-            end = position + 1
-        position = text.find("{", end)
-
-
 def check_schema(value, schema: dict) -> None:
-    """Raise AnswerError where `value` does not fit the KEYWORDS of a JSON schema; others are not looked at."""
-    from jsonschema import Draft202012Validator  # takes 0.3 s to import
-
-    error = next(Draft202012Validator(_known_part(schema)).iter_errors(value), None)
+    """Raise AnswerError where `value` does not fit a JSON schema, as far as KEYWORDS go."""
+    error = next(_validator()(_known_part(schema)).iter_errors(value), None)
     if error is None:
         return
     keyword, wanted = error.validator, error.validator_value
@@ -284,10 +261,8 @@ def check_schema(value, schema: dict) -> None:
         what = f"{brief} is not one of {', '.join(map(str, wanted))}"
     elif keyword == "required":
         what = f"the key {next(name for name in wanted if name not in error.instance)!r} is missing"
-    elif keyword:
-        what = f"{brief} does not fit {keyword} {json.dumps(wanted)}"
     else:
-        what = f"{brief} is not allowed there"
+        what = f"{brief} does not fit {json.dumps({keyword: wanted} if keyword else False)}"
     raise AnswerError(f"The JSON is wrong at {error.json_path}: {what}.")
 
 
@@ -308,26 +283,28 @@ def is_schema(schema) -> bool:
 
     A design may hand in anything, such as an example of the answer that it wants.
     """
-    if not isinstance(schema, dict) or schema.get("type") != "object":
-        return False
     try:
-        return _is_schema(json.dumps(schema, allow_nan=False))
+        is_object = isinstance(schema, dict) and schema.get("type") == "object"
+        return is_object and _is_valid_schema(json.dumps(schema, allow_nan=False))
     except (TypeError, ValueError, RecursionError):
         return False
 
 
 @functools.lru_cache(maxsize=256)  # a check takes some milliseconds, and designs use the same few schemas
-def _is_schema(text: str) -> bool:
-    from jsonschema import Draft202012Validator, SchemaError  # takes 0.3 s to import
+def _is_valid_schema(text: str) -> bool:
+    # No format checker: it would compile a stranger's regular expressions.
+    return len(text) <= MOST_SCHEMA and _validator()(_validator().META_SCHEMA).is_valid(json.loads(text))
 
-    if len(text) > MOST_SCHEMA:
-        return False
-    try:
-        # No format is checked: that would compile a stranger's regular expressions.
-        Draft202012Validator.check_schema(json.loads(text), format_checker=None)
-        return True
-    except SchemaError:
-        return False
+
+@functools.cache
+def _validator():
+    from jsonschema import Draft202012Validator, ValidationError, validators  # takes 0.3 s to import
+
+    def enum(validator, choices, value, schema):  # jsonschema's own takes a minute for long lists
+        if value not in choices:
+            yield ValidationError("")
+
+    return validators.extend(Draft202012Validator, {"enum": enum})
 
 
 # -------------------------------------------------------------------------------------- actions
@@ -353,9 +330,10 @@ _BULLET = re.compile(r"(?:[-*•]\s+|\d+[.)]\s+)+")
 _VERB = r"(?:(?:go|move|walk|head|press|choose|select|go\s+with)\s+(?:(?:to\s+)?the\s+)?)"
 # What may follow an action in its sentence, and what makes one action of several out of it.
 _REASON = re.compile(r"\s*(?:$|[\"'`*_)\]}<.,;:!(\[–—]|-\s|(?:because|since|so|which|as\s+(?:i|it|the|this|there))\b)", re.I)
-_JOINED = re.compile(r"[^\w/|&+→=>-]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I)
+_JOINED = re.compile(r"[\s\"'`*_)\]},.;:]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I)
 _NEXT_TURN = re.compile(r"(?:^|\s)\W{0,5}(?:observation|user|human)\s*:", re.I | re.M)
 _TAKEN_BACK = re.compile(r"\b(?:wait|actually|instead|rather|no|hmm|however|alternatively)\b", re.I)
+_NOT = re.compile(r"(?:\b(?:not|never|cannot|avoid|without)|n't)\s+(?:\w+\s+){0,2}\Z", re.I)
 _STRAIGHT = str.maketrans("“”„‟«»「」『』‘’‚‛`", "\"" * 10 + "''''`")
 
 
@@ -372,12 +350,12 @@ def match_action(answer: str, actions: Sequence[str]) -> str | None:
         text = re.sub(r"\\+(?:text|math|mbox)\w*\s*\{([^{}\n]*)\}", r"\1", text)
     text = re.sub(r"\\+f?boxed\s*\{([^{}\n]*)\}", r"<answer>\1</answer>", text)
     text = re.sub(r"</?(?:b|i|em|strong|code)>", "`", text)
-    tagged = [_ANY_TAG.sub("\n", match[1]) for match in _TAGGED.finditer(text)]
-    text = _ANY_TAG.sub("\n", text)
+    parts = [_ANY_TAG.sub("\n", part) for part in (*(match[1] for match in _TAGGED.finditer(text)), text)]
+    parts = ["\n".join(one.strip() for one in part.splitlines() if not _FENCE.fullmatch(one)) for part in parts]
     if not actions:
-        return _likeliest_line(tagged[-1] if tagged else text) or None
+        return _likeliest_line(parts[0]) or None
     listed = _Listed(actions)
-    meant = set().union(*map(listed.meant, tagged)) or listed.meant(text)
+    meant = set().union(*map(listed.meant, parts[:-1])) or listed.meant(parts[-1])
     return (meant.pop() or None) if len(meant) == 1 else None
 
 
@@ -420,46 +398,43 @@ class _Listed:
 
     def meant(self, text: str) -> set[str]:
         """What a text means, by the clearest sign in it."""
-        lines = [line.strip() for line in text.splitlines() if line.strip() and not _FENCE.fullmatch(line)]
-        text = "\n".join(lines)
         if whole := self.find(text):
             return {whole}
         final, clear, plain = set(), set(), set()
-        end = len(text)
+        turns, end = [turn.start() for turn in _NEXT_TURN.finditer(text)], len(text)
         for lead in _LEAD.finditer(text):
             if lead.start() >= end:
                 break
-            found = self.begins(text[lead.end() :].partition("\n")[0])
-            if found and end == len(text) and (turn := _NEXT_TURN.search(text, lead.end())):
-                end = turn.start()  # what follows the action is a dialogue that the model made up
-            (final if lead["final"] else clear if lead["clear"] is not None else plain).update(found)
-        alone = {self.find(line) for line in lines if not _BULLET.match(line)} - {None}
-        in_list = {self.find(_BULLET.sub("", line, count=1)) for line in lines if _BULLET.match(line)} - {None}
-        said = {self.find(part) for match in _QUOTED.finditer(text) for part in match.groups() if part} - {None}
-        for lead in _SAID.finditer(text):
-            said |= self.begins(text[lead.end() :].partition("\n")[0])
+            if found := self.begins(_line(text, lead.end())):
+                (final if lead["final"] else clear if lead["clear"] is not None else plain).update(found)
+                # What follows an action may be a dialogue that the model made up.
+                end = min(end, next((turn for turn in turns if turn > lead.end()), end))
+        lines = [(_BULLET.match(line), line) for line in text.splitlines()]
+        alone = {self.find(line) for bullet, line in lines if not bullet} - {None}
+        in_list = {self.find(line[bullet.end() :]) for bullet, line in lines if bullet} - {None}
+        quoted = [one for one in _QUOTED.finditer(text) if not _NOT.search(text[: one.start()][-40:])]
+        said = {self.find(one[one.lastindex]) for one in quoted} - {None}
+        said = said.union(*(self.begins(_line(text, lead.end())) for lead in _SAID.finditer(text)))
         return final or clear or plain or alone or in_list or said
 
 
+def _line(text: str, start: int) -> str:
+    """The rest of the line."""
+    end = text.find("\n", start)
+    return text[start:] if end < 0 else text[start:end]
+
+
 def _likeliest_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not _FENCE.fullmatch(line)]
-    text = "\n".join(lines)
     leads = [(bool(lead["final"]), lead["clear"] is not None, lead.end()) for lead in _LEAD.finditer(text)]
-    for *_, end in sorted(leads, reverse=True):
-        if line := _clean(text[end:].partition("\n")[0]):
-            return line
-    return min((_clean(lines[0]), _clean(lines[-1])), key=len) if lines else ""
+    led = [_trim(_line(text, end)) for *_, end in sorted(leads, reverse=True)]
+    lines = [line for line in map(_trim, text.splitlines()) if line] or [""]
+    return next(filter(None, led), min(lines[0], lines[-1], key=len))
 
 
-def _clean(line: str) -> str:
-    """A line without bullet, marks, the quotes around it and the period at its end."""
-    line = re.sub(r"\A(?:[-*>\s]+|\d+[.)]\s+)+", "", line).replace("`", "").replace("**", "")
-    line = re.sub(r"\A[\[{(\s]*\"([^\"]+)\"\s*[\]}),].*", r"\1", " ".join(line.split()))  # {"action": "look"}
-    for _ in range(2):  # "look." and "look".
-        line = line.removesuffix(".").strip()
-        if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'*":
-            line = line[1:-1].strip()
-    return line
+def _trim(line: str) -> str:
+    """A line without a bullet, backticks, and the marks around it; of {"action": "look", ...} the action."""
+    line = re.sub(r"^[\[{(\s]*\"([^\"]+)\"\s*[\]}),].*", r"\1", _BULLET.sub("", line).replace("`", ""))
+    return re.sub(r"^(?:[^\w?]|_)+|(?:[^\w?]|_)+$", "", " ".join(line.split()))
 
 
 def _plain(text: str) -> str:
@@ -468,5 +443,4 @@ def _plain(text: str) -> str:
 
 
 def _fold(text: str) -> str:
-    text = " ".join(_plain(text).lower().split())
-    return re.sub(r"^(?:[^\w?]|_)+|(?:[^\w?]|_)+$", "", text)
+    return re.sub(r"^(?:[^\w?]|_)+|(?:[^\w?]|_)+$", "", " ".join(_plain(text).lower().split()))
