@@ -21,13 +21,16 @@ from errors import AnswerError
 # A tag or mark right before a quote or a backslash stands in a string of a program.
 _NO_STRING = r"(?![\"'`\\])"
 _THOUGHT = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
-_OPENS = rf"(?:<(?:\w+:)?{_THOUGHT}>|◁{_THOUGHT}▷|\[think\]|<\|(?:begin_of_|start_)?{_THOUGHT}\|>|<\|channel>thought)"
-_CLOSES = rf"(?:</(?:\w+:)?{_THOUGHT}>|◁/{_THOUGHT}▷|\[/think\]|<\|(?:/|end_of_|end_){_THOUGHT}\|>|<channel\|>)"
+_NAME = rf"(?:\w{{1,20}}[:_-])?{_THOUGHT}(?:[_-]\w{{1,20}})?"  # <inner_thoughts>, <thought_process>, <seed:think>
+_OPENS = (
+    rf"(?:<{_NAME}>|◁{_THOUGHT}▷|\[think\]|<\|(?:begin_of_|start_)?{_THOUGHT}\|>|<\|channel>thought)"
+)
+_CLOSES = rf"(?:</{_NAME}>|◁/{_THOUGHT}▷|\[/think\]|<\|(?:/|end_of_|end_){_THOUGHT}\|>|<channel\|>)"
 _TAG = re.compile(rf"(?:(?P<opens>{_OPENS})|{_CLOSES}){_NO_STRING}", re.I)
 _CLOSE = re.compile(_CLOSES + _NO_STRING, re.I)
 # The messages of OpenAI's harmony format: <|channel|>final<|message|>right<|return|>
 _CHANNEL = re.compile(
-    r"(?:\A|<\|channel\|>)\s*(analysis|commentary|final)\b[^<\n]*(?:<\|constrain\|>\s*\w+\s*)?<\|message\|>"
+    r"(?:(?:\A|<\|channel\|>)\s*(analysis|commentary|final)\b|<\|start\|>assistant)[^<\n]*(?:<\|constrain\|>\s*\w+\s*)?<\|message\|>"
     rf"(.*?)(?=<\|(?:end|return|call|start|channel)\|>{_NO_STRING}|\Z)", re.S)  # fmt: skip
 _MARK = (
     r"(?:<\|[\w-]{1,40}\|?>|<\w{1,40}\|>|<｜[^<>｜\n]{1,40}｜>|</?s>|<(?:start|end)_of_\w{1,40}>|\[/?INST\]|"
@@ -48,7 +51,7 @@ def strip_thoughts(text: str) -> str:
     text = _AROUND_ANSWER.sub("", _UNSEEN_AT_EDGES.sub(r"\1", text))
     channels = list(_CHANNEL.finditer(text))
     if channels and not _in_string(text, channels[0].start()):
-        final = [match[2] for match in channels if match[1] == "final"]
+        final = [match[2] for match in channels if match[1] in ("final", None)]
         text = "\n".join(final[:1] or [match[2] for match in channels if match[1] == "commentary"])
     elif match := re.match(r"analysis.*?assistantfinal", text, re.S):  # harmony without its marks
         text = text[match.end() :]
@@ -63,7 +66,7 @@ def strip_thoughts(text: str) -> str:
         elif not tag["opens"]:  # the template's prompt has the opening tag
             text, position = text[tag.end() :], 0
         elif end:
-            text, position = text[: tag.start()] + text[end.end() :], tag.start()
+            text, position = f"{text[: tag.start()]}\n{text[end.end() :]}", tag.start()
         elif _FIRST_MARKS.sub("", text[: tag.start()]).strip():
             position = tag.end()
         else:
@@ -84,7 +87,8 @@ def _in_string(text: str, position: int) -> bool:
     before = text[:position]
     line = before[before.rfind("\n") + 1 :]
     counts = (line.count('"'), line.count("`"), before.count('"""'), before.count("'''"))
-    return any(count % 2 for count in (*counts, len(_FENCE_LINE.findall(before))))
+    found = (_FENCE_LINE.findall(before), re.findall(r"(?<!\w)'|'(?!\w)", line))  # not that of "don't"
+    return any(count % 2 for count in (*counts, *map(len, found)))
 
 
 # ---------------------------------------------------------------------------------------- code
@@ -137,7 +141,8 @@ def extract_code(text: str) -> str:
         start, end = max(s for s in spans if not any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans))
         # A newer design that does not parse comes before an old one: its error goes back to the model.
         for later, block in zip(nearest, blocks, strict=True):
-            if later[0] > end and all(name in block for name in DESIGN_METHODS) and not _parse(block):
+            is_whole = all(name in block for name in DESIGN_METHODS) and "```" not in block
+            if later[0] > end and is_whole and not _parse(block):
                 start, end = later
         code = "\n".join(lines[start:end])
     elif bare and (not modules or "class " in bare):
@@ -309,30 +314,31 @@ def _validator():
 
 # -------------------------------------------------------------------------------------- actions
 
-_NOUN = r"(?:action|act|answer|command|move|choice|decision|response|output)"
+_NOUN = r"(?:action|act|answer|assistant|command|move|choice|decision|response|output)"
 # "Action: ", "**Final answer**", "So the best move is ", {"action": ...; not "the last action: ".
 _LEAD = re.compile(
     r"(?:^|[^\w\s]|\bthought\s*:[^\n]{0,2000}\s(?=action))[^\w\n]{0,20}"
-    r"(?:(?:so|therefore|thus|hence|and|the|my|i\s+choose|best|next|chosen|(?P<final>final))[\W_]{1,20})*"
+    r"(?:(?:so|therefore|thus|hence|and|the|my|i\s+(?:choose|think|believe)|that|best|next|chosen|selected|(?P<final>final))[\W_]{1,20})*"
     rf"{_NOUN}s?(?:\s*\d+)?[\"'*`_)\]]{{0,5}}\s{{0,5}}(?:to\s+take\s*)?"
-    r"(?:(?P<clear>[:=]|$)|(?:is|would\s+be|will\s+be|should\s+be)\b(?:\s+to\b)?\s*:?)\s*", re.I | re.M)  # fmt: skip
+    r"(?:(?P<clear>[:=→]|-+>|$)|(?:is|would\s+be|will\s+be|should\s+be)\b(?:\s+to\b)?\s*:?)\s*", re.I | re.M)  # fmt: skip
 _SAID = re.compile(
     r"(?:^|[^\w\s]\s*|\b(?:so|therefore|thus|then|and|hence)\s+)(?:now\s+)?"
     r"(?:i(?:'ll|'d|\s+will|\s+would|\s+shall|\s+should|\s+must|(?:'m|\s+am)\s+going\s+to|\s+cho(?:o|)se(?:\s+to)?|"
-    r"\s+decided?\s+(?:to|on))|let's|let\s+(?:me|us)|we\s+should)\s+(?:(?:now|then|first|therefore|just)\s+)*",
+    r"\s+decided?\s+(?:to|on))|let's|let\s+(?:me|us)|we\s+should)[\s:]+(?:(?:now|then|first|therefore|just)\s+)*",
     re.I | re.M)  # fmt: skip
 _QUOTED = re.compile(
     r"`([^`\n]{1,200})`|\"([^\"\n]{1,200})\"|(?<!\w)'([^'\n]{1,200})'(?!\w)|\*{1,2}([^*\n]{1,200})\*{1,2}"
 )
-_TAGGED = re.compile(rf"<(?:final[_ -]?)?{_NOUN}>(.*?)(?:</(?:final[_ -]?)?{_NOUN}>|\Z)", re.I | re.S)
-_ANY_TAG = re.compile(rf"</?(?:final[_ -]?)?{_NOUN}>", re.I)
+_ANSWER = rf"(?:final[_ -]?)?{_NOUN}(?:\s[^<>/\n]{{0,100}})?>"
+_TAGGED = re.compile(rf"<{_ANSWER}(.*?)(?:</{_ANSWER}|\Z)", re.I | re.S)
+_ANY_TAG = re.compile(rf"</?{_ANSWER}", re.I)
 _BULLET = re.compile(r"(?:[-*•]\s+|\d+[.)]\s+)+")
 _VERB = r"(?:(?:go|move|walk|head|press|choose|select|go\s+with)\s+(?:(?:to\s+)?the\s+)?)"
 # What may follow an action in its sentence, and what makes one action of several out of it.
 _REASON = re.compile(r"\s*(?:$|[\"'`*_)\]}<.,;:!(\[–—]|-\s|(?:because|since|so|which|as\s+(?:i|it|the|this|there))\b)", re.I)
 _JOINED = re.compile(r"[\s\"'`*_)\]},.;:]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I)
 _NEXT_TURN = re.compile(r"(?:^|\s)\W{0,5}(?:observation|user|human)\s*:", re.I | re.M)
-_TAKEN_BACK = re.compile(r"\b(?:wait|actually|instead|rather|no|hmm|however|alternatively)\b", re.I)
+_TAKEN_BACK = re.compile(r"\b(?:wait\s*[,.!–—-]|(?:actually|instead|rather|no|hmm|however|alternatively)\b)", re.I)
 _NOT = re.compile(r"(?:\b(?:not|never|cannot|avoid|without)|n't)\s+(?:\w+\s+){0,2}\Z", re.I)
 _STRAIGHT = str.maketrans("“”„‟«»「」『』‘’‚‛`", "\"" * 10 + "''''`")
 
@@ -346,9 +352,10 @@ def match_action(answer: str, actions: Sequence[str]) -> str | None:
     if answer in actions:
         return answer
     text = _plain(strip_thoughts(answer))
+    text = re.sub(r"\\+[ ,;]", " ", text)  # LaTeX's spaces
     for _ in range(2):  # \boxed{\textbf{\text{go north}}}
         text = re.sub(r"\\+(?:text|math|mbox)\w*\s*\{([^{}\n]*)\}", r"\1", text)
-    text = re.sub(r"\\+f?boxed\s*\{([^{}\n]*)\}", r"<answer>\1</answer>", text)
+    text = re.sub(r"(?:\\+f?b|\x08)ox(?:ed)?\s*\{([^{}\n]*)\}", r"<answer>\1</answer>", text)
     text = re.sub(r"</?(?:b|i|em|strong|code)>", "`", text)
     parts = [_ANY_TAG.sub("\n", part) for part in (*(match[1] for match in _TAGGED.finditer(text)), text)]
     parts = ["\n".join(one.strip() for one in part.splitlines() if not _FENCE.fullmatch(one)) for part in parts]
