@@ -22,6 +22,17 @@ class DesignError(Exception):
         self.status = status
 
 
+class AnswerError(Exception):
+    """A model's answer cannot be used; the message is a sentence to send back, `answer` what it said."""
+
+    def __init__(self, message: str, answer: str = ""):
+        super().__init__(message, answer)
+        self.answer = answer
+
+    def __str__(self) -> str:
+        return self.args[0]
+
+
 class InfrastructureError(Exception):
     """An endpoint is down, a worker died, the disk is full: retried, then the run stops and can
     be resumed. Never a score of 0."""

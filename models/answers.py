@@ -1,39 +1,94 @@
-"""What a model's answer says: the code, the JSON or the action in it.
+"""Reads a model's answer: the Python module, the JSON object or the action in it.
 
-Promises: reads what models really write (thoughts, prose around, several fences, a fence inside a
-string, "Action: `go north`."), executes none of it, and says in one sentence what is wrong, so that
-the sentence can be sent back. It does not promise that the code works: the sandbox finds out.
-
-Try it: `python -c "import answers; print(answers.match_action('Action: Go North.', ['go north']))"`
+Understands what models really write: thoughts, chat templates, prose around, several code fences, a fence
+inside a string, "Action: `go north`." Nothing is executed, and what is wrong is said in one sentence that
+can be sent back to the model. Whether the code works is for the sandbox to find out.
 """
 
 import ast
+import functools
 import json
 import re
 import textwrap
+import unicodedata
 import warnings
 from collections.abc import Iterator, Sequence
 
 from errors import AnswerError
 
-# ------------------------------------------------------------------------------------ thoughts
+# ------------------------------------------------------------------- thoughts and chat templates
 
-_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>.*?</think(?:ing)?>", re.S)
-_OPEN_THOUGHT = re.compile(r"\A\s*<think(?:ing)?>")
-# Some chat templates put the opening tag into the prompt, so that the answer has the closing one
-# alone. A tag in quotes is a string of a program.
-_END_OF_THOUGHT = re.compile(r"\A(?:(?!<think)[^`])*?^[^\"'`\n]*</think(?:ing)?>(?=[^\"'`\n]*$)", re.S | re.M)
+# A tag or mark right before a quote or a backslash stands in a string of a program.
+_NO_STRING = r"(?![\"'`\\])"
+_THOUGHT = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
+_NAME = rf"(?:\w{{1,20}}[:_-])?{_THOUGHT}(?:[_-]\w{{1,20}})?"  # <inner_thoughts>, <thought_process>, <seed:think>
+_OPENS = (
+    rf"(?:<{_NAME}>|◁{_THOUGHT}▷|\[think\]|<\|(?:begin_of_|start_)?{_THOUGHT}\|>|<\|channel>thought)"
+)
+_CLOSES = rf"(?:</{_NAME}>|◁/{_THOUGHT}▷|\[/think\]|<\|(?:/|end_of_|end_){_THOUGHT}\|>|<channel\|>)"
+_TAG = re.compile(rf"(?:(?P<opens>{_OPENS})|{_CLOSES}){_NO_STRING}", re.I)
+_CLOSE = re.compile(_CLOSES + _NO_STRING, re.I)
+# The messages of OpenAI's harmony format: <|channel|>final<|message|>right<|return|>
+_CHANNEL = re.compile(
+    r"(?:(?:\A|<\|channel\|>)\s*(analysis|commentary|final)\b|<\|start\|>assistant)[^<\n]*(?:<\|constrain\|>\s*\w+\s*)?<\|message\|>"
+    rf"(.*?)(?=<\|(?:end|return|call|start|channel)\|>{_NO_STRING}|\Z)", re.S)  # fmt: skip
+_MARK = (
+    r"(?:<\|[\w-]{1,40}\|?>|<\w{1,40}\|>|<｜[^<>｜\n]{1,40}｜>|</?s>|<(?:start|end)_of_\w{1,40}>|\[/?INST\]|"
+    rf"<(?:bos|eos|pad|eot|eod|eoa|sop|eop)>|<extra_id_\d+>|\[gMASK\]){_NO_STRING}"
+)
+_MARKS = re.compile(_MARK, re.I)
+_FIRST_MARKS = re.compile(rf"(?:\s*(?!{_OPENS}){_MARK}(?:\s*(?:assistant|model):?(?=\s*(?:\n|<|\Z)))?)+", re.I)
+_AROUND_ANSWER = re.compile(rf"<\|(?:begin|start|end)_(?:of_)?(?:box|solution|response)\|>{_NO_STRING}", re.I)
+# Characters without a width.
+_UNSEEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
+_UNSEEN_AT_EDGES = re.compile(rf"(?m)^([ \t]*)[{_UNSEEN}]+|[{_UNSEEN}]+(?=[ \t\r]*$)")
+_FENCE_LINE = re.compile(r"(?m)^[ \t]*(?:>[ \t]*)?(?:`{3}|~{3})")
+MOST_TAGS = 200  # of thoughts that are looked at
 
 
 def strip_thoughts(text: str) -> str:
-    """The answer without its `<think>` blocks; empty where the thoughts never end."""
-    while match := _THOUGHT.match(text):
+    """The answer without thoughts and the chat template's marks; empty where the thoughts never end."""
+    text = _AROUND_ANSWER.sub("", _UNSEEN_AT_EDGES.sub(r"\1", text))
+    channels = list(_CHANNEL.finditer(text))
+    if channels and not _in_string(text, channels[0].start()):
+        final = [match[2] for match in channels if match[1] in ("final", None)]
+        text = "\n".join(final[:1] or [match[2] for match in channels if match[1] == "commentary"])
+    elif match := re.match(r"analysis.*?assistantfinal", text, re.S):  # harmony without its marks
         text = text[match.end() :]
-    if _OPEN_THOUGHT.match(text):
-        return ""
-    if "</think" in text and (match := _END_OF_THOUGHT.match(text)):
+
+    position = 0
+    for _ in range(MOST_TAGS):
+        if not (tag := _TAG.search(text, position)):
+            break
+        end = _CLOSE.search(text, tag.end()) if tag["opens"] else tag
+        if _in_string(text, tag.start()):
+            position = tag.end()
+        elif not tag["opens"]:  # the template's prompt has the opening tag
+            text, position = text[tag.end() :], 0
+        elif end:
+            text, position = f"{text[: tag.start()]}\n{text[end.end() :]}", tag.start()
+        elif _FIRST_MARKS.sub("", text[: tag.start()]).strip():
+            position = tag.end()
+        else:
+            return ""
+
+    # The answer ends where the template's next mark stands. What follows is another turn.
+    if match := _FIRST_MARKS.match(text):
         text = text[match.end() :]
-    return text.strip()
+    marks = list(_MARKS.finditer(text))
+    while marks and not text[marks[-1].end() :].strip():
+        text = text[: marks.pop().start()]
+    end = next((mark.start() for mark in marks if not _in_string(text, mark.start())), len(text))
+    return text[:end].strip()
+
+
+def _in_string(text: str, position: int) -> bool:
+    """Whether a place in a text is quoted, or in a fence, or in a string of a program."""
+    before = text[:position]
+    line = before[before.rfind("\n") + 1 :]
+    counts = (line.count('"'), line.count("`"), before.count('"""'), before.count("'''"))
+    found = (_FENCE_LINE.findall(before), re.findall(r"(?<!\w)'|'(?!\w)", line))  # not that of "don't"
+    return any(count % 2 for count in (*counts, *map(len, found)))
 
 
 # ---------------------------------------------------------------------------------------- code
@@ -41,97 +96,103 @@ def strip_thoughts(text: str) -> str:
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)?(`{3,}|~{3,})[ \t]*([\w+.-]*)[^`]*")
 _FIRST_LINE = re.compile(r"(?:from|import|class|def|async def)\s+\w|[A-Z]\w*\s*=|@\w|\"\"\"|'''|#")
 _CODE_LINE = re.compile(r"(?:class|def|async def)\s+\w+.*:|\s{4,}(?:return|self\.|def |if |for )")
-MOST_FENCES = 40  # more are not tried in pairs
+_FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
+_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign)
+MOST_FENCES = 40  # the last ones, which are tried in pairs
 MOST_PARSED = 200  # blocks
+DESIGN_METHODS = {"general_update", "general_retrieve"}
+DESIGN_BASES = {"MemoryDesign", "MemoStructure"}  # ours and the authors'
 
 
 def extract_code(text: str) -> str:
     """The Python module in an answer; raises AnswerError where there is none.
 
-    The longest block that parses and defines a class, else the longest that parses and defines
-    anything, else the longest block as it is: why it does not parse is for the caller to find out.
+    Of the blocks that parse it is the last that defines a whole memory design, else the last that defines
+    a part of one, else the last with a class, else the longest that defines anything. Where none parses
+    it is the longest block as it is: the caller finds out why it does not parse.
     """
-    text = strip_thoughts(text)
-    blocks = list(_blocks(text))
-    by_length = sorted([*(block for block, _ in blocks), _around_fences(text)], key=len, reverse=True)
-    modules = [(block, tree) for block in by_length[:MOST_PARSED] if (tree := _parse(block)) and tree.body]
-    for kind in (
-        ast.ClassDef,
-        (ast.FunctionDef, ast.AsyncFunctionDef, ast.Import, ast.ImportFrom, ast.Assign),
-    ):
-        for block, tree in modules:
-            if _defines(tree, kind):
-                return _tidy(block)
-    plain = [block for block, is_nearest in blocks if is_nearest]
-    with_class = [block for block in plain if "class " in block]
-    if not with_class and (code := _without_fence(text)):
-        return _tidy(code)
-    if plain:
-        return _tidy(max(with_class or plain, key=len))
-    raise AnswerError("The answer has no Python code: write the whole module in one ```python fence.")
+    lines = strip_thoughts(text).replace("\r\n", "\n").split("\n")
 
+    # A block stands between any fence line and any later one, for a string in the code may hold fences.
+    fences = [(number, match[2]) for number, line in enumerate(lines) if (match := _FENCE.fullmatch(line))]
+    nearest, others = [], []  # (line after the opening fence, line of the closing one)
+    for index, (start, _) in enumerate(fences[-MOST_FENCES:]):
+        ends = [number for number, language in fences[-MOST_FENCES:][index + 1 :] if not language]
+        spans = [(start + 1, end) for end in [*ends, len(lines)] if "".join(lines[start + 1 : end]).strip()]
+        nearest += spans[:1]
+        others += spans[1:]
+    others.sort(key=lambda span: span[1] - span[0], reverse=True)
+    # A module may begin before the first fence and go on after it: that fence stands in a string.
+    first = fences[0][0] if fences else 0
+    nearest += [span for span, tree in _bare_runs(lines, first) if tree and span[1] > first][:1]
 
-def _tidy(code: str) -> str:
+    modules = []  # (how much of a design, first line, last line)
+    for start, end in [*nearest, *others][:MOST_PARSED]:
+        tree = _parse("\n".join(lines[start:end]))
+        if tree and any(isinstance(node, _DEFINITIONS) for node in tree.body):
+            modules.append((_completeness(tree), start, end))
+    best = max((module[0] for module in modules), default=0)
+    blocks = ["\n".join(lines[start:end]) for start, end in nearest]
+    with_class = [block for block in blocks if "class " in block]
+    runs = [] if best or with_class else _bare_runs(lines, len(lines))
+    bare = max(("\n".join(lines[start:end]) for (start, end), _ in runs), key=len, default="")
+    if best:
+        spans = [module[1:] for module in modules if module[0] == best]
+        start, end = max(s for s in spans if not any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans))
+        # A newer design that does not parse comes before an old one: its error goes back to the model.
+        for later, block in zip(nearest, blocks, strict=True):
+            is_whole = all(name in block for name in DESIGN_METHODS) and "```" not in block
+            if later[0] > end and is_whole and not _parse(block):
+                start, end = later
+        code = "\n".join(lines[start:end])
+    elif bare and (not modules or "class " in bare):
+        code = bare
+    elif modules:
+        code = max(("\n".join(lines[start:end]) for _, start, end in modules), key=len)
+    elif blocks:
+        code = max(with_class or blocks, key=len)
+    else:
+        raise AnswerError("The answer has no Python code: write the whole module in one ```python fence.")
     return textwrap.dedent(code).strip("\n") + "\n"
 
 
-def _blocks(text: str) -> Iterator[tuple[str, bool]]:
-    """What stands between any fence line and any later one, and whether that is the nearest: a string
-    in the code may hold fences."""
-    lines = text.splitlines()
-    fences = [(number, match) for number, line in enumerate(lines) if (match := _FENCE.fullmatch(line))]
-    for index, (start, _) in enumerate(fences[:MOST_FENCES]):
-        ends = [number for number, match in fences[index + 1 :][:MOST_FENCES] if not match[2]]
-        for end in [*ends, len(lines)]:
-            block = "\n".join(lines[start + 1 : end])
-            if block.strip():
-                yield block, end == [*ends, len(lines)][0]
+def _completeness(tree: ast.Module) -> int:
+    """3 for a whole memory design, 2 for a part of one, 1 for another class, 0 for no class."""
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    methods = [node for one in classes for node in one.body if isinstance(node, _FUNCTIONS)]
+    # A body that ends in `...` was left out.
+    names = {node.name for node in methods if ast.unparse(node.body[-1]) != "..."} & DESIGN_METHODS
+    bases = {ast.unparse(base).rpartition(".")[2] for one in classes for base in one.bases} & DESIGN_BASES
+    return 3 if names == DESIGN_METHODS else 2 if names or bases else 1 if classes else 0
 
 
-def _around_fences(text: str) -> str:
-    """A module that begins before the first fence and goes on after it: that fence stands in a string."""
-    lines = text.splitlines()
-    fence = next((number for number, line in enumerate(lines) if _FENCE.fullmatch(line)), 0)
-    starts = [number for number, line in enumerate(lines[:fence]) if _FIRST_LINE.match(line)]
+def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], ast.Module | None]]:
+    """Runs of lines with a class or function that begin before the line `stop`, prose around them.
+
+    A run goes to the first line that Python cannot read, or to the end where code follows that line: then
+    it is an error in the code and no prose.
+    """
+    starts = [number for number, line in enumerate(lines[:stop]) if _FIRST_LINE.match(line)]
     for start in starts[:MOST_FENCES]:
-        code = _longest_prefix(lines[start:])
-        if start + code.count("\n") >= fence and _parse(code):
-            return code
-    return ""
-
-
-def _without_fence(text: str) -> str:
-    """The longest run of lines that is a class or function, with prose around it."""
-    lines, best = text.splitlines(), ""
-    starts = [number for number, line in enumerate(lines) if _FIRST_LINE.match(line)]
-    for start in starts[:MOST_FENCES]:
-        code = _longest_prefix(lines[start:])
-        tree = _parse(code)
-        good = "class " in code if tree is None else _defines(tree, (ast.ClassDef, ast.FunctionDef))
-        if good and len(code) > len(best):
-            best = code
-    return best
-
-
-def _longest_prefix(lines: list[str]) -> str:
-    """The lines up to the first that Python cannot read; all of them where code follows that line, for
-    then it is an error in the code and no prose."""
-    whole = lines
-    for _ in range(MOST_FENCES):
-        try:
-            _compile("\n".join(lines))
-            break
-        except SyntaxError as error:
-            lines = lines[: min(len(lines), error.lineno or 1) - 1]
-        except (ValueError, RecursionError, MemoryError):
-            return ""
-    rest = whole[len(lines) + 1 :]
-    return "\n".join(whole if any(_CODE_LINE.match(line) for line in rest) and lines else lines)
+        end, tree = len(lines), None
+        for _ in range(MOST_FENCES):
+            try:
+                tree = _compile("\n".join(lines[start:end]))
+                break
+            except SyntaxError as error:
+                end = start + min(end - start, error.lineno or 1) - 1
+            except (ValueError, RecursionError, MemoryError):
+                end = start
+        if end > start and any(_CODE_LINE.match(line) for line in lines[end + 1 :]):
+            end, tree = len(lines), None
+        run = "\n".join(lines[start:end])
+        if any(isinstance(n, (ast.ClassDef, *_FUNCTIONS)) for n in tree.body) if tree else "class " in run:
+            yield (start, end), tree
 
 
 def _compile(code: str) -> ast.Module:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in a model's code is not our news
+        warnings.simplefilter("ignore")  # an invalid escape in a model's code does not concern the user
         return ast.parse(textwrap.dedent(code))
 
 
@@ -142,16 +203,16 @@ def _parse(code: str) -> ast.Module | None:
         return None
 
 
-def _defines(tree: ast.Module | None, kind) -> bool:
-    return tree is not None and any(isinstance(node, kind) for node in tree.body)
-
-
 # ---------------------------------------------------------------------------------------- JSON
 
-_TYPES = {
-    "object": dict, "array": list, "string": str, "boolean": bool, "integer": int,
-    "number": (int, float), "null": type(None),
-}  # fmt: skip
+# The keywords that are checked look at a part of a value once, so that no design's schema makes a check slow.
+# Of the others, `$ref` may lead into the network or in circles, `pattern` may take forever, and `anyOf`
+# multiplies the work. `additionalProperties` would send an answer back for a key that does no harm.
+KEYWORDS = (
+    "type", "properties", "required", "items", "enum", "const", "minItems", "maxItems", "minLength",
+    "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
+)  # fmt: skip
+MOST_SCHEMA = 10_000  # characters; a longer schema is not used
 MOST_BRACES = 2000  # opening braces that are tried
 
 
@@ -161,8 +222,19 @@ def extract_json(text: str, schema: dict | None = None) -> dict:
     Of several that fit the longest counts: an example in the prose around is shorter.
     """
     text = strip_thoughts(text)
-    found = sorted(_objects(text), key=lambda item: item[0], reverse=True)
-    complaint = "The answer has no JSON object that can be parsed" + _why(text)
+    found, why, position = [], "", text.find("{")  # length and value of each outermost object
+    for _ in range(MOST_BRACES):
+        if position < 0:
+            break
+        try:
+            value, end = _DECODER.raw_decode(text, position)
+            found.append((end - position, value))
+        except (ValueError, RecursionError) as error:
+            why = why or f": {'it is nested too deeply' if isinstance(error, RecursionError) else error}"
+            end = position + 1
+        position = text.find("{", end)
+    found.sort(key=lambda item: item[0], reverse=True)
+    complaint = f"The answer has no JSON object that can be parsed{why}."
     for length, value in found:
         try:
             check_schema(value, schema or {})
@@ -173,164 +245,209 @@ def extract_json(text: str, schema: dict | None = None) -> dict:
     raise AnswerError(complaint)
 
 
-def _objects(text: str) -> Iterator[tuple[int, dict]]:
-    """Length and value of each outermost JSON object in a text."""
-    decoder = json.JSONDecoder(parse_constant=_refuse)
-    position = text.find("{")
-    for _ in range(MOST_BRACES):
-        if position < 0:
-            return
-        try:
-            value, end = decoder.raw_decode(text, position)
-            yield end - position, value
-        except (ValueError, RecursionError):
-            end = position + 1
-        position = text.find("{", end)
-
-
 def _refuse(constant: str):
     raise ValueError(f"{constant} is no JSON")
 
 
-def _why(text: str) -> str:
-    start = text.find("{")
-    if start < 0:
-        return "."
-    try:
-        json.JSONDecoder(parse_constant=_refuse).raw_decode(text, start)
-    except RecursionError:
-        return ": it is nested too deeply."
-    except ValueError as error:
-        return f": {error}."
-    return "."
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
-def check_schema(value, schema: dict, path: str = "$") -> None:
-    """Raise AnswerError where `value` misses the parts of JSON Schema that this project uses.
+def check_schema(value, schema: dict) -> None:
+    """Raise AnswerError where `value` does not fit a JSON schema, as far as KEYWORDS go."""
+    error = next(_validator()(_known_part(schema)).iter_errors(value), None)
+    if error is None:
+        return
+    keyword, wanted = error.validator, error.validator_value
+    brief = json.dumps(error.instance, ensure_ascii=False)
+    brief = brief if len(brief) <= 60 else brief[:60] + "..."
+    if keyword == "type":
+        what = f"{brief} is not of type {wanted if isinstance(wanted, str) else ' or '.join(wanted)}"
+    elif keyword == "enum":
+        what = f"{brief} is not one of {', '.join(map(str, wanted))}"
+    elif keyword == "required":
+        what = f"the key {next(name for name in wanted if name not in error.instance)!r} is missing"
+    else:
+        what = f"{brief} does not fit {json.dumps({keyword: wanted} if keyword else False)}"
+    raise AnswerError(f"The JSON is wrong at {error.json_path}: {what}.")
 
-    These are type, properties, required, items and enum; other keywords are not looked at.
-    """
-    wanted = schema.get("type")
-    kinds = [wanted] if isinstance(wanted, str) else wanted or []
-    if kinds and not any(_is(value, kind) for kind in kinds):
-        raise AnswerError(
-            f"The JSON is wrong at {path}: {_brief(value)} is not of type {' or '.join(kinds)}."
-        )
-    if "enum" in schema and value not in schema["enum"]:
-        choices = ", ".join(map(str, schema["enum"]))
-        raise AnswerError(f"The JSON is wrong at {path}: {_brief(value)} is not one of {choices}.")
-    if isinstance(value, dict):
-        for name in schema.get("required", []):
-            if name not in value:
-                raise AnswerError(f"The JSON is wrong at {path}: the key {name!r} is missing.")
-        for name, part in schema.get("properties", {}).items():
-            if name in value:
-                check_schema(value[name], part, f"{path}.{name}")
-    if isinstance(value, list) and isinstance(schema.get("items"), dict):
-        for index, item in enumerate(value):
-            check_schema(item, schema["items"], f"{path}[{index}]")
+
+def _known_part(schema):
+    """A schema with KEYWORDS alone."""
+    if not isinstance(schema, dict):
+        return schema  # true and false are schemas too
+    part = {keyword: schema[keyword] for keyword in KEYWORDS if keyword in schema}
+    if "properties" in part:
+        part["properties"] = {name: _known_part(value) for name, value in part["properties"].items()}
+    if "items" in part:
+        part["items"] = _known_part(part["items"])
+    return part
 
 
 def is_schema(schema) -> bool:
-    """Whether it is a JSON schema of an object, in the parts that `check_schema` reads.
+    """Whether it is a JSON schema of an object, of at most MOST_SCHEMA characters.
 
     A design may hand in anything, such as an example of the answer that it wants.
     """
-    return isinstance(schema, dict) and schema.get("type") == "object" and _is_part(schema)
-
-
-def _is_part(schema) -> bool:
-    if not isinstance(schema, dict):
+    try:
+        is_object = isinstance(schema, dict) and schema.get("type") == "object"
+        return is_object and _is_valid_schema(json.dumps(schema, allow_nan=False))
+    except (TypeError, ValueError, RecursionError):
         return False
-    kinds = schema.get("type", [])
-    kinds = [kinds] if isinstance(kinds, str) else kinds
-    lists = [kinds, schema.get("required", []), schema.get("enum", [])]
-    if not all(isinstance(part, list) for part in lists) or not all(
-        kind in _TYPES for kind in map(str, kinds)
-    ):
-        return False
-    properties, items = schema.get("properties", {}), schema.get("items", {})
-    return isinstance(properties, dict) and all(
-        map(_is_part, [*properties.values(), *([items] if items else [])])
-    )
 
 
-def _is(value, kind: str) -> bool:
-    if isinstance(value, bool):  # Python's bool is an int, JSON's is not
-        return kind == "boolean"
-    if isinstance(value, float) and kind == "integer":
-        return value.is_integer()
-    return isinstance(value, _TYPES.get(kind, object))
+@functools.lru_cache(maxsize=256)  # a check takes some milliseconds, and designs use the same few schemas
+def _is_valid_schema(text: str) -> bool:
+    # No format checker: it would compile a stranger's regular expressions.
+    return len(text) <= MOST_SCHEMA and _validator()(_validator().META_SCHEMA).is_valid(json.loads(text))
 
 
-def _brief(value) -> str:
-    text = json.dumps(value, ensure_ascii=False)
-    return text if len(text) <= 60 else text[:60] + "..."
+@functools.cache
+def _validator():
+    from jsonschema import Draft202012Validator, ValidationError, validators  # takes 0.3 s to import
+
+    def enum(validator, choices, value, schema):  # jsonschema's own takes a minute for long lists
+        if value not in choices:
+            yield ValidationError("")
+
+    return validators.extend(Draft202012Validator, {"enum": enum})
 
 
 # -------------------------------------------------------------------------------------- actions
 
+_NOUN = r"(?:action|act|answer|assistant|command|move|choice|decision|response|output)"
+# "Action: ", "**Final answer**", "So the best move is ", {"action": ...; not "the last action: ".
 _LEAD = re.compile(
-    r"(?:[-*>#\s]|\d+[.)]\s)*(?:(?:so|therefore|thus)\W+)?(?:the\s+|my\s+|i\s+choose\s+(?:the\s+)?)?"
-    r"(?:best\s+|next\s+|final\s+|chosen\s+)?"
-    r"(?:action|answer|command|move)s?[\"'*`]*\s*(?:(?:to\s+take\s+)?(?:is|would be|will be)\s*:?|:|=)\s*",
-    re.I,
-)
-_BULLET = re.compile(r"\A(?:[-*>\s]+|\d+[.)]\s+)+")
+    r"(?:^|[^\w\s]|\bthought\s*:[^\n]{0,2000}\s(?=action))[^\w\n]{0,20}"
+    r"(?:(?:so|therefore|thus|hence|and|the|my|i\s+(?:choose|think|believe)|that|best|next|chosen|selected|(?P<final>final))[\W_]{1,20})*"
+    rf"{_NOUN}s?(?:\s*\d+)?[\"'*`_)\]]{{0,5}}\s{{0,5}}(?:to\s+take\s*)?"
+    r"(?:(?P<clear>[:=→]|-+>|$)|(?:is|would\s+be|will\s+be|should\s+be)\b(?:\s+to\b)?\s*:?)\s*", re.I | re.M)  # fmt: skip
+_SAID = re.compile(
+    r"(?:^|[^\w\s]\s*|\b(?:so|therefore|thus|then|and|hence)\s+)(?:now\s+)?"
+    r"(?:i(?:'ll|'d|\s+will|\s+would|\s+shall|\s+should|\s+must|(?:'m|\s+am)\s+going\s+to|\s+cho(?:o|)se(?:\s+to)?|"
+    r"\s+decided?\s+(?:to|on))|let's|let\s+(?:me|us)|we\s+should)[\s:]+(?:(?:now|then|first|therefore|just)\s+)*",
+    re.I | re.M)  # fmt: skip
 _QUOTED = re.compile(
-    r"`([^`\n]{1,200})`|\"([^\"\n]{1,200})\"|\*\*([^*\n]{1,200})\*\*|<action>\s*([^<\n]+?)\s*</action>"
+    r"`([^`\n]{1,200})`|\"([^\"\n]{1,200})\"|(?<!\w)'([^'\n]{1,200})'(?!\w)|\*{1,2}([^*\n]{1,200})\*{1,2}"
 )
-_AROUND = " \t\r\n\"'`*_.!,;:[](){}<>"
+_ANSWER = rf"(?:final[_ -]?)?{_NOUN}(?:\s[^<>/\n]{{0,100}})?>"
+_TAGGED = re.compile(rf"<{_ANSWER}(.*?)(?:</{_ANSWER}|\Z)", re.I | re.S)
+_ANY_TAG = re.compile(rf"</?{_ANSWER}", re.I)
+_BULLET = re.compile(r"(?:[-*•]\s+|\d+[.)]\s+)+")
+_VERB = r"(?:(?:go|move|walk|head|press|choose|select|go\s+with)\s+(?:(?:to\s+)?the\s+)?)"
+# What may follow an action in its sentence, and what makes one action of several out of it.
+_REASON = re.compile(r"\s*(?:$|[\"'`*_)\]}<.,;:!(\[–—]|-\s|(?:because|since|so|which|as\s+(?:i|it|the|this|there))\b)", re.I)
+_JOINED = re.compile(r"[\s\"'`*_)\]},.;:]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I)
+_NEXT_TURN = re.compile(r"(?:^|\s)\W{0,5}(?:observation|user|human)\s*:", re.I | re.M)
+_TAKEN_BACK = re.compile(r"\b(?:wait\s*[,.!–—-]|(?:actually|instead|rather|no|hmm|however|alternatively)\b)", re.I)
+_NOT = re.compile(r"(?:\b(?:not|never|cannot|avoid|without)|n't)\s+(?:\w+\s+){0,2}\Z", re.I)
+_STRAIGHT = str.maketrans("“”„‟«»「」『』‘’‚‛`", "\"" * 10 + "''''`")
 
 
 def match_action(answer: str, actions: Sequence[str]) -> str | None:
-    """The action that an answer means, as the list has it; None where it means none.
+    """The action that an answer means, as the list has it; None where it means none, or one of several.
 
-    Case, quotes, a leading "Action:", a trailing period and talk on other lines do not matter.
+    Case, quotes, marks of a chat template, a leading "Action:" and talk on other lines do not matter.
     Without a list: the line that says the action, cleaned; None where the answer is empty.
     """
-    text = strip_thoughts(answer)
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not _FENCE.fullmatch(line)]
-    candidates = list(_candidates(lines))
+    if answer in actions:
+        return answer
+    text = _plain(strip_thoughts(answer))
+    text = re.sub(r"\\+[ ,;]", " ", text)  # LaTeX's spaces
+    for _ in range(2):  # \boxed{\textbf{\text{go north}}}
+        text = re.sub(r"\\+(?:text|math|mbox)\w*\s*\{([^{}\n]*)\}", r"\1", text)
+    text = re.sub(r"(?:\\+f?b|\x08)ox(?:ed)?\s*\{([^{}\n]*)\}", r"<answer>\1</answer>", text)
+    text = re.sub(r"</?(?:b|i|em|strong|code)>", "`", text)
+    parts = [_ANY_TAG.sub("\n", part) for part in (*(match[1] for match in _TAGGED.finditer(text)), text)]
+    parts = ["\n".join(one.strip() for one in part.splitlines() if not _FENCE.fullmatch(one)) for part in parts]
     if not actions:
-        return next((candidate for candidate in candidates if candidate), None)
-    if len(lines) == 1:
-        candidates.insert(0, lines[0])  # as it stands first: ">" is an action in some games
-    for fold in (str, _fold):  # and in its case: a list may tell "k" from "K"
-        table: dict[str, str] = {}
+        return _likeliest_line(parts[0]) or None
+    listed = _Listed(actions)
+    meant = set().union(*map(listed.meant, parts[:-1])) or listed.meant(parts[-1])
+    return (meant.pop() or None) if len(meant) == 1 else None
+
+
+class _Listed:
+    """The actions of a list, as they are found in a text. A set of what a text means holds each action
+    that it names, and "" where it means something else beside."""
+
+    def __init__(self, actions: Sequence[str]):
+        self.exact, self.folded = set(actions), {}
         for action in actions:
-            table.setdefault(fold(action), action)
-        for candidate in candidates:
-            if (folded := fold(candidate)) and folded in table:
-                return table[folded]
-    quoted = {table[_fold(part)] for part in _quoted_parts(text) if _fold(part) and _fold(part) in table}
-    return quoted.pop() if len(quoted) == 1 else None
+            self.folded.setdefault(_fold(action), action)
+        self.folded.pop("", None)  # ">" is found as it stands alone
+        longest_first = sorted(map(re.escape, self.folded), key=len, reverse=True)
+        names = "|".join(longest_first).replace(r"\ ", r"\s+") or "(?!)"
+        self.named = re.compile(rf"(?<!\w)({names})(?!\w)", re.I)
+        self.first = re.compile(rf"(?:[^\w?]|_)*{_VERB}??({names})(?!\w)", re.I)
+
+    def find(self, text: str) -> str | None:
+        """The action that the whole text is."""
+        for same in (text.strip(), text.strip(" \t*`\"'")):  # a list may tell "k" from "K"
+            if same in self.exact:
+                return same
+        folded = _fold(text)
+        return self.folded.get(folded) or self.folded.get(re.sub(rf"^{_VERB}", "", folded))
+
+    def begins(self, line: str) -> set[str]:
+        """What a line means that begins with an action: "right, because left is blocked"."""
+        if whole := self.find(line):
+            return {whole}
+        if not (match := self.first.match(line)):
+            return set()
+        action, rest = self.find(match[1]), line[match.end() :]
+        others = {self.find(name) for name in self.named.findall(rest)} - {action}
+        if _JOINED.match(rest) or (others and _TAKEN_BACK.search(rest)):
+            return {action, *(others or {""})}
+        if not _REASON.match(rest):
+            return set()
+        follows = None if re.match(r"\W*[(–—]|\s+-\s", rest) else self.first.match(rest)
+        return {action, self.find(follows[1])} if follows else {action}
+
+    def meant(self, text: str) -> set[str]:
+        """What a text means, by the clearest sign in it."""
+        if whole := self.find(text):
+            return {whole}
+        final, clear, plain = set(), set(), set()
+        turns, end = [turn.start() for turn in _NEXT_TURN.finditer(text)], len(text)
+        for lead in _LEAD.finditer(text):
+            if lead.start() >= end:
+                break
+            if found := self.begins(_line(text, lead.end())):
+                (final if lead["final"] else clear if lead["clear"] is not None else plain).update(found)
+                # What follows an action may be a dialogue that the model made up.
+                end = min(end, next((turn for turn in turns if turn > lead.end()), end))
+        lines = [(_BULLET.match(line), line) for line in text.splitlines()]
+        alone = {self.find(line) for bullet, line in lines if not bullet} - {None}
+        in_list = {self.find(line[bullet.end() :]) for bullet, line in lines if bullet} - {None}
+        quoted = [one for one in _QUOTED.finditer(text) if not _NOT.search(text[: one.start()][-40:])]
+        said = {self.find(one[one.lastindex]) for one in quoted} - {None}
+        said = said.union(*(self.begins(_line(text, lead.end())) for lead in _SAID.finditer(text)))
+        return final or clear or plain or alone or in_list or said
+
+
+def _line(text: str, start: int) -> str:
+    """The rest of the line."""
+    end = text.find("\n", start)
+    return text[start:] if end < 0 else text[start:end]
+
+
+def _likeliest_line(text: str) -> str:
+    leads = [(bool(lead["final"]), lead["clear"] is not None, lead.end()) for lead in _LEAD.finditer(text)]
+    led = [_trim(_line(text, end)) for *_, end in sorted(leads, reverse=True)]
+    lines = [line for line in map(_trim, text.splitlines()) if line] or [""]
+    return next(filter(None, led), min(lines[0], lines[-1], key=len))
+
+
+def _trim(line: str) -> str:
+    """A line without a bullet, backticks, and the marks around it; of {"action": "look", ...} the action."""
+    line = re.sub(r"^[\[{(\s]*\"([^\"]+)\"\s*[\]}),].*", r"\1", _BULLET.sub("", line).replace("`", ""))
+    return re.sub(r"^(?:[^\w?]|_)+|(?:[^\w?]|_)+$", "", " ".join(line.split()))
+
+
+def _plain(text: str) -> str:
+    """Text with straight quotes, without full-width and invisible characters."""
+    return re.sub(f"[{_UNSEEN}]", "", unicodedata.normalize("NFKC", text.translate(_STRAIGHT)))
 
 
 def _fold(text: str) -> str:
-    return " ".join(text.lower().split()).strip(_AROUND)
-
-
-def _candidates(lines: list[str]) -> Iterator[str]:
-    """What may be the action, the likeliest first."""
-    for line in reversed(lines):
-        if match := _LEAD.match(line):
-            yield _clean(line[match.end() :])
-    if lines:
-        first, last = _clean(lines[0]), _clean(lines[-1])
-        yield from (first, last) if len(first) <= len(last) else (last, first)
-
-
-def _clean(line: str) -> str:
-    """A line without bullet, marks, the quotes around it and the period at its end."""
-    line = " ".join(_BULLET.sub("", line).replace("`", "").replace("**", "").split())
-    for _ in range(2):  # "look." and "look".
-        line = line.removesuffix(".").strip()
-        if len(line) > 2 and line[0] == line[-1] and line[0] in "\"'*":
-            line = line[1:-1].strip()
-    return line
-
-
-def _quoted_parts(text: str) -> Iterator[str]:
-    for match in _QUOTED.finditer(text):
-        yield next(part for part in match.groups() if part)
+    return re.sub(r"^(?:[^\w?]|_)+|(?:[^\w?]|_)+$", "", " ".join(_plain(text).lower().split()))
