@@ -12,7 +12,6 @@ import json
 import os
 import random
 import re
-import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -255,53 +254,3 @@ def find_house(task: str) -> houses.House:
         if made.id == task:
             return made
     raise UserError(f"unknown ALFWorld task {task!r}: `alma.py tasks --env alfworld` lists them")
-
-
-def bench_steps(seconds: float) -> dict[str, float]:
-    """Our environment beside the untouched engine on one game, for about `seconds` in all.
-
-    Returns steps per second and the seconds of a repeated reset, for both, and the ratios.
-    """
-    from textworld.envs.pddl.pddl import PddlEnv
-
-    env = ALFWorld()
-    task = env.tasks()[0].id
-    env.reset(options={"task": task})
-    raw = PddlEnv()
-    raw.load(env.game)
-    ours = _rates(
-        lambda: env.reset(options={"task": task})[1]["actions"],
-        lambda action: env.step(action)[4]["actions"],
-        seconds / 2,
-    )
-    untouched = _rates(
-        lambda: raw.reset()["admissible_commands"],
-        lambda action: raw.step(action)[0]["admissible_commands"],
-        seconds / 2,
-    )
-    env.close()
-    return {
-        "steps_per_second": ours[0],
-        "raw_steps_per_second": untouched[0],
-        "step_ratio": ours[0] / untouched[0],
-        "reset_seconds": ours[1],
-        "raw_reset_seconds": untouched[1],
-        "reset_ratio": untouched[1] / ours[1],
-    }
-
-
-def _rates(reset, step, seconds: float) -> tuple[float, float]:
-    """Steps per second and seconds of a reset: episodes of 50 random steps until time is up."""
-    rng = random.Random(0)
-    resetting = stepping = 0.0
-    episodes = steps = 0
-    while not episodes or resetting + stepping < seconds:
-        begin = time.perf_counter()
-        actions = reset()
-        middle = time.perf_counter()
-        for _ in range(50):
-            actions = step(rng.choice(actions))
-        resetting += middle - begin
-        stepping += time.perf_counter() - middle
-        episodes, steps = episodes + 1, steps + 50
-    return steps / stepping, resetting / episodes

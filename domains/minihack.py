@@ -15,7 +15,6 @@ import os
 import random
 import re
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -472,30 +471,3 @@ class MiniHack(envs.Domain):
         if self.engine is not None:
             self.engine.close()
             self.engine = None
-
-
-def bench_steps(seconds: float = 4.0, task: str = "MiniHack-Room-15x15-v0") -> dict[str, float]:
-    """Steps a second of our text and of the bare engine, in turns within `seconds`; resets do not count.
-
-    The engine makes the observations that our text needs and no others, which is its fastest.
-    """
-    rng = random.Random(0)
-    env = MiniHack(task)
-    steps, spent = {"ours": 0, "raw": 0}, {"ours": 0.0, "raw": 0.0}
-    while sum(spent.values()) < seconds:
-        seed = steps["ours"]
-        env.reset(seed=seed)
-        engine = make_engine(task, seed)
-        engine.reset()
-        names = list(env.actions.names)
-        for kind, step, choices in (("ours", env.step, names), ("raw", engine.step, range(len(names)))):
-            start = time.perf_counter()
-            for _ in range(90):
-                steps[kind] += 1
-                if step(rng.choice(choices))[2]:
-                    break
-            spent[kind] += time.perf_counter() - start
-        engine.close()
-    env.close()
-    ours, raw = (steps[kind] / spent[kind] for kind in steps)
-    return {"ours": ours, "raw": raw, "ratio": ours / raw}

@@ -8,9 +8,7 @@ promise that a game can be won within the step limit.
 Try it: `python alma.py play --env textworld --task cooking-00`.
 """
 
-import random
 import re
-import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -192,31 +190,3 @@ def first_room(feedback: str, objective: str) -> str:
 def spaced(text: str) -> str:
     """The text with at most one empty line at a time."""
     return re.sub(r"\n{3,}", "\n\n", text).strip()
-
-
-def bench_steps(seconds: float = 4.0, task: str = "cooking-00") -> dict[str, float]:
-    """Steps a second of our domain and of the package's environment, in turns within `seconds`.
-
-    Both are asked for the same things and play at random; resets do not count.
-    """
-    rng = random.Random(0)
-    env, engine = TextWorld(task), start(games.ensure(task), untouched=True)
-    steps, spent = {"ours": 0, "raw": 0}, {"ours": 0.0, "raw": 0.0}
-    while sum(spent.values()) < seconds:
-        _, info = env.reset()
-        begin, over = time.perf_counter(), False
-        while not over:
-            _, _, over, cut, info = env.step(rng.choice(info["actions"]))
-            over, steps["ours"] = over or cut, steps["ours"] + 1
-        spent["ours"] += time.perf_counter() - begin
-        state, begin, over = engine.reset(), time.perf_counter(), False
-        for _ in range(TextWorld.max_steps):
-            state, _, over = engine.step(rng.choice(state.admissible_commands))
-            steps["raw"] += 1
-            if over:
-                break
-        spent["raw"] += time.perf_counter() - begin
-    env.close()
-    engine.close()
-    ours, raw = (steps[kind] / spent[kind] for kind in steps)
-    return {"ours": ours, "raw": raw, "ratio": ours / raw}
