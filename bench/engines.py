@@ -29,7 +29,8 @@ def babaisai(seconds: float) -> dict[str, float]:
     episodes of 20 steps.
     """
     level, rng = "two_room-break_stop-make_win-distr_obj_rule", random.Random(0)
-    world, environment, domain = World(draw_level(level, np.random.default_rng(0))), BabaIsAIEnv(level), BabaIsAI(level)
+    world = World(draw_level(level, np.random.default_rng(0)))
+    environment, domain = BabaIsAIEnv(level), BabaIsAI(level)
     environment.reset(seed=0)
     domain.reset(seed=0)
 
@@ -105,20 +106,25 @@ def alfworld(seconds: float) -> dict[str, float]:
 def side_by_side(
     env: Domain, raw_reset: Callable, raw_step: Callable, seconds: float, steps: int = 50
 ) -> dict[str, float]:
-    """Episodes of at most `steps` random actions in `env` and in its bare engine, in turns, for about `seconds`.
+    """Play episodes of at most `steps` random actions in `env` and in its bare engine, for about `seconds`.
 
     `raw_reset(seed)` returns the valid actions, `raw_step(action)` the valid actions and whether the
-    game is over. Returns steps a second and milliseconds of a reset for both, and as `ratio` and
-    `reset_ratio` how many times faster `env` is.
+    game is over. Returns steps a second and milliseconds of a reset for both; `ratio` and
+    `reset_ratio` say how many times faster `env` is.
     """
 
     def our_step(action: str) -> tuple[Sequence[str], bool]:
         _, _, terminated, truncated, info = env.step(action)
         return info["actions"], terminated or truncated
 
-    engines = {"ours": (lambda seed: env.reset(seed=seed)[1]["actions"], our_step), "raw": (raw_reset, raw_step)}
+    def our_reset(seed: int) -> Sequence[str]:
+        return env.reset(seed=seed)[1]["actions"]
+
+    engines = {"ours": (our_reset, our_step), "raw": (raw_reset, raw_step)}
+    for reset, _ in engines.values():
+        reset(0)  # the first one loads packages and games
     rng, episodes = random.Random(0), 0
-    resetting, stepping, done = dict.fromkeys(engines, 0.0), dict.fromkeys(engines, 0.0), dict.fromkeys(engines, 0)
+    resetting, stepping, done = ({name: 0.0 for name in engines} for _ in range(3))
     while not episodes or sum(resetting.values()) + sum(stepping.values()) < seconds:
         for name, (reset, step) in engines.items():
             started = time.perf_counter()
