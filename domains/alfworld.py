@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import envs
 from domains import alfworld_houses as houses
-from domains.alfworld_engine import AlfredEnv, GameError, parse_grammar
+from domains.alfworld_engine import NOTHING, AlfredEnv, GameError, parse_grammar
 from errors import UserError
 
 LAYOUT = "json_2.1.1"  # folder of the official release
@@ -29,7 +29,6 @@ SELECTION_SEED = 0  # chooses those 30
 FAMILIES = tuple(houses.ROOMS)
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
 TASK = "Your task is to:"
-NOTHING = "Nothing happens."  # the engine's answer to an invalid command
 
 
 def data_dir() -> Path | None:
@@ -81,9 +80,9 @@ def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
     for split, name in FOLDERS.items():
         paths = sorted((folder / name).glob("*/*/game.tw-pddl"))
         ids = [path.parent.relative_to(folder).as_posix() for path in paths]
+        ids = [task for task in ids if "Sliced" not in task]
         rng = random.Random(SELECTION_SEED)
-        whole = [task for task in ids if "Sliced" not in task]
-        by_family = [[task for task in whole if family_of(task) == family] for family in FAMILIES]
+        by_family = [[task for task in ids if family_of(task) == family] for family in FAMILIES]
         for of_family in by_family:
             rng.shuffle(of_family)
         chosen: list[str] = []
@@ -135,7 +134,7 @@ class ALFWorld(envs.Domain):
     name = "alfworld"
     max_steps = 100
     substitute = "generated"
-    lists_actions: ClassVar[bool] = True  # the agent is shown the valid commands of each step
+    lists_actions = True  # the agent is shown the valid commands of each step
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)

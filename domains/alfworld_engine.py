@@ -38,6 +38,7 @@ from errors import InfrastructureError
 
 FORMAT = 1  # of the files in the cache; raise it when `Translation` changes
 GAMES_KEPT = 8  # prepared games in memory, about 3 MB each
+NOTHING = "Nothing happens."  # the answer to an invalid command
 
 Signature = tuple[str, tuple[str, ...]]  # a predicate's name and the types of its arguments
 Slot = tuple[str, str]  # a placeholder's name and type
@@ -238,8 +239,8 @@ class Game:
     entities: dict[str, EntityInfo]  # all that facts speak of
     start: dict[Signature, list[tuple[str, ...]]]  # facts at the start, sorted
     types: TypeHierarchy
-    commands: dict[int, tuple[str, str, dict]] = field(default_factory=dict)  # of each operator, with action and mapping
-    signatures: dict[tuple, list[Signature]] = field(default_factory=dict)  # see `State.find`
+    commands: dict[int, tuple[str, str, dict]] = field(default_factory=dict)  # see `AlfredEnv._command`
+    signatures: dict[tuple, list[Signature]] = field(default_factory=dict)  # see `State._signatures_of`
 
 
 @functools.lru_cache(maxsize=GAMES_KEPT)
@@ -327,8 +328,8 @@ class State:
         """Signatures of the facts that match a predicate, subtypes last."""
         key = (name, *(kind for _, kind in slots))
         if key not in self._signatures:
-            ways = self._types.multi_subtypes([self._types.get(kind) for _, kind in slots])
-            self._signatures[key] = [(name, tuple(kind.name for kind in way)) for way in ways]
+            subtypes = self._types.multi_subtypes([self._types.get(kind) for _, kind in slots])
+            self._signatures[key] = [(name, tuple(kind.name for kind in kinds)) for kinds in subtypes]
         return self._signatures[key]
 
 
@@ -360,15 +361,10 @@ class AlfredEnv(PddlEnv):
         self.downward_lib = _borrow_library()
         self._folder = folder
 
-    def load(self, filename_or_data: str | os.PathLike | Mapping) -> None:
-        """Load a game: a file or its content. Raises GameError."""
-        data = filename_or_data
-        if not isinstance(data, Mapping):
-            data = json.loads(Path(data).read_text(encoding="utf-8"))
+    def load(self, data: Mapping) -> None:
+        """Load a game by the content of its file. Raises GameError."""
         self._game = prepare(data["pddl_domain"], data["pddl_problem"], data["grammar"], self._folder)
-        self._entity_infos = self._game.entities
         self.data = data
-        self.state = GameState()
 
     def reset(self) -> GameState:
         self.downward_lib.load_sas(self._game.translation.sas)
@@ -380,7 +376,7 @@ class AlfredEnv(PddlEnv):
         command = command.strip()
         number = self._operators.get(command)
         if number is None:
-            feedback = "Nothing happens."
+            feedback = NOTHING
         else:
             operator = self._applicable[number]
             effects = (fast_downward.Atom * operator.nb_effect_atoms)()
@@ -414,12 +410,15 @@ class AlfredEnv(PddlEnv):
         return self.state
 
     def _command(self, operator: Operator) -> str:
-        """Command of an operator, derived once in a game because it depends on facts that never change."""
+        """Command of an operator. It depends on facts that never change, so it is derived once in a game.
+
+        `Game.commands` keeps it by the operator's id, with its action and mapping.
+        """
         known = self._game.commands.get(operator.id)
         if known is None:
-            action, *arguments = operator.name.split()  # "openobject agent1 loc_1 cabinet_2"
+            action, *entities = operator.name.split()  # "openobject agent1 loc_1 cabinet_2"
             slots = map(tuple, self._game.translation.parameters[action])
-            mapping = dict(zip(slots, arguments, strict=False))
+            mapping = dict(zip(slots, entities, strict=False))
             command = self._game.grammar.derive(self._game.templates[action], (self._facts, mapping))
             known = self._game.commands[operator.id] = (command, action, mapping)
         return known[0]

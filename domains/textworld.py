@@ -8,7 +8,7 @@ within the step limit.
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 
@@ -54,9 +54,9 @@ class TextWorld(envs.Domain):
     `task`: an id that `TextWorld.tasks()` lists.
     """
 
-    name: ClassVar[str] = "textworld"
-    max_steps: ClassVar[int] = 80
-    lists_actions: ClassVar[bool] = False  # the paper's agent does not see the admissible commands
+    name = "textworld"
+    max_steps = 80
+    lists_actions = False  # the paper's agent does not see the admissible commands
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)
