@@ -46,17 +46,6 @@ class ContextOverflow(Exception):
     """The prompt does not fit into the model's context: leave out the oldest turns and ask again."""
 
 
-class AnswerError(Exception):
-    """A model's answer cannot be used; the message is a sentence to send back, `answer` what it said."""
-
-    def __init__(self, message: str, answer: str = ""):
-        super().__init__(message, answer)
-        self.answer = answer
-
-    def __str__(self) -> str:
-        return self.args[0]
-
-
 _TURNS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing
 _UNSEEN = "\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # no width, or hidden text
 _NAMED = re.compile(f"[{_TURNS}{_UNSEEN}\x7f-\x9f]")

@@ -1,22 +1,21 @@
 """A whole evaluation against the least time that its model calls allow, with an endpoint of fixed latency.
 
-The floor of an evaluation is max(calls x latency / calls in flight, engine CPU seconds / cores). What
-is measured is `Run.score` of designs side by side, as `alma.py evaluate` calls it: the collection phase,
-no memory, every design's learning and retrieving in the sandbox, episodes in as many worker processes
-as a run has, the gateway, the client, the store, and the tail at the end. Not in it, but stated apart,
-is the start-up: opening the run and starting every worker's engine. Models inside designs are
+The floor of an evaluation is max(calls x latency / calls in flight, engine CPU seconds / cores).
+Measured is `Run.score` of designs side by side, as `alma.py evaluate` calls it: the collection phase,
+no memory, learning and retrieving of every design in the sandbox, episodes in as many worker processes
+as a run has, the gateway, the client, the store, and the tail at the end. The start-up (opening the
+run and starting every worker's engine) is not in it and is stated apart. Models inside designs are
 stand-ins. The endpoint (`tests/endpoint.py`) is a process of its own on the same cores.
 
-Episodes are cut to `Setting.steps` steps, so that resets weigh more than in real ones. Evaluations at
-0.5 s latency run several at a time (`TURNS`), to fit into minutes: each is disturbed by the others,
-which can only make its ratio worse. TextWorld's games are made first, once, where there are none.
+Episodes are cut to `Setting.steps` steps, so resets weigh more than in real ones. To fit into minutes,
+evaluations at 0.5 s latency run several at a time (`TURNS`): each is disturbed by the others, which
+can only make its ratio worse. Missing TextWorld games are made before the measurement.
 
-Try it: `python bench.py latency`, or one domain: `python bench_latency.py minihack`
+`python -m bench.latency` prints the table of all domains, `python -m bench.latency minihack` that of one.
 """
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import json
 import os
@@ -27,6 +26,13 @@ import threading
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import envs
+from evaluate import folds
+from harness.config import Config, default_workers
+from harness.run import Run
+from harness.run_folder import RunFolder
+from tests.endpoint import ModelServer
 
 ROOT = Path(__file__).resolve().parents[1]
 DOMAINS = ("textworld", "babaisai", "minihack", "alfworld")
@@ -65,11 +71,11 @@ class Setting:
         return self.tasks // 2 * (1 + self.passes * (1 + self.designs))
 
 
-# 95 and 286 episodes: eight and nine rounds of the workers, the last one nearly full. 247 (five designs) leave
-# a quarter of it empty, which is a tail of 3 % that says nothing about the code.
+# 95 and 286 episodes are eight and nine rounds of the workers, with the last round nearly full. 247 episodes
+# (five designs) leave a quarter of it empty: a tail of 3 % that says nothing about the code.
 SLOW, SLOW_MANY = Setting(0.5, 10, tasks=10), Setting(0.5, 30, designs=6)
 FAST, FAST_MANY = Setting(0.05, 10, tasks=10), Setting(0.05, 30)
-# What is measured at the same time: 160 calls a second need about half of two cores.
+# Settings that are measured at the same time: 160 calls a second need about half of two cores.
 TURNS = (
     [(domain, SLOW_MANY if number < 2 else SLOW) for number, domain in enumerate(DOMAINS)],
     [(domain, SLOW if number < 2 else SLOW_MANY) for number, domain in enumerate(DOMAINS)],
@@ -78,27 +84,11 @@ TURNS = (
 BASE = Setting(0.05, 5, 8, tasks=8, designs=2)
 
 
-def __getattr__(name: str):
-    """`minihack_4`: the domain with episodes of 4 steps, for `--env bench_latency:minihack_4`."""
-    domain, _, steps = name.partition("_")
-    if domain in DOMAINS and steps.isdigit():
-        return _short(domain, int(steps))
-    raise AttributeError(name)
-
-
-@functools.cache
-def _short(domain: str, steps: int) -> type:
-    import envs
-
-    engine = envs.domain_class(domain)
-    return type(engine.__name__, (engine,), {"max_steps": steps, "__module__": engine.__module__})
-
-
 # ------------------------------------------------------------------------------ one evaluation
 
 
 def measure(domain: str, setting: Setting, url: str, wait=lambda: None) -> dict:
-    """Seconds, floor and their ratio; start-up, CPU of the host for each call, and peak memory in MB.
+    """The row of a setting: seconds, floor, their ratio, start-up, CPU of the host a call, peak memory in MB.
 
     `wait` is called between start-up and evaluation.
     """
@@ -112,14 +102,9 @@ def measure(domain: str, setting: Setting, url: str, wait=lambda: None) -> dict:
 
 
 async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait) -> dict:
-    from evaluate import folds
-    from harness.config import Config, default_workers
-    from harness.run import Run
-    from harness.run_folder import RunFolder
-
     roles = dict.fromkeys(("meta_model", "memory_model", "embedding_model"), "offline")
     config = Config(
-        env=f"bench_latency:{domain}_{setting.steps}", agent_model=f"agent@{url}", in_flight=setting.in_flight,
+        env=f"bench.short:{domain}_{setting.steps}", agent_model=f"agent@{url}", in_flight=setting.in_flight,
         workers=default_workers(setting.in_flight), tasks=setting.tasks, passes=setting.passes, collection_passes=1,
         show_admissible=True, steps=1, **roles,
     )  # fmt: skip
@@ -140,11 +125,9 @@ async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait)
 
 
 def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> float:
-    """CPU seconds of so many resets and steps of the engine behind its text interface, by a sample."""
-    import envs
-
+    """CPU seconds of `resets` and `steps` of a domain, extrapolated from a sample of tasks."""
     env, tasks = envs.domain_class(domain)(), envs.domain_class(domain).tasks()[:sample]
-    env.reset(seed=0, options={"task": tasks[0].id})  # what is loaded once
+    env.reset(seed=0, options={"task": tasks[0].id})  # loads what is shared by all resets
     reset = step = 0.0
     for task in tasks:
         before = time.process_time()
@@ -160,7 +143,7 @@ def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> flo
 
 
 class PeakMemory:
-    """The greatest sum of proportional set sizes of this process and all below it, in bytes."""
+    """The greatest sum of proportional set sizes of this process and its descendants, in bytes."""
 
     def __enter__(self) -> "PeakMemory":
         self.peak, self._over = 0, threading.Event()
@@ -174,28 +157,26 @@ class PeakMemory:
 
     def _watch(self) -> None:
         while not self._over.wait(2.0):
-            self.peak = max(self.peak, sum(_memory(one) for one in [os.getpid(), *_below(os.getpid())]))
+            self.peak = max(self.peak, sum(map(_memory, _descendants(os.getpid()))))
 
 
-def _below(root: int) -> set[int]:
-    """Processes that descend from `root`."""
+def _descendants(root: int) -> set[int]:
+    """The process `root` and all that descend from it."""
     parents = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with contextlib.suppress(OSError):  # the process has ended
             parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
-        except OSError:  # it has ended
-            continue
     found, size = {root}, 0
     while len(found) > size:
         size = len(found)
         found |= {one for one, parent in parents.items() if parent in found}
-    return found - {root}
+    return found
 
 
 def _memory(process: int) -> int:
     try:
         lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:  # it has ended, or is a jailed one that an ordinary user may not look into
+    except OSError:  # the process has ended, or is jailed and an ordinary user may not look into it
         return 0
     return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
@@ -220,8 +201,6 @@ class Endpoint:
 
 def serve(domain: str, latency: str) -> None:
     """Answer with a valid action, chosen by a hash of the prompt: a model that costs no CPU."""
-    from tests.endpoint import ModelServer
-
     def answer(_role: str, body: dict) -> str:
         said = body["messages"][-1]["content"]
         listed = [line[2:] for line in said.splitlines() if line.startswith("- ")]
@@ -232,52 +211,44 @@ def serve(domain: str, latency: str) -> None:
     asyncio.run(server.serve(lambda: print(f"listening at {server.url}", flush=True)))
 
 
-# ------------------------------------------------------------------------------ what is shown
+# ------------------------------------------------------------------------------ the tables
 
 
 def side_by_side(turn: list[tuple[str, Setting]]) -> list[dict]:
-    """What `measure` says of settings at the same time, each in a fresh process: no cache of another counts."""
+    """Measure settings at the same time, each in a fresh process, so that none profits from another's caches."""
     with contextlib.ExitStack() as stack:
-        urls = [stack.enter_context(Endpoint(domain, setting.latency)) for domain, setting in turn]
-        processes = [
-            stack.enter_context(_measuring(domain, setting, url))
-            for (domain, setting), url in zip(turn, urls, strict=True)
-        ]
+        processes = []
+        for domain, setting in turn:
+            url = stack.enter_context(Endpoint(domain, setting.latency))
+            call = f"from bench.latency import *; measure_in_turn({domain!r}, {setting!r}, {url!r})"
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                [sys.executable, "-c", call], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True
+            )
+            processes.append(stack.enter_context(process))
         for process in processes:
-            process.stdout.readline()  # ready, or at its end
-        return [_result(process) for process in _started(processes)]
-
-
-def _measuring(domain: str, setting: Setting, url: str) -> subprocess.Popen:
-    call = f"from bench.latency import *; measure_in_turn({domain!r}, {setting!r}, {url!r})"
-    pipe = subprocess.PIPE
-    command = [sys.executable, "-c", call]
-    return subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+            process.stdout.readline()  # "ready", or nothing where the process has ended
+        for process in processes:
+            with contextlib.suppress(BrokenPipeError):  # it has ended; its exit code is read below
+                print(file=process.stdin, flush=True)
+        rows = []
+        for process in processes:
+            out, errors = process.communicate()
+            if process.returncode:
+                sys.exit(f"bench: {process.args[-1]}: {errors[-2000:]}")
+            rows.append(json.loads(out.splitlines()[-1]))
+        return rows
 
 
 def measure_in_turn(domain: str, setting: Setting, url: str) -> None:
-    """Say when all is started, evaluate when told to, and print what `measure` says."""
-    said = os.fdopen(os.dup(1), "w")  # a run keeps what is printed meanwhile
+    """Print "ready" after start-up, wait for a line of input, evaluate, and print the row of `measure`."""
+    answers = os.fdopen(os.dup(1), "w")  # the run redirects what is printed meanwhile
 
     def wait() -> None:
-        print("ready", file=said, flush=True)
+        print("ready", file=answers, flush=True)
         sys.stdin.readline()
 
-    print(json.dumps(measure(domain, setting, url, wait)), file=said, flush=True)
-
-
-def _started(processes: list[subprocess.Popen]) -> list[subprocess.Popen]:
-    for process in processes:
-        with contextlib.suppress(BrokenPipeError):  # `_result` says why it has ended
-            print(file=process.stdin, flush=True)
-    return processes
-
-
-def _result(process: subprocess.Popen) -> dict:
-    out, errors = process.communicate()
-    if process.returncode:
-        sys.exit(f"bench: {process.args[-1]}: {errors[-2000:]}")
-    return json.loads(out.splitlines()[-1])
+    print(json.dumps(measure(domain, setting, url, wait)), file=answers, flush=True)
 
 
 COLUMNS = {"calls": ",", "floor": ".1f", "seconds": ".1f", "ratio": ".2f", "host_ms": ".1f", "memory": ",.0f"}
@@ -290,8 +261,9 @@ def _line(name: str, row: dict) -> str:
 
 def table(domains: tuple[str, ...] = DOMAINS) -> None:
     """Measured time, floor and ratio of each domain, latency and number of calls in flight."""
-    for domain in domains:
-        _make_games(domain)
+    for domain in map(envs.domain_class, domains):
+        if hasattr(domain, "prepare"):
+            domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
     slow = f"{SLOW_MANY.designs} at {SLOW_MANY.latency} / {SLOW_MANY.in_flight}"
     print(f"episodes of {SLOW.steps} steps, {SLOW.designs} designs ({slow}), {SLOW.passes} passes")
     print(f"| | latency, s / in flight | {HEAD}\n|{' --- |' * (2 + len(COLUMNS))}")
@@ -302,22 +274,14 @@ def table(domains: tuple[str, ...] = DOMAINS) -> None:
             rows[domain, setting] = row
             print(_line(f"{domain} | {setting.latency} / {setting.in_flight}", row), flush=True)
     start_up = max(row["start_up"] for row in rows.values())
-    print(f"start-up of a run, not in it: up to {start_up:.1f} s")
-
-
-def _make_games(domain: str) -> None:
-    """Have generated games made where they are missing: 3 s each, two minutes in all."""
-    import envs
-
-    engine = envs.domain_class(domain)
-    if hasattr(engine, "prepare"):
-        engine.prepare([task.id for task in engine.tasks() if task.split == "learning"])
+    print(f"start-up of a run, not included: up to {start_up:.1f} s")
 
 
 def growth() -> None:
     """How the time of an evaluation grows with designs, tasks and calls in flight."""
     more = {"designs": 2 * BASE.designs, "tasks": 2 * BASE.tasks, "in_flight": 2 * BASE.in_flight}
-    settings = {"as it is": BASE, **{f"twice the {name}": replace(BASE, **{name: more[name]}) for name in more}}
+    settings = {"base": BASE}
+    settings |= {f"twice the {name}": replace(BASE, **{name: value}) for name, value in more.items()}
     settings["twice all three"] = replace(BASE, **more)
     print(f"| babaisai | {HEAD}\n|{' --- |' * (1 + len(COLUMNS))}")
     for name, setting in settings.items():

@@ -1,104 +1,93 @@
 """ALFWorld: household tasks in text, on the PDDL engine of the `textworld` and `alfworld` packages.
 
-Promises: the official games where `ALFWORLD_DATA` has them (files are never written to), else
-houses made from seeds; what the agent reads, what it may do and when it has won are the untouched
-engine's; an episode depends on the task alone. It does not promise that houses are as hard as
-official games: `Task.source` tells "official" from "generated", and results say which was played.
-
-Try it: `python alma.py tasks --env alfworld` and `python alma.py play --env alfworld`
+The official games are played where `ALFWORLD_DATA` has them (its files are never written to), else
+houses generated from seeds. What the agent reads, what it may do and when it has won are those of the
+package's own engine. An episode depends on the task alone. Generated houses need not be as hard as
+official games: `Task.source` is "official" or "generated", and results say which was played.
 """
 
+import contextlib
 import json
 import os
 import random
 import re
-import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import envs
 from domains import alfworld_houses as houses
-from domains.alfworld_engine import AlfredEnv, GameError, parse_grammar
+from domains.alfworld_engine import NOTHING, AlfredEnv, GameError, parse_grammar
 from errors import UserError
 
 LAYOUT = "json_2.1.1"  # folder of the official release
 FOLDERS = {"learning": "train", "test": "valid_seen", "shift": "valid_unseen"}
 LEARNING_TASKS = 30  # of the official `train`
-SELECTION_SEED = 0  # of those 30
+SELECTION_SEED = 0  # chooses those 30
 FAMILIES = tuple(houses.ROOMS)
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
 TASK = "Your task is to:"
-NOTHING = "Nothing happens."  # the engine's answer to what is no valid command
-
-
-@dataclass(frozen=True)
-class Official:
-    """The official games of a folder, read through once."""
-
-    tasks: tuple[envs.Task, ...]
-    unreadable: tuple[str, ...]  # one line for each file that had to be left out
 
 
 def data_dir() -> Path | None:
-    """Folder of the official games: under $ALFWORLD_DATA, or where `alfworld-download` puts them."""
+    """Folder of the official games, under $ALFWORLD_DATA or the default place; None without games."""
     root = os.environ.get("ALFWORLD_DATA") or Path.home() / ".cache" / "alfworld"
     folder = Path(root).expanduser() / LAYOUT
     return folder if any(folder.glob("*/*/*/game.tw-pddl")) else None
 
 
 def read_game(path: Path) -> dict:
-    """An official file's content. Raises UserError, one line with the path, for what is no game."""
+    """An official file's content. Raises UserError, one line with the path, if it is no game."""
     try:
         game = json.loads(path.read_text(encoding="utf-8"))
         if all(isinstance(game[key], str) for key in ("pddl_domain", "grammar", "pddl_problem")):
             return game
-        reason = "a text of the game is no text"
+        reason = "pddl_domain, grammar and pddl_problem must be texts"
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
     raise UserError(f"cannot read the ALFWorld game {path}: {reason}")
 
 
-def modernise(game: dict) -> dict:
-    """The game with the package's current domain and grammar around its problem and its task."""
-    task = re.search(r"Your task is to: ([^\"]*?)\.?\"", game["grammar"])
-    if not task:
-        raise GameError("the grammar states no task")
-    grammar = houses.package_text("alfred.twl2").replace("UNKNOWN GOAL", task[1])
-    return {**game, "pddl_domain": houses.package_text("alfred.pddl"), "grammar": grammar}
-
-
 def load_official(path: Path, engine: AlfredEnv) -> None:
-    """Load an official file into the engine, brought up to date in memory if it is old.
+    """Load an official file into the engine, updated in memory if it is old.
 
-    Files from before the package's release 0.4 have no `help` action, and the engine rejects some
-    of them. Raises UserError for a game that cannot be played.
+    Files from before the package's release 0.4 have no `help` action, and the engine rejects some of
+    them: these get the package's current domain and grammar around their own problem and task.
+    Raises UserError for a game that cannot be played.
     """
     game = read_game(path)
     try:
         if re.search(r"\(:action\s+help\b", game["pddl_domain"]):
-            try:
+            with contextlib.suppress(GameError):
                 return engine.load(game)
-            except GameError:
-                return engine.load(modernise(game))
-        engine.load(modernise(game))
+        task = re.search(r"Your task is to: ([^\"]*?)\.?\"", game["grammar"])
+        if not task:
+            raise GameError("the grammar states no task")
+        domain, grammar = houses.package_text("alfred.pddl"), houses.grammar_of(task[1])
+        engine.load({**game, "pddl_domain": domain, "grammar": grammar})
     except GameError as error:
         raise UserError(f"cannot play the ALFWorld game {path}: {error}") from error
 
 
-def official(folder: Path) -> Official:
-    """All tasks of the official data, each file that is used read once to see whether it is whole."""
+def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
+    """Tasks of the official data, and a line for each file that is no game and was left out.
+
+    Each file that is used is read once. Families take turns, in an order shuffled with a fixed seed.
+    """
     tasks, unreadable = [], []
     for split, name in FOLDERS.items():
         paths = sorted((folder / name).glob("*/*/game.tw-pddl"))
         ids = [path.parent.relative_to(folder).as_posix() for path in paths]
-        ids = [task for task in ids if family_of(task) in FAMILIES and "Sliced" not in task]
-        wanted = LEARNING_TASKS if split == "learning" else len(ids)
+        ids = [task for task in ids if "Sliced" not in task]
+        rng = random.Random(SELECTION_SEED)
+        by_family = [[task for task in ids if family_of(task) == family] for family in FAMILIES]
+        for of_family in by_family:
+            rng.shuffle(of_family)
         chosen: list[str] = []
-        for task in spread(ids):
-            if len(chosen) == wanted:
+        for task in (task for row in zip_longest(*by_family) for task in row if task):
+            if split == "learning" and len(chosen) == LEARNING_TASKS:
                 break
             try:
                 if read_game(folder / task / "game.tw-pddl").get("solvable"):
@@ -106,21 +95,11 @@ def official(folder: Path) -> Official:
             except UserError as error:
                 unreadable.append(str(error))
         tasks += [make_task(task, split, "official") for task in sorted(chosen)]
-    return Official(tuple(tasks), tuple(unreadable))
-
-
-def spread(ids: list[str]) -> Iterator[str]:
-    """All ids, one of each family by turns, shuffled within families with a fixed seed."""
-    rng = random.Random(SELECTION_SEED)
-    piles = [[task for task in ids if family_of(task) == family] for family in FAMILIES]
-    for pile in piles:
-        rng.shuffle(pile)
-    for row in range(max(map(len, piles))):
-        yield from (pile[row] for pile in piles if row < len(pile))
+    return tasks, unreadable
 
 
 def family_of(task: str) -> str:
-    """Type of a task from its id."""
+    """The family in a task's id: "valid_seen/pick_two_obj_and_place-Mug-None-Desk-301/..."."""
     return task.split("/")[1].split("-")[0]
 
 
@@ -129,28 +108,27 @@ def make_task(task: str, split: str, source: str) -> envs.Task:
 
 
 class ALFWorld(envs.Domain):
-    """Household tasks in text: find a thing, treat it, bring it somewhere.
+    """Household tasks in text: find a thing, clean, heat or cool it, bring it somewhere.
 
     ## Action space
-    Text: one of the listed commands ("go to cabinet 1", "take mug 1 from shelf 2"). Any other costs
-    a step, changes nothing, and is answered with the kinds of command that are valid.
+    Text: one of the listed commands ("go to cabinet 1", "take mug 1 from shelf 2"). The answer to
+    any other says how the valid commands begin.
 
     ## Observation space
-    Text: what the game says. `info["record"]` has it as `obs`, with the valid commands as
-    `actions_list` and, at reset, the task as `goal`. `info["actions"]` are the valid commands.
+    Text: what the game answers. `info["record"]` has it as `obs`, with the valid commands as
+    `actions_list` and, at reset, the task as `goal`.
 
     ## Rewards
     1 for the step that wins the game, else 0.
 
     ## Starting state
-    In the middle of the room with empty hands. The same at every reset of a task: the game has no
-    randomness, `seed` changes nothing.
+    In the middle of the room with empty hands. The game has no randomness: `seed` changes nothing.
 
     ## Episode end
     Terminated when the task is done, truncated after 100 steps.
 
     ## Arguments
-    `task`: id of a task, see `tasks()`. `render_mode`: "ansi" for the last observation as text.
+    `task`: an id that `ALFWorld.tasks()` lists. `render_mode`: "ansi" for the last observation.
     """
 
     name = "alfworld"
@@ -166,26 +144,26 @@ class ALFWorld(envs.Domain):
     def tasks(cls) -> list[envs.Task]:
         folder = data_dir()
         if folder:
-            return list(official(folder).tasks)
+            return official(folder)[0]
         return [make_task(house.id, split, "generated") for split, house in houses.houses()]
 
     @classmethod
     def notes(cls) -> list[str]:
-        """Lines for the user about where the tasks come from and what had to be left out."""
+        """Where the tasks come from, if not from the official data, and which files were left out."""
         folder = data_dir()
         if folder:
-            return list(official(folder).unreadable)
+            return official(folder)[1]
         place = os.environ.get("ALFWORLD_DATA")
         looked = f"no {LAYOUT} games under ALFWORLD_DATA={place}" if place else "no ALFWORLD_DATA"
         return [f"{looked}: playing generated houses (`make data-alfworld` downloads the official games)"]
 
     @classmethod
     def load(cls) -> None:
-        """Parse the grammar that all games share: 0.1 s."""
+        """Parse the grammar that all games share (0.1 s)."""
         parse_grammar(houses.package_text("alfred.twl2"))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super(envs.Domain, self).reset(seed=seed)
+        super().reset(seed=seed)
         task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
         self._load(task)
         self._state = self._engine.reset()
@@ -195,20 +173,22 @@ class ALFWorld(envs.Domain):
         return self._text, self._info(valid=True, goal=self._goal)
 
     def _load(self, task: str) -> None:
-        """Load a task's game. Raises UserError for an id that is no task's."""
+        """Load a task's game. Raises UserError for an unknown id."""
         cache = envs.cache_dir() / "alfworld"
         self._engine = self._engine or AlfredEnv(cache / "translated")
-        if task.startswith("houses/"):
-            self._engine.load(houses.game(find_house(task), cache, self._engine))
+        if found := re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", task):
+            split, number = found[1], int(found[2])
+            if number < houses.SIZES.get(split, 0) and houses.house(split, number).id == task:
+                self._engine.load(houses.game(houses.house(split, number), cache, self._engine))
+                return
+        elif (folder := data_dir()) and ".." not in task and (folder / task / "game.tw-pddl").is_file():
+            load_official(folder / task / "game.tw-pddl", self._engine)
             return
-        folder = data_dir()
-        if not folder or ".." in task or not (folder / task / "game.tw-pddl").is_file():
-            raise UserError(f"unknown ALFWorld task {task!r}: `alma.py tasks --env alfworld` lists them")
-        load_official(folder / task / "game.tw-pddl", self._engine)
+        raise UserError(f"unknown ALFWorld task {task!r}: `alma.py tasks --env alfworld` lists the tasks")
 
     @property
     def game(self) -> Mapping[str, Any]:
-        """Content of the game that was loaded last."""
+        """The content of the game that is loaded."""
         return self._engine.data
 
     def step(self, action: str):
@@ -216,7 +196,13 @@ class ALFWorld(envs.Domain):
         valid = command in self._state["admissible_commands"]
         self._state, _, won = self._engine.step(command)
         self._steps += 1
-        self._text = self._state.feedback.strip() if valid else f"{NOTHING} {self._advice()}"
+        self._text = self._state.feedback.strip()
+        if not valid:  # how many commands begin with each verb
+            commands = self._state["admissible_commands"]
+            verbs = Counter(re.match(r"go to|\w+", command)[0] for command in commands)
+            listed = ", ".join(f"{verb} ({count})" for verb, count in verbs.items())
+            advice = f"That is not a valid command here. Valid commands begin with: {listed}."
+            self._text = f"{NOTHING} {advice}"
         truncated = not won and self._steps >= self.max_steps
         return self._text, float(won), won, truncated, self._info(valid)
 
@@ -232,12 +218,6 @@ class ALFWorld(envs.Domain):
             "valid": valid,
         }
 
-    def _advice(self) -> str:
-        """What is valid now: the verbs, and how many commands begin with each."""
-        verbs = Counter(re.match(r"go to|\w+", command)[0] for command in self._state["admissible_commands"])
-        listed = ", ".join(f"{verb} ({count})" for verb, count in verbs.items())
-        return f"That is not a valid command here. Valid commands begin with: {listed}."
-
     def render(self) -> str | None:
         return self._text if self.render_mode == "ansi" else None
 
@@ -245,63 +225,3 @@ class ALFWorld(envs.Domain):
         if self._engine:
             self._engine.close()
             self._engine = None
-
-
-def find_house(task: str) -> houses.House:
-    """The generated house of a task id. Raises UserError where there is none."""
-    found = re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", task)
-    if found and int(found[2]) < houses.SIZES.get(found[1], 0):
-        made = houses.house(found[1], int(found[2]))
-        if made.id == task:
-            return made
-    raise UserError(f"unknown ALFWorld task {task!r}: `alma.py tasks --env alfworld` lists them")
-
-
-def bench_steps(seconds: float) -> dict[str, float]:
-    """Our environment beside the untouched engine on one game, for about `seconds` in all.
-
-    Returns steps per second and the seconds of a repeated reset, for both, and the ratios.
-    """
-    from textworld.envs.pddl.pddl import PddlEnv
-
-    env = ALFWorld()
-    task = env.tasks()[0].id
-    env.reset(options={"task": task})
-    raw = PddlEnv()
-    raw.load(env.game)
-    ours = _rates(
-        lambda: env.reset(options={"task": task})[1]["actions"],
-        lambda action: env.step(action)[4]["actions"],
-        seconds / 2,
-    )
-    untouched = _rates(
-        lambda: raw.reset()["admissible_commands"],
-        lambda action: raw.step(action)[0]["admissible_commands"],
-        seconds / 2,
-    )
-    env.close()
-    return {
-        "steps_per_second": ours[0],
-        "raw_steps_per_second": untouched[0],
-        "step_ratio": ours[0] / untouched[0],
-        "reset_seconds": ours[1],
-        "raw_reset_seconds": untouched[1],
-        "reset_ratio": untouched[1] / ours[1],
-    }
-
-
-def _rates(reset, step, seconds: float) -> tuple[float, float]:
-    """Steps per second and seconds of a reset: episodes of 50 random steps until time is up."""
-    rng = random.Random(0)
-    resetting = stepping = 0.0
-    episodes = steps = 0
-    while not episodes or resetting + stepping < seconds:
-        begin = time.perf_counter()
-        actions = reset()
-        middle = time.perf_counter()
-        for _ in range(50):
-            actions = step(rng.choice(actions))
-        resetting += middle - begin
-        stepping += time.perf_counter() - middle
-        episodes, steps = episodes + 1, steps + 50
-    return steps / stepping, resetting / episodes

@@ -1,12 +1,10 @@
-"""The text engine of ALFWorld's games, fast: a `PddlEnv` that does nothing twice.
+"""The text engine of ALFWorld's games, fast: a `PddlEnv` without its repeated work.
 
-Promises: the words, the admissible commands and the rewards of the `textworld` package's own
-`PddlEnv` under `alfworld`'s `AlfredDemangler`, on every game; `tests/test_alfworld.py` plays both
-side by side. Kept are translated problems (on disk, by a hash of their text), parsed grammars, and
-the commands of operators; the rules of the game stay in the package's `libdownward`. Nothing of the
-package is patched. It does not promise more than one game at a time for one environment.
-
-Try it: `python -c "import envs_alfworld; print(envs_alfworld.bench_steps(10))"`
+The words, the admissible commands and the rewards are those of the `textworld` package's own `PddlEnv`
+under `alfworld`'s `AlfredDemangler`, on every game; `tests/test_alfworld.py` plays both side by side.
+Cached are translated problems (on disk, by a hash of their text), parsed grammars, and the commands of
+operators; the rules of the game stay in the package's `libdownward`. Nothing of the package is patched.
+An environment plays one game at a time.
 """
 
 import bisect
@@ -29,41 +27,41 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import fast_downward
-import textworld
 from fast_downward.interface import DOWNWARD_LIB_PATH, Operator
 from textworld.core import GameState
 from textworld.envs.pddl import logic, textgen
 from textworld.envs.pddl.pddl import PddlEnv
 from textworld.generator.game import EntityInfo
-from textworld.logic import Proposition, Rule, Type, TypeHierarchy, Variable
+from textworld.logic import Rule, Type, TypeHierarchy
 
 from errors import InfrastructureError
 
 FORMAT = 1  # of the files in the cache; raise it when `Translation` changes
 GAMES_KEPT = 8  # prepared games in memory, about 3 MB each
+NOTHING = "Nothing happens."  # the answer to an invalid command
 
 Signature = tuple[str, tuple[str, ...]]  # a predicate's name and the types of its arguments
 Slot = tuple[str, str]  # a placeholder's name and type
-# libdownward keeps its game in globals, so each engine needs a library of its own: the installed
-# file for the first of a process, for others at the same time a copy (33 MB, 0.2 s). They are lent,
-# for unloading one while another is loaded ends in a crash when the process exits.
+# libdownward keeps its game in globals, so each engine needs a library of its own: the first of a
+# process has the installed file, others at the same time a copy (33 MB, 0.2 s). Engines return their
+# library for reuse: unloading one while another is loaded crashes the process when it exits.
 _FREE_LIBRARIES: queue.SimpleQueue[ctypes.CDLL] = queue.SimpleQueue()
-_INSTALLED_LIBRARY = threading.Lock()  # taken for good by whoever loads the installed file
+_INSTALLED_LIBRARY = threading.Lock()  # acquired for good by the engine that loads the installed file
 
 
 class GameError(ValueError):
-    """The engine cannot play a game's texts; the message says why."""
+    """The engine cannot play a game; the message says why."""
 
 
 @dataclass(frozen=True)
 class Translation:
-    """A PDDL problem as libdownward takes it; depends on nothing but domain and problem."""
+    """A PDDL problem in the form that libdownward takes; depends on domain and problem alone."""
 
     sas: bytes  # the planning task, in Fast Downward's SAS format
     parameters: dict[str, list[list[str]]]  # of each action: names and types, in order
     supertypes: dict[str, list[str]]  # of each type
     objects: dict[str, str]  # type of each object
-    facts: list[list[str]]  # true at the start: a predicate and its arguments
+    facts: list[list[str]]  # what is true at the start: a predicate and its arguments
 
 
 def translate(domain: str, problem: str) -> Translation:
@@ -72,10 +70,18 @@ def translate(domain: str, problem: str) -> Translation:
     try:
         task, sas = fast_downward.pddl2sas(domain, problem)
     except (Exception, SystemExit) as error:
-        # The translator has no error type of its own: whatever it raises says that the text is wrong.
+        # The translator has no error type of its own: any exception means that the text is wrong.
         raise GameError(f"the engine rejects the PDDL text: {error!r:.200}") from error
     finally:
-        sys.argv = arguments  # the translator leaves its own there
+        sys.argv = arguments  # the translator changes them
+    # As in the package: equality and the costs of actions are no facts, other functions are.
+    facts = []
+    for atom in task.init:
+        if hasattr(atom, "predicate"):
+            if atom.predicate != "=":
+                facts.append([atom.predicate, *atom.args])
+        elif atom.fluent.symbol != "total-cost" and not str(atom.expression.value).isdigit():
+            facts.append([str(atom.expression.value), *atom.fluent.args])
     return Translation(
         sas.encode(),
         {
@@ -85,24 +91,12 @@ def translate(domain: str, problem: str) -> Translation:
         # As in the package, the first of two types of one name counts: `object` is built in.
         {kind.name: list(kind.supertype_names) for kind in reversed(task.types)},
         {thing.name: thing.type_name for thing in task.objects},
-        [fact for fact in map(_initial_fact, task.init) if fact],
+        facts,
     )
 
 
-def _initial_fact(atom) -> list[str] | None:
-    """An item of a problem's `:init` as a list, None where it is no fact about the house.
-
-    As in the package: equality and the costs of actions are no facts, other functions are.
-    """
-    if hasattr(atom, "predicate"):
-        return None if atom.predicate == "=" else [atom.predicate, *atom.args]
-    name = str(atom.expression.value)
-    known = atom.fluent.symbol != "total-cost" and not name.isdigit()
-    return [name, *atom.fluent.args] if known else None
-
-
 def translation(domain: str, problem: str, folder: Path) -> Translation:
-    """`translate`, kept in `folder`. A file that does not read is made again."""
+    """The translation of a problem, cached in `folder`. A damaged file is made again."""
     text = json.dumps([FORMAT, *_versions(), domain, problem])
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.gz"
     try:
@@ -134,7 +128,7 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 class Grammar(textgen.ContextSensitiveGrammar):
-    """The package's grammar; phrases, conditions and expressions are parsed once.
+    """The package's grammar, which parses phrases, conditions and expressions once.
 
     A context is the pair of a `State` and a mapping of slots to entities.
     """
@@ -147,39 +141,33 @@ class Grammar(textgen.ContextSensitiveGrammar):
             yield from self._expand(symbol, state, mapping)
 
     def _expand(self, symbol, state: "State", mapping: dict[Slot, str]) -> list[str]:
-        """Text of a symbol, one for each way in which its condition holds."""
+        """Texts of a symbol, one for each way to fulfil its condition."""
         if isinstance(symbol, textgen.TerminalSymbol):
             return [symbol.symbol]
         if isinstance(symbol, textgen.NonterminalSymbol):
-            rule = next(rule for rule in self._rules[symbol.symbol] if self._applies(rule, state, mapping))
-            return ["".join(self._expand_all(rule.rhs, state, mapping))]
+            for rule in self._rules[symbol.symbol]:
+                if not rule.condition or any(True for _ in state.find(rule.condition, mapping)):
+                    return ["".join(self._expand_all(rule.rhs, state, mapping))]
+            raise GameError(f"the grammar has no rule for {symbol.symbol!r} that applies")
         if isinstance(symbol, textgen.EvalSymbol):
             variables = {name: state.entities[entity] for (name, _), entity in mapping.items()}
             return [str(eval(_expression(symbol.expression), {}, variables))]
-        if isinstance(symbol, textgen.ListSymbol):
-            return [self._listed(self._expand(symbol.symbol, state, mapping), state, mapping)]
-        ways = state.find(symbol.given, mapping) if symbol.given else [mapping]
-        return ["".join(self._expand(symbol.expression, state, way)) for way in ways]
-
-    def _applies(self, rule, state: "State", mapping: dict[Slot, str]) -> bool:
-        return not rule.condition or any(True for _ in state.find(rule.condition, mapping))
-
-    def _listed(self, items: list[str], state: "State", mapping: dict[Slot, str]) -> str:
-        """Items as the grammar separates them: "a, b, and c"."""
-        if not items:
-            return self._word("list_empty", state, mapping)
-        if len(items) == 1:
-            return items[0]
-        head = self._word("list_separator", state, mapping).join(items[:-1])
-        return head + self._word("list_last_separator", state, mapping) + items[-1]
-
-    def _word(self, name: str, state: "State", mapping: dict[Slot, str]) -> str:
-        return self._expand(textgen.NonterminalSymbol(name), state, mapping)[0]
+        if isinstance(symbol, textgen.ListSymbol):  # as the grammar separates items: "a, b, and c"
+            items = self._expand(symbol.symbol, state, mapping)
+            if not items:
+                return self._expand(textgen.NonterminalSymbol("list_empty"), state, mapping)
+            if len(items) == 1:
+                return items
+            [comma] = self._expand(textgen.NonterminalSymbol("list_separator"), state, mapping)
+            [last] = self._expand(textgen.NonterminalSymbol("list_last_separator"), state, mapping)
+            return [comma.join(items[:-1]) + last + items[-1]]
+        mappings = state.find(symbol.given, mapping) if symbol.given else [mapping]
+        return ["".join(self._expand(symbol.expression, state, filled)) for filled in mappings]
 
 
 @functools.cache
 def _phrase(text: str) -> tuple:
-    """Symbols of a template or feedback rule; a grammar has a few dozen of them."""
+    """The symbols of a template or feedback rule; a grammar has a few dozen."""
     grammar = textgen.ContextSensitiveGrammar.parse(json.dumps({"phrase": [{"rhs": text}]}))
     return tuple(grammar._rules["phrase"][0].rhs)
 
@@ -191,7 +179,7 @@ def _expression(text: str):
 
 @functools.cache
 def _condition(text: str) -> tuple[tuple[str, tuple[Slot, ...]], ...]:
-    """The predicates of a grammar's condition, each with its slots."""
+    """The predicates of a condition in a grammar, each with its slots."""
     rule = Rule.parse_conjunctive_query(text)
     return tuple((item.name, tuple((p.name, p.type) for p in item.parameters)) for item in rule.preconditions)
 
@@ -204,8 +192,10 @@ def _parse_logic(text: str) -> tuple[dict, dict]:
 
 
 def parse_grammar(text: str) -> tuple[dict, Grammar]:
-    """Actions and grammar of a game. Official games differ in the sentence of the task alone,
-    so the rest is parsed once. Raises GameError."""
+    """Actions and grammar of a game. Raises GameError.
+
+    Official games differ only in the sentence of the task, so the rest is parsed once.
+    """
     task = re.search(r'"Your task is to: [^"\\]*"', text)
     try:
         actions, rules = _parse_logic(text.replace(task[0], '""', 1) if task else text)
@@ -216,14 +206,16 @@ def parse_grammar(text: str) -> tuple[dict, Grammar]:
                 f'{{"task": [{{"rhs": {task[0]}}}]}}'
             )._rules["task"]
     except Exception as error:
-        # The parser is generated and so are its errors: whatever it raises says that the text is wrong.
+        # The parser is generated and so are its errors: any exception means that the text is wrong.
         raise GameError(f"the engine rejects the grammar: {error!r:.200}") from error
     return actions, grammar
 
 
 def entity_names(entities) -> dict[str, str]:
-    """Name of each entity as players see it ("cabinet 3"), numbered as `alfworld`'s Demangler does:
-    by kind, from the last in alphabetical order to the first."""
+    """Name of each entity as players see it: "cabinet 3".
+
+    Numbered as by `alfworld`'s Demangler: by kind, from the last in alphabetical order to the first.
+    """
     names, counts = {}, {}
     for entity in sorted(entities, reverse=True):
         kind, _, place = entity.partition("_bar_")
@@ -238,24 +230,22 @@ def entity_names(entities) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Game:
-    """What of a game does not change while it is played."""
+    """What does not change while a game is played."""
 
-    domain: str  # PDDL text
-    problem: str  # PDDL text
     translation: Translation
-    templates: dict[str, str]  # of the command of each action
-    feedback: dict[str, str]  # rule that answers each action
+    templates: dict[str, str]  # template of the command of each action
+    feedback: dict[str, str]  # rule for the answer to each action
     grammar: Grammar
     entities: dict[str, EntityInfo]  # all that facts speak of
     start: dict[Signature, list[tuple[str, ...]]]  # facts at the start, sorted
     types: TypeHierarchy
-    commands: dict[int, tuple[str, str, dict]] = field(default_factory=dict)  # by operator, see `command`
-    signatures: dict[tuple, list[Signature]] = field(default_factory=dict)  # see `State.find`
+    commands: dict[int, tuple[str, str, dict]] = field(default_factory=dict)  # see `AlfredEnv._command`
+    signatures: dict[tuple, list[Signature]] = field(default_factory=dict)  # see `State._signatures_of`
 
 
 @functools.lru_cache(maxsize=GAMES_KEPT)
 def prepare(domain: str, problem: str, grammar: str, folder: Path) -> Game:
-    """Everything that is the same in each episode of a game. Raises GameError."""
+    """Everything that is the same in all episodes of a game. Raises GameError."""
     actions, rules = parse_grammar(grammar)
     made = translation(domain, problem, folder)
     missing = sorted(set(made.parameters) - set(actions))
@@ -267,27 +257,19 @@ def prepare(domain: str, problem: str, grammar: str, folder: Path) -> Game:
     start: dict[Signature, set] = {}
     for name, *arguments in made.facts:
         start.setdefault((name, tuple(made.objects[a] for a in arguments)), set()).add(tuple(arguments))
+    entities = {}
+    for entity, name in entity_names({argument for fact in made.facts for argument in fact[1:]}).items():
+        info = entities[entity] = EntityInfo(entity, made.objects[entity])
+        info.name, info.definite, info.indefinite = name, "the", "a"
     return Game(
-        domain,
-        problem,
         made,
         {name: actions[name].template for name in made.parameters},
         {name: actions[name].feedback_rule for name in made.parameters},
         rules,
-        _entities(made),
+        entities,
         {signature: sorted(arguments) for signature, arguments in start.items()},
         types,
     )
-
-
-def _entities(made: Translation) -> dict[str, EntityInfo]:
-    found = dict.fromkeys(argument for fact in made.facts for argument in fact[1:])
-    names = entity_names(found)
-    entities = {}
-    for entity in found:
-        info = entities[entity] = EntityInfo(entity, made.objects[entity])
-        info.name, info.definite, info.indefinite = names[entity], "the", "a"
-    return entities
 
 
 class State:
@@ -301,33 +283,27 @@ class State:
         self._facts = {signature: list(facts) for signature, facts in game.start.items()}
 
     def apply(self, effects: list[str]) -> None:
-        """Take over effects as libdownward names them: "Atom p(a, b)" or "NegatedAtom p(a, b)".
+        """Apply effects in libdownward's words: "Atom p(a, b)" or "NegatedAtom p(a, b)".
 
-        As in the package, a fact that ends leaves its negation ("not_p") as a fact.
+        As in the package, a fact that ends is replaced by its negation ("not_p").
         """
         for effect in effects:
             sign, _, rest = effect.partition(" ")
             name, _, arguments = rest[:-1].partition("(")
             arguments = tuple(arguments.split(", ")) if arguments else ()
-            pair = (name, f"not_{name}") if sign == "Atom" else (f"not_{name}", name)
+            begins, ends = (name, f"not_{name}") if sign == "Atom" else (f"not_{name}", name)
             types = tuple(self._objects[argument] for argument in arguments)
-            self._add(self._facts.setdefault((pair[0], types), []), arguments)
-            self._remove(self._facts.get((pair[1], types), []), arguments)
-
-    @staticmethod
-    def _add(facts: list, arguments: tuple[str, ...]) -> None:
-        place = bisect.bisect_left(facts, arguments)
-        if place == len(facts) or facts[place] != arguments:
-            facts.insert(place, arguments)
-
-    @staticmethod
-    def _remove(facts: list, arguments: tuple[str, ...]) -> None:
-        place = bisect.bisect_left(facts, arguments)
-        if place < len(facts) and facts[place] == arguments:
-            del facts[place]
+            facts = self._facts.setdefault((begins, types), [])
+            place = bisect.bisect_left(facts, arguments)
+            if place == len(facts) or facts[place] != arguments:
+                facts.insert(place, arguments)
+            facts = self._facts.get((ends, types), [])
+            place = bisect.bisect_left(facts, arguments)
+            if place < len(facts) and facts[place] == arguments:
+                del facts[place]
 
     def find(self, condition: str, mapping: Mapping[Slot, str]) -> Iterator[dict[Slot, str]]:
-        """Each way to fill the condition's free slots, in the package's order: by sorted facts.
+        """All ways to fill the condition's free slots, in the package's order: by sorted facts.
 
         No entity fills two slots.
         """
@@ -338,34 +314,27 @@ class State:
             yield mapping
             return
         (name, slots), rest = predicates[0], predicates[1:]
-        place, known = next(((n, mapping[slot]) for n, slot in enumerate(slots) if slot in mapping), (0, None))
+        bound = ((n, mapping[slot]) for n, slot in enumerate(slots) if slot in mapping)
+        place, known = next(bound, (0, None))
         for signature in self._signatures_of(name, slots):
             for fact in tuple(self._facts.get(signature, ())):
                 if known is not None and fact[place] != known:
-                    continue  # most facts are about something else
+                    continue  # most facts are about other entities
                 filled = _fill(slots, fact, mapping)
                 if filled is not None:
                     yield from self._match(rest, filled)
 
     def _signatures_of(self, name: str, slots: tuple[Slot, ...]) -> list[Signature]:
-        """Signatures of the facts that a predicate can be about, subtypes last."""
+        """Signatures of the facts that match a predicate, subtypes last."""
         key = (name, *(kind for _, kind in slots))
         if key not in self._signatures:
-            ways = self._types.multi_subtypes([self._types.get(kind) for _, kind in slots])
-            self._signatures[key] = [(name, tuple(kind.name for kind in way)) for way in ways]
+            subtypes = self._types.multi_subtypes([self._types.get(kind) for _, kind in slots])
+            self._signatures[key] = [(name, tuple(kind.name for kind in kinds)) for kinds in subtypes]
         return self._signatures[key]
-
-    def propositions(self) -> list[Proposition]:
-        """All facts in the package's own type, about entities as players see them."""
-        return [
-            Proposition(name, [Variable(self.entities[a].name, t) for a, t in zip(fact, types, strict=True)])
-            for (name, types), facts in self._facts.items()
-            for fact in facts
-        ]
 
 
 def _fill(slots: tuple[Slot, ...], fact: tuple[str, ...], mapping: dict[Slot, str]) -> dict[Slot, str] | None:
-    """The mapping with the slots filled by a fact's arguments, None where they do not fit."""
+    """The mapping with the slots filled by a fact's arguments; None if they do not fit."""
     filled = mapping
     for slot, entity in zip(slots, fact, strict=True):
         known = filled.get(slot)
@@ -383,28 +352,22 @@ def _fill(slots: tuple[Slot, ...], fact: tuple[str, ...], mapping: dict[Slot, st
 class AlfredEnv(PddlEnv):
     """The package's environment, fast; entities have `AlfredDemangler`'s names from the start.
 
-    `folder` is where translations are kept. Requests that are honoured: `policy_commands` (the
-    planner's way to the goal) and `facts`; feedback, commands and `won` are always there.
+    `folder` is where translations are kept. States have feedback, admissible commands, moves and
+    whether the game is won; the package's other information is not provided.
     """
 
-    def __init__(self, folder: Path, infos: textworld.EnvInfos | None = None):
-        super(PddlEnv, self).__init__(infos)  # PddlEnv's own would copy libdownward
+    def __init__(self, folder: Path):
+        super(PddlEnv, self).__init__()  # PddlEnv's own would copy libdownward
         self.downward_lib = _borrow_library()
         self._folder = folder
 
-    def load(self, filename_or_data: str | os.PathLike | Mapping) -> None:
-        """Take a game: a file or its content. Raises GameError."""
-        data = filename_or_data
-        if not isinstance(data, Mapping):
-            data = json.loads(Path(data).read_text(encoding="utf-8"))
+    def load(self, data: Mapping) -> None:
+        """Load a game by the content of its file. Raises GameError."""
         self._game = prepare(data["pddl_domain"], data["pddl_problem"], data["grammar"], self._folder)
-        self._entity_infos = self._game.entities
         self.data = data
-        self.state = GameState()
 
     def reset(self) -> GameState:
         self.downward_lib.load_sas(self._game.translation.sas)
-        self._replan_loaded = False
         self._facts = State(self._game)
         self._moves = 0
         return self._observe(self._game.grammar.derive("#intro#", (self._facts, {})))
@@ -413,24 +376,20 @@ class AlfredEnv(PddlEnv):
         command = command.strip()
         number = self._operators.get(command)
         if number is None:
-            feedback = "Nothing happens."
+            feedback = NOTHING
         else:
-            feedback = self._apply(number)
+            operator = self._applicable[number]
+            effects = (fast_downward.Atom * operator.nb_effect_atoms)()
+            self.downward_lib.apply_operator(operator.id, effects)
+            self._facts.apply([effect.name for effect in effects])
+            _, action, mapping = self._game.commands[operator.id]
+            feedback = self._game.grammar.derive(self._game.feedback[action], (self._facts, mapping))
             self._moves += 1
         state = self._observe(feedback)
         state.last_command = command
         state["score"] = int(state["won"])
         state["done"] = state["won"]
         return state, state["score"], state["done"]
-
-    def _apply(self, number: int) -> str:
-        """Apply an operator; the narrator's answer."""
-        operator = self._applicable[number]
-        effects = (fast_downward.Atom * operator.nb_effect_atoms)()
-        self.downward_lib.apply_operator(operator.id, effects)
-        self._facts.apply([effect.name for effect in effects])
-        _, action, mapping = self._game.commands[operator.id]
-        return self._game.grammar.derive(self._game.feedback[action], (self._facts, mapping))
 
     def _observe(self, feedback: str) -> GameState:
         """The state after `feedback`: what can be done now, and whether the game is won."""
@@ -448,42 +407,21 @@ class AlfredEnv(PddlEnv):
             admissible_commands=sorted(self._operators),
             moves=self._moves,
         )
-        if self.request_infos.facts:
-            self.state["facts"] = self._facts.propositions()
-        if self.request_infos.policy_commands:
-            self.state["policy_commands"] = self._plan()
         return self.state
 
     def _command(self, operator: Operator) -> str:
-        """Command of an operator, derived once in a game: it hangs on facts that never change."""
+        """Command of an operator. It depends on facts that never change, so it is derived once in a game.
+
+        `Game.commands` keeps it by the operator's id, with its action and mapping.
+        """
         known = self._game.commands.get(operator.id)
         if known is None:
-            action, mapping = self._bind(operator.name)
+            action, *entities = operator.name.split()  # "openobject agent1 loc_1 cabinet_2"
+            slots = map(tuple, self._game.translation.parameters[action])
+            mapping = dict(zip(slots, entities, strict=False))
             command = self._game.grammar.derive(self._game.templates[action], (self._facts, mapping))
             known = self._game.commands[operator.id] = (command, action, mapping)
         return known[0]
-
-    def _bind(self, name: str) -> tuple[str, dict[Slot, str]]:
-        """Action and mapping of an operator: "openobject agent1 loc_1 cabinet_2"."""
-        action, *arguments = name.split()
-        slots = self._game.translation.parameters[action]
-        return action, dict(zip(map(tuple, slots), arguments, strict=False))
-
-    def _plan(self) -> list[str]:
-        """The commands of the planner's way from here to the goal, empty where there is none."""
-        if not self._replan_loaded:
-            _, sas = fast_downward.pddl2sas(self._game.domain, self._game.problem, optimize=True)
-            self.downward_lib.load_sas_replan(sas.encode())
-            self._replan_loaded = True
-        if not self.downward_lib.replan(False):
-            return []
-        steps = (Operator * self.downward_lib.get_last_plan_length())()
-        self.downward_lib.get_last_plan(steps)
-        return [self._planned(operator.name) for operator in steps]
-
-    def _planned(self, name: str) -> str:
-        action, mapping = self._bind(name)
-        return self._game.grammar.derive(self._game.templates[action], (self._facts, mapping))
 
     def close(self) -> None:
         library, self.downward_lib = getattr(self, "downward_lib", None), None
@@ -497,6 +435,5 @@ def _borrow_library() -> ctypes.CDLL:
     if not _INSTALLED_LIBRARY.acquire(blocking=False):
         return fast_downward.load_lib()
     library = ctypes.CDLL(str(DOWNWARD_LIB_PATH))
-    library.check_goal.restype = ctypes.c_bool  # all else that is used here returns int or nothing
-    library.replan.restype = ctypes.c_bool
+    library.check_goal.restype = ctypes.c_bool  # the other functions used here return int or nothing
     return library

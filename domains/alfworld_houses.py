@@ -1,18 +1,16 @@
-"""Houses for ALFWorld without its data: one room and one task each, as PDDL made from a seed.
+"""Houses for ALFWorld without its data: one room and one task each, as PDDL generated from a seed.
 
-Promises: a house is a pure function of its split and number; its problem is in the `alfworld`
-package's own domain, its goal, wording and rules of what fits where are the package's own tables,
-and every game was played to its end by a recorded plan before it is handed out. It does not promise
-to be ALFRED: rooms and habits below are common sense, so results say `generated`.
-
-Try it: `python -c "import houses; print(houses.house('test', 3))"`
+A house is a pure function of its split and number. Its problem is in the `alfworld` package's own
+domain; its goal, wording and rules of what fits where are the package's own tables. Every game is
+played to its end by a recorded plan before it is handed out. Rooms and habits below are common
+sense, not ALFRED's, so results say `generated`.
 """
 
 import functools
 import importlib.util
 import json
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -20,13 +18,13 @@ from types import ModuleType
 from domains.alfworld_engine import AlfredEnv, entity_names, write_whole
 from envs import derive_seed
 
-VERSION = 1  # of the houses; raise it with every change that moves a thing
+VERSION = 1  # of the houses; raise it with every change to what they contain
 SIZES = {"learning": 48, "test": 48, "shift": 48}  # houses of each split
 LAYOUTS = {"kitchen": 6, "living": 4, "bedroom": 4, "bathroom": 4}  # of learning and test, by room
 HELD_OUT_LAYOUTS = 3  # of each room, for the distribution shift
-INSTANCES = (0.1, 0.4, 0.3, 0.2)  # how often a kind of thing is there 0, 1, 2, 3 times
+INSTANCES = (0.1, 0.4, 0.3, 0.2)  # probability of 0, 1, 2, 3 things of a kind
 
-START = "loc_bar_0"  # where one begins, away from everything
+START = "loc_bar_0"  # where the agent begins, away from everything
 ABILITIES = ("Cleanable", "Heatable", "Coolable", "Toggleable", "Sliceable")  # the package's words
 
 # Where tasks of a family take place, with weights.
@@ -38,7 +36,7 @@ ROOMS = {
     "pick_cool_then_place_in_recep": {"kitchen": 1},
     "pick_two_obj_and_place": {"kitchen": 2, "living": 2, "bedroom": 3, "bathroom": 2},
 }
-# What treats a thing: property that it must have, place, verb.
+# How a thing is treated: the property that it must have, place, verb.
 TREATMENTS = {
     "pick_clean_then_place_in_recep": ("Cleanable", "SinkBasin", "clean"),
     "pick_heat_then_place_in_recep": ("Heatable", "Microwave", "heat"),
@@ -66,7 +64,7 @@ FURNITURE = {
         "Toilet": (1, 1), "ToiletPaperHanger": (1, 1), "TowelHolder": (1, 2),
     },
 }  # fmt: skip
-# Where people keep their things, with weights; a thing lies only where the package says that it fits.
+# Where people keep their things, with weights; a thing lies only where it fits by the package's table.
 HABITS = {
     "kitchen": {
         "Apple": {
@@ -160,8 +158,8 @@ HABITS = {
 }  # fmt: skip
 LAMP = "DeskLamp_bar_01"
 LAMP_PLACES = {"Desk": 4, "Dresser": 1, "Shelf": 3, "SideTable": 3}  # kinds, with weights
-TOGETHER = 0.5  # how often, where two things are wanted, one lies with another
-FIXTURES = {  # things that only stand around
+TOGETHER = 0.5  # where two things are wanted: probability that one lies with the one before
+FIXTURES = {  # things that have no use
     "kitchen": ("Chair", "Chair", "LightSwitch", "StoveKnob", "StoveKnob", "Window"),
     "living": ("Curtains", "HousePlant", "LightSwitch", "Painting", "Television", "Window"),
     "bedroom": ("Blinds", "Chair", "LightSwitch", "Mirror", "Poster", "Window"),
@@ -181,7 +179,7 @@ class House:
     sentence: str  # the task in words
     plan: tuple[str, ...]  # commands that win
     places: int  # receptacles
-    things: int  # that can be picked up
+    things: int  # things that can be picked up
 
 
 @functools.cache
@@ -190,10 +188,18 @@ def package_text(name: str) -> str:
     return Path(_package_folder(), "data", name).read_text(encoding="utf-8")
 
 
+def grammar_of(task: str) -> str:
+    """The package's grammar for a game whose task is, in words, `task`."""
+    return package_text("alfred.twl2").replace("UNKNOWN GOAL", task)
+
+
 @functools.cache
 def package_tables(name: str) -> ModuleType:
-    """A module of tables of the `alfworld` package, without importing the package: that would
-    create folders in the user's home and set an environment variable."""
+    """A module of tables of the `alfworld` package.
+
+    The package itself is not imported, because that creates folders in the user's home and sets an
+    environment variable.
+    """
     path = Path(_package_folder(), "gen", f"{name}.py")
     spec = importlib.util.spec_from_file_location(f"alfworld_{name}", path)
     module = importlib.util.module_from_spec(spec)
@@ -207,7 +213,7 @@ def _package_folder() -> str:
 
 @functools.cache
 def layouts(room: str) -> tuple[dict[str, int], ...]:
-    """Furniture of the room's layouts: those of learning and test first, then the held-out ones."""
+    """Furniture of a room's layouts: those of learning and test first, then those of the shift split."""
     rng = random.Random(derive_seed("layouts", VERSION, room))
     found: list[dict[str, int]] = []
     while len(found) < LAYOUTS[room] + HELD_OUT_LAYOUTS:
@@ -254,7 +260,7 @@ def has(thing: str, ability: str) -> bool:
 
 
 class _Draft:
-    """A house in the making: furniture first, then the task, then everything else."""
+    """A house under construction: furniture first, then the task, then everything else."""
 
     def __init__(self, rng: random.Random, family: str, room: str, layout: int):
         self.rng, self.family, self.room, self.layout = rng, family, room, layout
@@ -266,30 +272,23 @@ class _Draft:
         self.lamp_place = self._spot(kinds) if kinds else None
 
     def choose_task(self) -> bool:
-        """Draw the kind of thing and the kind of place that the task is about, if there are any."""
-        treatment = TREATMENTS.get(self.family)
-        things = [t for t in HABITS[self.room] if self._homes(t) and (not treatment or has(t, treatment[0]))]
-        self.target = self.rng.choice(things)
+        """Draw the kind of thing and the kind of place that the task is about; False if there are none."""
+        ability, treated_at, _ = TREATMENTS.get(self.family, ("", "", ""))
+        things = [thing for thing in HABITS[self.room] if self._homes(thing)]
+        self.target = self.rng.choice([thing for thing in things if not ability or has(thing, ability)])
         self.goal = ""
         if self.family == "look_at_obj_in_light":
             return self.lamp_place is not None
-        goals = self._destinations(treatment[1] if treatment else "")
-        if not goals:
-            return False
-        self.goal = _weighted(self.rng, goals)
-        return True
-
-    def _destinations(self, treated_at: str) -> dict[str, float]:
-        """Kinds of place that the target may be brought to: likelier where it is usually kept.
-
-        Some other place must be left for it to be found at.
-        """
+        # Likelier where the target is usually kept. Some other place must be left where it can be found.
         homes = self._homes(self.target)
-        return {
+        goals = {
             kind: homes.get(kind, 0.5)
             for kind, count in self.furniture.items()
             if count and kind != treated_at and fits(kind, self.target) and set(homes) - {kind}
         }
+        if goals:
+            self.goal = _weighted(self.rng, goals)
+        return bool(goals)
 
     def _homes(self, thing: str) -> dict[str, float]:
         """Kinds of place in this room where a kind of thing is kept, with weights."""
@@ -331,7 +330,7 @@ class _Draft:
             self.layout,
             _problem(self, f"house_{split}_{number:03d}", entry["pddl"]),
             self.rng.choice(entry["templates"]).format(**words),
-            _Walk(self).solve(),
+            _plan(self),
             len(self.places),
             sum(thing != LAMP for thing in self.things),
         )
@@ -350,130 +349,106 @@ def _kind(entity: str) -> str:
     return last if last.endswith("Basin") else entity.split("_bar_")[0]
 
 
-class _Walk:
-    """Commands of somebody who knows where everything is."""
-
-    def __init__(self, draft: _Draft):
-        self.draft = draft
-        entities = (*draft.places, *draft.things)
-        named = entity_names(entity.lower() for entity in entities)
-        self.names = {entity: named[entity.lower()] for entity in entities}
-        self.commands: list[str] = []
-        self.here, self.opened = "", set()
-
-    def solve(self) -> tuple[str, ...]:
-        draft, treatment = self.draft, TREATMENTS.get(self.draft.family)
-        targets = [thing for thing in draft.things if _kind(thing) == draft.target]
-        for thing in targets[: 2 if draft.family == "pick_two_obj_and_place" else 1]:
-            self.visit(draft.things[thing])
-            self.say("take {} from {}", thing, self.here)
-            if treatment:
-                self.visit(self.first(treatment[1]), reach=False)
-                self.say(f"{treatment[2]} {{}} with {{}}", thing, self.here)
-            if draft.goal:
-                self.visit(self.first(draft.goal))
-                self.say("move {} to {}", thing, self.here)
-            else:
-                self.visit(draft.lamp_place)
-                self.say("use {}", LAMP)
-        return tuple(self.commands)
-
-    def first(self, kind: str) -> str:
-        return next(place for place in self.draft.places if _kind(place) == kind)
-
-    def visit(self, place: str, reach: bool = True) -> None:
-        """Go there unless there already, and open it where one has to reach in."""
-        if place != self.here:
-            self.say("go to {}", place)
-            self.here = place
-        if reach and _openable(place) and place not in self.opened:
-            self.say("open {}", place)
-            self.opened.add(place)
-
-    def say(self, form: str, *entities: str) -> None:
-        self.commands.append(form.format(*(self.names[entity] for entity in entities)))
-
-
 def _openable(place: str) -> bool:
     return _kind(place) in package_tables("constants").OPENABLE_CLASS_SET
 
 
+def _plan(draft: _Draft) -> tuple[str, ...]:
+    """Commands that do the task, for a player who knows where everything is."""
+    entities = (*draft.places, *draft.things)
+    named = entity_names(entity.lower() for entity in entities)
+    names = {entity: named[entity.lower()] for entity in entities}
+    commands: list[str] = []
+    here, opened = "", set()
+
+    def visit(place: str, reach: bool = True) -> None:
+        nonlocal here
+        if place != here:
+            commands.append(f"go to {names[place]}")
+            here = place
+        if reach and _openable(place) and place not in opened:
+            commands.append(f"open {names[place]}")
+            opened.add(place)
+
+    def first(kind: str) -> str:
+        return next(place for place in draft.places if _kind(place) == kind)
+
+    targets = [thing for thing in draft.things if _kind(thing) == draft.target]
+    for thing in targets[: 2 if draft.family == "pick_two_obj_and_place" else 1]:
+        visit(draft.things[thing])
+        commands.append(f"take {names[thing]} from {names[here]}")
+        if draft.family in TREATMENTS:
+            _, place, verb = TREATMENTS[draft.family]
+            visit(first(place), reach=False)
+            commands.append(f"{verb} {names[thing]} with {names[here]}")
+        if draft.goal:
+            visit(first(draft.goal))
+            commands.append(f"move {names[thing]} to {names[here]}")
+        else:
+            visit(draft.lamp_place)
+            commands.append(f"use {names[LAMP]}")
+    return tuple(commands)
+
+
 def _problem(draft: _Draft, name: str, goal: str) -> str:
     """The PDDL text; `goal` is the package's form for it, which also closes the definition."""
+    tables = package_tables("constants")
     fixtures = [f"{kind}_bar_9{n}" for n, kind in enumerate(FIXTURES[draft.room])]
-    spots = _spots(draft, fixtures)
-    words = {"obj": draft.target, "recep": draft.goal, "toggle": _kind(LAMP)}
-    lines = [f"(define (problem {name})", "(:domain alfred)", "(:objects", "agent1 - agent"]
-    lines += _declarations(draft, fixtures, spots)
-    lines += [")", "(:init", f"(atLocation agent1 {START})"]
-    lines += _place_facts(draft, spots) + _thing_facts(draft, fixtures, spots)
-    return "\n".join([*lines, ")", goal.format(**words).replace("#", "-")])
 
-
-def _spots(draft: _Draft, fixtures: Sequence[str]) -> dict[str, str]:
-    """Location of each place and fixture; the burners of a stove are at one."""
+    # Each place and fixture has a location of its own, but the burners of a stove share one.
     spots: dict[str, str] = {}
     for number, entity in enumerate((*draft.places, *fixtures), start=1):
         shared = [spots[other] for other in spots if _kind(other) == _kind(entity) == "StoveBurner"]
         spots[entity] = shared[0] if shared else f"loc_bar_{number}"
-    return spots
 
-
-def _declarations(draft: _Draft, fixtures: Sequence[str], spots: dict[str, str]) -> list[str]:
-    """All objects of the problem. Types that are not there are declared too: actions name some."""
-    tables = package_tables("constants")
-    kinds = sorted(set(tables.OBJECTS) - tables.RECEPTACLES | set(tables.MOVABLE_RECEPTACLES))
+    # All objects. Types that do not occur in the house are declared too, because actions name some.
+    movable = set(tables.MOVABLE_RECEPTACLES)
+    kinds = sorted(set(tables.OBJECTS) - tables.RECEPTACLES | movable)
     rows = {
         "otype": [f"{kind}Type" for kind in kinds],
-        "rtype": [f"{kind}Type" for kind in sorted(tables.RECEPTACLES - set(tables.MOVABLE_RECEPTACLES))],
+        "rtype": [f"{kind}Type" for kind in sorted(tables.RECEPTACLES - movable)],
         "object": [*draft.things, *fixtures],
         "receptacle": draft.places,
         "location": [START, *sorted(set(spots.values()))],
     }
-    return [f"{name} - {kind}" for kind, names in rows.items() for name in names]
+    lines = [f"(define (problem {name})", "(:domain alfred)", "(:objects", "agent1 - agent"]
+    lines += [f"{entity} - {kind}" for kind, entities in rows.items() for entity in entities]
 
-
-def _place_facts(draft: _Draft, spots: dict[str, str]) -> list[str]:
-    facts = []
+    # Facts about places: their kinds, where they are, and what they can contain.
+    lines += [")", "(:init", f"(atLocation agent1 {START})"]
     for place in draft.places:
-        facts += [
-            f"(receptacleType {place} {_kind(place)}Type)",
-            f"(receptacleAtLocation {place} {spots[place]})",
-        ]
-        facts += [f"(openable {place})"] if _openable(place) else []
+        lines += [f"(receptacleType {place} {_kind(place)}Type)"]
+        lines += [f"(receptacleAtLocation {place} {spots[place]})"]
+        lines += [f"(openable {place})"] if _openable(place) else []
     kinds = sorted({_kind(thing) for thing in draft.things})
     for place in sorted({_kind(place) for place in draft.places}):
-        facts += [f"(canContain {place}Type {kind}Type)" for kind in kinds if fits(place, kind)]
-    return facts
+        lines += [f"(canContain {place}Type {kind}Type)" for kind in kinds if fits(place, kind)]
 
-
-def _thing_facts(draft: _Draft, fixtures: Sequence[str], spots: dict[str, str]) -> list[str]:
-    facts = []
+    # Facts about things: their kinds, where they are, and what can be done with them.
     for thing, place in draft.things.items():
         kind = _kind(thing)
-        facts += [f"(objectType {thing} {kind}Type)", f"(inReceptacle {thing} {place})"]
-        facts += [f"(objectAtLocation {thing} {spots[place]})"]
-        facts += [f"({ability.lower()} {thing})" for ability in ABILITIES if has(kind, ability)]
-        facts += [f"(pickupable {thing})"] if thing != LAMP else []
-        movable = kind in package_tables("constants").MOVABLE_RECEPTACLES
-        facts += [f"(isReceptacleObject {thing})"] if movable else []
+        lines += [f"(objectType {thing} {kind}Type)", f"(inReceptacle {thing} {place})"]
+        lines += [f"(objectAtLocation {thing} {spots[place]})"]
+        lines += [f"({ability.lower()} {thing})" for ability in ABILITIES if has(kind, ability)]
+        lines += [f"(pickupable {thing})"] if thing != LAMP else []
+        lines += [f"(isReceptacleObject {thing})"] if kind in movable else []
     for fixture in fixtures:
-        facts += [
-            f"(objectType {fixture} {_kind(fixture)}Type)",
-            f"(objectAtLocation {fixture} {spots[fixture]})",
-        ]
-    return facts
+        lines += [f"(objectType {fixture} {_kind(fixture)}Type)"]
+        lines += [f"(objectAtLocation {fixture} {spots[fixture]})"]
+
+    words = {"obj": draft.target, "recep": draft.goal, "toggle": _kind(LAMP)}
+    return "\n".join([*lines, ")", goal.format(**words).replace("#", "-")])
 
 
 def game(made: House, folder: Path, engine: AlfredEnv) -> dict:
-    """The house's game, as an official file has it, kept under `folder`.
+    """The house's game in the form of an official file, kept under `folder`.
 
-    What is not there, or is not this house's game, is made: the engine plays the plan to its end.
+    A missing or damaged file is written after the engine has played the plan to its end.
     """
     path = folder / made.id / "game.tw-pddl"
     data = {
         "pddl_domain": package_text("alfred.pddl"),
-        "grammar": package_text("alfred.twl2").replace("UNKNOWN GOAL", made.sentence),
+        "grammar": grammar_of(made.sentence),
         "pddl_problem": made.problem,
         "solvable": True,
         "walkthrough": list(made.plan),
@@ -486,7 +461,7 @@ def game(made: House, folder: Path, engine: AlfredEnv) -> dict:
 
 
 def prove(data: dict, engine: AlfredEnv) -> None:
-    """Play the walkthrough; raise RuntimeError unless its last command, and none before it, wins."""
+    """Play the walkthrough. Raises RuntimeError unless its last command wins and none before it."""
     engine.load(data)
     won = [engine.reset()["won"], *(engine.step(command)[0]["won"] for command in data["walkthrough"])]
     if not won[-1] or any(won[:-1]):

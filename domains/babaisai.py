@@ -1,19 +1,12 @@
-"""Baba Is AI: a gymnasium environment, and the text domain on top of it.
+"""Baba Is AI: a gymnasium environment (`BabaIsAIEnv`), and the text domain on top of it (`BabaIsAI`).
 
-Promises: the 53 levels of the public benchmark (nacloos/baba-is-ai, commit ad466e0) with its rules,
-its rewards, its text observation and its quirks; the same level and seed give the same layout in
-every process. It does not promise the layouts that the original draws from a given seed, nor the
-words that no level has: PUSH, LOSE, OPEN and SHUT work, PULL and MOVE form rules without effect.
-
-From the bottom up: `baba_world.World` (things, rules, one move), `baba_levels` (layouts),
-`BabaIsAIEnv` (observation, reward, episode), `BabaIsAI` (what the agent plays: text, 20 steps).
-
-Try it: `python alma.py play --env babaisai --task make_win`, or
-`python -c "import baba; e = baba.BabaIsAIEnv('make_win'); print(e.reset(seed=0)[1]['text'])"`.
+The 53 levels of the public benchmark (nacloos/baba-is-ai, commit ad466e0) with its rules, rewards,
+text observation and quirks. The same level and seed give the same layout in every process, but not
+the layout that the original draws from that seed. `babaisai_world.py` has the rules and moves,
+`babaisai_levels.py` draws the layouts.
 """
 
 import random
-import time
 from functools import cache
 from typing import Any, ClassVar
 
@@ -45,7 +38,7 @@ from errors import UserError
 
 @cache
 def _array_codes() -> np.ndarray:
-    """The three numbers of each kind in the array observation, shape (kinds, 3)."""
+    """The three numbers of each kind in the array observation, of shape (kinds, 3)."""
     codes = np.zeros((len(KINDS), 3), np.uint8)
     codes[EMPTY], codes[BORDER] = (1, 0, 0), (2, 5, 0)
     codes[IS] = 18, 15, 0
@@ -62,7 +55,7 @@ RGB = {
     "red": (220, 60, 60), "green": (70, 180, 80), "blue": (80, 120, 230), "purple": (160, 80, 200),
     "yellow": (230, 210, 70), "grey": (120, 120, 120), "white": (240, 240, 240),
 }  # fmt: skip
-# A letter's five rows of three pixels, a row as the number that its bits make.
+# Letters of five rows of three pixels; the bits of a digit are the pixels of a row.
 GLYPHS = {
     "a": "25755", "b": "65656", "c": "34443", "d": "65556", "e": "74647", "g": "34553", "h": "55755",
     "i": "72227", "k": "55655", "l": "44447", "m": "57755", "n": "65555", "o": "25552", "p": "65644",
@@ -72,37 +65,32 @@ GLYPHS = {
 
 @cache
 def _tile(kind: int) -> np.ndarray:
-    """Pixels of a thing: a text is a bright word on black, an object a dark word on its colour."""
+    """Pixels of a thing: a text is a bright word on black, an object a black word on its colour."""
     tile = np.zeros((TILE, TILE, 3), np.uint8)
+    word, ink = TEXTS.get(kind, ""), RGB.get(TEXTS.get(kind), RGB["white"])
     if kind == BORDER:
         tile[:] = 60
     elif kind in THINGS:
-        noun, colour = THINGS[kind]
-        tile[1:-1, 1:-1] = RGB[colour]
-        _write(tile, noun, (0, 0, 0))
-    elif kind in TEXTS:
-        _write(tile, TEXTS[kind], RGB.get(TEXTS[kind], RGB["white"]))
-    return tile
-
-
-def _write(tile: np.ndarray, word: str, colour: tuple[int, int, int]) -> None:
+        word, ink = THINGS[kind][0], (0, 0, 0)
+        tile[1:-1, 1:-1] = RGB[THINGS[kind][1]]
     left = (TILE - 4 * len(word)) // 2
     for x, letter in enumerate(word):
         for y, row in enumerate(GLYPHS[letter]):
             for bit in range(3):
                 if int(row) >> (2 - bit) & 1:
-                    tile[9 + y, left + 4 * x + bit] = colour
+                    tile[9 + y, left + 4 * x + bit] = ink
+    return tile
 
 
 def picture(world: World) -> np.ndarray:
-    """What lies on top of each cell, as an RGB image of shape (24 * height, 24 * width, 3)."""
+    """The top of each cell as an RGB image of shape (24 * height, 24 * width, 3)."""
     tiles = np.stack([_tile(kind) for kind in world.tops])
     grid = tiles.reshape(world.height, world.width, TILE, TILE, 3).swapaxes(1, 2)
     return grid.reshape(world.height * TILE, world.width * TILE, 3)
 
 
 def chart(world: World) -> str:
-    """The grid in characters: words in upper case, things in lower case after their colour's initial."""
+    """The grid in characters: words in upper case, objects in lower case after their colour's initial."""
     names = {EMPTY: ".", BORDER: "#", **{kind: word.upper() for kind, word in TEXTS.items()}}
     for kind, (noun, colour) in THINGS.items():
         names[kind] = (colour[0] if colour in LEVEL_COLOURS else "") + noun
@@ -124,12 +112,12 @@ class BabaIsAIEnv(gymnasium.Env):
     nacloos/baba-is-ai this follows in all rules and quirks; the code is new.
 
     ## Action Space
-    `Discrete(5)`: 0 idle, 1 up, 2 right, 3 down, 4 left. After any action but idle the rules are
-    read again; they hold from the next step on.
+    `Discrete(5)`: 0 idle, 1 up, 2 right, 3 down, 4 left. Every action but idle reads the rules
+    again at its end; they hold from the next step on.
 
     ## Observation Space
-    `Box(0, 255, (width, height, 3), uint8)`, indexed `[x, y]`, x rightwards, y downwards. Of the
-    top thing of each cell: a code of its type, a code of its colour or word, and 0.
+    `Box(0, 255, (width, height, 3), uint8)`, indexed `[x, y]`, x to the right, y downwards. For the
+    top thing of each cell: a code for its type, a code for its colour or word, and 0.
 
     * type: 1 empty, 2 border, 11 ball, 12 wall, 13 door, 14 key, 15 baba, 17 noun,
       18 IS, 19 property, 20 colour text
@@ -139,23 +127,23 @@ class BabaIsAIEnv(gymnasium.Env):
 
     `info` has `text` (the observation in words), `rules` (list of str) and `step_count` (int).
     The text gives positions relative to the first object that the last YOU rule names. Where
-    nobody visible is YOU it has no positions; this environment then goes on, with nothing to move.
+    nobody visible is YOU it has no positions, and the episode goes on with nothing to move.
 
     ## Rewards
     1 - 0.9 * steps / max_steps on the step that wins, -1 on one that loses (no level has LOSE),
     otherwise 0.
 
     ## Starting State
-    `reset(seed=...)` decides the layout, a new one without a seed. In the three levels with
-    `distr_win_rule` words may cover things; in `goto_win-distr_win_rule` they cover baba, and
-    the level cannot be played, in about 11 % of layouts.
+    The seed of `reset` decides the layout; without a seed it is a new one. In the three levels with
+    `distr_win_rule` words may cover things. In about 11 % of the layouts of
+    `goto_win-distr_win_rule` they cover baba, and the level cannot be played.
 
     ## Episode End
     Terminated when a player walks onto something that is WIN (or LOSE); the last player to move
     decides. Truncated after `max_steps` steps. Stepping on after the end is allowed.
 
     ## Arguments
-    * `level`: one of the 53 names in `baba_levels.LEVELS`, with or without the prefix `env/`
+    * `level`: one of the 53 names in `babaisai_levels.LEVELS`, with or without the prefix `env/`
     * `render_mode`: `"ansi"` (the text) or `"rgb_array"` (24 pixels a cell, height x width x 3)
     * `max_steps`: steps of an episode
 
@@ -176,11 +164,11 @@ class BabaIsAIEnv(gymnasium.Env):
 
     @classmethod
     def from_rows(cls, rows: Rows, render_mode: str | None = None, max_steps: int = 100) -> "BabaIsAIEnv":
-        """A level of one's own, ready to step; `reset` brings it back.
+        """A level of one's own, ready to step; `reset` starts it again.
 
         `rows` is a list of rows of cells. A cell is its stack, bottom to top, joined by ">":
         "#" border, "t:baba" noun, "t:is", "p:you" property, "c:red" colour text, "o:key:blue"
-        object, "" nothing. Border is all around. ValueError names what it does not know.
+        object, "" nothing. The outermost ring is border. Raises ValueError for an unknown thing.
         """
         env = cls.__new__(cls)
         world = World(rows)
@@ -199,7 +187,7 @@ class BabaIsAIEnv(gymnasium.Env):
         self.level, self.render_mode, self.max_steps = level, render_mode, max_steps
         self.world: World | None = None
         self.step_count = 0
-        self._rows: Rows | None = None  # where a level of one's own starts
+        self._rows: Rows | None = None  # start of a level made by `from_rows`
         self.action_space = spaces.Discrete(len(ACTIONS))
         self.observation_space = spaces.Box(0, 255, (*size, 3), np.uint8)
 
@@ -207,7 +195,7 @@ class BabaIsAIEnv(gymnasium.Env):
         super().reset(seed=seed)
         self.world = World(self._rows or draw_level(self.level, self.np_random))
         self.step_count = 0
-        return self._array(), self._info()
+        return self._observe()
 
     def step(self, action: int):
         if self.world is None:
@@ -221,28 +209,26 @@ class BabaIsAIEnv(gymnasium.Env):
             reward = 1 - 0.9 * (self.step_count / self.max_steps)
         elif lost:
             reward = -1.0
-        truncated = self.step_count >= self.max_steps
-        return self._array(), reward, won or lost, truncated, self._info()
+        array, info = self._observe()
+        return array, reward, won or lost, self.step_count >= self.max_steps, info
 
     def rows(self) -> list[list[str]]:
         """The grid now, in the form that `from_rows` takes."""
         return self.world.rows()
 
     def rules(self) -> list[str]:
-        """The active rules in the engine's order: "baba is you", "red door is win"."""
+        """The active rules in the original's order: "baba is you", "red door is win"."""
         return list(self.world.law.rules)
 
     def text(self) -> str:
         """The observation in words."""
         return self.world.text()
 
-    def _array(self) -> np.ndarray:
+    def _observe(self) -> tuple[np.ndarray, dict[str, Any]]:
         world = self.world
         codes = _array_codes().take(np.frombuffer(world.tops, np.uint8), axis=0)
-        return codes.reshape(world.height, world.width, 3).transpose(1, 0, 2)
-
-    def _info(self) -> dict[str, Any]:
-        return {"text": self.world.text(), "rules": self.rules(), "step_count": self.step_count}
+        array = codes.reshape(world.height, world.width, 3).transpose(1, 0, 2)
+        return array, {"text": world.text(), "rules": self.rules(), "step_count": self.step_count}
 
     def render(self) -> str | np.ndarray | None:
         if self.render_mode == "ansi":
@@ -262,18 +248,18 @@ GOAL = (
 
 
 class BabaIsAI(Domain):
-    """Baba Is AI in words, as ALMA's agent plays it: 53 levels, 20 steps.
+    """Baba Is AI in words, as ALMA's agent plays it: 53 levels, 20 steps an episode.
 
     ## Action Space
     One of the words idle, up, right, down, left.
 
     ## Observation Space
     The text of `BabaIsAIEnv`. Where nobody visible is YOU, after a step or a reset, the level
-    starts again with a new layout out of the episode's own generator; a line says so before the
-    text, and the steps go on counting.
+    starts again with a new layout from the episode's own generator. A line before the text says so.
+    The steps of the episode are not counted anew.
 
     ## Rewards
-    1 for winning.
+    1 for the step that wins the level, else 0.
 
     ## Starting State
     The layout that the seed decides.
@@ -282,13 +268,13 @@ class BabaIsAI(Domain):
     Terminated when the level is won, truncated after 20 steps.
 
     ## Arguments
-    `task`: one of the 53 names in `baba_levels.LEVELS`, with or without the prefix `env/`.
+    `task`: one of the 53 names in `babaisai_levels.LEVELS`, with or without the prefix `env/`.
     """
 
     name = "babaisai"
     max_steps = 20
     offline_passes = (5, 6)  # few of its tasks tell designs apart, and its episodes are the shortest
-    action_descriptions: ClassVar = {
+    action_descriptions: ClassVar[dict[str, str]] = {
         "idle": "wait for one step",
         "up": "move what is YOU one cell up",
         "right": "move what is YOU one cell to the right",
@@ -322,10 +308,10 @@ class BabaIsAI(Domain):
         level = _known((options or {}).get("task") or self.task_id or LEVELS[0])
         if self._env is None or self._env.level != level:
             self._env = BabaIsAIEnv(level)
-        self._env.np_random = self.np_random  # new layouts of this episode follow from its seed too
+        self._env.np_random = self.np_random  # so new layouts within the episode follow from its seed
         self._steps, self._success = 0, False
         self._env.reset()
-        self._text = self._seen()
+        self._text = self._read()
         return self._text, self._info(self._text, goal=GOAL)
 
     def step(self, action: str):
@@ -335,7 +321,7 @@ class BabaIsAI(Domain):
         if valid:
             won = self._env.step(ACTIONS.index(action))[1] > 0
             reward, self._success = float(won and not self._success), self._success or won
-            observation = self._text = self._seen()
+            observation = self._text = self._read()
         else:
             observation = f"{action[:60]!a} is not valid. Valid actions: {', '.join(ACTIONS)}.\n{self._text}"
         truncated = self._steps >= self.max_steps
@@ -345,14 +331,14 @@ class BabaIsAI(Domain):
         """The grid for human eyes; the agent never sees it."""
         return chart(self._env.world) if self.render_mode == "ansi" else None
 
-    def _seen(self) -> str:
-        """The text, of a new layout where nobody was YOU."""
+    def _read(self) -> str:
+        """The text, after a new layout was drawn where nobody is YOU."""
         if self._env.world.player() is not None:
             return self._env.text()
         while self._env.world.player() is None:
             self._env.reset()
-        # Differs from the benchmark, which ends the line nowhere and goes on with the old rules
-        # and a Python dictionary in whose representation the new text is quoted.
+        # Differs from the benchmark, which appends the old rules without a newline and quotes the new
+        # text inside the representation of a Python dictionary.
         return f"{BROKEN}\n{self._env.text()}"
 
     def _info(self, observation: str, valid: bool = True, **init: str) -> dict[str, Any]:
@@ -372,53 +358,3 @@ def _known(task: str) -> str:
         return level_id(task)
     except ValueError as error:
         raise UserError(str(error)) from None
-
-
-# ------------------------------------------------------------------------------------------ speed
-
-
-def bench_steps(seconds: float) -> dict[str, float]:
-    """Steps a second with random actions on a 13x9 level, starting again at each end.
-
-    `nothing`: a loop over the same actions that does nothing. `world`: moves and rules.
-    `environment`: BabaIsAIEnv.step, with the array and the text. `domain`: BabaIsAI.step, in
-    episodes of 20 steps. They take turns in short slices, so that a busy machine slows all alike.
-    """
-    level = "two_room-break_stop-make_win-distr_obj_rule"
-    generator = random.Random(0)
-    actions = [generator.randrange(len(ACTIONS)) for _ in range(1000)]
-    environment, domain = BabaIsAIEnv(level), BabaIsAI(level)
-    environment.reset(seed=0)
-    domain.reset(seed=0)
-    contestants = {
-        "nothing": lambda: _do_nothing(actions),
-        "world": lambda: _step_world(World(draw_level(level, np.random.default_rng(0))), actions),
-        "environment": lambda: _step_env(environment, actions),
-        "domain": lambda: _step_env(domain, [ACTIONS[action] for action in actions]),
-    }
-    spent, turns = dict.fromkeys(contestants, 0.0), 0
-    while sum(spent.values()) < seconds or not turns:
-        turns += 1
-        for name, run in contestants.items():
-            start = time.perf_counter()
-            run()
-            spent[name] += time.perf_counter() - start
-    return {name: turns * len(actions) / spent[name] for name in contestants}
-
-
-def _do_nothing(actions: list[int]) -> None:
-    for _ in actions:
-        pass
-
-
-def _step_world(world: World, actions: list[int]) -> None:
-    for action in actions:
-        if action:
-            world.move(action)
-
-
-def _step_env(env: gymnasium.Env, actions: list) -> None:
-    for action in actions:
-        _, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            env.reset()

@@ -1,10 +1,8 @@
-"""The 53 levels of Baba Is AI: their names, and the layouts that a generator draws of them.
+"""The 53 levels of Baba Is AI: their names, and a generator that draws their layouts.
 
-Promises: the same regions, texts and distributions as the public benchmark (nacloos/baba-is-ai,
-commit ad466e0), and the same layout from the same state of the generator everywhere. It does not
-promise the layouts that the original draws from a seed: that one used numpy's legacy generator.
-
-Try it: `python -c "import baba; print(baba.BabaIsAIEnv('make_win').reset(seed=0)[1]['text'])"`.
+Regions, texts and distributions are those of the public benchmark (nacloos/baba-is-ai, commit
+ad466e0). The same state of the generator gives the same layout everywhere, but not the layout that
+the original draws from a seed: the original uses numpy's legacy generator.
 """
 
 import re
@@ -44,11 +42,11 @@ LEVELS = (
     "two_room-make_you", "two_room-make_you-make_win", "two_room-make_wall_win",
 )  # fmt: skip
 LEVEL_COLOURS, LEVEL_NOUNS = ("red", "blue", "green"), ("ball", "key", "door")
-# Cells (x, y) where a distracting noun lies in one-room levels; two of them count double.
+# Cells (x, y) where a distracting noun lies in one-room levels; two of them stand twice.
 ONE_ROOM_SPOTS = (
     (4, 6), (5, 6), (6, 6), (4, 1), (5, 1), (6, 1), (6, 1), (6, 2), (6, 3), (6, 4), (6, 5), (6, 6),
 )  # fmt: skip
-# Cells of the right room from where a text cannot be brought back.
+# Cells of the right room from which a text cannot be brought back.
 UNPUSHABLE = ((11, 2), (11, 3), (11, 4), (11, 5), (11, 6), (11, 7), (10, 7), (9, 7), (8, 7))
 # Width and height of the three kinds of grid.
 YOU_WIN_SIZE, ONE_ROOM_SIZE, TWO_ROOMS_SIZE = (6, 6), (8, 8), (13, 9)
@@ -56,7 +54,7 @@ Region = tuple[int, int, int, int]  # first x, first y, last x, last y, inclusiv
 
 
 def level_id(name: str) -> str:
-    """The level of an id with or without its prefix `env/`; ValueError if there is none."""
+    """The level of an id with or without its prefix `env/`. Raises ValueError if there is none."""
     level = name.removeprefix("env/") if isinstance(name, str) else name
     if level not in LEVELS:
         raise ValueError(f"level={name!r} is unknown; choose from {', '.join(LEVELS)}")
@@ -120,27 +118,29 @@ class Canvas:
 
 
 def draw_level(level: str, rng: np.random.Generator) -> Rows:
-    """A layout of a level; it may hide the player under a text, where the original's may."""
+    """A layout of a level; it may hide the player under a text where the original's may."""
     parts = set(re.split("[-#]", level))
     if "you_win" in parts:
         return _draw_you_win(rng, fixed="fixed_you" in parts)
-    nouns = _draw_nouns(rng, parts)
-    if "two_room" not in parts:
-        return _draw_one_room(rng, parts, nouns)
+    # Nouns of the win object, of the distracting object and the third one, drawn until they fit the level.
+    balls, others = {"ball"}, {"key", "door"}
+    fitting = balls if "only_ball_win" in parts else others if "no_ball_win" in parts else balls | others
+    nouns = rng.permutation(LEVEL_NOUNS).tolist()
+    while nouns[0] not in fitting:
+        nouns = rng.permutation(LEVEL_NOUNS).tolist()
     if "make_you" in parts:
         return _draw_make_you(rng, nouns, win_broken="make_win" in parts)
     if "make_wall_win" in parts:
         return _draw_make_wall_win(rng, nouns)
-    return _draw_two_rooms(rng, parts, nouns)
-
-
-def _draw_nouns(rng: np.random.Generator, parts: set[str]) -> list[str]:
-    """The win object's noun, the distracting object's and the third, drawn until they fit the level."""
-    while True:
-        nouns = [str(noun) for noun in rng.permutation(LEVEL_NOUNS)]
-        ball = nouns[0] == "ball"
-        if not ("no_ball_win" in parts and ball) and not ("only_ball_win" in parts and not ball):
-            return nouns
+    # Objects beside baba, and the noun whose text lies about without use.
+    objects = nouns[:2] if parts & {"distr_obj", "distr_obj_rule", "distr_win_rule"} else nouns[:1]
+    distractor = None
+    if "irrelevant_rule" in parts:
+        distractor = nouns[2]
+    elif parts & {"distr_rule", "distr_obj_rule", "distr_win_rule"}:
+        distractor = nouns[1]
+    draw = _draw_two_rooms if "two_room" in parts else _draw_one_room
+    return draw(rng, parts, nouns, objects, distractor)
 
 
 def _draw_you_win(rng: np.random.Generator, fixed: bool) -> Rows:
@@ -158,35 +158,24 @@ def _draw_you_win(rng: np.random.Generator, fixed: bool) -> Rows:
     return canvas.rows
 
 
-def _objects(parts: set[str], nouns: list[str]) -> list[str]:
-    """Nouns of the objects beside baba: the win object and, in some levels, a distractor."""
-    return nouns[:2] if parts & {"distr_obj", "distr_obj_rule", "distr_win_rule"} else nouns[:1]
-
-
-def _distracting_noun(parts: set[str], nouns: list[str]) -> str | None:
-    """The noun whose text lies about without use."""
-    if "irrelevant_rule" in parts:
-        return nouns[2]
-    return nouns[1] if parts & {"distr_rule", "distr_obj_rule", "distr_win_rule"} else None
-
-
-def _draw_one_room(rng: np.random.Generator, parts: set[str], nouns: list[str]) -> Rows:
+def _draw_one_room(
+    rng: np.random.Generator, parts: set[str], nouns: list[str], objects: list[str], distractor: str | None
+) -> Rows:
     canvas = Canvas(rng, *ONE_ROOM_SIZE)
     canvas.sentence((1, 6), "baba", "you")
     canvas.sentence((1, 1), nouns[0], "win")
     if "make_win" in parts:
         canvas.shift((1, 1), canvas.empty((2, 2, 5, 5)))
-    if distractor := _distracting_noun(parts, nouns):
+    if distractor:
         canvas.put(canvas.choice(ONE_ROOM_SPOTS), f"t:{distractor}")
-    room = (1, 2, 6, 6)
-    canvas.bodies(room, room, _objects(parts, nouns))
+    canvas.bodies((1, 2, 6, 6), (1, 2, 6, 6), objects)
     if "distr_win_rule" in parts:
         canvas.sentence((4, 4), nouns[2], "win")  # Quirk: on top of what is there, the player too.
     return canvas.rows
 
 
 def _two_rooms(rng: np.random.Generator, noun: str, you: tuple[int, int], stop: tuple[int, int]) -> Canvas:
-    """Two rooms with a column of walls between them; where YOU's and STOP's sentences begin."""
+    """Two rooms with a column of walls between them; `you` and `stop` are where these sentences begin."""
     canvas = Canvas(rng, *TWO_ROOMS_SIZE)
     for y in range(1, 8):
         canvas.put((6, y), "o:wall:grey")
@@ -196,11 +185,12 @@ def _two_rooms(rng: np.random.Generator, noun: str, you: tuple[int, int], stop: 
     return canvas
 
 
-def _draw_two_rooms(rng: np.random.Generator, parts: set[str], nouns: list[str]) -> Rows:
+def _draw_two_rooms(
+    rng: np.random.Generator, parts: set[str], nouns: list[str], objects: list[str], distractor: str | None
+) -> Rows:
     canvas = _two_rooms(rng, nouns[0], you=(1, 7), stop=(1, 2))
-    left, right = (2, 3, 5, 5), (7, 3, 10, 5)  # from where a text can be pushed
-    objects = _objects(parts, nouns)
-    if distractor := _distracting_noun(parts, nouns):
+    left, right = (2, 3, 5, 5), (7, 3, 10, 5)  # where a text can be pushed back and forth
+    if distractor:
         stuck = len(objects) == 2 and "irrelevant_rule" not in parts
         canvas.put(canvas.choice(UNPUSHABLE) if stuck else canvas.empty(right), f"t:{distractor}")
     others = (7, 2, 10, 7)

@@ -1,11 +1,9 @@
-"""The engine of Baba Is AI: stacks of things, the rules that their words spell, one move.
+"""The engine of Baba Is AI: stacks of things, the rules that their words spell, and one move.
 
-Promises: what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP,
-colours and noun-is-noun, quirks included, each named where it is. LOSE, PUSH, OPEN and SHUT, which
-no level has, work in their plain meaning; PULL and MOVE form rules without effect. It knows
-nothing of levels, rewards and episodes.
-
-Try it: `python -c "import baba_world as b; print(b.World([['#'] * 3] * 3).text())"`.
+It does what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP,
+colours and noun-is-noun. The benchmark's quirks are reproduced and marked "Quirk". No level has
+LOSE, PUSH, OPEN or SHUT; they work in their plain meaning. PULL and MOVE form rules without effect.
+Levels, rewards and episodes are in `babaisai.py`.
 """
 
 from dataclasses import dataclass
@@ -37,50 +35,31 @@ CODE = {name: kind for kind, name in enumerate(KINDS)}
 EMPTY, BORDER, IS = 0, 1, 2
 TEXTS = {kind: name[2:] for kind, name in enumerate(KINDS) if name[:2] in ("t:", "p:", "c:")}
 THINGS = {kind: tuple(name.split(":")[1:]) for kind, name in enumerate(KINDS) if name[:2] == "o:"}
-# Blanks everything but texts, so that two grids with the same texts on top have the same rules.
+# A translation table that keeps texts only: two grids with the same texts on top have the same rules.
 ONLY_TEXTS = bytes(kind if kind in TEXTS else EMPTY for kind in range(256))
-
-
-def _names() -> tuple[str | None, ...]:
-    """What the text observation calls each kind; it never lists baba, border and colour words."""
-    names: list[str | None] = [None] * len(KINDS)
-    for kind, word in TEXTS.items():
-        names[kind] = None if word in COLOURS else f"rule `{word}`"
-    for kind, (noun, _) in THINGS.items():
-        names[kind] = None if noun == "baba" else noun
-    return tuple(names)
-
-
-NAMES = _names()
+# The name of each kind in the text observation. Baba, border and colour words are never listed.
+_NAME = {kind: f"rule `{word}`" for kind, word in TEXTS.items() if word not in COLOURS} | {
+    kind: noun for kind, (noun, _) in THINGS.items() if noun != "baba"
+}
+NAMES = tuple(_NAME.get(kind) for kind in range(len(KINDS)))
 
 # ------------------------------------------------------------------------------------------ rules
 
 
 def read_rules(tops: bytes, width: int) -> tuple[str, ...]:
-    """The sentences that the visible texts form, in the engine's order, duplicates kept."""
+    """The sentences that the visible texts form, in the original's order, duplicates kept."""
     rules = []
     cell = tops.find(IS)
     while cell >= 0:
         for step in (1, width):  # left to right, then top to bottom
-            rule = _sentence(tops, cell, step)
-            if rule:
-                rules.append(rule)
+            noun, word = TEXTS.get(tops[cell - step]), TEXTS.get(tops[cell + step])
+            if noun in NOUNS and (word in NOUNS or word in PROPERTIES):
+                # The noun is not on the border, so the cell before it is inside the grid.
+                colour = TEXTS.get(tops[cell - 2 * step])
+                coloured = colour in COLOURS and word in PROPERTIES  # noun-is-noun ignores the colour
+                rules.append(f"{colour} {noun} is {word}" if coloured else f"{noun} is {word}")
         cell = tops.find(IS, cell + 1)
     return tuple(rules)
-
-
-def _sentence(tops: bytes, cell: int, step: int) -> str | None:
-    """The sentence around the IS on `cell` in the direction of `step`."""
-    noun, word = TEXTS.get(tops[cell - step]), TEXTS.get(tops[cell + step])
-    if noun not in NOUNS:
-        return None
-    if word in NOUNS:
-        return f"{noun} is {word}"  # has no form with a colour
-    if word not in PROPERTIES:
-        return None
-    # A noun is never on the border, so this cell is inside the grid.
-    colour = TEXTS.get(tops[cell - 2 * step])
-    return f"{colour} {noun} is {word}" if colour in COLOURS else f"{noun} is {word}"
 
 
 @dataclass(frozen=True)
@@ -89,11 +68,10 @@ class Law:
 
     rules: tuple[str, ...]
     you: bytes  # moved by the player
-    hard: bytes  # YOU by a rule that names a colour
     win: bytes
     lose: bytes
-    push: bytes  # moves on when something comes: texts, and what is PUSH
-    enter: bytes  # something may come on top of it: empty cells and objects without STOP
+    push: bytes  # is pushed on: texts, and what is PUSH
+    enter: bytes  # can be stepped onto: empty cells and objects without STOP
     open: bytes
     shut: bytes
     becomes: tuple[tuple[bytes, int], ...]  # (table of the old noun, new kind), in the rules' order
@@ -103,37 +81,33 @@ class Law:
 
 @lru_cache(maxsize=1024)
 def law_of(rules: tuple[str, ...]) -> Law:
-    """The tables of `rules`; few different lists occur, so they are kept."""
+    """The tables of `rules`; cached, because few different lists of rules occur."""
+    kinds = range(len(KINDS))
     split = [rule.rsplit(" ", 3) if rule.count(" ") == 3 else ["", *rule.split(" ")] for rule in rules]
     holds = {word: _holds(split, word) for word in PROPERTIES}
-    players = [(colour, noun) for colour, noun, _, word in split if word == "you"]
-    hard = [CODE[f"o:{noun}:{colour}"] for colour, noun in players if colour]
+    of_noun = {noun: bytes(kind in THINGS and THINGS[kind][0] == noun for kind in kinds) for noun in NOUNS}
+    players = [noun for _, noun, _, word in split if word == "you"]
+    # Quirk: what is YOU by a rule with a colour is STOP too.
+    coloured_you = {CODE[f"o:{noun}:{colour}"] for colour, noun, _, word in split if word == "you" and colour}
+    stops = [holds["stop"][kind] or holds["push"][kind] or kind in coloured_you for kind in kinds]
     listed = [f"{noun} is {word}" for _, noun, _, word in split if word in PROPERTIES]
-    walkable = [k in THINGS and not holds["stop"][k] and not holds["push"][k] for k in range(len(KINDS))]
-    walkable[EMPTY] = True
     return Law(
         rules=rules,
         you=holds["you"],
-        hard=bytes(kind in hard for kind in range(len(KINDS))),
         win=holds["win"],
         lose=holds["lose"],
-        push=bytes(kind in TEXTS or holds["push"][kind] for kind in range(len(KINDS))),
-        enter=bytes(walkable),
+        push=bytes(kind in TEXTS or holds["push"][kind] for kind in kinds),
+        enter=bytes(kind == EMPTY or (kind in THINGS and not stops[kind]) for kind in kinds),
         open=holds["open"],
         shut=holds["shut"],
         becomes=tuple(
-            (_all_of(noun), CODE[f"o:{word}:{DEFAULT_COLOUR[word]}"])
+            (of_noun[noun], CODE[f"o:{word}:{DEFAULT_COLOUR[word]}"])
             for _, noun, _, word in split
             if word in NOUNS
         ),
-        player=_all_of(players[-1][1]) if players else None,
+        player=of_noun[players[-1]] if players else None,
         header="Active rules:\n" + "\n".join(listed) + "\n\nObjects on the map:\n",
     )
-
-
-def _all_of(noun: str) -> bytes:
-    """Table of the objects of a noun, of any colour."""
-    return bytes(kind in THINGS and THINGS[kind][0] == noun for kind in range(len(KINDS)))
 
 
 def _holds(split: list[list[str]], word: str) -> bytes:
@@ -155,8 +129,8 @@ def _holds(split: list[list[str]], word: str) -> bytes:
 class World:
     """Stacks of things and the rules that they spell: the engine, without levels and rewards.
 
-    A cell is a number, row by row. Only the top of a stack acts; `tops` is kept beside the
-    stacks because everything reads it.
+    A cell is a number, row by row. Only the top of a stack acts; `tops` repeats the tops of the
+    stacks because everything reads them.
     """
 
     def __init__(self, rows: Rows):
@@ -169,10 +143,8 @@ class World:
         ring = tops[:width] + tops[-width:] + tops[::width] + tops[width - 1 :: width]
         if set(ring) != {BORDER}:
             raise ValueError("the outermost ring of rows must be border, '#'")
-        # Quirk: an object that is YOU by its colour is STOP too, once a step's scan has met one.
-        self._blocking: set[int] = set()
-        self._texts, self._said = b"", (b"", "")
-        self._read()
+        self._texts, self._text = b"", (b"", "")  # what the rules and the observation were last made of
+        self._read_rules()
 
     def rows(self) -> list[list[str]]:
         """The grid in the form that the constructor takes."""
@@ -182,27 +154,24 @@ class World:
     def move(self, direction: int) -> tuple[bool, bool]:
         """Everything that a step which is not idle does; `direction` in 1..4 as in ACTIONS.
 
-        Returns whether the rules call it won and lost. The rules are those from before the move.
+        Returns whether the step wins and whether it loses, by the rules from before the move.
         """
         delta = (0, -self.width, 1, self.width, -1)[direction]
         law, tops, moved, met = self.law, self.tops, set(), EMPTY
-        you = law.you
-        self._blocking.clear()
-        # The grid changes under this scan: a player that covers another one on its way right or
-        # down keeps it from moving. The last player to try decides about winning. Both are quirks.
+        # The grid changes during this scan. Quirk: a player that covers another one on its way right
+        # or down keeps it from moving. Quirk: the last player to try decides about winning.
         for cell in range(len(tops)):
-            if you[tops[cell]]:
-                if law.hard[tops[cell]]:
-                    self._blocking.add(tops[cell])
-                if cell not in moved:
-                    met = self._push(cell, delta, moved)
-        self._read()
+            if law.you[tops[cell]] and cell not in moved:
+                met = self._push(cell, delta, moved)
+        self._read_rules()
         for table, kind in self.law.becomes:
-            self._transform(table, kind)
+            for cell, top in enumerate(bytes(tops)):
+                if table[top]:
+                    self._put(cell, kind)  # Quirk: the new thing comes on top, the old one stays below.
         return bool(law.win[met]), bool(law.lose[met])
 
     def _push(self, cell: int, delta: int, moved: set[int]) -> int:
-        """Move the top thing of `cell` if it can; return what it came upon, itself if it stays."""
+        """Move the top thing of `cell` if it can move. Returns what it moved onto, or itself if it stays."""
         target, law, tops = cell + delta, self.law, self.tops
         if law.push[tops[target]]:
             self._push(target, delta, moved)
@@ -211,7 +180,7 @@ class World:
             self._take(cell)
             self._take(target)
             return EMPTY
-        if not law.enter[met] or met in self._blocking:
+        if not law.enter[met]:
             return mover
         self._put(target, self._take(cell))
         if mover in THINGS:
@@ -229,14 +198,8 @@ class World:
         self.stacks[cell].append(kind)
         self.tops[cell] = kind
 
-    def _transform(self, table: bytes, kind: int) -> None:
-        """Noun is noun. Quirk: the new thing comes on top, the old one stays below."""
-        for cell, top in enumerate(bytes(self.tops)):
-            if table[top]:
-                self._put(cell, kind)
-
-    def _read(self) -> None:
-        """Find the rules again, if any text on top differs from the last time."""
+    def _read_rules(self) -> None:
+        """Read the rules again if the visible texts have changed."""
         texts = self.tops.translate(ONLY_TEXTS)
         if texts != self._texts:
             self._texts = texts
@@ -245,7 +208,7 @@ class World:
     def player(self) -> int | None:
         """Cell that the text's positions are relative to; None where nobody visible is YOU.
 
-        Quirk: it goes by the noun of the last YOU rule and overlooks the rule's colour.
+        Quirk: it goes by the noun of the last YOU rule and ignores the rule's colour.
         """
         table = self.law.player
         found = self.tops.translate(table.ljust(256, b"\0")).find(1) if table else -1
@@ -253,26 +216,24 @@ class World:
 
     def text(self) -> str:
         """The text observation; without positions where nobody visible is YOU."""
-        tops = bytes(self.tops)  # decide the text, so it is made once for each state
-        if self._said[0] != tops:
-            self._said = tops, self._say()
-        return self._said[1]
-
-    def _say(self) -> str:
+        tops = bytes(self.tops)
+        if self._text[0] == tops:
+            return self._text[1]
         player = self.player()
         if player is None:
-            lines = [NAMES[top] for top in self.tops if NAMES[top]]
-            return self.law.header + "\n".join(lines)
-        places = _places(self.width, self.height, player)
-        lines = [NAMES[top] + place for top, place in zip(self.tops, places, strict=True) if NAMES[top]]
-        if NAMES[self.tops[player]]:  # Quirk: the player itself gives an empty line.
-            lines[sum(NAMES[top] is not None for top in self.tops[:player])] = ""
-        return self.law.header + "\n".join(lines)
+            lines = [NAMES[top] for top in tops if NAMES[top]]
+        else:
+            places = _places(self.width, self.height, player)
+            lines = [NAMES[top] + place for top, place in zip(tops, places, strict=True) if NAMES[top]]
+            if NAMES[tops[player]]:  # Quirk: the player itself gives an empty line.
+                lines[sum(NAMES[top] is not None for top in tops[:player])] = ""
+        self._text = tops, self.law.header + "\n".join(lines)
+        return self._text[1]
 
 
 @lru_cache(maxsize=1024)
 def _stack(cell: str) -> tuple[int, ...]:
-    """Kinds from bottom to top, on an EMPTY that is always there."""
+    """Kinds from bottom to top, above an EMPTY that is always there."""
     unknown = [name for name in cell.split(">") if name not in CODE]
     if unknown:
         raise ValueError(f"unknown thing {unknown[0]!r} in cell {cell!r}; known are {', '.join(KINDS[1:])}")
@@ -281,13 +242,15 @@ def _stack(cell: str) -> tuple[int, ...]:
 
 @lru_cache(maxsize=256)
 def _places(width: int, height: int, player: int) -> tuple[str, ...]:
-    """For each cell, where it lies as seen from the cell `player`, with a space before."""
+    """For each cell, its position relative to the cell `player`, with a space before it."""
     x0, y0 = player % width, player // width
-    return tuple(_place(x - x0, y - y0) for y in range(height) for x in range(width))
-
-
-def _place(dx: int, dy: int) -> str:
-    # Quirk: only right and down know the plural.
-    across = f"{dx} step{'s' * (dx > 1)} to the right" if dx > 0 else f"{-dx} step to the left" if dx else ""
-    along = f"{dy} step{'s' * (dy > 1)} down" if dy > 0 else f"{-dy} step up" if dy else ""
-    return " " + " and ".join(part for part in (across, along) if part)
+    places = []
+    for y in range(height):
+        for x in range(width):
+            dx, dy = x - x0, y - y0
+            # Quirk: only right and down have a plural.
+            right, down = f"step{'s' * (dx > 1)} to the right", f"step{'s' * (dy > 1)} down"
+            across = f"{dx} {right}" if dx > 0 else f"{-dx} step to the left" if dx else ""
+            along = f"{dy} {down}" if dy > 0 else f"{-dy} step up" if dy else ""
+            places.append(" " + " and ".join(part for part in (across, along) if part))
+    return tuple(places)

@@ -1,12 +1,10 @@
 """MiniHack: navigation and skill tasks of NetHack, played through text.
 
-Promises: every id that the installed package registers (without `Custom`, `MultiRoom`,
-`LavaCrossing` and `SimpleCrossing`) starts, steps and ends; success is what the engine calls
-success, never a reward threshold; a task and a seed give one episode, whatever was played
-before and on whatever day. It does not promise that a task can be won within the step limit,
-nor that Boxoban's levels are there: without them those ids are left out, and `notes` says so.
-
-Try it: `python alma.py play --env minihack --task MiniHack-Eat-v0`.
+Every id that the installed package registers can be played, without `Custom`, `MultiRoom`,
+`LavaCrossing` and `SimpleCrossing`. Success is what the engine calls success, never a threshold of the
+reward. A task and a seed give one episode, whatever was played before and on whatever day. Tasks need
+not be winnable within the step limit. Boxoban's three ids need its levels, which are a download;
+without them the ids are left out, and `notes` says so.
 """
 
 import contextlib
@@ -15,13 +13,13 @@ import os
 import random
 import re
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
+from gymnasium.envs.registration import load_env_creator
 
 import envs
 from domains import nethack_text as nethack
@@ -30,7 +28,7 @@ LEFT_OUT = ("Custom", "MultiRoom", "LavaCrossing", "SimpleCrossing")
 SHIFT = ("Corridor", "Quest", "Boxoban")
 LEARNING_SHARE = 0.3
 SPLIT_SEED = 42
-# The engine's own limits (40 to 5000 steps) are lifted, so that `max_steps` holds for all tasks.
+# Replaces the engine's own limits (40 to 5000 steps), so that `max_steps` holds for all tasks.
 NO_LIMIT = 10**9
 OBSERVATION_KEYS = ("glyphs", "blstats", "tty_chars", "tty_cursor", "inv_strs", "inv_letters")
 BOXOBAN_FOLDERS = {
@@ -115,7 +113,7 @@ COMMANDS = {
 }
 
 STAIRS = "Reach the stairs down (>)."
-GOALS = {
+GOALS = {  # by the longest key that an id begins with, after "MiniHack-"; STAIRS for all others
     "Boxoban": "Push every boulder onto a fountain. Boulders can be pushed, not pulled.",
     "ClosedDoor": "Get through the closed door and reach the stairs down (>).",
     "CorridorBattle": "Get past the monsters and reach the stairs down (>).",
@@ -143,17 +141,17 @@ GOALS = {
 
 
 def registered_ids() -> list[str]:
-    """Sorted ids of the installed package that the benchmark keeps, levels or not."""
+    """Sorted ids that the installed package registers and the benchmark keeps, with Boxoban's."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # minihack imports the deprecated pkg_resources
-        import minihack  # noqa: F401  (registers its environments)
+        import minihack  # noqa: F401  (takes 1.5 s; registers its environments)
     ids = (name for name in gymnasium.registry if name.startswith("MiniHack-"))
     return sorted(name for name in ids if not any(word in name for word in LEFT_OUT))
 
 
 def boxoban_levels() -> Path | None:
     """The folder of Boxoban's levels: $BOXOBAN_LEVELS, else where minihack downloads them to."""
-    import minihack
+    import minihack  # takes 1.5 s
 
     named = os.environ.get("BOXOBAN_LEVELS")
     path = Path(named) if named else Path(minihack.__file__).parent / "dat" / "boxoban-levels-master"
@@ -161,21 +159,9 @@ def boxoban_levels() -> Path | None:
     return path if found else None
 
 
-def family(task: str) -> str:
-    """The kind of a task: "Eat" of "MiniHack-Eat-Distr-v0", "Sokoban" of "MiniHack-Sokoban1a-v1"."""
-    return re.match(r"MiniHack-([A-Za-z]+)", task)[1]
-
-
-def goal(task: str) -> str:
-    """The goal of a task in one sentence: that of the longest key of GOALS that its id begins with."""
-    name = task.removeprefix("MiniHack-")
-    keys = [key for key in GOALS if name.startswith(key)]
-    return GOALS[max(keys, key=len)] if keys else STAIRS
-
-
 @contextlib.contextmanager
 def global_generators(seed: int):
-    """Seed the global generators, which some of minihack's levels read, and put them back."""
+    """Seed the global generators, which some of minihack's levels use, and restore them at the end."""
     state, numpy_state = random.getstate(), np.random.get_state()
     random.seed(seed)
     np.random.seed(seed)
@@ -186,53 +172,12 @@ def global_generators(seed: int):
         np.random.set_state(numpy_state)
 
 
-def boxoban_level(folder: Path, seed: int) -> str:
-    """One level of a folder of Boxoban files, chosen by `seed`; independent of the disk's order."""
-    rng = random.Random(seed)
-    text = rng.choice(sorted(folder.glob("*.txt"))).read_text()
-    blocks = [block.split("\n", 1)[1] for block in text.strip("\n").split("\n\n")]
-    return rng.choice(blocks)
-
-
-def make_boxoban(task: str, seed: int, settings: dict[str, Any]):
-    """Boxoban with one level: minihack's class reads whole folders, so it gets one of a single file."""
-    from minihack.envs.boxohack import BoxoHack
-
-    levels = boxoban_levels()
-    if levels is None:
-        raise ValueError(f"task={task!r} needs Boxoban's levels: set BOXOBAN_LEVELS to their folder")
-    with tempfile.TemporaryDirectory(prefix="boxoban") as folder:
-        level = boxoban_level(levels / BOXOBAN_FOLDERS[task], seed)
-        Path(folder, "level.txt").write_text(f"; 0\n{level}\n\n")
-        engine = BoxoHack(level_set=folder, level_mode="", **settings)
-    engine._goal_pos_set = {None}  # its reset asks for the end before it has looked for the goals
-    return engine
-
-
-@functools.cache
-def engine_class(entry_point: str) -> type:
-    """The package's class of a task, whose levels are compiled once in a process (10 ms in a shell)."""
-    from gymnasium.envs.registration import load_env_creator
-
-    compiled: dict[str, bytes] = {}  # by the level's text or the name of its file in the package
-
-    class Engine(load_env_creator(entry_point)):
-        def _patch_nhdat(self, des_file: str) -> None:
-            data = Path(self.nethack._vardir, "nhdat")  # a link to the package's own until a level is in it
-            if des_file in compiled:
-                data.unlink()
-                data.write_bytes(compiled[des_file])
-                return
-            super()._patch_nhdat(des_file)
-            if not data.is_symlink():
-                compiled[des_file] = data.read_bytes()
-
-    return Engine
-
-
 def make_engine(task: str, seed: int):
-    """A fresh engine, ready for reset. It costs 5 ms and a temporary folder until it is closed."""
-    # The phase of the moon and Friday 13th change NetHack's luck: take them from the seed.
+    """A fresh engine, ready for reset. It costs 5 ms, and has a temporary folder until it is closed.
+
+    Raises ValueError for a task of Boxoban where its levels are missing.
+    """
+    # The phase of the moon and Friday 13th change NetHack's luck; here the phase is fixed by the seed.
     settings = {"max_episode_steps": NO_LIMIT, "fix_moon_phase": True, "observation_keys": OBSERVATION_KEYS}
     if task in BOXOBAN_FOLDERS:
         engine = make_boxoban(task, seed, settings)
@@ -246,11 +191,48 @@ def make_engine(task: str, seed: int):
     return engine
 
 
-class PageTurner:
-    """NLE's game, keeping what NLE passes over before anybody has seen it.
+def make_boxoban(task: str, seed: int, settings: dict[str, Any]):
+    """Boxoban with the level that `seed` chooses: minihack's class would read all levels of a folder."""
+    from minihack.envs.boxohack import BoxoHack  # slow: imports minihack
 
-    NLE presses space at every `--More--`: what was said on those pages is kept in `pages`. When
-    the game is over it leafs on to the list of scores: the screen of the end is kept in `end`.
+    levels = boxoban_levels()
+    if levels is None:
+        raise ValueError(f"task={task!r} needs Boxoban's levels: set BOXOBAN_LEVELS to their folder")
+    rng = random.Random(seed)
+    text = rng.choice(sorted((levels / BOXOBAN_FOLDERS[task]).glob("*.txt"))).read_text()
+    level = rng.choice([block.split("\n", 1)[1] for block in text.strip("\n").split("\n\n")])
+    with tempfile.TemporaryDirectory(prefix="boxoban") as folder:
+        Path(folder, "level.txt").write_text(f"; 0\n{level}\n\n")
+        engine = BoxoHack(level_set=folder, level_mode="", **settings)
+    engine._goal_pos_set = {None}  # its reset tests for the end before it has looked for the goals
+    return engine
+
+
+@functools.cache
+def engine_class(entry_point: str) -> type:
+    """The package's class of a task, which compiles each level once in a process (10 ms in a shell)."""
+
+    class Engine(load_env_creator(entry_point)):
+        compiled: ClassVar[dict[str, bytes]] = {}  # by the level's text or the name of its file
+
+        def _patch_nhdat(self, des_file: str) -> None:
+            data = Path(self.nethack._vardir, "nhdat")  # a link to the package's own until a level is in it
+            if des_file in self.compiled:
+                data.unlink()
+                data.write_bytes(self.compiled[des_file])
+                return
+            super()._patch_nhdat(des_file)
+            if not data.is_symlink():
+                self.compiled[des_file] = data.read_bytes()
+
+    return Engine
+
+
+class SkippedScreens:
+    """NLE's game, which also keeps the screens that NLE skips.
+
+    NLE presses space at every `--More--`: the messages on those pages are kept in `pages`. When the
+    game is over, NLE goes on to the list of scores: the last observation before it is kept in `end`.
     """
 
     def __init__(self, game, observation_keys: list[str]):
@@ -268,7 +250,7 @@ class PageTurner:
         observation, done = self.game.step(action)
         if self.end is None and (done or observation[self.state][0]):  # program_state[0]: game over
             self.end = {key: array.copy() for key, array in zip(self.keys, observation, strict=True)}
-        elif self.end is None and observation[self.internal][3]:  # waits for a space
+        elif self.end is None and observation[self.internal][3]:  # the game waits for a space
             self.pages.append(nethack.message_text(observation[self.screen]))
         return observation, done
 
@@ -281,36 +263,33 @@ class Actions:
         self.keys: dict[str, int] = {}  # printable key -> the same index
         self.descriptions: dict[str, str] = {}
         for index, key in enumerate(keys):
-            name, description = self.describe(key)
-            self.names[name] = index
-            self.descriptions[name] = description
+            if type(key).__name__.endswith("Longer"):
+                direction = COMPASS[key.name]
+                name, description = f"far {direction}", f"move {direction} until something is in the way"
+            elif key.name in COMPASS:
+                name, description = COMPASS[key.name], f"move {COMPASS[key.name]}"
+            else:
+                name, description = key.name.lower(), COMMANDS[key.name.lower()]
+            self.names[name], self.descriptions[name] = index, description
             if 32 < key.value < 127:
                 self.keys[chr(key.value)] = index
 
-    @staticmethod
-    def describe(key) -> tuple[str, str]:
-        kind, name = type(key).__name__, key.name
-        if kind.endswith("Longer"):
-            return f"far {COMPASS[name]}", f"move {COMPASS[name]} until something is in the way"
-        if name in COMPASS:
-            return COMPASS[name], f"move {COMPASS[name]}"
-        return name.lower(), COMMANDS[name.lower()]
-
     def index(self, text: str) -> int | None:
-        """The engine's index of an action's text, None where there is no such action."""
+        """The engine's index of an action's text; None if there is no such action."""
         text = text.strip()
         if text in self.keys:
             return self.keys[text]
         return self.names.get(" ".join(text.lower().split()))
 
     def answers(self, message: str) -> list[str]:
-        """What the question in `message` can be answered with, empty where it is no such question."""
+        """Possible answers to the question in `message`; empty if it asks for no direction and no item."""
         if "direction?" in message:
             found = [name for name in COMPASS.values() if name in self.names]
             return found + [name for name in ("wait", "down") if name in self.names]
         choices = re.search(r"\[(.+?)\]", message)
         if not choices:
             return []
+        # "[a-c or ?*]" offers the items a, b and c.
         letters = re.sub(r"(\w)-(\w)", lambda m: "".join(map(chr, range(ord(m[1]), ord(m[2]) + 1))),
                          choices[1].replace(" or ", ""))
         found = [letter for letter in letters if letter in self.keys and letter.isalpha()]
@@ -321,9 +300,9 @@ class MiniHack(envs.Domain):
     """Small levels of NetHack: find the way, use an item, fight or avoid a monster.
 
     ## Action space
-    Text: a command by its name ("north", "far east", "apply"), and, where the game asks a
-    question, a single key ("f", "y"). Which commands there are depends on the task and is fixed
-    for an episode. Questions take steps of their own. Names do not depend on case, keys do.
+    Text: a command by its name ("north", "far east", "apply") or, where the game asks a question, a
+    single key ("f", "y"). An answer is a step of its own. The task decides which commands there are.
+    The case of names does not matter, that of keys does.
 
     ## Observation space
     Text: message, language description, cursor and map; `info["now"]` is the inventory.
@@ -333,7 +312,7 @@ class MiniHack(envs.Domain):
 
     ## Starting state
     The level that the package draws for the seed. Each reset makes a fresh engine (5 ms), so
-    that nothing of an earlier episode can reach this one.
+    nothing of an earlier episode can reach this one.
 
     ## Episode end
     Terminated when the engine ends the game (success or death), truncated after 100 steps.
@@ -342,8 +321,8 @@ class MiniHack(envs.Domain):
     `task`: an id that `MiniHack.tasks()` lists.
     """
 
-    name: ClassVar[str] = "minihack"
-    max_steps: ClassVar[int] = 100
+    name = "minihack"
+    max_steps = 100
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)
@@ -352,7 +331,7 @@ class MiniHack(envs.Domain):
         self.steps = 0
         self.screen: dict[str, str] = {}  # the parts of the long-term context, by their titles
         self.inventory = ""
-        self.asked = False
+        self.asked = False  # the game waits for the answer to a question
         self.goal = ""
         self.success = False
 
@@ -360,7 +339,7 @@ class MiniHack(envs.Domain):
     def tasks(cls) -> list[envs.Task]:
         """Learning (30 %) and test tasks, drawn by `random.Random(42)` from the sorted ids, then shift.
 
-        Boxoban's ids are shift tasks, so whether they are there does not change the other splits.
+        Boxoban's ids are shift tasks, so missing levels do not change the other splits.
         """
         ids = registered_ids()
         if boxoban_levels() is None:
@@ -370,16 +349,21 @@ class MiniHack(envs.Domain):
         random.Random(SPLIT_SEED).shuffle(rest)
         count = round(LEARNING_SHARE * len(rest))
         splits = {"learning": sorted(rest[:count]), "test": sorted(rest[count:]), "shift": shift}
-        return [cls.task(name, split) for split, names in splits.items() for name in names]
-
-    @staticmethod
-    def task(name: str, split: str) -> envs.Task:
-        source = "official" if name in BOXOBAN_FOLDERS else "engine"
-        return envs.Task(name, split, family(name), source, envs.derive_seed("minihack", name))
+        return [
+            envs.Task(
+                id=name,
+                split=split,
+                family=re.match(r"MiniHack-([A-Za-z]+)", name)[1],  # "Sokoban" of "MiniHack-Sokoban1a-v1"
+                source="official" if name in BOXOBAN_FOLDERS else "engine",
+                seed=envs.derive_seed("minihack", name),
+            )
+            for split, names in splits.items()
+            for name in names
+        ]
 
     @classmethod
     def notes(cls) -> list[str]:
-        """What the user should know about the tasks that are there, one line each."""
+        """Whether Boxoban's tasks are left out."""
         if boxoban_levels():
             return []
         return ["Boxoban's three tasks are left out: no levels (make data-boxoban, or set BOXOBAN_LEVELS)"]
@@ -394,15 +378,17 @@ class MiniHack(envs.Domain):
         self.close()
         task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
         if task not in registered_ids():
-            raise ValueError(f"task={task!r} is no MiniHack task; MiniHack.tasks() lists them")
+            raise ValueError(f"task={task!r} is unknown; `alma.py tasks --env minihack` lists the tasks")
         seed = envs.derive_seed("minihack", task) if seed is None else seed
         engine_seed = envs.derive_seed("minihack", task, seed)
         with global_generators(engine_seed):
             self.engine = make_engine(task, engine_seed)
-            self.engine.nethack = PageTurner(self.engine.nethack, self.engine._observation_keys)
+            self.engine.nethack = SkippedScreens(self.engine.nethack, self.engine._observation_keys)
             self.engine.reset()
         self.actions = Actions(self.engine.actions)
-        self.goal, self.steps, self.success = goal(task), 0, False
+        self.steps, self.success = 0, False
+        key = max((key for key in GOALS if task.startswith(f"MiniHack-{key}")), key=len, default=None)
+        self.goal = GOALS.get(key, STAIRS)
         self.look()
         self.action_descriptions = self.actions.descriptions
         record = self.context() | {"action_dict": self.action_descriptions, "goal": self.goal}
@@ -415,7 +401,10 @@ class MiniHack(envs.Domain):
         self.steps += 1
         done = False
         if index is None:
-            self.screen["message"] = self.invalid(action)
+            valid = ", ".join(self.actions.names)
+            if self.engine._allow_all_yn_questions:
+                valid += ", or a single key where the game asks for one"
+            self.screen["message"] = f"{action[:80]!r} is no valid action here. Valid actions: {valid}."
         else:
             self.engine.nethack.pages.clear()
             _, _, done, _, engine_info = self.engine.step(index)
@@ -426,16 +415,11 @@ class MiniHack(envs.Domain):
         info = self.info(record, valid=index is not None)
         return record["long_term_context"], float(self.success), done, truncated, info
 
-    def invalid(self, action: str) -> str:
-        keys = ", or a single key where the game asks for one" if self.engine._allow_all_yn_questions else ""
-        names = ", ".join(self.actions.names)
-        return f"{action[:80]!r} is no valid action here. Valid actions: {names}{keys}."
-
     def look(self) -> None:
-        """Read the engine's last observation: its arrays are reused, the texts are ours."""
-        turner = self.engine.nethack
-        seen = turner.end or dict(zip(turner.keys, self.engine.last_observation, strict=True))
-        pages = (*turner.pages, nethack.message_text(seen["tty_chars"]))
+        """Turn the engine's last observation into texts at once, because the engine reuses its arrays."""
+        game = self.engine.nethack
+        seen = game.end or dict(zip(game.keys, self.engine.last_observation, strict=True))
+        pages = (*game.pages, nethack.message_text(seen["tty_chars"]))
         message = "\n".join(page.replace("--More--", "").replace("(end)", "").strip() for page in pages)
         self.screen = {
             "message": message.strip(),
@@ -444,7 +428,7 @@ class MiniHack(envs.Domain):
             "map": nethack.map_text(seen["tty_chars"]),
         }
         self.inventory = nethack.inventory_text(seen["inv_strs"], seen["inv_letters"])
-        self.asked = bool(seen["internal"][1])  # the game waits for the answer to a question
+        self.asked = bool(seen["internal"][1])
 
     def context(self) -> dict[str, str]:
         """The observation under the keys that memory designs know."""
@@ -468,34 +452,7 @@ class MiniHack(envs.Domain):
         return self.context()["long_term_context"]
 
     def close(self) -> None:
-        """Give the engine's memory and temporary folder back."""
+        """Free the engine's memory and its temporary folder."""
         if self.engine is not None:
             self.engine.close()
             self.engine = None
-
-
-def bench_steps(seconds: float = 4.0, task: str = "MiniHack-Room-15x15-v0") -> dict[str, float]:
-    """Steps a second of our text and of the bare engine, in turns within `seconds`; resets do not count.
-
-    The engine makes the observations that our text needs and no others, which is its fastest.
-    """
-    rng = random.Random(0)
-    env = MiniHack(task)
-    steps, spent = {"ours": 0, "raw": 0}, {"ours": 0.0, "raw": 0.0}
-    while sum(spent.values()) < seconds:
-        seed = steps["ours"]
-        env.reset(seed=seed)
-        engine = make_engine(task, seed)
-        engine.reset()
-        names = list(env.actions.names)
-        for kind, step, choices in (("ours", env.step, names), ("raw", engine.step, range(len(names)))):
-            start = time.perf_counter()
-            for _ in range(90):
-                steps[kind] += 1
-                if step(rng.choice(choices))[2]:
-                    break
-            spent[kind] += time.perf_counter() - start
-        engine.close()
-    env.close()
-    ours, raw = (steps[kind] / spent[kind] for kind in steps)
-    return {"ours": ours, "raw": raw, "ratio": ours / raw}

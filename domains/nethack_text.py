@@ -1,16 +1,13 @@
-"""What a NetHack observation says in English: the convention of the NetHack language wrapper.
+"""NetHack's screen in English, by the convention of the NetHack language wrapper.
 
-Promises: `describe_nethack` turns the arrays that NLE returns into the texts that the wrapper
-makes of them, to the letter, its spelling ("alter") and its oddities included, at several
-thousand observations a second. It does not promise good descriptions: agents and memory designs
-of this field know this one.
+`describe_nethack` turns the arrays that NLE returns into the wrapper's texts, character for
+character, with its spelling ("alter") and its oddities, several thousand times a second. Agents and
+memory designs of this field know these texts, so they are not improved here.
 
-How it reads: the screen is described from far to near, then clockwise from north. Monsters,
-objects, doors that are closed, stairs, lava and the like are seen wherever they are on the
-screen; walls, dark areas, doorways, traps and other ground only along the eight compass
-directions, up to nine squares, and nothing of it behind a wall or a dark area.
-
-Try it: `python alma.py play --env minihack`.
+The screen is described from far to near, then clockwise from north. Monsters, objects, closed doors,
+stairs, lava and the like are seen anywhere on the screen. Walls, dark areas, doorways, traps and other
+ground are seen only along the eight compass directions, up to nine squares away and not behind a wall
+or a dark area.
 """
 
 import functools
@@ -20,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 
 DISTANCES = ("very far", "far", "near", "very near", "adjacent")  # in the order of the lines
-FURTHEST = (79, 19, 5, 2, 1)  # squares: the furthest that each of them reaches
+FURTHEST = (79, 19, 5, 2, 1)  # the largest distance of each, in squares
 DIRECTIONS = (
     "north", "northnortheast", "northeast", "eastnortheast", "east", "eastsoutheast", "southeast",
     "southsoutheast", "south", "southsouthwest", "southwest", "westsouthwest", "west",
@@ -30,7 +27,7 @@ ROWS, COLUMNS = 21, 79  # of the map
 RAY_LENGTH = 9
 RAYS = ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1))  # (dx, dy), clockwise
 
-# NetHack's map symbols, by index. None: ground that is not worth a word.
+# NetHack's map symbols, by index. None: ground that is never mentioned.
 GROUND = (
     "dark area", "vertical wall", "horizontal wall", "northwest room corner", "northeast room corner",
     "southwest corner", "southeast corner", "cross wall", "t up wall", "t down wall", "t west wall",
@@ -46,7 +43,7 @@ GROUND = (
     "left slant beam", "right slant beam", "dig beam", "flash beam", "boom left", "boom right",
     "shield 1", "shield 2", "shield 3", "shield 4", "poison cloud", "valid position",
 )
-# Of these, what is seen wherever it is: closed doors to trees, stairs to lava, raised drawbridges.
+# Indices of those that are seen anywhere: closed doors to trees, stairs to lava, raised drawbridges.
 SEEN_ANYWHERE = frozenset((*range(15, 19), *range(23, 35), 37, 38))
 SQUARE = ("top left", "top center", "top right", "middle left", "middle center", "middle right",
           "bottom left", "bottom center", "bottom right")
@@ -54,12 +51,12 @@ AROUND = tuple(place for place in SQUARE if place != "middle center")
 BEAMS = ("horizontal", "vertical", "left slant", "right slant")
 WARNINGS = tuple(f"unknown creature causing you {feeling}"
                  for feeling in ("worry", "concern", "anxiety", "disquiet", "alarm", "dread"))
-# Names that take their plural in front: "scrolls labeled FOOBIE BLETCH".
+# Names whose first words take the plural: "scrolls labeled FOOBIE BLETCH".
 PLURAL_HEADS = ("scroll", "worthless piece", "unknown creature", "swallow", "shield", "boom")
 
 NOTHING, ANYWHERE, ON_A_RAY, ENDS_A_RAY = range(4)  # how a glyph is seen
 
-# The screen's status numbers, as (label, indices into blstats joined by a separator).
+# The status lines, as (label, indices into blstats, separator between their values).
 STATUS = (
     ("Strength", (3, 2), "/"), ("Dexterity", (4,), ""), ("Constitution", (5,), ""),
     ("Intelligence", (6,), ""), ("Wisdom", (7,), ""), ("Charisma", (8,), ""), ("Depth", (12,), ""),
@@ -82,14 +79,14 @@ CONDITIONS = ("Stoned", "Slimed", "Strangled", "Food Poisoning", "Terminally Ill
 class Tables:
     """Everything that can be looked up; made once in a process."""
 
-    names: list[str]  # glyph -> name, "" for ground without a word
+    names: list[str]  # glyph -> name, "" for ground that is never mentioned
     seen: np.ndarray  # glyph -> how it is seen, uint8
     places: list[int]  # (dy + ROWS) * 2 * COLUMNS + dx + COLUMNS -> 16 * distance + direction
 
 
 def object_name(index: int) -> str:
-    """The name of a kind of object: what it looks like where NetHack has a word for that."""
-    from nle import nethack as nh
+    """The name of a kind of object: its appearance if NetHack has a word for that."""
+    from nle import nethack as nh  # slow
 
     name = nh.objdescr.from_idx(index).oc_name or ""
     looks = nh.objdescr.from_idx(index).oc_descr or ""
@@ -109,7 +106,7 @@ def object_name(index: int) -> str:
 
 def glyph_names() -> list[str]:
     """The name of every glyph, in NLE's order of glyphs."""
-    from nle import nethack as nh
+    from nle import nethack as nh  # slow
 
     monsters = [nh.permonst(index).mname for index in range(nh.NUMMONS)]
     names = list(monsters)
@@ -143,8 +140,8 @@ def place(dx: int, dy: int) -> int:
 
 @functools.cache
 def tables() -> Tables:
-    """The lookup tables; 40 ms for the first caller."""
-    from nle import nethack as nh
+    """The lookup tables; the first call takes 40 ms."""
+    from nle import nethack as nh  # slow
 
     names = glyph_names()
     seen = np.full(len(names), ANYWHERE, dtype=np.uint8)
@@ -198,14 +195,8 @@ def sightings(glyphs: np.ndarray, x: int, y: int) -> list[tuple[int, str]]:
                 found.append((places[offset + i + row * COLUMNS], names[flat[i]]))
                 if kinds[i] == ENDS_A_RAY:
                     break
-    found.sort(key=lambda sighting: sighting[0])  # stable: squares of one place stay in their order
+    found.sort(key=lambda sighting: sighting[0])  # stable: squares of one place keep their order
     return found
-
-
-def listing(words: list[str]) -> str:
-    if len(words) < 3:
-        return " and ".join(words)
-    return f"{', '.join(words[:-1])}, and {words[-1]}"
 
 
 def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
@@ -214,23 +205,27 @@ def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
     for where, name in sightings(glyphs, int(blstats[0]), int(blstats[1])):
         counts = groups.setdefault((name, where >> 4), {})
         counts[where & 15] = counts.get(where & 15, 0) + 1
-    lines: list[tuple[str, int]] = []
+    keys: list[tuple[str, int]] = []  # (noun, distance) of each line
     directions: dict[tuple[str, int], list[str]] = {}
     for (name, distance), counts in groups.items():
         one = [DIRECTIONS[where] for where, count in counts.items() if count == 1]
         more = [DIRECTIONS[where] for where, count in counts.items() if count > 1]
         for noun, where in ((name, one), (plural(name) if more else "", more)):
             if where:
-                # Where a plural is no other word ("bars"), its directions replace those of the single
-                # ones, and the line stands twice: the convention's own slip.
-                lines.append((noun, distance))
+                # Quirk: where singular and plural are the same word ("bars"), the plural's directions
+                # replace those of the singular, and the line appears twice.
+                keys.append((noun, distance))
                 directions[noun, distance] = where
-    return "\n".join(f"{noun} {DISTANCES[distance]} {listing(directions[noun, distance])}"
-                     for noun, distance in lines)
+    lines = []
+    for noun, distance in keys:
+        *first, last = directions[noun, distance]
+        listed = f"{', '.join(first)}, and {last}" if len(first) > 1 else " and ".join([*first, last])
+        lines.append(f"{noun} {DISTANCES[distance]} {listed}")
+    return "\n".join(lines)
 
 
 def cursor_text(glyphs: np.ndarray, blstats: np.ndarray, tty_cursor: np.ndarray) -> str:
-    """What the cursor is on; empty where it is not on the map."""
+    """What the cursor is on; empty if it is not on the map."""
     column, row = int(tty_cursor[1]), int(tty_cursor[0]) - 1
     dx, dy = column - int(blstats[0]), row - int(blstats[1])
     inside = 0 < column + row * COLUMNS < ROWS * COLUMNS
@@ -257,16 +252,13 @@ def message_text(tty_chars: np.ndarray) -> str:
         return first.strip(" ")
     lines = []
     for start in range(0, len(screen), width):
-        lines.append(screen[start + indent: start + width].strip(" "))
-        if ends_page(lines[-1]):
+        line = screen[start + indent: start + width].strip(" ")
+        lines.append(line)
+        of = line.find(" of ")
+        numbered = of >= 2 and line[of - 2] == "(" and line[of + 5: of + 6] == ")"  # "(1 of 2)"
+        if numbered or "--More--" in line or "(end)" in line:
             return "\n".join(lines)
     return lines[0]
-
-
-def ends_page(line: str) -> bool:
-    of = line.find(" of ")
-    numbered = of >= 2 and line[of - 2] == "(" and line[of + 5: of + 6] == ")"  # "(1 of 2)"
-    return numbered or "--More--" in line or "(end)" in line
 
 
 def inventory_text(inv_strs: np.ndarray, inv_letters: np.ndarray) -> str:

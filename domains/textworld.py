@@ -1,32 +1,27 @@
 """TextWorld: treasure hunter, cooking and coin collector games, played through text.
 
-Promises: a task is one generated game (see `textworld_games`), which starts and answers alike in
-every process; one command is one step, where the interpreter would take several in one line, and
-commands that save, restore or restart; the task score is points over maximum points. It does not
-promise that a game can be won within the step limit.
-
-Try it: `python alma.py play --env textworld --task cooking-00`.
+A task is one generated game (see `textworld_games`) that starts and answers alike in every process.
+One command is one step: the interpreter itself would take several commands in one line, and commands
+that save, restore or restart. The task score is points over maximum points. Games need not be winnable
+within the step limit.
 """
 
-import random
 import re
-import time
-import warnings
 from collections.abc import Iterable
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import gymnasium
 
 import envs
 from domains import textworld_games as games
+from domains.textworld_engine import parsed, start
 
-# The words that begin a command, besides the verbs of the game.
+# Words that may begin a command, besides the verbs of the game.
 MORE_VERBS = frozenset((
     "n", "s", "e", "w", "north", "south", "east", "west", "walk", "run", "l", "x", "read", "i", "inv",
     "z", "wait", "get", "pick", "put", "discard", "help", "goal",
 ))
-# What the interpreter says of a command that it did not understand. Nothing has happened then.
+# Beginnings of the interpreter's answers to a command that it did not understand and that changed nothing.
 NOT_UNDERSTOOD = ("That's not a verb I recognise", "You can't see any such thing", "What do you want to",
                   "I didn't understand", "I only understood you", "I beg your pardon", "You must name",
                   "You excepted something", "You seem to want to talk", "That noun did not make sense",
@@ -42,7 +37,7 @@ class TextWorld(envs.Domain):
     has the engine's list of admissible commands; by default the agent is not shown it.
 
     ## Observation space
-    Text: what the game answers; after `reset` the description of the first room, without the
+    Text: what the game answers. After `reset` it is the description of the first room, without the
     banner and without the objective, which is `info["goal"]`.
 
     ## Rewards
@@ -59,9 +54,9 @@ class TextWorld(envs.Domain):
     `task`: an id that `TextWorld.tasks()` lists.
     """
 
-    name: ClassVar[str] = "textworld"
-    max_steps: ClassVar[int] = 80
-    lists_actions: ClassVar[bool] = False  # the paper's agent does not see the admissible commands
+    name = "textworld"
+    max_steps = 80
+    lists_actions = False  # the paper's agent does not see the admissible commands
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)
@@ -77,31 +72,27 @@ class TextWorld(envs.Domain):
         for split in ("learning", "test", "shift"):
             for family, halves in games.SPLITS.items():
                 numbers = [n for n in range(games.GAMES) if halves[2 * n // games.GAMES] == split]
-                tasks += [cls.task(f"{family}-{n:02}", split) for n in numbers]
+                tasks += [
+                    envs.Task(name, split, family, "generated", envs.derive_seed("textworld", name))
+                    for name in (f"{family}-{n:02}" for n in numbers)
+                ]
         return tasks
-
-    @staticmethod
-    def task(name: str, split: str) -> envs.Task:
-        which = games.recipe(name)
-        return envs.Task(name, split, which.family, "generated", envs.derive_seed("textworld", name))
 
     @classmethod
     def prepare(cls, tasks: Iterable[str]) -> None:
-        """Make the games of these task ids unless they are in the cache already.
+        """Make the games of these task ids unless they are in the cache; 2 to 5 s for each.
 
-        Several at once are cheaper: one process reads the package's grammars for all of them.
+        Several in one call are cheaper: one process reads the package's grammars for all of them.
         """
         games.ensure_all(tasks)
 
     @classmethod
     def load(cls) -> None:
-        """Import the package and have it parse the logic of each family whose games are there (0.3 s)."""
-        from domains import textworld_engine
-
+        """Have the package parse the logic of each family whose games are there (0.3 s); it keeps each."""
         for family in games.SPLITS:
             folders = (games.cached(f"{family}-{number:02}") for number in range(games.GAMES))
             if folder := next(filter(games.is_whole, folders), None):
-                textworld_engine.parsed(folder / f"{games.GAME}.json")  # the package keeps each logic
+                parsed(folder / f"{games.GAME}.json")
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
@@ -111,7 +102,10 @@ class TextWorld(envs.Domain):
         self.state = self.engine.reset()
         self.steps = 0
         self.goal = " ".join(self.state.objective.split())
-        self.observation = first_room(self.state.feedback, self.state.objective)
+        # Without the banner and the objective, which come first.
+        _, found, rest = self.state.feedback.partition(self.state.objective)
+        text = rest if found else self.state.feedback
+        self.observation = spaced(text[max(0, text.find("-=")):])
         record = {"obs": self.observation, "goal": self.goal,
                   "admissible_commands": list(self.state.admissible_commands)}
         return self.observation, self.info(record, valid=True)
@@ -121,10 +115,15 @@ class TextWorld(envs.Domain):
             raise gymnasium.error.ResetNeeded("call reset before step")
         self.steps += 1
         before, done = self.score(), False
-        command = " ".join(action.split())
-        refusal = self.refusal(action.strip())
-        if refusal is None:
-            self.state, _, done = self.engine.step(command)
+        command = action.strip()
+        verb = command.lower().partition(" ")[0]
+        refusal = None
+        if SEVERAL.search(command):
+            refusal = "One command at a time."
+        elif not command.isascii() or (verb not in MORE_VERBS and verb not in self.state.verbs):
+            refusal = f"{NOT_UNDERSTOOD[0]}."  # the interpreter would understand words like "restore"
+        else:
+            self.state, _, done = self.engine.step(" ".join(action.split()))
             self.observation = spaced(self.state.feedback)
             if self.observation.startswith(NOT_UNDERSTOOD):
                 refusal = self.observation
@@ -134,14 +133,6 @@ class TextWorld(envs.Domain):
         truncated = not done and self.steps >= self.max_steps
         info = self.info(record, valid=refusal is None)
         return self.observation, self.score() - before, done, truncated, info
-
-    def refusal(self, command: str) -> str | None:
-        """Why a command does not go to the interpreter, which knows words like "restore"; else None."""
-        if SEVERAL.search(command):
-            return "One command at a time."
-        verb = command.lower().partition(" ")[0]
-        known = verb in MORE_VERBS or verb in self.state.verbs
-        return None if known and command.isascii() else NOT_UNDERSTOOD[0] + "."
 
     def score(self) -> float:
         if self.state.won:
@@ -168,55 +159,6 @@ class TextWorld(envs.Domain):
             self.engine = None
 
 
-def start(folder: Path, untouched: bool = False):
-    """The environment of a game, asked for what we show and no more; `untouched`: the package's own."""
-    import textworld
-
-    from domains import textworld_engine
-
-    # jericho looks for valid actions too and warns that it finds none; TextWorld's own list is used.
-    warnings.filterwarnings("ignore", message="Unable to find valid actions")
-    wanted = textworld.EnvInfos(objective=True, score=True, max_score=True, won=True, lost=True,
-                                admissible_commands=True, verbs=True, feedback=True)
-    story = folder / f"{games.GAME}.z8"
-    return textworld.start(str(story), wanted) if untouched else textworld_engine.start(story, wanted)
-
-
-def first_room(feedback: str, objective: str) -> str:
-    """The first reply without the banner and the objective."""
-    _, found, rest = feedback.partition(objective)
-    text = rest if found else feedback
-    return spaced(text[max(0, text.find("-=")):])
-
-
 def spaced(text: str) -> str:
     """The text with at most one empty line at a time."""
     return re.sub(r"\n{3,}", "\n\n", text).strip()
-
-
-def bench_steps(seconds: float = 4.0, task: str = "cooking-00") -> dict[str, float]:
-    """Steps a second of our domain and of the package's environment, in turns within `seconds`.
-
-    Both are asked for the same things and play at random; resets do not count.
-    """
-    rng = random.Random(0)
-    env, engine = TextWorld(task), start(games.ensure(task), untouched=True)
-    steps, spent = {"ours": 0, "raw": 0}, {"ours": 0.0, "raw": 0.0}
-    while sum(spent.values()) < seconds:
-        _, info = env.reset()
-        begin, over = time.perf_counter(), False
-        while not over:
-            _, _, over, cut, info = env.step(rng.choice(info["actions"]))
-            over, steps["ours"] = over or cut, steps["ours"] + 1
-        spent["ours"] += time.perf_counter() - begin
-        state, begin, over = engine.reset(), time.perf_counter(), False
-        for _ in range(TextWorld.max_steps):
-            state, _, over = engine.step(rng.choice(state.admissible_commands))
-            steps["raw"] += 1
-            if over:
-                break
-        spent["raw"] += time.perf_counter() - begin
-    env.close()
-    engine.close()
-    ours, raw = (steps[kind] / spent[kind] for kind in steps)
-    return {"ours": ours, "raw": raw, "ratio": ours / raw}

@@ -1,14 +1,13 @@
-"""The engine of TextWorld's games, fast: the package's own environment that does nothing twice.
+"""The engine of TextWorld's games, fast: the package's own environment without its repeated work.
 
-Promises: the words, the admissible commands, in their order, and the points of `textworld.start` on every
-game; `tests/test_textworld.py` plays both side by side. Kept are parsed games, the actions that apply in
-a state and, while it holds, the facts that rules look up. Each episode has an interpreter of its own, so
-nothing of one reaches another. Nothing of the package is patched.
-
-Try it: `python -c "import envs_textworld; print(envs_textworld.bench_steps(4))"`
+The words, the admissible commands in their order and the points are those of `textworld.start` on every
+game; `tests/test_textworld.py` plays both side by side. Cached are parsed games, the actions that apply
+in a state, and the facts that rules look up while the state holds. Each episode has an interpreter of
+its own, so nothing of one reaches another. Nothing of the package is patched.
 """
 
 import functools
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -18,21 +17,28 @@ from textworld.envs import JerichoEnv, TWInform7
 from textworld.generator.game import Game
 from textworld.logic import Action, Proposition, Rule, State
 
-from domains.textworld_games import instantiations
+from domains.textworld_games import GAME, instantiations
 
 GAMES_KEPT = 8  # parsed games in memory, about 2 MB each
-STATES_KEPT = 300  # of a game, each with its actions, about 20 kB
+STATES_KEPT = 300  # states of a game, each with its actions, about 20 kB
 
 
-def start(story: Path, wanted: textworld.EnvInfos) -> textworld.Environment:
-    """As `textworld.start`, of a game that the package has made."""
+def start(folder: Path, untouched: bool = False) -> textworld.Environment:
+    """The environment of a game that is kept in `folder`; `untouched`: the package's own, for comparison."""
+    # jericho looks for valid actions too and warns that it finds none; TextWorld's own list is used.
+    warnings.filterwarnings("ignore", message="Unable to find valid actions")
+    wanted = textworld.EnvInfos(objective=True, score=True, max_score=True, won=True, lost=True,
+                                admissible_commands=True, verbs=True, feedback=True)
+    story = folder / f"{GAME}.z8"
+    if untouched:
+        return textworld.start(str(story), wanted)
     env = TWInform7(KeptGame(wanted, parsed(story.with_suffix(".json"))))
     env.load(str(story))
     return env
 
 
 class KeptGame(JerichoEnv):
-    """The package's link to the interpreter. Its wrappers take `_game` where there is one."""
+    """The package's link to the interpreter. Its wrappers use `_game` instead of reading the game again."""
 
     def __init__(self, infos: textworld.EnvInfos, game: Game):
         super().__init__(infos)
@@ -45,19 +51,19 @@ class KeptGame(JerichoEnv):
 
 @functools.lru_cache(maxsize=GAMES_KEPT)
 def parsed(path: Path) -> Game:
-    """A game as the package reads it; playing does not change it. Its start knows its facts by heart."""
+    """A game as the package reads it, with `Facts` as its start; playing does not change it."""
     game = Game.load(str(path))
     game.world._state = Facts.of(game.world.state)
     return game
 
 
 class Interpreter(jericho.FrotzEnv):
-    """The package's interpreter, which starts a game once: at `reset`, and not at `load` already."""
+    """The package's interpreter, which starts a game at `reset` only and not at `load` too."""
 
     def load(self, story_file: str, seed: int | None = None) -> None:
         self.story_file = story_file.encode()
         self.is_fully_supported = bool(self.frotz_lib.is_supported(self.story_file))
-        self._bindings, self.act_gen = {}, None  # it has some of published games alone
+        self._bindings, self.act_gen = {}, None  # the package has them for published games only
         self._cache = {story_file: (Path(story_file).read_bytes(), self._bindings, self.act_gen)}
         self.seed(seed)
 
@@ -68,13 +74,13 @@ class Interpreter(jericho.FrotzEnv):
 
 
 class Facts(State):
-    """The package's facts; what applies in them is looked up in tables that are kept while they hold.
+    """The package's state, which looks up applicable actions in tables that are kept while its facts hold.
 
-    Copies share what was found to apply: players walk to and fro, and begin where others began.
+    Copies share the actions found: players return to states, and episodes of a game begin alike.
     """
 
     def __init__(self, logic, facts=None):
-        self._applicable: dict[frozenset[Proposition], tuple[Action, ...]] = {}  # by all facts, the oldest first
+        self._applicable: dict[frozenset[Proposition], tuple[Action, ...]] = {}  # by all facts, oldest first
         self._tables: dict[tuple, dict] = {}  # (signature, position) -> variable there -> facts in order
         super().__init__(logic, facts)
 
@@ -91,7 +97,7 @@ class Facts(State):
         return made
 
     def all_applicable_actions(self, rules: Iterable[Rule], mapping=None) -> Iterable[Action]:
-        """As in the package, for the rules of the one game that these are the facts of."""
+        """As in the package; `rules` are always those of the one game that the facts belong to."""
         facts = frozenset(self.facts)
         if facts not in self._applicable:
             if len(self._applicable) == STATES_KEPT:
@@ -108,7 +114,7 @@ class Facts(State):
         super().remove_fact(prop)
 
     def _forget(self, prop: Proposition) -> None:
-        """A table has the facts of all subtypes, so what has the name of a fact is made again."""
+        """Drop all tables of the predicate's name, because a table has the facts of all subtypes."""
         for key in [key for key in self._tables if key[0].name == prop.name]:
             del self._tables[key]
 
@@ -120,5 +126,5 @@ class Facts(State):
 
 @functools.cache
 def _is_bound(rule: Rule) -> bool:
-    """Whether what a rule needs names all that it is about; few rules of cooking games make things up."""
+    """Whether the preconditions name all entities of a rule; a few rules of cooking games create new ones."""
     return set(rule.placeholders) <= {one for predicate in rule.preconditions for one in predicate.parameters}

@@ -1,11 +1,10 @@
-"""Makes and keeps the games of the TextWorld domain.
+"""Makes the games of the TextWorld domain and keeps them under `cache_dir()`.
 
-Promises: a game is made by the package's own generators from its recipe alone, with a fixed hash
-seed, file order and generator, so that two machines make the same game; it is kept under
-`cache_dir()` and comes there whole or not at all; a damaged one is made again; processes that need
-the same game at once do not disturb each other. It does not promise speed: a game takes 2 to 5 s.
-
-Try it: `python alma.py tasks --env textworld`, then `python alma.py play --env textworld`.
+The package's own generators make a game from its recipe alone, with a fixed hash seed, order of files
+and generator, so two machines make the same game. A game appears in the cache whole or not at all, a
+damaged one is made again, and processes that need the same game at once do not disturb each other.
+Making a game takes 2 to 5 s. The generators are slow to import and run in a process of their own
+(`Maker`), so they are imported in functions.
 """
 
 import contextlib
@@ -35,16 +34,16 @@ from errors import InfrastructureError
 GAMES = 26  # of each family; the first half of each is learned from, the second half is tested on
 SPLITS = {"treasure_hunter": ("learning", "test"), "cooking": ("learning", "test"),
           "coin_collector": ("shift", "shift")}
-TOO_EASY = 20  # treasure hunter games that the package solves in so many commands are not used
-# The attempt that gives each treasure hunter game; all attempts before it fail or are too easy.
+TOO_EASY = 20  # treasure hunter games that the package solves in so many commands or fewer are not used
+# The attempt that gives each treasure hunter game; all earlier attempts fail or are too easy.
 FIRST_ATTEMPT = (1, 25, 7, 11, 1, 9, 0, 12, 6, 8, 13, 0, 39, 34, 5, 2, 3, 3, 3, 1, 1, 11, 3, 1, 7, 3)
-GAME = "tw-game"  # jericho knows TextWorld's games by "tw-" and takes the status line off their answers
+GAME = "tw-game"  # jericho recognises TextWorld's games by "tw-" and drops the status line of their answers
 MAKING_TIMEOUT = 900  # seconds, for one game on a busy machine
 
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All that decides a game: the same recipe gives the same game."""
+    """Everything that decides a game: the same recipe gives the same game."""
 
     task: str  # "cooking-03"
     family: str  # a key of SPLITS
@@ -64,13 +63,13 @@ def _version() -> str:
 
 
 def recipe(task: str) -> Recipe:
-    """The recipe of a task id, at the difficulty of BALROG."""
+    """The recipe of a task id, at the difficulty of BALROG. Raises ValueError for an unknown id."""
     family, _, number = task.rpartition("-")
     if family not in SPLITS or not number.isdecimal() or int(number) >= GAMES:
-        raise ValueError(f"task={task!r} is no TextWorld task; TextWorld.tasks() lists them")
+        raise ValueError(f"task={task!r} is unknown; `alma.py tasks --env textworld` lists the tasks")
     if family == "treasure_hunter":
         settings = {"mode": "hard", "rooms": 20, "quest": TOO_EASY + 1, "attempt": FIRST_ATTEMPT[int(number)]}
-    elif family == "cooking":  # as many ingredients as games go round: 1, 2, 3, 4, 5, 1, ...
+    elif family == "cooking":  # 1, 2, 3, 4, 5, 1, ... ingredients
         ingredients = int(number) % 5 + 1
         settings = {"recipe": ingredients, "take": ingredients, "open": True, "cook": True, "cut": True,
                     "drop": True, "go": 12, "recipe_seed": 0, "split": ""}
@@ -80,10 +79,10 @@ def recipe(task: str) -> Recipe:
 
 
 def limited_options(effort: int):
-    """The package's options, where the search for a quest gives up after `effort` choices.
+    """The package's options with a search for a quest that gives up after `effort` choices.
 
-    The search is depth-first without an end in sight: most seeds find a quest at once or not in
-    minutes. Counting choices, not seconds, keeps it the same on every machine.
+    The search is depth-first and unbounded: most seeds find a quest at once or not within minutes.
+    Choices are counted, and not seconds, so that every machine gives up at the same point.
     """
     from textworld import GameOptions
     from textworld.generator import QuestGenerationError
@@ -111,10 +110,10 @@ def limited_options(effort: int):
 
 
 def make_treasure_hunter(which: Recipe):
-    """The package's hardest mode, tried with one seed after the other until a game is hard enough.
+    """A game of the package's hardest mode whose own solution is long enough: the first of several attempts.
 
-    The measure is the package's own solution. Level 30 asks for a quest of 20 commands, so none of
-    its games would be: this is level 30 with a quest one command longer.
+    Level 30 asks for a quest of 20 commands, which is never long enough, so this is level 30 with a
+    quest one command longer.
     """
     from textworld.challenges.tw_treasure_hunter import treasure_hunter
     from textworld.generator import QuestGenerationError
@@ -134,27 +133,12 @@ def make_treasure_hunter(which: Recipe):
                 return game
 
 
-def make_game(which: Recipe):
-    """Make the game of a recipe; in a process of its own, see `ensure`."""
-    from textworld import GameOptions
-    from textworld.challenges.tw_coin_collector import coin_collector
-    from textworld.challenges.tw_cooking import cooking
-
-    if which.family == "treasure_hunter":
-        return make_treasure_hunter(which)
-    options = GameOptions()
-    options.seeds = which.seed
-    options.grammar.only_last_action = True  # else the objective lists the whole way to the coin
-    generator = {"cooking": cooking, "coin_collector": coin_collector}[which.family]
-    return generator.make(dict(which.settings), options)
-
-
 def instantiations(state, rule, mapping=None, facts=None):
     """All actions that a rule allows in a state: what textworld's State.all_instantiations yields.
 
-    The package compares every fact with every other and sorts them each time, which is most of the
-    time of making a treasure hunter; looking facts up by a variable that is known already gives the
-    same actions in the same order in an eighth of it. `facts` keeps what was looked up in a state:
+    The package compares every fact with every other and sorts them each time, which takes most of the
+    time of making a treasure hunter game. Looking facts up by a variable that is already bound gives the
+    same actions in the same order in an eighth of the time. `facts` keeps these tables for a state:
     (signature, position) -> variable there -> facts in order.
     """
     facts = {} if facts is None else facts
@@ -167,14 +151,21 @@ def instantiations(state, rule, mapping=None, facts=None):
 
 def matches(state, facts: dict, predicate, known: dict):
     """The ways to extend the assignment `known` by one fact of `predicate`."""
+    signature = predicate.signature
     bound = next((i for i, placeholder in enumerate(predicate.parameters) if placeholder in known), None)
-    if (predicate.signature, bound) not in facts:
-        facts[predicate.signature, bound] = by_variable(state, predicate.signature, bound)
+    if (signature, bound) not in facts:
+        # Facts of the signature and its subtypes in the package's order, by their variable at `bound`.
+        table = facts[signature, bound] = defaultdict(list)
+        types = state._logic.types
+        for subtypes in types.multi_subtypes([types.get(name) for name in signature.types]):
+            exact = type(signature)(signature.name, [subtype.name for subtype in subtypes])
+            for fact in sorted(state.facts_with_signature(exact)):
+                table[None if bound is None else fact.arguments[bound]].append(fact)
     variable = None if bound is None else known[predicate.parameters[bound]]
-    for fact in facts[predicate.signature, bound].get(variable, ()):
+    for fact in facts[signature, bound].get(variable, ()):
         more = dict(known)
         for placeholder, argument in zip(predicate.parameters, fact.arguments, strict=True):
-            taken = placeholder not in more and argument in more.values()  # each variable stands once
+            taken = placeholder not in more and argument in more.values()  # no variable stands twice
             if taken or more.get(placeholder, argument) != argument:
                 break
             more[placeholder] = argument
@@ -182,31 +173,28 @@ def matches(state, facts: dict, predicate, known: dict):
             yield more
 
 
-def by_variable(state, signature, position: int | None) -> dict:
-    """The facts of a signature and its subtypes in the package's order, by their variable at `position`."""
-    from textworld.logic import Signature
-
-    types = state._logic.types
-    table = defaultdict(list)
-    for subtypes in types.multi_subtypes([types.get(name) for name in signature.types]):
-        exact = Signature(signature.name, [subtype.name for subtype in subtypes])
-        for fact in sorted(state.facts_with_signature(exact)):
-            table[None if position is None else fact.arguments[position]].append(fact)
-    return table
-
-
 def write_game(task: str, folder: Path) -> None:
     """Make the game of a task in an empty folder: its two files and, last, their checksums."""
     import textworld
+    from textworld.challenges.tw_coin_collector import coin_collector
+    from textworld.challenges.tw_cooking import cooking
     from textworld.generator import compile_game
 
     which = recipe(task)
-    textworld.g_rng.set_seed(which.seed)  # the package's global generator, where it has no other
+    textworld.g_rng.set_seed(which.seed)  # the package's global generator, which it uses in some places
+    if which.family == "treasure_hunter":
+        game = make_treasure_hunter(which)
+    else:
+        options = textworld.GameOptions()
+        options.seeds = which.seed
+        options.grammar.only_last_action = True  # else the objective lists the whole way to the coin
+        generator = {"cooking": cooking, "coin_collector": coin_collector}[which.family]
+        game = generator.make(dict(which.settings), options)
     options = textworld.GameOptions()
     options.path = str(folder / f"{GAME}.z8")
     options.force_recompile = True
-    compile_game(make_game(which), options)
-    (folder / f"{GAME}.ni").unlink(missing_ok=True)  # the source, as long as the game itself
+    compile_game(game, options)
+    (folder / f"{GAME}.ni").unlink(missing_ok=True)  # the source, as large as the game itself
     sums = {name: checksum(folder / name) for name in (f"{GAME}.z8", f"{GAME}.json")}
     (folder / "complete.json").write_text(json.dumps(sums))
 
@@ -216,24 +204,24 @@ def checksum(path: Path) -> str:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether a game is there as it was written."""
+    """Whether a game is there and unchanged since it was written."""
     try:
         sums = json.loads((folder / "complete.json").read_text())
         return bool(sums) and all(checksum(folder / name) == value for name, value in sums.items())
-    except (OSError, ValueError, AttributeError):  # missing, half-written or something else's
+    except (OSError, ValueError, AttributeError):  # missing, half-written or of another kind
         return False
 
 
 def cached(task: str) -> Path:
-    """Where the game of a task is kept, be it there or not."""
+    """Where the game of a task is kept, whether it is there or not."""
     return envs.cache_dir() / "textworld" / recipe(task).folder
 
 
 def ensure(task: str, maker: "Maker | None" = None) -> Path:
-    """The folder of a task's game; made first where it is missing or damaged.
+    """The folder of a task's game, which is made first if it is missing or damaged.
 
-    Several processes may ask at once: one makes the game under a lock, the others wait for it.
-    Without a lock it would still be right, for a game gets its name when it is whole.
+    Several processes may ask at once: one makes the game under a lock, the others wait for it. The
+    lock only saves work, because a game gets its name when it is whole.
     """
     folder = cached(task)
     if is_whole(folder):
@@ -241,14 +229,22 @@ def ensure(task: str, maker: "Maker | None" = None) -> Path:
     folder.parent.mkdir(exist_ok=True)
     with open(folder.parent / f"{folder.name}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not is_whole(folder):
-            with contextlib.nullcontext(maker) if maker else Maker() as maker:
-                place(task, folder, maker)
+        if is_whole(folder):
+            return folder
+        with (
+            contextlib.nullcontext(maker) if maker else Maker() as maker,
+            tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as making,
+        ):
+            game = Path(making) / "game"
+            game.mkdir()
+            maker.make(task, game)
+            shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+            os.rename(game, folder)
     return folder
 
 
 def ensure_all(tasks: Iterable[str]) -> None:
-    """Make the missing ones of several tasks' games, one after the other, with one maker."""
+    """Make the missing games of several tasks, one after the other, with one maker."""
     missing = [task for task in tasks if not is_whole(cached(task))]
     if missing:
         with Maker() as maker:
@@ -256,31 +252,23 @@ def ensure_all(tasks: Iterable[str]) -> None:
                 ensure(task, maker)
 
 
-def place(task: str, folder: Path, maker: "Maker") -> None:
-    with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as making:
-        game = Path(making) / "game"
-        game.mkdir()
-        maker.make(task, game)
-        shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-        os.rename(game, folder)
-
-
 class Maker:
-    """A process that makes games. Where they are played, nothing of the generators stays behind.
+    """A process that makes games, so that the process that plays them is free of the generators.
 
-    It reads the package's grammars once (2 s) and forks for each game, so that no game depends on
-    those made before it.
+    It reads the package's grammars once (2 s) and forks for each game, so no game depends on those
+    made before it.
     """
 
     def __enter__(self) -> "Maker":
         environment = dict(os.environ, PYTHONHASHSEED="0", PYTHONWARNINGS="ignore", OPENBLAS_NUM_THREADS="1")
         self._errors = tempfile.TemporaryFile()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "domains.textworld_games"], cwd=Path(__file__).parents[1], env=environment, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
+            [sys.executable, "-m", "domains.textworld_games"], cwd=Path(__file__).parents[1], env=environment,
+            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
         return self
 
     def make(self, task: str, folder: Path) -> None:
+        """Make a game in an empty folder. Raises InfrastructureError with what the process printed."""
         with contextlib.suppress(BrokenPipeError):
             print(json.dumps([task, str(folder)]), file=self._process.stdin, flush=True)
             self._process.stdout.readline()
@@ -290,7 +278,7 @@ class Maker:
             raise InfrastructureError(f"could not make the TextWorld game {task}: {said[-500:]}")
 
     def __exit__(self, *exception) -> None:
-        with contextlib.suppress(BrokenPipeError):  # it ended before it had read everything
+        with contextlib.suppress(BrokenPipeError):  # the process ended before it had read everything
             self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait()
@@ -300,21 +288,25 @@ class Maker:
 def serve() -> None:
     """The maker's side: for each line of input, make a game in a child and answer with a line."""
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what the package prints is no answer
-    # The package reads its grammars in the order of the disk; here it is that of their names.
-    glob.glob = functools.partial(_sorted_glob, glob.glob)
+    os.dup2(2, 1)  # the package prints to standard output
+    # The package reads its grammars in the order of the disk; here in the order of their names.
+    unsorted = glob.glob
+    glob.glob = lambda *arguments, **options: sorted(unsorted(*arguments, **options))
     for line in sys.stdin:
         task, folder = json.loads(line)
         read_grammars(recipe(task).family)
         child = os.fork()
         if not child:
-            make_and_exit(task, Path(folder))
+            signal.alarm(MAKING_TIMEOUT)
+            try:
+                write_game(task, Path(folder))
+            except Exception:
+                traceback.print_exc()  # for Maker.make, which sees that there is no game
+            finally:
+                sys.stderr.flush()
+                os._exit(0)
         os.waitpid(child, 0)
         print("done", file=answers, flush=True)
-
-
-def _sorted_glob(original, *arguments, **options) -> list[str]:
-    return sorted(original(*arguments, **options))
 
 
 def read_grammars(family: str) -> None:
@@ -330,18 +322,6 @@ def read_grammars(family: str) -> None:
     paths = {"cooking": cooking.KB_PATH, "coin_collector": coin_collector.KB_PATH}
     knowledge = KnowledgeBase.load(paths.get(family, treasure_hunter.KB_PATH))
     Grammar(kb=knowledge if family in paths else None)
-
-
-def make_and_exit(task: str, folder: Path) -> None:
-    """The whole life of a child."""
-    signal.alarm(MAKING_TIMEOUT)
-    try:
-        write_game(task, folder)
-    except Exception:
-        traceback.print_exc()  # for Maker.make, which sees that there is no game
-    finally:
-        sys.stderr.flush()
-        os._exit(0)
 
 
 if __name__ == "__main__":  # started by Maker

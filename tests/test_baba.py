@@ -266,6 +266,20 @@ def test_one_coloured_rule_takes_the_property_from_other_colours_even_beside_a_p
     assert env.rows()[4][1:3] == ["", "o:key:red"]
 
 
+def test_what_is_you_by_its_colour_stops_a_player_that_the_scan_meets_first():
+    # A step of a recorded trace: baba moves first and is stopped by the ball, then the ball moves.
+    env = level("c:red t:ball t:is p:you", f". {YOU}", ". o:baba:white . .", ". o:ball:red . .", ". . . .")
+    assert env.rules() == ["red ball is you", "baba is you"]
+    play(env, DOWN)
+    assert [env.rows()[y][2] for y in (3, 4, 5)] == ["o:baba:white", "", "o:ball:red"]
+
+
+def test_the_colour_of_the_rule_alone_stops():
+    env = level("c:red t:ball t:is p:you", f". {YOU}", ". o:baba:white . .", ". o:ball:blue . .", ". . . .")
+    play(env, DOWN)
+    assert [env.rows()[y][2] for y in (3, 4, 5)] == ["", "o:ball:blue>o:baba:white", ""]
+
+
 def test_what_is_you_by_its_colour_holds_back_its_like_and_lets_other_colours_be_covered():
     env = level("c:red t:door t:is p:you", "o:door:red o:door:red o:door:green")
     play(env, RIGHT)
@@ -577,9 +591,3 @@ def test_objects_come_in_the_three_colours():
         objects = [f"o:{noun}:{colour}" for noun in ("ball", "door", "key")]
         red_blue_or_green = rate("make_win", lambda rows, of=objects: any(tops(rows)[o] for o in of))
         assert red_blue_or_green == pytest.approx(1 / 3, abs=0.04)
-
-
-def test_the_bench_measures_each_layer():
-    speeds = baba.bench_steps(0.01)
-    assert set(speeds) == {"nothing", "world", "environment", "domain"}
-    assert all(speed > 0 for speed in speeds.values())

@@ -1,5 +1,6 @@
-"""The bench measures what it says: a whole evaluation, which cannot beat its floor."""
+"""The bench measures what it says: engines, and a whole evaluation, which cannot beat its floor."""
 
+from bench import engines
 from bench.latency import Endpoint, Setting, measure
 
 
@@ -9,3 +10,15 @@ def test_no_evaluation_is_faster_than_its_calls_allow():
         row = measure("babaisai", setting, url)
     assert row["ratio"] >= 1
     assert setting.episodes == 8 and 8 <= row["calls"] <= 8 * 3
+
+
+def test_each_layer_of_baba_is_ai_is_measured():
+    speeds = engines.babaisai(0.01)
+    assert set(speeds) == {"nothing", "world", "environment", "domain"}
+    assert all(speed > 0 for speed in speeds.values())
+
+
+def test_a_domain_is_measured_beside_its_bare_engine():
+    rates = engines.minihack(0.01)
+    assert set(rates) == {"ours", "raw", "ratio", "ours_reset_ms", "raw_reset_ms", "reset_ratio"}
+    assert rates["ratio"] == rates["ours"] / rates["raw"] > 0
