@@ -168,20 +168,24 @@ def check(command) -> int:
 
 def report(command) -> int:
     """Write report.html, report.md and the plots of a run anew."""
-    from harness.run_folder import RunFolder
-    from report.words import write
+    from harness.run_folder import write_report
 
-    for path in write(RunFolder.open(Path(command.folder)).path):
+    for path in write_report(Path(command.folder)):
         print(path)
     return 0
 
 
 def compare(command) -> int:
     """Put runs side by side: models, seeds, ablations."""
-    from harness.run_folder import RunFolder
-    from report.compare import compare as compare_runs
+    from harness.run_folder import write_atomic
+    from report.compare import plot, table
+    from report.data import read_run
 
-    print(compare_runs([RunFolder.open(Path(path)).path for path in command.folders], command.plot))
+    runs = [read_run(path) for path in command.folders]
+    drawn = plot(runs) if command.plot else None
+    if drawn:
+        write_atomic(command.plot, drawn.png if command.plot.suffix.lower() == ".png" else drawn.svg)
+    print(table(runs))
     return 0
 
 

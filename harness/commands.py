@@ -26,7 +26,8 @@ from harness.cli import baseline, domain_of, find_design
 from harness.config import Config
 from harness.estimate import ask_before_paying, designs_of
 from harness.run import Run, design_id
-from harness.run_folder import RunFolder, is_full, write_json
+from harness.run_folder import RunFolder, is_full, write_json, write_report
+from report.words import ablation_table, summary
 from score import Score, against
 
 LEARNED = "learned design"
@@ -170,15 +171,11 @@ def _carry_out(command, experiment: Experiment) -> int:
 
 
 def _print(command, result: dict) -> None:
-    from report.words import summary
-
     print(json.dumps(result) if command.json else summary(result))
 
 
 def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, again: str) -> tuple[int, dict]:
     """Do it in a folder: exit code and result; a run that stops says how it goes on."""
-    from report.words import write as write_report
-
     try:
         result = asyncio.run(_in_run(folder, overrides, command, experiment))
         write_json(folder.path / "score.json", result)
@@ -260,8 +257,6 @@ def ablation(command) -> int:
     if command.json:
         print(json.dumps(results))
         return 0
-    from report.words import ablation_table
-
     print(f"{ablation_table(results)}\nrun folder: {root}")
     return 0
 

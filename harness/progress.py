@@ -15,7 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from report.safe_text import clean, line
+from errors import clean
+from report.words import line
 
 STAGES = ("ideate", "implement", "verify", "evaluate")
 ENDS = ("archived", "duplicate", "dropped")

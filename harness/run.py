@@ -22,7 +22,7 @@ from harness.config import Config, from_json
 from harness.estimate import episodes_of
 from harness.pool import open_pool
 from harness.progress import Display
-from harness.run_folder import RunFolder, read_json, write_atomic, write_json
+from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Evidence, MetaAgent
 from models.prices import parse_price
@@ -230,11 +230,9 @@ class Run:
 
     def keep(self, archive) -> None:
         """Write the archive, and the report, after a learning step."""
-        from report import words as report  # slow to import
-
         self._evaluations.clear()
         if self.folder.write_archive(archive.lines()):
-            report.write(self.folder.path, plots=False)
+            write_report(self.folder.path, plots=False)
 
     def cost(self, *names: str) -> float | None:
         """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""

@@ -16,17 +16,19 @@ from importlib import metadata
 from pathlib import Path
 
 from errors import InfrastructureError, UserError
+from report.page import render
 
 PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing."""
+    content = content.encode("utf-8", "replace") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -44,6 +46,14 @@ def is_full(error: OSError) -> bool:
 
 def write_json(path: Path, value) -> None:
     write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_report(path: Path, plots: bool = True) -> list[Path]:
+    """Write report.html of a run folder, and with `plots` report.md and the figures too; returns their paths."""
+    files = render(path, plots)
+    for name, content in files.items():
+        write_atomic(path / name, content)
+    return [path / name for name in files]
 
 
 def read_json(path: Path):

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
+from harness.run_folder import write_report
 from report import page as report_page
-from report import words as report
-from report.code import difference
 from report.data import read_run
+from report.page import difference
 from tests import browser as browsers
 from tests.synthetic_run import Runs
 
@@ -45,7 +45,7 @@ def history(folder, *events):
 @pytest.fixture(scope="module")
 def opened(made, browser):
     folder = made(steps=4)
-    return folder, report.write(folder, plots=False)[0]
+    return folder, write_report(folder, plots=False)[0]
 
 
 def test_a_click_on_a_node_opens_its_code_and_its_difference(opened, browser):
