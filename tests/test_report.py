@@ -8,6 +8,8 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from markupsafe import escape
@@ -138,6 +140,53 @@ def test_a_learned_design_is_shown_with_what_is_left_of_its_lead_on_the_test_set
     assert "gpt-5-nano: no memory 6.7, ReasoningBank 9.8, ALMA 11.7 (2.2)" in text
 
 
+SCORE = {"mean": 0.4, "stderr": 0.02, "difference": 0.05, "interval": [-0.02, 0.12], "retrieved_tokens": 9, "steps": 3,
+         "memory_calls": 12, "usd": 0.0}
+
+
+def test_a_printed_table_has_one_line_a_memory_with_short_names_and_verdicts_as_columns():
+    def against(name, low, high):
+        return {"name": name, "difference": (low + high) / 2, "interval": [low, high]}
+
+    learned, mine = "runs/20260101T000000-minihack-offline/0123456789ab", "designs/mine.py"
+    scores = {"no_memory": {**SCORE, "difference": 0.0}, learned: {**SCORE, "interval": [0.01, 0.3], "mean": 0.6},
+              mine: {**SCORE, "interval": [-0.3, -0.01], "invalid": 0.63, "example": "I think\n\x1b[1m I go"}}
+    scores[learned]["against_best"], scores[mine]["against_best"] = against(mine, 0.1, 0.2), against(learned, -0.2, -0.1)
+    head, none, first, second, best, warning = report.table(scores).splitlines()
+    assert [part.strip() for part in re.split("  +", head)][:4] == ["memory", "success %", "to no memory", "to the best other"]
+    assert none.split() == ["no_memory", "40.0", "±", "2.0", "9", "3.0", "–", "12"]
+    assert re.match(r"0123456789ab  60\.0 ±  2\.0  better +\+5\.0 \[\+1\.0, \+30\.0\] +better +9 ", first)
+    assert re.match(r"mine .* worse +\+5\.0 .* worse +9 +3\.0 +63\.0 +12$", second)
+    assert best == "best memory: 0123456789ab, +15.0 [+10.0, +20.0] to the second best, mine"
+    assert warning == 'mine: 63.0 % of the agent\'s answers were no valid actions, for example "I think ␛[1m I go"'
+    assert len(head) < 130 and "shown" not in first + second
+    assert report.short_names(["a/my.py", "b/my.py", "g_memory"]) == {"a/my.py": "a/my.py", "b/my.py": "b/my.py", "g_memory": "g_memory"}
+
+
+def test_a_run_ends_with_what_the_memory_says_for_one_task_and_with_the_address_of_its_report():
+    result = {"labels": [], "models": {"agent": "offline"}, "folder": "runs/x", "test": {"no_memory": SCORE},
+              "says": {"task": "Room\n5", "text": "\n".join(f" line {number}" for number in range(40)) + "\x1b[2J"}}
+    lines = report.summary(result).splitlines()
+    start = lines.index("what its memory says for the task Room 5:")
+    assert lines[start + 1] == "     line 0" and lines[start + report.SAYS_LINES + 1] == "    …"
+    assert lines[-2:] == ["run folder: runs/x", "report: runs/x/report.html"] and "line 12" not in "\n".join(lines)
+
+
+def test_the_page_has_the_verdicts_the_share_of_invalid_actions_and_a_warning(made):
+    folder = made(steps=4)
+    for text in (page_of(folder), report_page.markdown(read_run(folder), [])):
+        words = " ".join(" ".join(Tags(text).words).split())
+        assert "invalid %" in words and "62.0" in words
+        assert re.search("g memory: 62.0 % of the agent.s answers were no valid actions, for example .I think I should", words)
+
+
+def test_the_report_stands_on_run_folders_alone_and_loads_nothing_slow_before_it_draws():
+    code = "import sys, report.page, report.compare; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    assert "report" in loaded
+    assert not loaded & {"harness", "models", "llm", "envs", "alma", "evaluate", "sandbox", "matplotlib", "jinja2", "pygments"}
+
+
 def test_runs_that_differ_in_the_seed_alone_are_one_group_with_its_spread(made, tmp_path):
     folders = [made(steps=3, seed=seed, sampling=sampling) for sampling in ("archive", "greedy") for seed in (1, 2)]
     runs = [read_run(folder) for folder in folders]
@@ -164,6 +213,25 @@ def test_an_ablation_is_told_with_its_spread_over_seeds_and_few_seeds_show_littl
     # gaps -0.2, 0.1, 0.1: mean 0, deviation 0.1732, half width 4.303 * 0.1732 / sqrt(3) = 0.430
     assert "+0.0 points: no difference to random shown (95 % interval -43.0 to +43.0 points)" in table
     assert "one seed shows nothing" in report.ablation_table({"archive": runs(0.3), "greedy": runs(0.2)})
+
+
+def test_a_candidate_has_parents_and_the_archive_of_an_older_run_has_one(made):
+    folder = made(copy=True, steps=5)
+    run = read_run(folder)
+    node = next(one for one in run.nodes if len(one.parents) == 2)
+    edges = [edge for edge in tree(run).edges if edge.child == node.name]
+    assert [edge.first for edge in edges] == [False, True]
+    assert run.lineage(node)[-2].name == node.parents[0]
+    shown = " ".join(" ".join(Tags(pieces_of(page_of(folder))[node.name]).words).split())
+    assert f"made from {node.parents[0]} and {node.parents[1]}" in shown
+    assert all(f"{node.name}" in pieces_of(page_of(folder))[parent] for parent in node.parents)
+    row = re.search(rf"^\| {re.escape(node.name)}(?: \(learned\))? \| ([\d., ]+) \|", report_page.markdown(run, []), re.M)
+    assert row[1] == ", ".join(node.parents)
+
+    rows = [json.loads(row) for row in (folder / "archive.jsonl").read_text().splitlines()]
+    old = [{"parent": (row.pop("parents") or [None])[0], **row} for row in rows]
+    (folder / "archive.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    assert [one.parents for one in read_run(folder).nodes] == [one.parents[:1] for one in run.nodes]
 
 
 # ------------------------------------------------------------------------- runs that are not whole

@@ -173,3 +173,18 @@ def test_forty_designs_with_full_logs_are_under_15_mb_and_open_in_under_2_second
     assert 2_000_000 < (folder / "report.html").stat().st_size < 15_000_000
     assert min(browser.open(folder / "report.html") for _ in range(3)) < 2000  # milliseconds
     assert browser.complaints() == []
+
+
+def test_the_whole_code_of_long_designs_is_shown_and_scrolls(made, browser):
+    folder = made(steps=3, tasks=6, passes=1, length=80, width=1500, lines_of_code=900)
+    run = read_run(folder)
+    browser.open(page_of(folder))
+    for node in (run.nodes[0], run.learned):
+        browser.js("location.hash = arguments[0]", f"#design-{node.name}")
+        browser.wait(lambda name=node.name: browser.js("return document.querySelector('#panel article').dataset.design") == name)
+        code = run.design(node).code
+        assert code.count("\n") > 900
+        assert browser.js("return document.querySelector('#panel pre.source').textContent").strip() == code.strip()
+        box = browser.js("const one = document.querySelector('#panel .code').parentElement; return [one.clientHeight, one.scrollHeight]")
+        assert box[0] < 900 < 5000 < box[1]
+    assert browser.complaints() == []
