@@ -176,14 +176,14 @@ def test_forty_designs_with_full_logs_are_under_15_mb_and_open_in_under_2_second
 
 
 def test_the_whole_code_of_long_designs_is_shown_and_scrolls(made, browser):
-    folder = made(steps=3, tasks=6, passes=1, length=80, width=1500, lines_of_code=900)
+    folder = made(steps=3, tasks=6, passes=1, length=80, width=1500, lines_of_code=2200)
     run = read_run(folder)
     browser.open(page_of(folder))
     for node in (run.nodes[0], run.learned):
         browser.js("location.hash = arguments[0]", f"#design-{node.name}")
         browser.wait(lambda name=node.name: browser.js("return document.querySelector('#panel article').dataset.design") == name)
         code = run.design(node).code
-        assert code.count("\n") > 900
+        assert code.count("\n") > 2200
         assert browser.js("return document.querySelector('#panel pre.source').textContent").strip() == code.strip()
         box = browser.js("const one = document.querySelector('#panel .code').parentElement; return [one.clientHeight, one.scrollHeight]")
         assert box[0] < 900 < 5000 < box[1]
