@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from report.data import LEARNED, RunData
 from report.figures import ACCENT, STYLE, WARM, Plot, curves, label_right
-from report.words import ascii_line, interval_words, line, percent, points, verdict_words
+from report.words import ascii_line, difference_words, line, percent, points, verdict
 
 NOT_COMPARED = ("seed", "workers", "in_flight", "budget_usd", "budget_tokens", "price", "outage_seconds")
 COLOURS = (ACCENT, WARM, "#6b5ca5", "#4f7d3a", "#a3386c", "#7a6a3f")
@@ -57,16 +57,15 @@ def table(runs: Sequence[RunData]) -> str:
     rows += [f"labels: {', '.join(labels)}"] if labels else []
     wide = max(len(one.run) for one in lines)
     head = f"{'run':{wide}} {'seed':>5} {'steps':>5} {'designs':>7} {'no memory':>9} {'learning':>8} {'gain':>6}"
-    rows += ["", f"{head} {'test':>6} {'gain':>6} {'tokens':>7} {'dollars':>8}  state, settings"]
+    rows += ["", f"{head} {'test':>6}  {'to no memory':41} {'tokens':>7} {'dollars':>8}  state, settings"]
     for one in lines:
+        tested = f"{verdict(one.interval):19}  {difference_words(one.test_gain, one.interval)}" if one.interval else ""
         usd = "unknown" if one.usd is None else f"{one.usd:.2f}"
         rows.append(
             f"{one.run:{wide}} {one.seed:>5} {one.steps:5} {one.designs:7} {percent(one.f0):>9} "
-            f"{percent(one.learning):>8} {points(one.gain):>6} {percent(one.test):>6} {points(one.test_gain):>6} "
+            f"{percent(one.learning):>8} {points(one.gain):>6} {percent(one.test):>6}  {tested:41} "
             f"{'–' if one.tokens is None else f'{one.tokens:,.0f}':>7} {usd:>8}  {one.state}, {one.group}"
         )
-    tested = [one for one in lines if one.interval]
-    rows += [f"{one.run}: {verdict_words(one.interval)} ({interval_words(one.interval)})" for one in tested]
 
     groups = {group: members for group, members in _groups(lines).items() if len(members) > 1}
     rows += ["", "mean ± standard deviation over runs (lowest to highest), %:"] if groups else []

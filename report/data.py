@@ -14,7 +14,7 @@ import json
 import re
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,6 @@ class Sample:
     """One deployed episode, cut so that it can be shown."""
 
     task: str
-    family: str
     number: int  # of the pass
     score: float
     without: float | None  # score of the same episode without memory
@@ -148,7 +147,7 @@ class RunData:
     nodes: tuple[Node, ...]
     results: dict[str, dict[str, Result]]  # "test-static" -> name -> result
     usage: tuple[dict, ...]  # model calls by role, model, design and stage: the columns of USAGE
-    notes: tuple[str, ...] = field(default=())  # what could not be read
+    notes: tuple[str, ...]  # what could not be read
 
     @property
     def evaluated(self) -> list[Node]:
@@ -246,7 +245,7 @@ def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
         # Names and ids become names of folders, so nothing else may pass.
         known = re.fullmatch(r"\d{1,6}\.\d{1,6}", name) and re.fullmatch("[0-9a-f]{4,64}", key) and name not in nodes
         if not known or (state == "evaluated" and score is None):
-            notes.append(f"archive.jsonl: line {place} is no new candidate")
+            notes.append(f"archive.jsonl: line {place} is not a new, valid candidate")
             continue
         parents = texts(value.get("parents")) or texts([value.get("parent")])  # runs of older versions have "parent"
         nodes[name] = Node(
@@ -413,7 +412,6 @@ def _sample(value: dict) -> Sample:
         shown.append((place, text(step.get("action_took"))[:ACTION_LIMIT], seen, rate(step.get("scores"))))
     return Sample(
         task=text(value.get("task")),
-        family=text(value.get("family")),
         number=int(number(value.get("number")) or 0),
         score=rate(value.get("score")),
         without=rate(value.get("without")),

@@ -123,7 +123,7 @@ def _templates(kind: str):
     environment.filters |= {
         "line": line, "block": block, "percent": percent, "points": points, "usd": usd, "count": count,
         "interval": words.interval_words, "verdict": words.verdict, "verdict_words": words.verdict_words,
-        "difference": words.difference_words, "short": lambda name: words.short_names([name])[name].replace("_", " "),
+        "difference": words.difference_words,
         "times": lambda number: {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times"),
     }  # fmt: skip
     return environment
@@ -140,9 +140,14 @@ def _facts(run: RunData) -> dict:
         split, mode, size = (*line(key, 60).split("-", 2), "", "")[:3]
         title = f"{split.capitalize()} set{f', {mode} mode' if mode else ''}{f', {size} episodes collected' if size else ''}"
         short = {name: one.replace("_", " ") for name, one in words.short_names(rows).items()}
-        warnings = [words.invalid_words(short[name], one.invalid, one.example) for name, one in rows.items()]
+        compared = [
+            (short[name], one.mean, short.get(one.best_other, "another"), one.best_difference, one.to_best_other)
+            for name, one in rows.items() if one.to_best_other and one.best_difference is not None
+        ]  # fmt: skip
+        notes = [words.best_words(compared)] if compared else []
+        notes += filter(None, (words.invalid_words(short[name], one.invalid, one.example) for name, one in rows.items()))
         if rows:
-            results.append((title, rows, short, [one for one in warnings if one]))
+            results.append((title, rows, short, notes))
     by_stage: dict[tuple, dict] = {}  # model calls by role, model and stage; each design has its own table
     for row in run.usage:
         kind = {name: row[name] for name in ("role", "model", "stage")}

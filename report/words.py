@@ -124,6 +124,12 @@ def shrinkage_words(learning: float, test: float, interval: Sequence[float] | No
     return f"{words}. {verdict_words(interval).capitalize()} ({interval_words(interval)})." if interval else f"{words}."
 
 
+def best_words(compared: Sequence[tuple[str, float, str, float, Sequence[float]]]) -> str:
+    """The best memory and its lead; `compared`: name, score, best other memory, difference to it and its interval."""
+    name, _, second, difference, interval = max(compared, key=lambda row: row[1])
+    return f"best memory: {name}, {difference_words(difference, interval)} points ahead of the second best, {second}"
+
+
 def invalid_words(name: str, invalid: float | None, example: str) -> str:
     """A warning if more than half of the agent's answers were no valid actions, else nothing."""
     if invalid is None or invalid <= 0.5:
@@ -183,13 +189,12 @@ def table(scores: dict[str, dict]) -> str:
             f"{score['retrieved_tokens']:6.0f}  {score['steps']:5.1f}  {percent(score.get('invalid')):>9}  "
             f"{score['memory_calls']:9}{f'  {usd:>7}' * costs}"
         )
-    compared = [name for name, score in scores.items() if score.get("against_best")]
-    if compared:
-        first = max(compared, key=lambda name: scores[name]["mean"])
-        other = scores[first]["against_best"]
-        gap = difference_words(other["difference"], other["interval"])
-        second = names.get(other["name"], line(other["name"], 40))
-        rows.append(f"best memory: {names[first]}, {gap} to the second best, {second}")
+    compared = []
+    for name, score in scores.items():
+        if other := score.get("against_best"):
+            second = names.get(other["name"], line(other["name"], 40))
+            compared.append((names[name], score["mean"], second, other["difference"], other["interval"]))
+    rows += [best_words(compared)] if compared else []
     warnings = (invalid_words(names[name], one.get("invalid"), one.get("example") or "") for name, one in scores.items())
     return "\n".join([*rows, *filter(None, warnings)])
 

@@ -157,7 +157,7 @@ def test_a_printed_table_has_one_line_a_memory_with_short_names_and_verdicts_as_
     assert none.split() == ["no_memory", "40.0", "±", "2.0", "9", "3.0", "–", "12"]
     assert re.match(r"0123456789ab  60\.0 ±  2\.0  better +\+5\.0 \[\+1\.0, \+30\.0\] +better +9 ", first)
     assert re.match(r"mine .* worse +\+5\.0 .* worse +9 +3\.0 +63\.0 +12$", second)
-    assert best == "best memory: 0123456789ab, +15.0 [+10.0, +20.0] to the second best, mine"
+    assert best == "best memory: 0123456789ab, +15.0 [+10.0, +20.0] points ahead of the second best, mine"
     assert warning == 'mine: 63.0 % of the agent\'s answers were no valid actions, for example "I think ␛[1m I go"'
     assert len(head) < 130 and "shown" not in first + second
     assert report.short_names(["a/my.py", "b/my.py", "g_memory"]) == {"a/my.py": "a/my.py", "b/my.py": "b/my.py", "g_memory": "g_memory"}
