@@ -28,12 +28,12 @@ from harness import config
 from harness.config import Config
 from harness.estimate import ask_before_paying, designs_of
 from harness.run import Run
-from harness.run_folder import RunFolder, is_full, read_json, write_atomic, write_json
+from harness.run_folder import RunFolder, is_full, read_json, write_atomic, write_json, write_report
 from llm import Keys
 from models import OFFLINE
-from report.compare import compare as compare_runs
+from report import compare as comparison
+from report.data import read_run
 from report.words import ablation_table, summary
-from report.words import write as write_report
 from sandbox import check as check_in_sandbox
 from score import Score, against
 
@@ -443,11 +443,15 @@ def data(command) -> int:
 
 
 def report(command) -> int:
-    for path in write_report(RunFolder.open(Path(command.folder)).path):
+    for path in write_report(Path(command.folder)):
         print(path)
     return 0
 
 
 def compare(command) -> int:
-    print(compare_runs([RunFolder.open(Path(path)).path for path in command.folders], command.plot))
+    runs = [read_run(path) for path in command.folders]
+    drawn = comparison.plot(runs) if command.plot else None
+    if drawn:
+        write_atomic(command.plot, drawn.png if command.plot.suffix.lower() == ".png" else drawn.svg)
+    print(comparison.table(runs))
     return 0

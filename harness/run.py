@@ -20,14 +20,13 @@ from harness.config import Config, from_json
 from harness.estimate import episodes_of
 from harness.pool import open_pool
 from harness.progress import Display
-from harness.run_folder import RunFolder, read_json, write_atomic, write_json
+from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Evidence, MetaAgent
 from models import ROLES
 from models.prices import parse_price
 from models.store import Store
 from prompts import quote
-from report.words import write as write_report
 from score import Score
 
 

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from errors import InfrastructureError, UserError
 from prompts import quote
+from report.page import render
 
 LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
 ROOT = Path(__file__).resolve().parents[1]
@@ -27,13 +28,14 @@ SHAPING = ("*.py", "domains/*.py", "harness/*.py", "jail/*.py", "models/*.py", "
 PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
 
 
-def write_atomic(path: Path, text: str) -> None:
+def write_atomic(path: Path, content: str | bytes) -> None:
     """Write a whole file or nothing."""
+    content = content.encode("utf-8", "replace") if isinstance(content, str) else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
+        with open(temporary, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -61,6 +63,14 @@ def read_json(path: Path):
         raise UserError(f"no such file: {path}") from None
     except (OSError, ValueError) as error:
         raise UserError(f"cannot read {path}: {error}") from error
+
+
+def write_report(path: Path, plots: bool = True) -> list[Path]:
+    """Write report.html of a run folder, and with `plots` report.md and the figures too; returns their paths."""
+    files = render(path, plots)
+    for name, content in files.items():
+        write_atomic(path / name, content)
+    return [path / name for name in files]
 
 
 class RunFolder:

@@ -1,10 +1,10 @@
-"""The figures of a run, for papers, issues and the page: each function returns one, or None without data.
+"""The figures of a run: the archive as a tree, and plots for papers, issues and the page.
 
-Promises: the same run gives the same bytes; no figure is drawn from numbers that are not in the run's
-folder; the colours of an SVG become the page's own where `themed` asks for that. Uses matplotlib
-without pyplot, so nothing global is left behind and any thread may call it, one at a time.
+Promises: the same run gives the same bytes; a plot shows only numbers of the run's folder, and there is
+none without data; `themed` SVG takes the page's own colours. matplotlib is used without pyplot, so nothing
+global is left behind. It is slow to import, so the functions that draw import it.
 
-Try it: `python alma.py report RUN` and look into RUN/plots
+Try it: `python alma.py report RUN`, then look into RUN/plots
 """
 
 import functools
@@ -13,18 +13,16 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
-import matplotlib
-from matplotlib.figure import Figure
-
-from errors import UserError
-from harness.run_folder import write_atomic
 from report.data import LEARNED, Node, Result, RunData, TaskScore
-from report.safe_text import ascii_line
+from report.words import ascii_line
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, MUTED, GRID, ACCENT, WARM, EMPTY = "#20242c", "#6d7480", "#dedad0", "#1f6f8b", "#b4572d", "#fffffe"
-PAPER = "#fffffd"  # behind a figure; the page has its own
+PAPER = "#fffffd"  # behind a plot; the page has its own
 THEME = {INK: "--ink", MUTED: "--muted", GRID: "--line", ACCENT: "--accent", WARM: "--warm", EMPTY: "--card"}
 STYLE = {
     "svg.fonttype": "none",
@@ -46,196 +44,201 @@ STYLE = {
     "font.size": 9.5,
     "figure.constrained_layout.use": True,
 }
-SMALLEST, LARGEST = 25, 420  # area of a bubble, square points
+SMALLEST_BUBBLE, LARGEST_BUBBLE = 25, 420  # area, square points
+DASHED = (0, (4, 3))
+
+COLUMN, ROW, MARGIN, HEAD = 96, 50, 40, 30  # of the tree, pixels
+SMALLEST, LARGEST, DROPPED = 14, 25, 8  # radius of a node, pixels
+WORSE, EQUAL, BETTER = (178, 84, 42), (226, 222, 211), (22, 104, 138)  # red, green, blue
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure with the words that go with it."""
+    """A plot with the words that go with it."""
 
     name: str  # of its file
     title: str
     caption: str
-    figure: Figure
+    figure: "Figure"
 
     @functools.cached_property
-    def _drawn(self) -> str:
+    def svg(self) -> str:
+        """The plot as an SVG file."""
+        import matplotlib
+
         buffer = io.StringIO()
         with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"alma-{self.name}"}):
             nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
             self.figure.savefig(buffer, format="svg", metadata=nothing, facecolor=PAPER)
         return buffer.getvalue()
 
-    def svg(self, themed: bool = False) -> str:
-        """The figure as SVG; `themed` for a part of the page, whose colours it takes."""
-        return _as_part_of_page(self._drawn, self.name, self.title) if themed else self._drawn
+    @property
+    def themed(self) -> str:
+        """The plot as a part of the page, whose colours and fonts it takes."""
+        svg = self.svg[self.svg.index("<svg") :].replace(PAPER, "none")
+        for colour, variable in THEME.items():
+            svg = svg.replace(colour, f"var({variable})")
+        svg = re.sub(r'(\bid="|url\(#|xlink:href="#)(?!design)', rf"\g<1>{self.name}-", svg)  # ids are unique on the page
+        svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
+        svg = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", svg)
+        size = re.search(r'<svg[^>]* viewBox="([^"]+)"', svg)[1]
+        head = f'<svg class="plot" role="img" aria-label="{self.title}" viewBox="{size}" xmlns:xlink="http://www.w3.org/1999/xlink">'
+        return re.sub(r"<svg[^>]*>", head, svg, count=1)
 
+    @property
     def png(self) -> bytes:
+        import matplotlib
+
         buffer = io.BytesIO()
         with matplotlib.rc_context(STYLE):
             self.figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
         return buffer.getvalue()
 
-    def write(self, path: Path) -> None:
-        """Write the figure as PNG, or with any other ending as SVG; raises UserError."""
-        if path.suffix.lower() != ".png":
-            write_atomic(path, self.svg())
-            return
-        try:
-            path.write_bytes(self.png())
-        except OSError as error:
-            raise UserError(f"cannot write {path}: {error.strerror}") from error
-
-
-def _as_part_of_page(svg: str, name: str, title: str) -> str:
-    svg = svg[svg.index("<svg") :].replace(PAPER, "none")
-    for colour, variable in THEME.items():
-        svg = svg.replace(colour, f"var({variable})")
-    svg = re.sub(r'(\bid="|url\(#|xlink:href="#)(?!design)', rf"\g<1>{name}-", svg)  # ids are unique on the page
-    svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # it would hold for the whole page
-    svg = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", svg)
-    size = re.search(r'<svg[^>]* viewBox="([^"]+)"', svg)[1]
-    head = f'<svg class="plot" role="img" aria-label="{title}" viewBox="{size}" xmlns:xlink="http://www.w3.org/1999/xlink">'
-    return re.sub(r"<svg[^>]*>", head, svg, count=1)
-
 
 def plots(run: RunData) -> list[Plot]:
-    """Every figure that the run has data for."""
+    """Every plot that the run has data for."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
     made = []
     with matplotlib.rc_context(STYLE):
-        for name, (function, title, caption) in FIGURES.items():
-            figure = function(run)
-            if figure:
+        for name, (draw, title, caption) in PLOTS.items():
+            figure = Figure(figsize=(5.1, 3.4))
+            if draw(figure, run):
                 made.append(Plot(name, title, caption, figure))
     return made
 
 
-# -------------------------------------------------------------------------------------- one by one
+# Each of these draws into an empty figure and returns False where the run has no data for it.
 
 
-def progress(run: RunData) -> Figure | None:
+def progress(figure: "Figure", run: RunData) -> bool:
     """Best and mean score by learning step, with the baselines of the learning set as lines."""
     if not run.evaluated:
-        return None
-    figure = Figure(figsize=(5.1, 3.4))
+        return False
     axes = figure.subplots()
     best, mean = curves(run.evaluated)
-    axes.scatter([one.step for one in run.evaluated], _percent(one.score for one in run.evaluated), s=14, color=MUTED,
-                 alpha=0.45, linewidths=0)
-    axes.plot(list(mean), _percent(mean.values()), color=WARM, linewidth=1.4, marker="o", markersize=3)
-    axes.plot(list(best), _percent(best.values()), color=ACCENT, linewidth=2.2, drawstyle="steps-post", marker="o",
-              markersize=4.5)
+    scores = [100 * one.score for one in run.evaluated]
+    axes.scatter([one.step for one in run.evaluated], scores, s=14, color=MUTED, alpha=0.45, linewidths=0)
+    for curve, style in ((mean, {"color": WARM, "linewidth": 1.4, "markersize": 3}),
+                         (best, {"color": ACCENT, "linewidth": 2.2, "markersize": 4.5, "drawstyle": "steps-post"})):
+        axes.plot(list(curve), [100 * score for score in curve.values()], marker="o", **style)
     labels = [("best so far", 100 * list(best.values())[-1], ACCENT), ("mean of the step", 100 * list(mean.values())[-1], WARM)]
-    for name, score in learning_baselines(run).items():
-        axes.axhline(100 * score, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
+    baselines = {name: one.mean for name, one in run.results.get("learning-static", {}).items() if name != LEARNED}
+    if run.f0 is not None:
+        baselines.setdefault("no_memory", run.f0)
+    for name, score in baselines.items():
+        axes.axhline(100 * score, color=MUTED, linewidth=1, linestyle=DASHED)
         labels.append((_name(name), 100 * score, MUTED))
     last = max(best)
-    axes.set_xlim(0.5, last + 0.5)
-    axes.set_xticks(range(1, last + 1, 1 + last // 13))
-    axes.set_ylim(*_limits([100 * one.score for one in run.evaluated] + [value for _, value, _ in labels]))
-    axes.set_xlabel("learning step")
-    axes.set_ylabel("success, % of the learning set")
-    _label_right(axes, labels)
-    return figure
+    axes.set(xlim=(0.5, last + 0.5), xticks=range(1, last + 1, 1 + last // 13), xlabel="learning step",
+             ylim=_limits(scores + [value for _, value, _ in labels]), ylabel="success, % of the learning set")
+    label_right(axes, labels)
+    return True
 
 
-def cost(run: RunData) -> Figure | None:
+def cost(figure: "Figure", run: RunData) -> bool:
     """Success against retrieved tokens on the learning set, every design among them."""
-    return _bubble_chart(_learning_bubbles(run))
+    named = [row for row in _measured(run.results.get("learning-static", {})) if row[0] != LEARNED]
+    designs = [
+        (LEARNED if node is run.learned else "", node.tokens, node.score, node.cost, node)
+        for node in run.evaluated if node.tokens is not None
+    ]
+    if designs and run.f0 is not None and "no_memory" not in {name for name, *_ in named}:
+        named.append(("no_memory", 0.0, run.f0, 0.0, None))
+    return _bubbles(figure, sorted(designs, key=lambda row: row[0]) + named)
 
 
-def cost_test(run: RunData) -> Figure | None:
+def cost_test(figure: "Figure", run: RunData) -> bool:
     """Success against retrieved tokens on the test set."""
-    return _bubble_chart(_bubbles(run.results.get("test-static", {})))
+    return _bubbles(figure, _measured(run.results.get("test-static", {})))
 
 
-def _bubble_chart(bubbles: list["Bubble"]) -> Figure | None:
-    if not bubbles:
-        return None
-    figure = Figure(figsize=(5.1, 3.4))
+def _measured(results: dict[str, Result]) -> list[tuple]:
+    """Rows for `_bubbles` of the memories whose tokens are known."""
+    return [(name, one.tokens, one.mean, one.usd, None) for name, one in results.items() if one.tokens is not None]
+
+
+def _bubbles(figure: "Figure", rows: list[tuple[str, float, float, float | None, Node | None]]) -> bool:
+    """A bubble for each row of name (may be empty), tokens, score, dollars and candidate."""
+    if not rows:
+        return False
     axes = figure.subplots()
-    dollars = max(one.usd or 0 for one in bubbles)
-    sizes = [SMALLEST + (LARGEST - SMALLEST) * (one.usd or 0) / dollars if dollars else 45 for one in bubbles]
-    for one, size in zip(bubbles, sizes, strict=True):
-        colour = ACCENT if one.name == LEARNED else WARM if one.name else MUTED
-        drawn = axes.scatter([one.tokens], [100 * one.score], s=size, color=colour, alpha=0.55, linewidths=0.6,
-                             edgecolors=INK)
-        if one.node:
-            drawn.set_urls([f"#design-{one.node.name}"])
-    positive = [one.tokens for one in bubbles if one.tokens > 0] or [10.0]
+    dollars = max(usd or 0 for _, _, _, usd, _ in rows)
+    labels = []
+    for name, tokens, score, usd, node in rows:
+        size = SMALLEST_BUBBLE + (LARGEST_BUBBLE - SMALLEST_BUBBLE) * (usd or 0) / dollars if dollars else 45
+        colour = ACCENT if name == LEARNED else WARM if name else MUTED
+        drawn = axes.scatter([tokens], [100 * score], s=size, color=colour, alpha=0.55, linewidths=0.6, edgecolors=INK)
+        if node:
+            drawn.set_urls([f"#design-{node.name}"])
+        if name:
+            labels.append((_name(name), tokens, 100 * score, math.sqrt(size) / 2))
+    positive = [tokens for _, tokens, *_ in rows if tokens > 0] or [10.0]
     axes.set_xscale("symlog", linthresh=max(1.0, 10.0 ** math.floor(math.log10(min(positive)))), linscale=0.35)
-    axes.set_xlim(-0.12 * min(positive) - 0.5, 1.5 * max(positive))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set_xlabel("retrieved tokens a task")
-    axes.set_ylabel("success, %")
-    axes.set_ylim(*_limits([100 * one.score for one in bubbles]))
+    axes.set(xlim=(-0.12 * min(positive) - 0.5, 1.5 * max(positive)), xlabel="retrieved tokens a task",
+             ylim=_limits([100 * score for _, _, score, *_ in rows]), ylabel="success, %")
     axes.grid(True, axis="both")
-    named = [(one, size) for one, size in zip(bubbles, sizes, strict=True) if one.name]
-    _label_points(axes, [(_name(one.name), one.tokens, 100 * one.score, math.sqrt(size) / 2) for one, size in named])
-    return figure
+    _label_points(axes, labels)
+    return True
 
 
-def transfer(run: RunData) -> Figure | None:
+def transfer(figure: "Figure", run: RunData) -> bool:
     """Learning set against test set: how much of a difference on the one is left on the other."""
-    learning, test = run.results.get("learning-static", {}), run.results.get("test-static", {})
-    points = {name: (score, test[name]) for name, score in learning_scores(run, learning).items() if name in test}
-    if not points:
-        return None
-    figure = Figure(figsize=(5.1, 3.4))
+    test = run.results.get("test-static", {})
+    learning = {"no_memory": (run.f0, None)} if run.f0 is not None else {}
+    learning |= {name: (one.mean, one.stderr) for name, one in run.results.get("learning-static", {}).items()}
+    if run.learned:
+        learning[LEARNED] = run.learned.score, run.learned.stderr
+    rows = [(name, *score, test[name]) for name, score in learning.items() if name in test]
+    if not rows:
+        return False
     axes = figure.subplots()
-    for name, ((score, stderr), tested) in points.items():
+    for name, score, stderr, tested in rows:
         axes.errorbar([100 * score], [100 * tested.mean], xerr=100 * (stderr or 0), yerr=100 * (tested.stderr or 0),
                       fmt="o", color=ACCENT if name == LEARNED else WARM, markersize=6, elinewidth=1)
-    values = [100 * value for (score, _), tested in points.values() for value in (score, tested.mean)]
-    low, high = _limits(values)
-    axes.plot([low, high], [low, high], color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-    axes.set_xlim(low, high)
-    axes.set_ylim(low, high)
+    limits = _limits([100 * value for _, score, _, tested in rows for value in (score, tested.mean)])
+    axes.plot(limits, limits, color=MUTED, linewidth=1, linestyle=DASHED)
+    axes.set(xlim=limits, ylim=limits, xlabel="success on the learning set, %", ylabel="success on the test set, %")
     axes.grid(True, axis="both")
-    axes.set_xlabel("success on the learning set, %")
-    axes.set_ylabel("success on the test set, %")
-    rows = [(_name(name), 100 * score, 100 * tested.mean, 4) for name, ((score, _), tested) in points.items()]
-    _label_points(axes, rows)
-    return figure
+    _label_points(axes, [(_name(name), 100 * score, 100 * tested.mean, 4) for name, score, _, tested in rows])
+    return True
 
 
-def families(run: RunData) -> Figure | None:
-    """Success by kind of task: the learned design's memory against none."""
-    sets = [(title, by_family(tasks)) for title, tasks in learned_tasks(run).items()]
-    sets = [(title, rows) for title, rows in sets if rows]
+def families(figure: "Figure", run: RunData) -> bool:
+    """Success by kind of task: the learned design against no memory."""
+    sets = [(title, rows) for title, tasks in learned_tasks(run).items() if (rows := by_family(tasks))]
     if not sets:
-        return None
-    tall = sum(len(rows) for _, rows in sets)
-    figure = Figure(figsize=(5.1, 1.1 + 0.55 * (len(sets) - 1) + 0.27 * tall))
+        return False
+    figure.set_size_inches(5.1, 1.1 + 0.55 * (len(sets) - 1) + 0.27 * sum(len(rows) for _, rows in sets))
     heights = [len(rows) + 0.5 for _, rows in sets]
     panels = figure.subplots(len(sets), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})[:, 0]
     for axes, (title, rows) in zip(panels, sets, strict=True):
         for place, (_, _, score, without) in enumerate(rows):
-            axes.plot([100 * without, 100 * score], [place, place], color=ACCENT if score >= without else WARM, linewidth=2)
-        places = range(len(rows))
-        axes.scatter([100 * row[3] for row in rows], places, s=26, facecolors=EMPTY, edgecolors=MUTED, zorder=3)
-        axes.scatter([100 * row[2] for row in rows], places, s=34, zorder=4,
-                     color=[ACCENT if row[2] >= row[3] else WARM for row in rows])
-        axes.set_yticks(places, [f"{ascii_line(family or '-', 28)} ({count})" for family, count, *_ in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlim(-3, 103)
+            colour = ACCENT if score >= without else WARM
+            axes.plot([100 * without, 100 * score], [place, place], color=colour, linewidth=2)
+            axes.scatter([100 * without], [place], s=26, facecolors=EMPTY, edgecolors=MUTED, zorder=3)
+            axes.scatter([100 * score], [place], s=34, zorder=4, color=colour)
+        axes.set_yticks(range(len(rows)), [f"{ascii_line(family or '-', 28)} ({count})" for family, count, *_ in rows])
+        axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(-3, 103))
         axes.grid(True, axis="both")
         axes.set_title(title, loc="left")
     panels[-1].set_xlabel("success, %")
-    return figure
+    return True
 
 
-FIGURES = {
+PLOTS = {
     "progress": (progress, "Score by learning step",
-                 "Each dot is a design. Dashed: what was evaluated beside them on the learning set."),
+                 "Each dot is a design. The dashed lines are no memory and the baselines on the learning set."),
     "cost": (cost, "Success against retrieved tokens, learning set",
-             "A bubble for each design and baseline; its area is what it cost in dollars, where that is known."),
+             "Each bubble is a design or a baseline; its area is its cost in dollars, where that is known."),
     "cost-test": (cost_test, "Success against retrieved tokens, test set",
-                  "The same episodes for all. The area is what the design's own model calls cost."),
+                  "All played the same episodes. The area is the cost of the memory's own model calls."),
     "transfer": (transfer, "Learning set against test set",
-                 "On the dashed line nothing is lost. The best of many designs is partly luck, so it falls below."),
+                 "On the dashed line both scores are equal. The best of many designs is partly lucky, so it tends to fall below."),
     "families": (families, "Success by kind of task",
-                 "Open: without memory. Filled: with the learned design's. In brackets: tasks."),
+                 "Open: no memory. Filled: the learned design. In brackets: the number of tasks."),
 }
 
 
@@ -243,47 +246,34 @@ FIGURES = {
 
 
 def curves(designs: Sequence[Node]) -> tuple[dict[int, float], dict[int, float]]:
-    """Best score so far, and mean score of the designs of the step, by learning step."""
+    """By learning step: the best score so far, and the mean score of the step's designs."""
     steps = sorted({one.step for one in designs})
     best = {step: max(one.score for one in designs if one.step <= step) for step in steps}
     scores = {step: [one.score for one in designs if one.step == step] for step in steps}
     return best, {step: sum(values) / len(values) for step, values in scores.items()}
 
 
-def learning_baselines(run: RunData) -> dict[str, float]:
-    """Scores on the learning set of what is no learned design."""
-    known = {name: one.mean for name, one in run.results.get("learning-static", {}).items() if name != LEARNED}
-    return known if "no_memory" in known or run.f0 is None else {"no_memory": run.f0, **known}
-
-
-def learning_scores(run: RunData, results: dict[str, Result]) -> dict[str, tuple[float, float | None]]:
-    """Score and standard error on the learning set by name, the learned design's from the archive."""
-    scores = {"no_memory": (run.f0, None)} if run.f0 is not None else {}
-    scores |= {name: (one.mean, one.stderr) for name, one in results.items()}
-    if run.learned:
-        scores[LEARNED] = (run.learned.score, run.learned.stderr)
-    return scores
-
-
 def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
-    """The learned design by task, for each task set that it was evaluated on."""
-    sets = {"learning set": run.design(run.learned).tasks} if run.learned else {}
+    """The learned design by task, with no memory beside it, for each task set that it was evaluated on."""
+    sets = {}
+    if run.learned:
+        sets["learning set"] = run.design(run.learned).tasks, run.results.get("learning-static", {})
     for key, results in run.results.items():
         split, _, mode = key.partition("-")
         if LEARNED in results and split != "learning":
-            name = f"{split} set" + (f", {mode} mode" if mode != "static" else "")
-            sets[name] = with_baseline(results[LEARNED].tasks, results.get("no_memory"))
-    return {title: tasks for title, tasks in sets.items() if tasks}
-
-
-def with_baseline(tasks: Sequence[TaskScore], no_memory: Result | None) -> tuple[TaskScore, ...]:
-    """The same, with no memory's score of each task where it is not there yet."""
-    known = {one.task: one.score for one in no_memory.tasks} if no_memory else {}
-    return tuple(replace(one, without=known.get(one.task)) if one.without is None else one for one in tasks)
+            sets[f"{split} set" + (f", {mode} mode" if mode != "static" else "")] = results[LEARNED].tasks, results
+    found = {}
+    for title, (tasks, results) in sets.items():
+        none = {one.task: one.score for one in results["no_memory"].tasks} if "no_memory" in results else {}
+        if tasks:
+            found[title] = tuple(
+                replace(one, without=none.get(one.task)) if one.without is None else one for one in tasks
+            )
+    return found
 
 
 def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]:
-    """Family, number of tasks, mean score with memory, mean score without; by name."""
+    """Family, number of tasks, mean score with memory, mean score without; sorted by name."""
     groups: dict[str, list[TaskScore]] = {}
     for one in tasks:
         if one.without is not None:
@@ -294,38 +284,7 @@ def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]
     ]
 
 
-@dataclass(frozen=True)
-class Bubble:
-    """A design or a baseline in a chart of success against tokens."""
-
-    name: str  # empty for a design that is not the learned one
-    tokens: float
-    score: float
-    usd: float | None
-    node: Node | None = None
-
-
-def _learning_bubbles(run: RunData) -> list[Bubble]:
-    named = [one for one in _bubbles(run.results.get("learning-static", {})) if one.name != LEARNED]
-    designs = [
-        Bubble(LEARNED if node is run.learned else "", node.tokens, node.score, node.cost, node)
-        for node in run.evaluated
-        if node.tokens is not None
-    ]
-    if designs and "no_memory" not in {one.name for one in named} and run.f0 is not None:
-        named.append(Bubble("no_memory", 0.0, run.f0, 0.0))
-    return sorted(designs, key=lambda one: one.name) + named
-
-
-def _bubbles(results: dict[str, Result]) -> list[Bubble]:
-    return [Bubble(name, one.tokens, one.mean, one.usd) for name, one in results.items() if one.tokens is not None]
-
-
 # --------------------------------------------------------------------------------------------- labels
-
-
-def _percent(scores) -> list[float]:
-    return [100 * score for score in scores]
 
 
 def _name(name: str) -> str:
@@ -340,33 +299,24 @@ def _limits(values: list[float]) -> tuple[float, float]:
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
-    """Positions for labels at `values`: the same order, at least `gap` apart, moved as little as need be."""
-    order = sorted(range(len(values)), key=lambda place: values[place])
-    groups: list[list] = []  # [centre, places], each a pile of labels around its centre
-    for place in order:
-        groups.append([values[place], [place]])
-        while len(groups) > 1 and _low(groups[-1], gap) < _high(groups[-2], gap):
-            centre, places = groups.pop()
-            other, others = groups.pop()
-            total = len(places) + len(others)
-            groups.append([(centre * len(places) + other * len(others)) / total, others + places])
+    """Positions for labels at `values`: in the same order, at least `gap` apart, moved as little as possible."""
+    piles: list[tuple[float, list[int]]] = []  # labels that touch, as a centre and the places of its values
+    for place in sorted(range(len(values)), key=lambda place: values[place]):
+        centre, places = values[place], [place]
+        while piles and centre - gap * len(places) / 2 < piles[-1][0] + gap * len(piles[-1][1]) / 2:
+            other, others = piles.pop()
+            centre = (centre * len(places) + other * len(others)) / (len(places) + len(others))
+            places = others + places
+        piles.append((centre, places))
     spots = [0.0] * len(values)
-    for centre, places in groups:
+    for centre, places in piles:
         for rank, place in enumerate(places):
             spots[place] = centre + gap * (rank - (len(places) - 1) / 2)
     return spots
 
 
-def _low(group: list, gap: float) -> float:
-    return group[0] - gap * len(group[1]) / 2
-
-
-def _high(group: list, gap: float) -> float:
-    return group[0] + gap * len(group[1]) / 2
-
-
-def _label_right(axes, labels: list[tuple[str, float, str]]) -> None:
-    """Names at the right end of lines."""
+def label_right(axes, labels: list[tuple[str, float, str]]) -> None:
+    """Names (name, y, colour) at the right end of lines."""
     low, high = axes.get_ylim()
     for (name, _, colour), spot in zip(labels, spread([value for _, value, _ in labels], (high - low) / 17), strict=True):
         axes.annotate(name, (1, spot), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
@@ -374,10 +324,131 @@ def _label_right(axes, labels: list[tuple[str, float, str]]) -> None:
 
 
 def _label_points(axes, points: list[tuple[str, float, float, float]]) -> None:
-    """Names beside points (name, x, y, radius); those in the right part stand to the left of theirs."""
+    """Names beside points (name, x, y, radius); in the right part of the plot they stand left of their point."""
     low, high = axes.get_ylim()
     spots = spread([y for _, _, y, _ in points], (high - low) / 18)
     for (name, x, _, radius), spot in zip(points, spots, strict=True):
         left = axes.transAxes.inverted().transform(axes.transData.transform((x, spot)))[0] > 0.6
         axes.annotate(name, (x, spot), xytext=((-4 - radius) if left else 4 + radius, 0), textcoords="offset points",
                       va="center", ha="right" if left else "left", fontsize=8.5, color=INK, annotation_clip=False)
+
+
+# ------------------------------------------------------------------------------- the archive as a tree
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A candidate in the picture."""
+
+    node: Node
+    x: float
+    y: float
+    radius: float
+    fill: str
+    ink: str  # colour of the text in it
+    on_path: bool  # from the first design to the learned one
+    best: bool  # the learned design
+
+
+@dataclass(frozen=True)
+class Edge:
+    """From a design to one that was made from it."""
+
+    path: str  # of SVG
+    child: str  # name of the candidate
+    on_path: bool
+    first: bool  # from the first parent
+
+
+@dataclass(frozen=True)
+class Tree:
+    spots: tuple[Spot, ...]
+    edges: tuple[Edge, ...]
+    columns: tuple[tuple[int, float], ...]  # learning step, x
+    width: int
+    height: int
+    span: float  # distance to no memory at which the colours end, in points of success rate
+
+
+def tree(run: RunData) -> Tree:
+    """The picture of a run's archive: a column for each learning step, a child to the right of its parents.
+
+    Colours show the score against no memory: orange is worse, blue better, darker is more.
+    """
+    steps = sorted({node.step for node in run.nodes})
+    rows, path = _rows(run.nodes, steps), run.lineage(run.learned)
+    x = {step: MARGIN + COLUMN * place for place, step in enumerate(steps)}
+    span = max([0.05, *(abs(node.score - run.f0) for node in run.evaluated)]) if run.f0 is not None else 1.0
+    spots: dict[str, Spot] = {}
+    for node in run.nodes:
+        radius, fill, ink = DROPPED, "none", "currentColor"
+        if node.state == "evaluated":
+            radius = min(LARGEST, SMALLEST + 3.2 * math.sqrt(node.visits))
+            part = 0.0 if run.f0 is None else (node.score - run.f0) / span
+            end = BETTER if part > 0 else WORSE
+            rgb = [round(a + (b - a) * min(1.0, abs(part)) ** 0.8) for a, b in zip(EQUAL, end, strict=True)]
+            fill = "#{:02x}{:02x}{:02x}".format(*rgb)
+            ink = "#14181f" if 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140 else "#ffffff"
+        y = HEAD + MARGIN + ROW * rows[node.name]
+        spots[node.name] = Spot(node, x[node.step], y, radius, fill, ink, node in path, node is run.learned)
+    edges = []
+    for child in sorted(spots.values(), key=lambda spot: spot.on_path):
+        for name in reversed(child.node.parents):
+            # Leaves the parent to the right, becomes level within one column, then runs straight.
+            parent, first = spots[name], name == child.node.parent
+            start, end = parent.x + parent.radius, child.x - child.radius
+            bend = min(end, parent.x + COLUMN - SMALLEST)
+            middle = (start + bend) / 2
+            curve = f"C{middle:.1f},{parent.y:.1f} {middle:.1f},{child.y:.1f} {bend:.1f},{child.y:.1f}"
+            curve = f"M{start:.1f},{parent.y:.1f} {curve} H{end:.1f}"
+            edges.append(Edge(curve, child.node.name, child.on_path and first, first))
+    height = max((spot.y for spot in spots.values()), default=0) + MARGIN + 8
+    width = max(x.values(), default=0) + MARGIN + 8
+    return Tree(tuple(spots.values()), tuple(edges), tuple(x.items()), int(width), int(height), 100 * span)
+
+
+def _rows(nodes: Sequence[Node], steps: list[int]) -> dict[str, float]:
+    """The row of each candidate, from 0; parents come before their children in `nodes`.
+
+    Bottom up, each design stacks the subtrees of its children (by first parent) as closely as their
+    columns allow and stands in the middle of them; top down, the rows then add up.
+    """
+    children: dict[str | None, list[Node]] = {}
+    for node in nodes:
+        children.setdefault(node.parent, []).append(node)
+    columns = {step: place for place, step in enumerate(steps)}
+    outlines: dict[str, dict[int, tuple[float, float]]] = {}  # by column: first and last row, from the node's own
+    below: dict[str, float] = {}  # rows from a node's parent to the node
+
+    def stack(siblings: list[Node]) -> dict[int, tuple[float, float]]:
+        """Place subtrees one below the other around row 0; returns their common outline."""
+        merged: dict[int, tuple[float, float]] = {}
+        places = []
+        for node in siblings:
+            outline = outlines[node.name]
+            down = max((merged[c][1] + 1 - outline[c][0] for c in outline if c in merged), default=0.0)
+            down = max([down, *([places[-1] + 0.6] if places else [])])
+            places.append(down)
+            for column, (first, last) in outline.items():
+                known = merged.get(column, (first + down, last + down))
+                merged[column] = min(known[0], first + down), max(known[1], last + down)
+        middle = (places[0] + places[-1]) / 2 if places else 0.0
+        for node, place in zip(siblings, places, strict=True):
+            below[node.name] = place - middle
+        return {column: (first - middle, last - middle) for column, (first, last) in merged.items()}
+
+    for node in reversed(nodes):
+        siblings = children.get(node.name, [])
+        outline = outlines[node.name] = stack(siblings) | {columns[node.step]: (0.0, 0.0)}
+        for child in siblings:  # keep the columns that an edge crosses free of other subtrees
+            for column in range(columns[node.step] + 1, columns[child.step]):
+                row = below[child.name]
+                first, last = outline.get(column, (row, row))
+                outline[column] = min(first, row), max(last, row)
+    stack(children.get(None, []))
+    rows: dict[str | None, float] = {None: 0.0}
+    for node in nodes:
+        rows[node.name] = rows[node.parent] + below[node.name]
+    del rows[None]
+    top = min(rows.values(), default=0.0)
+    return {name: row - top for name, row in rows.items()}

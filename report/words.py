@@ -1,20 +1,21 @@
-"""What a run's results are in words, tables and files.
+"""The texts of a run: strangers' text made safe to show, verdicts, and the tables that commands print.
 
-Promises: a difference is called one only where its 95 % interval leaves 0 out; a learned design's
-score on the learning set, where it was chosen, never stands without its score on the test set where
-there is one; every table carries the run's labels. It does not promise that an interval over few
-tasks is wide enough: tasks are resampled, the agent's luck within a pass is not.
-
-Try it: `python alma.py report RUN`, then open RUN/report.html
+Promises: a difference counts as shown only if its 95 % interval excludes 0; a learned design's score on
+the learning set, where it was chosen, is followed by its score on the test set where there is one; each
+table carries the run's labels. The intervals resample tasks and do not cover the agent's luck within a
+pass. Importing this module is cheap: the command line and the progress display use it.
 """
 
 import statistics
-from collections.abc import Sequence
-from pathlib import Path
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath
 
-from report.safe_text import line
+from errors import clean
 
 SETS = ("learning", "test", "shift")
+SAYS_LINES = 12  # shown of what the learned memory says
 # 97.5 % points of Student's t distribution by degrees of freedom: few seeds need wide intervals.
 STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228}
 # Success rate in percent on the test set, static mode, mean of three passes (standard error):
@@ -48,105 +49,37 @@ PAPER = {
 PAPER_SHIFT = {"alfworld": {"gpt-5-mini": {"ALMA": "84.1"}}}
 
 
-def write(path: Path, plots: bool = True) -> list[Path]:
-    """Write report.html of a run's folder, and with `plots` report.md and the figures too.
-
-    Works on a folder at any stage; raises UserError where it holds no run.
-    """
-    from harness.run_folder import write_atomic
-    from report import page as report_page
-    from report.data import read_run
-    from report.figures import plots as draw
-
-    run = read_run(path)
-    drawn = draw(run)
-    files = {"report.html": report_page.page(run, drawn)}
-    if plots:
-        files["report.md"] = report_page.markdown(run, drawn)
-        files["plots/archive.svg"] = report_page.tree_svg(run)
-    for name, content in files.items():
-        write_atomic(run.path / name, content)
-    paths = [run.path / name for name in files]
-    for figure in drawn if plots else ():
-        for kind in ("svg", "png"):
-            paths.append(run.path / "plots" / f"{figure.name}.{kind}")
-            figure.write(paths[-1])
-    return paths
+# ------------------------------------------------------------------------------------- safe texts
 
 
-# ------------------------------------------------------------------------------------------- tables
+def block(text: str, limit: int) -> str:
+    """At most about `limit` characters of a text, cleaned, lines kept, with a mark where it was cut."""
+    shown = clean(text[: 4 * limit])
+    if len(shown) <= limit and len(text) <= 4 * limit:
+        return shown
+    return f"{shown[:limit]}\n[… cut: {len(text):,} characters in all]"
 
 
-def summary(result: dict) -> str:
-    """What a command prints at the end: the table of each task set, and where the run is."""
-    lines = [f"labels: {', '.join(result['labels'])}"] if result["labels"] else []
-    lines.append("models: " + ", ".join(f"{role} {line(name, 60)}" for role, name in result["models"].items()))
-    for split in SETS:
-        if split in result:
-            lines += ["", f"{split} set:", table(result[split])]
-    if "collection sizes" in result:
-        lines += ["", f"{result['split']} set, {result['mode']} mode:", curve(result["collection sizes"])]
-    lines += _paper(result)
-    if "learned" in result:
-        lines += ["", learned_words(result)]
-    return "\n".join([*lines, f"run folder: {result['folder']}"])
+def line(text: str, limit: int = 160) -> str:
+    """The text, cleaned, in one line of at most `limit` characters."""
+    shown = " ".join(clean(text[: 4 * limit]).split())
+    return shown if len(shown) <= limit else f"{shown[: max(0, limit - 1)]}…"
 
 
-def table(scores: dict[str, dict]) -> str:
-    """One line a design: success rate in percent, paired difference to no memory, tokens, its own calls."""
-    wide = _width(scores)
-    rows = [
-        f"{'':{wide}} {'success %':>15} {'against no memory':>26} {'tokens':>8} {'steps':>6} {'own calls':>10} {'$':>7}"
-    ]
-    for name, score in scores.items():
-        low, high = (100 * value for value in score["interval"])
-        rows.append(
-            f"{line(name, 48):{wide}} {100 * score['mean']:7.1f} ± {100 * score['stderr']:4.1f}  "
-            f"{100 * score['difference']:+7.1f} [{low:+6.1f}, {high:+6.1f}] "
-            f"{score['retrieved_tokens']:9.0f} {score['steps']:6.1f} {score['memory_calls']:10} {_dollars(score['usd'])}"
-        )
-    rows += [verdict(name, score) for name, score in scores.items() if name != "no_memory"]
-    return "\n".join(rows)
+def ascii_line(text: str, limit: int = 40) -> str:
+    """The same in ASCII, for plots: no font has every letter."""
+    plain = unicodedata.normalize("NFKD", line(text, limit)).replace("…", "...")
+    return plain.encode("ascii", "replace").decode("ascii")
 
 
-def _width(names) -> int:
-    return max([22, *(len(line(name, 48)) for name in names)])
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """A short name for each design: RUN/ID becomes ID, a file its stem; names that would clash stay whole."""
+    short = {name: line(PurePath(name).name.removesuffix(".py") or name, 40) for name in names}
+    uses = Counter(short.values())
+    return {name: one if uses[one] == 1 else line(name, 80) for name, one in short.items()}
 
 
-def _dollars(usd: float | None) -> str:
-    return f"{'–' if usd is None else f'{usd:.3f}':>7}"
-
-
-def curve(results: dict[int, dict[str, dict]]) -> str:
-    """Success in percent by the number of collected episodes that were learned from: a design a line."""
-    names = list(next(iter(results.values())))
-    rows = [f"{'collected episodes':{_width(names)}}" + "".join(f"{size:>15}" for size in results)]
-    for name in names:
-        cells = [f"{100 * one[name]['mean']:.1f} ± {100 * one[name]['stderr']:.1f}" for one in results.values()]
-        rows.append(f"{line(name, 48):{_width(names)}}" + "".join(f"{cell:>15}" for cell in cells))
-    return "\n".join(rows)
-
-
-def verdict(name: str, score: dict) -> str:
-    """In words whether a design is better than no memory."""
-    words = f"{line(name, 48)}: {verdict_words(score['interval'])} ({interval_words(score['interval'])})"
-    best = score.get("against_best")
-    if best:
-        other = line(best["name"], 48)
-        words += f"; {verdict_words(best['interval'], other)} ({interval_words(best['interval'])})"
-    return words
-
-
-def verdict_words(interval: Sequence[float], other: str = "no memory") -> str:
-    """Better, worse, or no difference shown, by the 95 % interval of a paired difference."""
-    low, high = interval
-    if low > 0:
-        return f"better than {other}"
-    return f"worse than {other}" if high < 0 else f"no difference to {other} shown"
-
-
-def interval_words(interval: Sequence[float]) -> str:
-    return f"95 % interval {points(interval[0])} to {points(interval[1])} points"
+# --------------------------------------------------------------------------- numbers and verdicts
 
 
 def percent(value: float | None) -> str:
@@ -159,32 +92,128 @@ def points(value: float | None) -> str:
     return "–" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
-def learned_words(result: dict) -> str:
-    """The learned design in a sentence or two, and what is left of its lead on the test set."""
-    lead = result["score"] - result["no_memory"]
-    words = (
-        f"learned design: {result['learned']}, best of {result['designs']} on the learning set with "
-        f"{result['score']:.3f} (no memory {result['no_memory']:.3f}, {points(lead)} points)"
-    )
-    tested = result.get("test", {}).get("learned design")
-    return f"{words}\n{shrinkage_words(lead, tested['difference'], tested['interval'])}" if tested else words
+def verdict(interval: Sequence[float]) -> str:
+    """Better, worse, or no difference shown, by the 95 % interval of a paired difference."""
+    low, high = interval
+    return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
+
+
+def verdict_words(interval: Sequence[float], other: str = "no memory") -> str:
+    """The verdict with the name of what was compared with."""
+    word = verdict(interval)
+    return f"no difference to {other} shown" if word == "no difference shown" else f"{word} than {other}"
+
+
+def interval_words(interval: Sequence[float]) -> str:
+    return f"95 % interval {points(interval[0])} to {points(interval[1])} points"
+
+
+def difference_words(difference: float, interval: Sequence[float]) -> str:
+    """A difference with its 95 % interval, for a cell of a table."""
+    return f"{points(difference)} [{points(interval[0])}, {points(interval[1])}]"
 
 
 def shrinkage_words(learning: float, test: float, interval: Sequence[float] | None) -> str:
-    """What is left on the test set of a lead over no memory on the learning set."""
+    """How much of the lead over no memory on the learning set is left on the test set."""
     change = points(test - learning)
     shrunk = "as much" if float(change) == 0 else f"{change[1:]} points {'less' if change[0] == '-' else 'more'}"
     words = (
-        f"On the test set {points(test)} points to no memory, after {points(learning)} on the learning set, "
-        f"where it was chosen: {shrunk}"
+        f"Compared with no memory it gains {points(test)} points on the test set and {points(learning)} on the "
+        f"learning set, where it was chosen: {shrunk}"
     )
     return f"{words}. {verdict_words(interval).capitalize()} ({interval_words(interval)})." if interval else f"{words}."
 
 
-def ablation_table(results: dict[str, list[dict]]) -> str:
-    """Ways of sampling parents at equal budget, with the spread over seeds that the paper does not report.
+def best_words(compared: Sequence[tuple[str, float, str, float, Sequence[float]]]) -> str:
+    """The best memory and its lead; `compared`: name, score, best other memory, difference to it and its interval."""
+    name, _, second, difference, interval = max(compared, key=lambda row: row[1])
+    return f"best memory: {name}, {difference_words(difference, interval)} points ahead of the second best, {second}"
 
-    `results`: by way of sampling, for each seed in the same order what a run returned.
+
+def invalid_words(name: str, invalid: float | None, example: str) -> str:
+    """A warning if more than half of the agent's answers were no valid actions, else nothing."""
+    if invalid is None or invalid <= 0.5:
+        return ""
+    quoted = f', for example "{line(example, 100)}"' if example else ""
+    return f"{name}: {percent(invalid)} % of the agent's answers were no valid actions{quoted}"
+
+
+# -------------------------------------------------------------------------------- printed tables
+
+
+def summary(result: dict) -> str:
+    """What a command prints at the end: a table for each task set, the learned design, and where the report is."""
+    lines = [f"labels: {', '.join(result['labels'])}"] if result["labels"] else []
+    lines.append("models: " + ", ".join(f"{role} {line(name, 60)}" for role, name in result["models"].items()))
+    for split in SETS:
+        if split in result:
+            lines += ["", f"{split} set:", table(result[split])]
+    if "collection sizes" in result:
+        lines += ["", f"{result['split']} set, {result['mode']} mode:", curve(result["collection sizes"])]
+    for split, where, numbers in (("test", "test set", PAPER), ("shift", "shift set, dynamic mode", PAPER_SHIFT)):
+        known = numbers.get(result.get("env", ""), {}) if split in result else {}
+        if known:
+            lines += ["", f"success % in the paper, {where}, by agent model (standard error):"]
+        for model, row in known.items():
+            lines.append(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
+    if "learned" in result:
+        lead = result["score"] - result["no_memory"]
+        lines += ["", f"learned design: {result['learned']}, the best of {result['designs']} on the learning set: "
+                  f"{percent(result['score'])} % (no memory {percent(result['no_memory'])} %, {points(lead)} points)"]
+        tested = result.get("test", {}).get("learned design")
+        lines += [shrinkage_words(lead, tested["difference"], tested["interval"])] if tested else []
+    if says := result.get("says"):
+        told = [one if len(one) <= 160 else f"{one[:159]}…" for one in block(says["text"], 4000).splitlines()]
+        lines += ["", f"what its memory says for the task {line(says['task'], 80)}:"]
+        lines += [f"    {one}" for one in told[:SAYS_LINES]] + ["    …"] * (len(told) > SAYS_LINES)
+    return "\n".join([*lines, "", f"run folder: {result['folder']}", f"report: {Path(result['folder']) / 'report.html'}"])
+
+
+def table(scores: dict[str, dict]) -> str:
+    """One line a memory: success, differences with their verdicts, retrieved tokens, steps, invalid actions, own calls."""
+    names = short_names(scores)
+    wide = max(len(name) for name in ("memory", *names.values()))
+    costs = any(score["usd"] != 0 for score in scores.values())
+    head = f"{'memory':{wide}}  {'success %':>11}  {'to no memory':43}{'to the best other':21}"
+    rows = [f"{head}{'tokens':>6}  {'steps':>5}  {'invalid %':>9}  {'own calls':>9}{'        $' * costs}"]
+    for name, score in scores.items():
+        none = best = difference = ""
+        if name != "no_memory":
+            none, difference = verdict(score["interval"]), difference_words(score["difference"], score["interval"])
+        if score.get("against_best"):
+            best = verdict(score["against_best"]["interval"])
+        success = f"{percent(score['mean'])} ± {percent(score['stderr']):>4}"
+        usd = "–" if score["usd"] is None else f"{score['usd']:.3f}"
+        rows.append(
+            f"{names[name]:{wide}}  {success:>11}  {none:19}  {difference:20}  {best:19}  "
+            f"{score['retrieved_tokens']:6.0f}  {score['steps']:5.1f}  {percent(score.get('invalid')):>9}  "
+            f"{score['memory_calls']:9}{f'  {usd:>7}' * costs}"
+        )
+    compared = []
+    for name, score in scores.items():
+        if other := score.get("against_best"):
+            second = names.get(other["name"], line(other["name"], 40))
+            compared.append((names[name], score["mean"], second, other["difference"], other["interval"]))
+    rows += [best_words(compared)] if compared else []
+    warnings = (invalid_words(names[name], one.get("invalid"), one.get("example") or "") for name, one in scores.items())
+    return "\n".join([*rows, *filter(None, warnings)])
+
+
+def curve(results: dict[int, dict[str, dict]]) -> str:
+    """Success in percent by the number of collected episodes that were learned from: one line a design."""
+    names = short_names(next(iter(results.values())))
+    wide = max(len(name) for name in ("collected episodes", *names.values()))
+    rows = [f"{'collected episodes':{wide}}" + "".join(f"{size:>15}" for size in results)]
+    for name, short in names.items():
+        cells = [f"{percent(one[name]['mean'])} ± {percent(one[name]['stderr'])}" for one in results.values()]
+        rows.append(f"{short:{wide}}" + "".join(f"{cell:>15}" for cell in cells))
+    return "\n".join(rows)
+
+
+def ablation_table(results: dict[str, list[dict]]) -> str:
+    """Sampling rules at equal budget, with the spread over seeds (the paper does not report one).
+
+    `results`: for each rule the results of its runs, with the seeds in the same order.
     """
     labels = dict.fromkeys(label for runs in results.values() for one in runs for label in one["labels"])
     rows = [f"labels: {', '.join(labels)}"] if labels else []
@@ -192,37 +221,26 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     for sampling, runs in results.items():
         tests = [one["test"]["learned design"] for one in runs]
         columns = [[one["score"] for one in runs], [one["mean"] for one in tests], [one["difference"] for one in tests]]
-        rows.append(f"{sampling:10} {len(runs):5} " + " ".join(f"{_over_seeds(values):>16}" for values in columns))
+        cells = []
+        for values in columns:
+            spread = f"{100 * statistics.stdev(values):4.1f}" if len(values) > 1 else "  – "
+            cells.append(f"{f'{100 * statistics.mean(values):.1f} ± {spread}':>16}")
+        rows.append(f"{sampling:10} {len(runs):5} {' '.join(cells)}")
     rows.append("mean ± standard deviation over seeds; the learned design is chosen on the learning set")
+
+    # The first rule against each other one on the test set, paired by seed.
     (first, runs), *others = results.items()
-    return "\n".join([*rows, *(_against(first, runs, other, theirs) for other, theirs in others)])
-
-
-def _over_seeds(values: Sequence[float]) -> str:
-    spread = f"{100 * statistics.stdev(values):4.1f}" if len(values) > 1 else "  – "
-    return f"{100 * statistics.mean(values):.1f} ± {spread}"
-
-
-def _against(name: str, runs: Sequence[dict], other: str, theirs: Sequence[dict]) -> str:
-    """The paired difference on the test set between two ways of sampling, seed by seed."""
-    pairs = zip(runs, theirs, strict=False)  # an ablation that was stopped may lack a run
-    gaps = [one["test"]["learned design"]["mean"] - two["test"]["learned design"]["mean"] for one, two in pairs]
-    if len(gaps) < 2:
-        return f"{name} against {other}: one seed shows nothing"
-    half = STUDENT.get(len(gaps) - 1, 2.2) * statistics.stdev(gaps) / len(gaps) ** 0.5
-    interval = statistics.mean(gaps) - half, statistics.mean(gaps) + half
-    words = f"{name} against {other}, test set, {len(gaps)} seeds: {points(statistics.mean(gaps))} points"
-    return f"{words}: {verdict_words(interval, other)} ({interval_words(interval)})"
-
-
-def _paper(result: dict) -> list[str]:
-    """The paper's numbers of the environment beside the task sets that were played."""
-    lines = []
-    sets = (("test", "its test set", PAPER), ("shift", "its shift set, dynamic mode", PAPER_SHIFT))
-    for split, where, numbers in sets:
-        known = numbers.get(result.get("env", ""), {}) if split in result else {}
-        if known:
-            lines += ["", f"the paper's success % on {where}, by agent model (standard error):"]
-        for model, row in known.items():
-            lines.append(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
-    return lines
+    for other, theirs in others:
+        pairs = zip(runs, theirs, strict=False)  # an ablation that was stopped may lack a run
+        gaps = [one["test"]["learned design"]["mean"] - two["test"]["learned design"]["mean"] for one, two in pairs]
+        if len(gaps) < 2:
+            rows.append(f"{first} against {other}: one seed shows nothing")
+            continue
+        mean = statistics.mean(gaps)
+        half = STUDENT.get(len(gaps) - 1, 2.2) * statistics.stdev(gaps) / len(gaps) ** 0.5
+        interval = mean - half, mean + half
+        rows.append(
+            f"{first} against {other}, test set, {len(gaps)} seeds: {points(mean)} points: "
+            f"{verdict_words(interval, other)} ({interval_words(interval)})"
+        )
+    return "\n".join(rows)

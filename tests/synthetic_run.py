@@ -4,16 +4,14 @@ Try it: `python -m tests.synthetic_run /tmp/run --steps 11`
 """
 
 import argparse
+import hashlib
 import json
 import random
 import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from archive import Archive, Design
-
 from harness.config import Config
-from harness.run import design_id
 from harness.run_folder import RunFolder, about, write_atomic, write_json
 from memory_base import Trajectory
 from models.store import Call, Store
@@ -72,6 +70,10 @@ MORE = '''
 '''
 
 
+def design_id(code: str) -> str:
+    return hashlib.sha256(code.encode("utf-8", "replace")).hexdigest()[:12]
+
+
 class SyntheticRun:
     """A run of so many learning steps whose numbers are drawn, with every kind of candidate in it."""
 
@@ -88,7 +90,8 @@ class SyntheticRun:
         self.tasks = [(f"MiniHack-Task-{place}-v0", families[place % len(families)]) for place in range(tasks)]
         self.without = {(task, number): float(self.rng.random() < FAMILIES[family])
                         for task, family in self.tasks for number in range(passes)}
-        self.archive = Archive(sum(self.without.values()) / len(self.without))
+        self.f0 = sum(self.without.values()) / len(self.without)
+        self.lines: list[dict] = []  # of archive.jsonl
         self.quality: dict[str, float] = {}
 
     def write(self) -> Path:
@@ -97,30 +100,34 @@ class SyntheticRun:
         with Store(path / "store.sqlite") as self.store:
             for step in range(1, self.steps + 1):
                 self.folder.log(f"learning step {step}/{self.steps}")
-                parents = self.archive.sample(5, self.rng, "archive", 1.0, 0.5, 0.5) if step > 1 else [None]
-                made = [self._candidate(parent, step, place) for place, parent in enumerate(parents, 1)]
-                for design in made:
-                    self.archive.add(design)
-            self.folder.write_archive(self.archive.lines())
+                known = [one for one in self.lines if one["state"] == "evaluated"]
+                drawn = self.rng.sample(known, min(5, len(known))) if known else [None]
+                for parent in filter(None, drawn):
+                    parent["visits"] += 1
+                made = [self._candidate(parent, step, place) for place, parent in enumerate(drawn, 1)]
+                if step > 2 and len(made) > 1:
+                    made[1]["parents"].append(drawn[0]["id"])  # recombined from two
+                self.lines += made
+            write_atomic(path / "archive.jsonl", "".join(f"{json.dumps(one)}\n" for one in self.lines))
         self._results()
         self._history("finished")
         return path
 
-    def _candidate(self, parent: Design | None, step: int, place: int) -> Design:
+    def _candidate(self, parent: dict | None, step: int, place: int) -> dict:
         name = f"{step}.{place}"
-        quality = self.quality.get(parent.id, 0.0) + self.rng.gauss(0.04, 0.08) if parent else 0.0
+        quality = self.quality.get(parent["id"], 0.0) + self.rng.gauss(0.04, 0.08) if parent else 0.0
         code = self._code(name)
-        known = {"parent": parent and parent.id, "step": step, "cost": 0.02 * step}
+        line = {"id": design_id(code), "candidate": name, "parents": [parent["id"]] if parent else [], "step": step,
+                "state": "evaluated", "visits": 0, "tries": 1, "cost": 0.02 * step, "error": ""}
         if (step, place) in ((2, 1), (4, 3)):
-            return self._dropped(name, code, known)
+            return line | {"state": "dropped", "tries": 3, "error": self._dropped(name, code)[:500]}
         if (step, place) == (4, 1):
-            return Design(parent.id, name, state="duplicate", score=parent.score, **{**known, "parent": parent.parent})
-        key = design_id(code)
-        self.quality[key] = quality
+            return line | {"state": "duplicate", "id": parent["id"], "score": parent["score"], "parents": parent["parents"]}
+        self.quality[line["id"]] = quality
         score = self._score(quality)
-        self._write(self.folder.design(key), code, score, name)
-        return Design(key, name, state="evaluated", score=score.mean, stderr=score.stderr,
-                      difference=score.difference, retrieved_tokens=score.retrieved_tokens, **known)
+        self._write(self.folder.design(line["id"]), code, score, name)
+        return line | {"score": score.mean, "stderr": score.stderr, "difference": score.difference,
+                       "retrieved_tokens": score.retrieved_tokens}
 
     def _code(self, name: str) -> str:
         note = HOSTILE.encode("utf-8", "replace").decode() if self.hostile else f"from candidate {name}"
@@ -128,13 +135,13 @@ class SyntheticRun:
         return CODE.format(number=name.replace(".", "_"), variant=f", variant {name}", note=note, more=more,
                            window=self.rng.randint(3, 9), limit=self.rng.randint(4, 20))
 
-    def _dropped(self, name: str, code: str, known: dict) -> Design:
+    def _dropped(self, name: str, code: str) -> str:
         error = f"error: Traceback\n  File \"design.py\", line 3\nNameError: name 'graph' is not defined{self._bad()}"
         folder = self.folder.path / "dropped" / name
         self._texts(folder, code)
         write_json(folder / "error.json", {"error": error})
         self._call("meta", "implement", name)
-        return Design(design_id(code), name, state="dropped", tries=3, error=error[:500], **known)
+        return error
 
     def _score(self, quality: float) -> Score:
         outcomes = [self._outcome(task, family, number, quality)
@@ -142,7 +149,7 @@ class SyntheticRun:
         passes = [sum(one.score for one in outcomes if one.number == number) / len(self.tasks)
                   for number in range(self.passes)]
         mean = sum(passes) / len(passes)
-        difference = mean - self.archive.f0
+        difference = mean - self.f0
         tokens = sum(one.tokens for one in outcomes) / len(outcomes)
         errors = (f"2 × retrieve: error: KeyError: 'goal'{self._bad()}",) if self.rng.random() < 0.3 else ()
         return Score(mean, 0.02, tuple(passes), difference, (difference - 0.08, difference + 0.09), tokens,
@@ -158,18 +165,14 @@ class SyntheticRun:
                  for place in range(self.length)]
         init = {"goal": f"Reach the stairs down.{self._bad()}", "long_term_context": "You wake up.", "action_dict": {}}
         size = self.rng.randint(50, 900) + int(2000 * abs(quality))
-        values = {"task": task, "family": family, "number": number, "score": score, "steps": self.length,
-                  "retrieved": retrieved, "tokens": size, "trajectory": Trajectory(init, steps, score)}
-        if "without" in Outcome.__dataclass_fields__:
-            values["without"] = self.without[task, number]
-        return Outcome(**values)
+        return Outcome(task=task, family=family, number=number, score=score, without=self.without[task, number],
+                       steps=self.length, retrieved=retrieved, tokens=size, trajectory=Trajectory(init, steps, score))
 
     def _write(self, folder: Path, code: str, score: Score, name: str) -> None:
         self._texts(folder, code)
         lines = []
         for one in score.outcomes:
-            value = {**asdict(one), "without": self.without[one.task, one.number]}
-            lines.append(json.dumps(value, ensure_ascii=not self.hostile).encode("utf-8", "replace").decode() + "\n")
+            lines.append(json.dumps(asdict(one), ensure_ascii=not self.hostile).encode("utf-8", "replace").decode() + "\n")
         write_atomic(folder / "trajectories.jsonl", "".join(lines))
         write_json(folder / "score.json", score.summary())
         for stage in ("ideate", "implement"):
@@ -196,11 +199,11 @@ class SyntheticRun:
                                  usd=usd, seconds=8.0))
 
     def _results(self) -> None:
-        best = self.archive.best()
+        best = max((one for one in self.lines if one["state"] == "evaluated"), key=lambda one: one["score"])["id"]
         names = {"no_memory": 0.0, "trajectory_retrieval": -0.04, "reasoning_bank": 0.02, "g_memory": 0.03}
         for split, shrink in (("learning", 1.0), ("test", 0.5)):
-            qualities = names | {"learned design": self.quality[best.id] * shrink}
-            scores = {name: self._result(name, quality, best.id) for name, quality in qualities.items()}
+            qualities = names | {"learned design": self.quality[best] * shrink}
+            scores = {name: self._result(name, quality, best) for name, quality in qualities.items()}
             if split == "learning":
                 del scores["learned design"]  # the archive has it
             write_json(self.folder.path / f"results-{split}-static.json", {"labels": ["offline"], "scores": scores})
@@ -208,10 +211,11 @@ class SyntheticRun:
     def _result(self, name: str, quality: float, best: str) -> dict:
         score = self._score(quality)
         if name == "no_memory":
-            score = Score(self.archive.f0, 0.01, (), 0.0, (0.0, 0.0), 0.0, 20.0, score.outcomes)
+            score = Score(self.f0, 0.01, (), 0.0, (0.0, 0.0), 0.0, 20.0, score.outcomes)
         tasks = [{"task": one.task, "family": one.family, "number": one.number, "score": one.score,
                   "without": self.without[one.task, one.number], "tokens": one.tokens} for one in score.outcomes]
-        code = {"id": best if name == "learned design" else design_id(name), "usd": 0.01, "tasks": tasks}
+        invalid = {"invalid": 0.62, "example": f"I think I should{self._bad()}"} if name == "g_memory" else {}
+        code = {"id": best if name == "learned design" else design_id(name), "usd": 0.01, "tasks": tasks, **invalid}
         return {**score.summary(), **code}
 
     def _bad(self) -> str:

@@ -8,21 +8,24 @@ import json
 import random
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 from markupsafe import escape
 
-from errors import UserError
+from errors import UserError, clean
 from harness import cli as commands
 from harness import config
+from harness.run_folder import write_report
 from report import compare
 from report import figures as plots
 from report import page as report_page
 from report import words as report
-from report.code import difference, highlight, lines_of
 from report.data import Node, read_run
-from report.safe_text import ascii_line, block, clean, line
-from report.tree import tree
+from report.figures import tree
+from report.page import difference, highlight, lines_of
+from report.words import ascii_line, block, line
 from tests.synthetic_run import HOSTILE, Runs
 
 
@@ -80,15 +83,15 @@ def test_a_finished_run_shows_its_labels_its_verdict_and_every_candidate(made):
 
 def test_the_report_writes_the_same_bytes_again(made):
     folder = made(copy=True, steps=3)
-    first = {path: path.read_bytes() for path in report.write(folder)}
+    first = {path: path.read_bytes() for path in write_report(folder)}
     assert {path.name for path in first} >= {"report.html", "report.md", "archive.svg", "progress.svg", "families.svg"}
     assert all((folder / "plots" / f"{name}.png").stat().st_size > 5000 for name in ("progress", "cost", "transfer"))
-    assert {path: path.read_bytes() for path in report.write(folder)} == first
+    assert {path: path.read_bytes() for path in write_report(folder)} == first
 
 
 def test_report_md_has_the_results_the_archive_and_links_to_its_figures(made):
     folder = made(steps=4)
-    report.write(folder)
+    write_report(folder)
     text = (folder / "report.md").read_text()
     run = read_run(folder)
     assert all(f"| {node.name} |" in text.replace(" (learned)", "") for node in run.nodes)
@@ -132,22 +135,70 @@ def test_a_learned_design_is_shown_with_what_is_left_of_its_lead_on_the_test_set
     text = report.summary(result)
     assert text.splitlines()[:2] == ["labels: offline", "models: agent offline"]
     assert re.search(r"^learned design .* 12 +0\.250$", text, re.M)
-    assert "+5.0 points to no memory, after +20.0 on the learning set, where it was chosen: 15.0 points less" in text
+    assert "it gains +5.0 points on the test set and +20.0 on the learning set, where it was chosen: 15.0 points less" in text
     assert "No difference to no memory shown" in text and "no_memory: " not in text
     assert "gpt-5-nano: no memory 6.7, ReasoningBank 9.8, ALMA 11.7 (2.2)" in text
 
 
+SCORE = {"mean": 0.4, "stderr": 0.02, "difference": 0.05, "interval": [-0.02, 0.12], "retrieved_tokens": 9, "steps": 3,
+         "memory_calls": 12, "usd": 0.0}
+
+
+def test_a_printed_table_has_one_line_a_memory_with_short_names_and_verdicts_as_columns():
+    def against(name, low, high):
+        return {"name": name, "difference": (low + high) / 2, "interval": [low, high]}
+
+    learned, mine = "runs/20260101T000000-minihack-offline/0123456789ab", "designs/mine.py"
+    scores = {"no_memory": {**SCORE, "difference": 0.0}, learned: {**SCORE, "interval": [0.01, 0.3], "mean": 0.6},
+              mine: {**SCORE, "interval": [-0.3, -0.01], "invalid": 0.63, "example": "I think\n\x1b[1m I go"}}
+    scores[learned]["against_best"], scores[mine]["against_best"] = against(mine, 0.1, 0.2), against(learned, -0.2, -0.1)
+    head, none, first, second, best, warning = report.table(scores).splitlines()
+    assert [part.strip() for part in re.split("  +", head)][:4] == ["memory", "success %", "to no memory", "to the best other"]
+    assert none.split() == ["no_memory", "40.0", "±", "2.0", "9", "3.0", "–", "12"]
+    assert re.match(r"0123456789ab  60\.0 ±  2\.0  better +\+5\.0 \[\+1\.0, \+30\.0\] +better +9 ", first)
+    assert re.match(r"mine .* worse +\+5\.0 .* worse +9 +3\.0 +63\.0 +12$", second)
+    assert best == "best memory: 0123456789ab, +15.0 [+10.0, +20.0] points ahead of the second best, mine"
+    assert warning == 'mine: 63.0 % of the agent\'s answers were no valid actions, for example "I think ␛[1m I go"'
+    assert len(head) < 130 and "shown" not in first + second
+    assert report.short_names(["a/my.py", "b/my.py", "g_memory"]) == {"a/my.py": "a/my.py", "b/my.py": "b/my.py", "g_memory": "g_memory"}
+
+
+def test_a_run_ends_with_what_the_memory_says_for_one_task_and_with_the_address_of_its_report():
+    result = {"labels": [], "models": {"agent": "offline"}, "folder": "runs/x", "test": {"no_memory": SCORE},
+              "says": {"task": "Room\n5", "text": "\n".join(f" line {number}" for number in range(40)) + "\x1b[2J"}}
+    lines = report.summary(result).splitlines()
+    start = lines.index("what its memory says for the task Room 5:")
+    assert lines[start + 1] == "     line 0" and lines[start + report.SAYS_LINES + 1] == "    …"
+    assert lines[-2:] == ["run folder: runs/x", "report: runs/x/report.html"] and "line 12" not in "\n".join(lines)
+
+
+def test_the_page_has_the_verdicts_the_share_of_invalid_actions_and_a_warning(made):
+    folder = made(steps=4)
+    for text in (page_of(folder), report_page.markdown(read_run(folder), [])):
+        words = " ".join(" ".join(Tags(text).words).split())
+        assert "invalid %" in words and "62.0" in words
+        assert re.search("g memory: 62.0 % of the agent.s answers were no valid actions, for example .I think I should", words)
+
+
+def test_the_report_stands_on_run_folders_alone_and_loads_nothing_slow_before_it_draws():
+    code = "import sys, report.page, report.compare; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    assert "report" in loaded
+    assert not loaded & {"harness", "models", "llm", "envs", "alma", "evaluate", "sandbox", "matplotlib", "jinja2", "pygments"}
+
+
 def test_runs_that_differ_in_the_seed_alone_are_one_group_with_its_spread(made, tmp_path):
     folders = [made(steps=3, seed=seed, sampling=sampling) for sampling in ("archive", "greedy") for seed in (1, 2)]
-    table = compare.compare(folders, tmp_path / "compare.svg")
+    runs = [read_run(folder) for folder in folders]
+    table = compare.table(runs)
     assert "sampling=archive: 2 runs" in table and "sampling=greedy: 2 runs" in table
     assert table.count("finished, sampling=") == 4 and "steps=3" in table.splitlines()[0]
     scores = [100 * read_run(folder).learned.score for folder in folders[:2]]
     spread = f"{sum(scores) / 2:.1f} ± {abs(scores[0] - scores[1]) / 2**0.5:.1f}"
     assert f"learned design, learning set {spread}" in re.sub(" +", " ", table)
-    assert "sampling=greedy (2)" in (tmp_path / "compare.svg").read_text()
+    assert "sampling=greedy (2)" in compare.plot(runs).svg and compare.plot(runs).png.startswith(b"\x89PNG")
     with pytest.raises(UserError, match="no run in"):
-        compare.compare([tmp_path])
+        read_run(tmp_path)
 
 
 def test_an_ablation_is_told_with_its_spread_over_seeds_and_few_seeds_show_little():
@@ -162,6 +213,25 @@ def test_an_ablation_is_told_with_its_spread_over_seeds_and_few_seeds_show_littl
     # gaps -0.2, 0.1, 0.1: mean 0, deviation 0.1732, half width 4.303 * 0.1732 / sqrt(3) = 0.430
     assert "+0.0 points: no difference to random shown (95 % interval -43.0 to +43.0 points)" in table
     assert "one seed shows nothing" in report.ablation_table({"archive": runs(0.3), "greedy": runs(0.2)})
+
+
+def test_a_candidate_has_parents_and_the_archive_of_an_older_run_has_one(made):
+    folder = made(copy=True, steps=5)
+    run = read_run(folder)
+    node = next(one for one in run.nodes if len(one.parents) == 2)
+    edges = [edge for edge in tree(run).edges if edge.child == node.name]
+    assert [edge.first for edge in edges] == [False, True]
+    assert run.lineage(node)[-2].name == node.parents[0]
+    shown = " ".join(" ".join(Tags(pieces_of(page_of(folder))[node.name]).words).split())
+    assert f"made from {node.parents[0]} and {node.parents[1]}" in shown
+    assert all(f"{node.name}" in pieces_of(page_of(folder))[parent] for parent in node.parents)
+    row = re.search(rf"^\| {re.escape(node.name)}(?: \(learned\))? \| ([\d., ]+) \|", report_page.markdown(run, []), re.M)
+    assert row[1] == ", ".join(node.parents)
+
+    rows = [json.loads(row) for row in (folder / "archive.jsonl").read_text().splitlines()]
+    old = [{"parent": (row.pop("parents") or [None])[0], **row} for row in rows]
+    (folder / "archive.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
+    assert [one.parents for one in read_run(folder).nodes] == [one.parents[:1] for one in run.nodes]
 
 
 # ------------------------------------------------------------------------- runs that are not whole
@@ -202,10 +272,11 @@ def test_a_run_that_has_only_begun_has_a_page(tmp_path):
     (tmp_path / "config.json").write_text('{"env": "textworld", "steps": 6}')
     page = page_of(tmp_path)
     assert "No design has been evaluated yet" in page and "ALMA on TextWorld" in page
-    assert "No design has been evaluated yet" in (report.write(tmp_path)[1]).read_text()
-    assert compare.compare([tmp_path, tmp_path])
+    assert "No design has been evaluated yet" in (write_report(tmp_path)[1]).read_text()
+    runs = [read_run(tmp_path)] * 2
+    assert compare.table(runs) and compare.plot(runs) is None
     with pytest.raises(UserError):
-        report.write(tmp_path / "nowhere")
+        write_report(tmp_path / "nowhere")
 
 
 DAMAGE = {
@@ -324,10 +395,11 @@ def random_nodes(seed):
     for step in range(1, rng.randint(2, 14)):
         for place in range(1, rng.randint(2, 6)):
             old = [one for one in nodes if one.step < step and one.state == "evaluated"]
-            parent = rng.choice(old).name if old and rng.random() < 0.95 else None
+            count = rng.choice((1, 1, 2)) if rng.random() < 0.95 else 0
+            parents = tuple(one.name for one in rng.sample(old, min(count, len(old))))
             state = rng.choice(("evaluated", "evaluated", "evaluated", "dropped"))
             score = rng.random() if state == "evaluated" else None
-            nodes.append(Node(f"{step}.{place}", f"{step}{place:05}", parent, step, state, score, 0.02, 0.0, 9.0,
+            nodes.append(Node(f"{step}.{place}", f"{step}{place:05}", parents, step, state, score, 0.02, 0.0, 9.0,
                               rng.randint(0, 30), 1, 0.0, ""))
     return nodes
 
@@ -337,10 +409,10 @@ def test_in_the_tree_nodes_do_not_touch_and_children_stand_right_of_their_parent
     run = dataclasses.replace(read_run(made(steps=2)), nodes=tuple(random_nodes(seed)))
     picture = tree(run)
     spots = {spot.node.name: spot for spot in picture.spots}
-    assert len(spots) == len(run.nodes) and len(picture.edges) == sum(node.parent is not None for node in run.nodes)
+    assert len(spots) == len(run.nodes) and len(picture.edges) == sum(len(node.parents) for node in run.nodes)
     for spot in spots.values():
         assert 0 < spot.x < picture.width and 0 < spot.y < picture.height
-        assert spot.node.parent is None or spots[spot.node.parent].x < spot.x
+        assert all(spots[parent].x < spot.x for parent in spot.node.parents)
     for one in spots.values():
         for other in spots.values():
             if one is not other and one.x == other.x:
@@ -362,5 +434,5 @@ def test_names_in_figures_are_no_formulas_and_need_no_font(made, recwarn):
     value["scores"]["$\\frac{</svg><script>$ 記憶"] = value["scores"]["g_memory"]
     path.write_text(json.dumps(value))
     for plot in plots.plots(read_run(folder)):
-        assert "<script" not in plot.svg(themed=True) and plot.svg().startswith("<?xml")
+        assert "<script" not in plot.themed and plot.svg.startswith("<?xml")
     assert not [one for one in recwarn if "lyph" in str(one.message)]

@@ -5,10 +5,10 @@ import re
 
 import pytest
 
+from harness.run_folder import write_report
 from report import page as report_page
-from report import words as report
-from report.code import difference
 from report.data import read_run
+from report.page import difference
 from tests import browser as browsers
 from tests.synthetic_run import Runs
 
@@ -45,7 +45,7 @@ def history(folder, *events):
 @pytest.fixture(scope="module")
 def opened(made, browser):
     folder = made(steps=4)
-    return folder, report.write(folder, plots=False)[0]
+    return folder, write_report(folder, plots=False)[0]
 
 
 def test_a_click_on_a_node_opens_its_code_and_its_difference(opened, browser):
@@ -172,4 +172,19 @@ def test_forty_designs_with_full_logs_are_under_15_mb_and_open_in_under_2_second
     assert len(read_run(folder).nodes) >= 43
     assert 2_000_000 < (folder / "report.html").stat().st_size < 15_000_000
     assert min(browser.open(folder / "report.html") for _ in range(3)) < 2000  # milliseconds
+    assert browser.complaints() == []
+
+
+def test_the_whole_code_of_long_designs_is_shown_and_scrolls(made, browser):
+    folder = made(steps=3, tasks=6, passes=1, length=80, width=1500, lines_of_code=2200)
+    run = read_run(folder)
+    browser.open(page_of(folder))
+    for node in (run.nodes[0], run.learned):
+        browser.js("location.hash = arguments[0]", f"#design-{node.name}")
+        browser.wait(lambda name=node.name: browser.js("return document.querySelector('#panel article').dataset.design") == name)
+        code = run.design(node).code
+        assert code.count("\n") > 2200
+        assert browser.js("return document.querySelector('#panel pre.source').textContent").strip() == code.strip()
+        box = browser.js("const one = document.querySelector('#panel .code').parentElement; return [one.clientHeight, one.scrollHeight]")
+        assert box[0] < 900 < 5000 < box[1]
     assert browser.complaints() == []
