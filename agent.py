@@ -14,9 +14,8 @@ from dataclasses import dataclass
 
 import envs
 from errors import InfrastructureError
+from llm import OFFLINE
 from memory_base import Trajectory
-
-OFFLINE = "offline"
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from jail import frames
 from jail.frames import Limits
 from jail.template import START_SECONDS, Template, TemplateDied
 from memory_base import Trajectory
-from models.fair_queue import FairSlots
+from models.fair_queue import FairQueue
 
 HERE = Path(__file__).resolve().parent
 REBUILDS = 5  # times that work is done again for a template process that was killed
@@ -77,7 +77,7 @@ class Sandbox:
         self._trajectories = [_dump(trajectory) for trajectory in trajectories]
         self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
-        self._slots, self._starting = FairSlots(max_workers), asyncio.Lock()  # shared by designs
+        self._queue, self._starting = FairQueue(max_workers), asyncio.Lock()  # shared by designs
         self._template: Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
@@ -105,7 +105,7 @@ class Sandbox:
         starts with. `tools` has `async ask(system, user, schema, model) -> str` and `async embed(texts)`; what
         these raise comes out of the worker's methods.
         """
-        async with self._slots.slot(source), self._jail(tools) as worker:
+        async with self._queue.turn(source), self._jail(tools) as worker:
             await worker.load(source, state)
             yield worker
 

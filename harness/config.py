@@ -5,9 +5,9 @@ import os
 from dataclasses import MISSING, dataclass, field, fields, replace
 
 from errors import UserError
+from llm import OFFLINE, Keys
 
 ENVIRONMENTS = ("alfworld", "textworld", "babaisai", "minihack")
-OFFLINE = "offline"
 PAPER_MODELS = {  # role: the paper's choice, the default where there is a key or a base URL
     "meta_model": "gpt-5:medium",
     "agent_model": "gpt-5-nano:low",
@@ -156,8 +156,6 @@ def default_workers(in_flight: int) -> int:
 
 
 def _complete(config: Config) -> Config:
-    from llm import Keys
-
     if config.in_flight < 1:
         raise UserError("--in-flight must be at least 1")
     if config.call_seconds <= 0:

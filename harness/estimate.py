@@ -47,14 +47,20 @@ def _collected_and_deployed(config: Config, split: str) -> tuple[int, int]:
 def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> list[PlannedCalls]:
     """The calls of a run that evaluates so many designs on each task set and writes some, by role."""
     domain = envs.domain_class(config.env)
-    name = {role: ModelSpec.parse(getattr(config, f"{role}_model")).name for role in ("meta", "agent", "memory")}
+    specs = {role: ModelSpec.parse(getattr(config, f"{role}_model")) for role in ("meta", "agent", "memory")}
+    default = Keys.read().base_url
+
+    def planned(role: str, calls: int, prompt_tokens: int, cached_share: float = 0.0) -> PlannedCalls:
+        spec = specs[role]
+        url = (spec.base_url or default) if spec.at_endpoint else ""
+        return PlannedCalls(role, spec.name, calls, prompt_tokens, ANSWER_TOKENS[role], cached_share, url)
+
     steps = domain.max_steps * sum(episodes_of(config, split, count) for split, count in designs.items())
-    agent = PlannedCalls("agent", name["agent"], steps, _agent_prompt_tokens(config.env), ANSWER_TOKENS["agent"], 0.7)
+    agent = planned("agent", steps, _agent_prompt_tokens(config.env), 0.7)
     meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
-    meta = PlannedCalls("meta", name["meta"], int(written * META_CALLS), meta_prompt, ANSWER_TOKENS["meta"])
+    meta = planned("meta", int(written * META_CALLS), meta_prompt)
     memory_calls = int(MEMORY_CALLS * sum(_trajectories_of(config, split, count) for split, count in designs.items()))
-    memory = PlannedCalls("memory", name["memory"], memory_calls, 2000, ANSWER_TOKENS["memory"])
-    return [agent, meta, memory]
+    return [agent, meta, planned("memory", memory_calls, 2000)]
 
 
 def _trajectories_of(config: Config, split: str, designs: int) -> int:
@@ -99,7 +105,7 @@ def _real(config: Config) -> list[ModelSpec]:
     """The models that are no stand-ins."""
     roles = [one.name for one in fields(Config) if one.name.endswith("_model")]
     specs = [ModelSpec.parse(getattr(config, role)) for role in roles]
-    return [spec for spec in specs if not spec.offline]
+    return [spec for spec in specs if spec.at_endpoint]
 
 
 def _check(config: Config, prices: dict) -> None:
@@ -107,7 +113,7 @@ def _check(config: Config, prices: dict) -> None:
     keys = Keys.read()
     for spec in _real(config):
         keys.of(spec.base_url or keys.base_url)
-        if config.budget_usd and not price(spec.name, prices):
+        if config.budget_usd and not price(spec.name, prices, spec.base_url or keys.base_url):
             raise UserError(
                 f"--budget-usd cannot be kept: the price of {spec.name} is unknown: --price {spec.name}=in,cached,out"
             )
@@ -116,6 +122,5 @@ def _check(config: Config, prices: dict) -> None:
 def _is_paid(config: Config, prices: dict) -> bool:
     """Whether some role costs money: a price is known, or the endpoint is none of one's own."""
     default = Keys.read().base_url
-    return any(
-        price(spec.name, prices) is not None or not is_local(spec.base_url or default) for spec in _real(config)
-    )
+    urls = [(spec.name, spec.base_url or default) for spec in _real(config)]
+    return any(price(name, prices, url) is not None or not is_local(url) for name, url in urls)

@@ -23,14 +23,13 @@ from harness.estimate import episodes_of
 from harness.pool import open_pool
 from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json
-from llm import Keys, Models, ModelSpec, Patience
+from llm import ROLES, Keys, Models, ModelSpec, Patience
 from meta import Evidence, MetaAgent
 from models.prices import parse_price
 from models.prompting import quote
 from models.store import Store
 from score import Score
 
-ROLES = ("meta", "agent", "memory", "embedding")
 LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
 
 

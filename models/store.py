@@ -8,6 +8,7 @@ asked again. Episodes, long requests and long answers are compressed.
 Try it: `sqlite3 runs/<run>/store.sqlite 'select model, count(*), sum(usd) from calls group by model'`
 """
 
+import array
 import contextlib
 import fcntl
 import json
@@ -16,8 +17,6 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-
-import numpy as np
 
 from errors import InfrastructureError, UserError
 
@@ -50,6 +49,7 @@ class Call:
 
 
 COLUMNS = tuple(field.name for field in fields(Call))
+# Episodes are large values, which fill the pages of a table with row ids better.
 SCHEMA = """
 create table if not exists calls (
     key text primary key, role text, model text, design text, stage text, sample text, prompt_hash text,
@@ -57,7 +57,7 @@ create table if not exists calls (
     completion_tokens integer, reasoning_tokens integer, usd real, seconds real, created real
 ) without rowid;
 create table if not exists embeddings (key text primary key, vector blob) without rowid;
-create table if not exists episodes (key text primary key, episode text);  -- with rowid: large values fill its pages better
+create table if not exists episodes (key text primary key, episode text);
 create table if not exists notes (key text primary key, note text) without rowid;
 """
 PUT_CALL = f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))})"
@@ -187,7 +187,7 @@ class Store:
             for key in keys:
                 row = self._db.execute("select vector from embeddings where key = ?", (key,)).fetchone()
                 if row:
-                    found[key] = np.frombuffer(row[0], np.float32).tolist()
+                    found[key] = array.array("f", row[0]).tolist()
         return found
 
     def put_vectors(self, call: Call, vectors: dict[str, list[float]]) -> dict[str, list[float]]:
@@ -195,7 +195,7 @@ class Store:
 
         Vectors are stored as 32-bit floats, so they are rounded: use the returned ones.
         """
-        packed = {key: np.asarray(vector, np.float32) for key, vector in vectors.items()}
+        packed = {key: array.array("f", vector) for key, vector in vectors.items()}
         with self._faults():
             self._db.execute("begin immediate")
             try:
