@@ -1,19 +1,18 @@
-"""The client of every model: who is asked, what is remembered, what it costs.
+"""Every model by role: asked, counted, stored.
 
-Promises: every finished call is in the store before its answer is used, and none is made twice; a
-stand-in ("offline") and a real model are asked in the same way; the budget counts what is in flight;
-no key is logged, stored, or seen in a traceback, a repr, a child process or a core dump. It does not
-promise that a model answers the same twice: `sample` tells such calls apart.
+Promises: every finished call is in the store before its answer is used, and none is made twice; whatever
+answers (an endpoint, a stand-in) is asked in the same way, as a `Model`; the budget counts calls in flight;
+no key is logged, stored, or seen in a traceback, a repr, a child process or a core dump. A model need not
+answer the same twice: `sample` tells such calls apart.
 
-    models = Models({"agent": ModelSpec.parse("qwen3:8b@http://localhost:11434/v1")}, Store("store.sqlite"))
+    models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-The parts: `keys.py` reads keys, `endpoints.py` sends a request until it is answered, `money.py` counts, `store.py` keeps,
-`gateway.py` lets worker processes ask, `answers.py` reads answers.
+Behind it: `models/endpoint.py` sends a request until it is answered, `credentials.py` knows providers and
+keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads answers.
 """
 
 import asyncio
-import functools
 import hashlib
 import json
 import re
@@ -21,12 +20,27 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
-from errors import UserError
-from models import gateway
+import standins
+from errors import DesignError, InfrastructureError, UserError
+from models import OFFLINE, gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
-from models.credentials import Keys, check_url, child_environment, is_local
-from models.endpoint import BARREN, RULES, ContextOverflow, Endpoint, Fault, Patience, Question, Reply, clean
+from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
+from models.endpoint import (
+    MOST_CHARS,
+    MOST_TEXTS,
+    RULES,
+    ContextOverflow,
+    Endpoint,
+    Patience,
+    Question,
+    Reply,
+    TextsRefused,
+    clean,
+)  # fmt: skip
+from models.fair_queue import FairQueue
 from models.gateway import GatewayClient
 from models.prices import Budget, Price, price
 from models.store import Call, Store
@@ -36,25 +50,70 @@ __all__ = [
     "is_local",
 ]  # fmt: skip
 
-OFFLINE = "offline"  # the stand-in for any model
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
-ROLES = ("meta", "agent", "memory", "embedding")
 MOST_OUTPUT = {"meta": 32_000, "agent": 8_000, "memory": 8_000}  # tokens, reasoning included
 KEPT_REQUESTS = ("meta", "memory")  # an agent's are long, many, and follow from its episode
-TEXTS_IN_CALL = 128  # embedded at once
-TRIES = 3  # answers that are read before it is given up, each sent back with the error
+MOST_ANSWERS = 3  # that are read before it is given up, each sent back with the error
 DRAIN_SECONDS = 5.0  # for the calls in flight when a run stops
 SHORTEST_CUT = 100  # characters; a text that is shorter is not too long to embed
 UNUSABLE = ("refusal", "content filter", "rejected")  # answers that no error message improves
+BARREN = 10  # questions in a row without an answer: then the endpoint is at fault, not an answer
 AGAIN = "Your answer could not be used. Give the whole answer again, in the form that was asked for."
+PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simplest question
 
 
-# ---------------------------------------------------------------------------- who is asked
+# ------------------------------------------------------------------------------- what answers
+
+
+class Model(Protocol):
+    """What answers chat messages and embeds texts: an endpoint (`Endpoint`), a stand-in, ...
+
+    A new kind is one class and one line in NAMED. `Models` asks, counts, budgets and stores.
+    """
+
+    stored: bool = True  # finished calls are kept, so that nothing is asked twice
+    free: bool = True  # calls cost nothing, so that no price is needed
+    faults: Counter[str]  # met and dealt with, by kind
+
+    async def ask(self, question: Question) -> Reply:
+        """The answer to messages, or vectors of texts; raises InfrastructureError, ContextOverflow, TextsRefused."""
+        ...
+
+    def open(self) -> None:
+        """Prepare what takes time before the first call; raises UserError."""
+
+    async def aclose(self) -> None:
+        """Give back what `open` took."""
+
+    def text_limits(self, model: str) -> tuple[int, int]:
+        """Most texts in an embedding call, and most characters of one."""
+        return MOST_TEXTS, MOST_CHARS
+
+    def limit_texts(self, model: str, texts: int = MOST_TEXTS, chars: int = MOST_CHARS) -> None:
+        """Remember smaller limits."""
+
+
+class StandIn(Model):
+    """What plays without a key: a policy, templates, a bag of words. It repeats itself, so nothing is stored."""
+
+    stored = False
+
+    def __init__(self, folder: Path, log: Callable[[str], None]):
+        self.faults = Counter()
+
+    async def ask(self, question: Question) -> Reply:
+        if question.texts:
+            return Reply("", vectors=tuple(standins.embed(list(question.texts))))
+        return Reply(standins.chat(question.role, list(question.messages), question.schema, question.seed))
+
+
+# Names of models that no endpoint has, with what makes the Model from the run's folder and its log.
+NAMED: dict[str, Callable[[Path, Callable[[str], None]], Model]] = {OFFLINE: StandIn}
 
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as it is written on the command line: `name`, `name:effort`, either with `@base_url`."""
+    """A model as it is written on the command line: `name`, `name:effort`, either with `@provider` or `@url`."""
 
     name: str  # may hold ":" itself, as Ollama's do
     effort: str = ""  # one of EFFORTS, empty for the model's own
@@ -63,20 +122,25 @@ class ModelSpec:
     @classmethod
     def parse(cls, text: str) -> "ModelSpec":
         """Raises UserError where `text` is no model."""
-        name, at, base_url = text.strip().partition("@http")
-        base_url = (at[1:] + base_url).rstrip("/")
+        name, at, place = text.strip().partition("@")
         rest, _, effort = name.rpartition(":")
         if effort not in EFFORTS:
             rest, effort = name, ""
-        if not re.fullmatch(r"[^\s@]+", rest) or (rest == OFFLINE and (effort or base_url)):
-            raise UserError(
-                f"model {text!r} is not {OFFLINE}, name, name:effort or either with @http://host:port/v1"
-            )
-        return cls(rest, effort, check_url(base_url) if base_url else "")
+        is_url = place.startswith(("http://", "https://"))
+        if at and not is_url and place not in PROVIDERS:
+            raise UserError(f"model {text!r}: after @ comes http://host:port/v1 or one of {', '.join(PROVIDERS)}")
+        if not re.fullmatch(r"\S+", rest) or (rest in NAMED and (effort or at)):
+            raise UserError(f"model {text!r} is not {' or '.join(NAMED)}, name, name:effort or either with @provider")
+        return cls(rest, effort, check_url(place) if is_url else PROVIDERS[place][0] if at else "")
 
     @property
     def offline(self) -> bool:
         return self.name == OFFLINE
+
+    @property
+    def at_endpoint(self) -> bool:
+        """Whether an endpoint has it, so that it may cost money."""
+        return self.name not in NAMED
 
     def __str__(self) -> str:
         effort = f":{self.effort}" if self.effort else ""
@@ -89,7 +153,7 @@ class ModelSpec:
 class Models:
     """Every model of a run, by role, behind one store and one budget.
 
-    `specs` has a ModelSpec for each role that is used; `in_flight` limits the calls at each endpoint;
+    `specs` has a ModelSpec for each role that is used; `in_flight` limits the calls of each endpoint;
     `prices` (dollars for a million tokens, by name of model) come before the list prices. Raises
     UserError for a missing key, and for a budget in dollars that a model without a price cannot keep.
     """
@@ -107,28 +171,32 @@ class Models:
         keys: Keys | None = None,
         patience: Patience | None = None,
     ):
-        self.specs, self.store, self._log = dict(specs), store, log
-        self._prices = dict(prices or {})
-        self._endpoints: dict[str, Endpoint] = {}
         keys, patience = Keys.read() if keys is None else keys, patience or Patience()
-        for role, spec in self.specs.items():
-            if spec.offline:
+        self.specs, self.store, self._log = {}, store, log
+        self._prices = dict(prices or {})
+        self._models: dict[str, Model] = {}  # by address, or by name where no endpoint has it
+        self._queues: dict[str, FairQueue] = {}  # of calls, the same way
+        for role, spec in specs.items():
+            if spec.at_endpoint:
+                spec = replace(spec, base_url=spec.base_url or keys.base_url)
+            self.specs[role], place = spec, spec.base_url or spec.name
+            if place in self._models:
                 continue
-            url = spec.base_url or keys.base_url
-            self.specs[role] = replace(spec, base_url=url)
-            if url not in self._endpoints:
-                key, notes = keys.of(url, log), (store.get_note, store.put_note)
-                self._endpoints[url] = Endpoint(url, key, in_flight, patience, log, *notes)
-        real = {role: spec.name for role, spec in self.specs.items() if not spec.offline}
-        for name in sorted({name for role, name in real.items() if not self.price(role)}):
+            self._queues[place] = FairQueue(in_flight)
+            if spec.at_endpoint:
+                notes, foreign = (store.get_note, store.put_note), place != keys.base_url
+                self._models[place] = Endpoint(place, keys.of(place), patience, log, *notes, foreign)
+            else:
+                self._models[place] = NAMED[spec.name](store.path.parent, log)
+        for name in sorted({self.specs[role].name for role in specs if not self.price(role)}):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
             if budget_usd is not None:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
             log(f"{unknown}; its calls are not in the dollars")
         self._budget = Budget(budget_usd, budget_tokens, log)
         self._flights: dict[str, Flight] = {}
-        self._barren: dict[str, list[list[str]]] = {}  # by model, keys of questions in a row without a word
-        self._offline: Counter[tuple[str, str, str]] = Counter()  # calls of stand-ins, by role, design, stage
+        self._barren: dict[str, list[list[str]]] = {}  # by model, keys of questions in a row without an answer
+        self._unstored: Counter[tuple[str, str, str, str]] = Counter()  # calls by role, model, design, stage
         self._totals = Counter()
         for row in store.usage():  # of a run that goes on
             self._count(row)
@@ -138,8 +206,8 @@ class Models:
 
     async def load(self) -> None:
         """Have the clients ready before the first call: their imports take a second."""
-        for endpoint in self._endpoints.values():
-            await asyncio.to_thread(endpoint.open)
+        for model in self._models.values():
+            await asyncio.to_thread(model.open)
 
     async def __aexit__(self, *exception) -> None:
         await self.aclose()
@@ -155,8 +223,8 @@ class Models:
             for task in late:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        for endpoint in self._endpoints.values():
-            await endpoint.aclose()
+        for model in self._models.values():
+            await model.aclose()
 
     def gateway(self, host: str = "127.0.0.1", advertise: str | None = None):
         """Serve these models to `GatewayClient`s in worker processes; yields the address to give them."""
@@ -165,122 +233,114 @@ class Models:
     # Asking.
 
     async def chat(
-        self,
-        role: str,
-        messages: Sequence[dict],
-        *,
-        schema: dict | None = None,
-        sample: str = "",
-        design: str = "",
-        stage: str = "",
-        seed: int = 0,
-        model: str = "",
+        self, role: str, messages: Sequence[dict], *, schema: dict | None = None, model: str = "", **where
     ) -> str:
         """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
 
-        `model`: another one at the endpoint of the role.
-
+        `model`: another one at the endpoint of the role. `where`: sample, design, stage, seed as in `Question`.
         Where the model gives no usable answer (a refusal, nothing at all, no JSON when asked again),
         the last one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
-        wanted = Wanted(role, tuple(messages), schema, sample, design, stage, seed, model)
+        question, spec = self._question(role, messages, schema, model, **where)
         if not is_schema(schema):
-            return (await self.complete(wanted)).answer
+            return (await self._complete(question, spec)).answer
         try:
-            return json.dumps(await self._until_read(wanted, lambda text: extract_json(text, schema), TRIES))
+            read = lambda text: extract_json(text, schema)  # noqa: E731
+            return json.dumps(await self._until_read(question, spec, read, MOST_ANSWERS))
         except AnswerError as error:
             return error.answer
 
     async def ask_json(
-        self, role: str, messages: Sequence[dict], schema: dict, *, tries: int = TRIES, **where
+        self, role: str, messages: Sequence[dict], schema: dict, *, tries: int = MOST_ANSWERS, **where
     ) -> dict:
         """The JSON object that fits `schema`; an answer that does not is sent back with the error.
 
-        `where`: sample, design, stage, seed as in `chat`. Raises AnswerError after `tries` answers.
+        `where` as in `chat`. Raises AnswerError after `tries` answers.
         """
-        wanted = Wanted(role, tuple(messages), schema, **where)
-        return await self._until_read(wanted, lambda text: extract_json(text, schema), tries)
+        question, spec = self._question(role, messages, schema, **where)
+        return await self._until_read(question, spec, lambda text: extract_json(text, schema), tries)
 
-    async def ask_code(self, role: str, messages: Sequence[dict], *, tries: int = TRIES, **where) -> str:
+    async def ask_code(self, role: str, messages: Sequence[dict], *, tries: int = MOST_ANSWERS, **where) -> str:
         """The Python module in the answer; otherwise as `ask_json`."""
-        return await self._until_read(Wanted(role, tuple(messages), **where), extract_code, tries)
+        return await self._until_read(*self._question(role, messages, **where), extract_code, tries)
 
-    async def _until_read(self, wanted: "Wanted", read: Callable, tries: int):
-        asked = wanted
+    def _question(
+        self, role: str, messages: Sequence[dict], schema: dict | None = None, model: str = "", **where
+    ) -> tuple[Question, ModelSpec]:
+        spec = self._spec(role, model)
+        cleaned = tuple({"role": one["role"], "content": clean(one["content"])} for one in messages)
+        limit = MOST_OUTPUT[role]
+        return Question(role, spec.name, cleaned, (), spec.effort, schema, limit, **where), spec
+
+    def _spec(self, role: str, model: str = "") -> ModelSpec:
+        if role not in self.specs:
+            raise UserError(f"no model for the role {role!r}; there are {', '.join(self.specs)}")
+        spec = self.specs[role]
+        return replace(spec, name=model, effort="") if model and spec.at_endpoint else spec
+
+    async def _until_read(self, question: Question, spec: ModelSpec, read: Callable, tries: int):
+        asked = question
         for number in range(1, tries + 1):
-            call = await self.complete(asked)
+            call = await self._complete(asked, spec)
             if call.fault in UNUSABLE:
-                raise AnswerError(
-                    f"{wanted.role} gave no answer: {call.fault}: {call.answer[:200]}", call.answer
-                )
+                message = f"{question.role} gave no answer: {call.fault}: {call.answer[:200]}"
+                raise AnswerError(message, call.answer)
             try:
                 return read(call.answer)
             except AnswerError as error:
                 complaint = error
             sent_back = {"role": "assistant", "content": call.answer or "(empty)"}
             again = {"role": "user", "content": f"{complaint}\n{AGAIN}"}
-            messages = (*wanted.messages, sent_back, again)
-            asked = replace(wanted, messages=messages, sample=f"{wanted.sample} try {number + 1}")
-        message = f"{tries} answers of {wanted.role} could not be used, the last because: {complaint}"
+            messages = (*question.messages, sent_back, again)
+            asked = replace(question, messages=messages, sample=f"{question.sample} try {number + 1}")
+        message = f"{tries} answers of {question.role} could not be used, the last because: {complaint}"
         raise AnswerError(message, call.answer)
 
-    async def complete(self, wanted: "Wanted") -> Call:
+    async def _complete(self, question: Question, spec: ModelSpec) -> Call:
         """The finished call, from the store where it was made before."""
-        spec = self._spec(wanted.role, wanted.model)
-        if spec.offline:
-            return self._ask_stand_in(wanted)
-        question, digest, keys = wanted.question(spec), wanted.digest(spec), []
-        for attempt in range(1 + max(tries for _, tries in RULES.values())):
+        model = self._models[spec.base_url or spec.name]
+        if not model.stored:
+            self._count_unstored(question)
+            return Call("", question.role, str(spec), answer=(await model.ask(question)).text)
+        digest, keys = _digest(question, spec), []
+        for attempt in range(1 + max(tries for rule, tries in RULES.values() if rule == "again")):
             keys.append(_sha(f"{digest} {attempt}"))
-            call = await self._finished(keys[-1], wanted, question)
+            call = await self._finished(keys[-1], question, spec)
             if not call.fault or attempt >= RULES[call.fault][1]:
                 break
-        if call.fault == "rejected" and wanted.stage != PROBE.stage:
-            await self._probe(question, keys)
-        self._stop_if_barren(question, call, keys)
-        return call
-
-    async def _probe(self, question: Question, keys: list[str]) -> None:
-        """Raise InfrastructureError where the model refuses the simplest question too: then it was not
-        the prompt, and that will be asked again when the run is resumed."""
-        answer = await self.complete(replace(PROBE, role=question.role, design=question.design, sample=keys[-1]))
-        if answer.fault == "rejected":
-            self.store.set_aside([*keys, answer.key])
-            fault = Fault("useless", "it answered before and now refuses every request")
-            raise self._endpoints[self._spec(question.role).base_url].stop(question, fault)
-
-    def _stop_if_barren(self, question: Question, call: Call, keys: list[str]) -> None:
-        """Raise InfrastructureError after BARREN questions in a row without a word in the answers.
-
-        Those questions are asked again when the run is resumed: nothing was the agent's fault.
-        """
+        if question.stage == "probe":
+            return call
+        if call.fault == "rejected":
+            # Where the simplest question is refused too, the prompt was not at fault: it will be asked again.
+            probe = replace(question, messages=PROBE, schema=None, stage="probe", sample=keys[-1])
+            answer = await self._complete(probe, spec)
+            if answer.fault == "rejected":
+                self.store.set_aside([*keys, answer.key])
+                raise InfrastructureError(f"{_at(spec)}: it answered before and now refuses every request")
+        # The same after BARREN questions in a row without an answer: nothing was the agent's fault.
         barren = self._barren.setdefault(call.model, [])
         barren.append(keys)
-        if call.answer or call.fault in UNUSABLE:
+        if (call.answer and call.fault != "content filter") or call.fault in ("refusal", "rejected"):
             barren.clear()
         elif len(barren) >= BARREN:
             self.store.set_aside([key for keys in barren for key in keys])
-            fault = Fault("useless", f"{BARREN} questions in a row without a word in the answer")
-            raise self._endpoints[self._spec(question.role).base_url].stop(question, fault)
+            why = NO_ANSWER.get(call.fault, "there is not a word in the answers")
+            raise InfrastructureError(f"{_at(spec)}: {BARREN} questions in a row without an answer: {why}")
+        return call
 
-    def _ask_stand_in(self, wanted: "Wanted") -> Call:
-        import standins
-
-        self._offline[wanted.role, wanted.design, wanted.stage] += 1
+    def _count_unstored(self, question: Question) -> None:
+        self._unstored[question.role, question.model, question.design, question.stage] += 1
         self._totals["calls"] += 1
-        answer = standins.chat(wanted.role, list(wanted.messages), wanted.schema, wanted.seed)
-        return Call("", wanted.role, OFFLINE, answer=answer)
 
-    async def _finished(self, key: str, wanted: "Wanted", question: Question) -> Call:
+    async def _finished(self, key: str, question: Question, spec: ModelSpec) -> Call:
         """The call of that key: stored, in flight, or made now."""
         stored = self.store.get_call(key)
         if stored is not None:
             return stored
 
         async def make(flight: Flight) -> Call:
-            reply = await self._pay(question, flight)
-            spec = self._spec(wanted.role, wanted.model)
-            call = wanted.call(key, spec, reply, self._usd(spec.name, reply))
+            reply = await self._pay(question, spec, flight)
+            call = self._call(key, question, spec, reply)
             self.store.put_call(call)
             return call
 
@@ -304,30 +364,46 @@ class Models:
 
     # Paying.
 
-    async def _pay(self, question: Question, flight: "Flight") -> Reply:
+    async def _pay(self, question: Question, spec: ModelSpec, flight: "Flight") -> Reply:
         """Make one call, counted against the budget; its answer is still to be stored."""
-        endpoint = self._endpoints[self._spec(question.role).base_url]
-        known, prompt = price(question.model, self._prices), _most_tokens(question)
+        place = spec.base_url or spec.name
+        known, prompt = self._price(spec), _most_tokens(question)
         if known is None and self._budget.in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
         most_usd = known.usd(prompt, 0, question.limit) if known else None
-        async with endpoint.slots.slot(question.design):
+        async with self._queues[place].turn(question.design):
             reserved = await self._budget.reserve(most_usd, prompt + question.limit)
             try:
                 flight.sent = True
-                reply = await endpoint.ask(question)
-                self._count({**vars(reply), "calls": 1, "usd": self._usd(question.model, reply)})
+                reply = await self._models[place].ask(question)
+                self._count({**vars(reply), "calls": 1, "usd": self._usd(spec, reply)})
             finally:
                 self._budget.release(reserved)
         return reply
 
-    def _usd(self, model: str, reply: Reply) -> float | None:
-        known = price(model, self._prices)
+    def _price(self, spec: ModelSpec) -> Price | None:
+        free = self._models[spec.base_url or spec.name].free
+        return Price(0.0, 0.0, 0.0) if free else price(spec.name, self._prices, spec.base_url)
+
+    def _usd(self, spec: ModelSpec, reply: Reply) -> float | None:
+        known = self._price(spec)
         return known and known.usd(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
+
+    def _call(self, key: str, question: Question, spec: ModelSpec, reply: Reply) -> Call:
+        """The record of a finished call."""
+        written = question.written
+        return Call(
+            key, question.role, str(spec), question.design, question.stage, question.sample,
+            prompt_hash=_sha(written), request=written if question.role in KEPT_REQUESTS else "",
+            answer=reply.text, fault=reply.fault,
+            prompt_tokens=reply.prompt_tokens, cached_tokens=reply.cached_tokens,
+            completion_tokens=reply.completion_tokens, reasoning_tokens=reply.reasoning_tokens,
+            usd=self._usd(spec, reply), seconds=reply.seconds, created=time.time(),
+        )  # fmt: skip
 
     def price(self, role: str) -> Price | None:
         """What the model of a role costs; None where that is unknown."""
-        return price(self._spec(role).name, self._prices)
+        return self._price(self._spec(role))
 
     def _count(self, usage: Mapping) -> None:
         """Add finished calls to the totals and to what is spent."""
@@ -343,8 +419,8 @@ class Models:
     def usage(self) -> list[dict]:
         """The same by role, model, design and stage; `usd` is None where the price is unknown."""
         rows = self.store.usage()
-        for (role, design, stage), calls in sorted(self._offline.items()):
-            row = {"role": role, "model": OFFLINE, "design": design, "stage": stage, "calls": calls}
+        for (role, model, design, stage), calls in sorted(self._unstored.items()):
+            row = {"role": role, "model": model, "design": design, "stage": stage, "calls": calls}
             rows.append({**dict.fromkeys((*TOTALS, "unpriced"), 0), **row})
         return rows
 
@@ -354,70 +430,81 @@ class Models:
         return sum(flight.sent for flight in set(self._flights.values()))
 
     def faults(self) -> dict[str, int]:
-        """Faults of all endpoints that were met and dealt with, by kind."""
-        return dict(sum((endpoint.faults for endpoint in self._endpoints.values()), Counter()))
+        """Faults of all models that were met and dealt with, by kind."""
+        return dict(sum((model.faults for model in self._models.values()), Counter()))
 
     # Embedding.
 
     async def embed(self, texts: Sequence[str], *, design: str = "", stage: str = "") -> list[list[float]]:
         """A vector for each text; no text is paid for twice in a run.
 
-        A text that is longer than the model takes is cut.
+        A text that is longer than the model takes is cut. Raises DesignError for a text that is refused.
         """
         spec = self._spec("embedding")
-        if spec.offline:
-            import standins
-
-            self._offline["embedding", design, stage] += 1
-            self._totals["calls"] += 1
-            return standins.embed(list(texts))
+        cleaned = tuple(clean(text) or " " for text in texts)
+        question = Question("embedding", spec.name, texts=cleaned, design=design, stage=stage)
+        model = self._models[spec.base_url or spec.name]
+        if not model.stored:
+            self._count_unstored(question)
+            return list((await model.ask(question)).vectors)
         keys = [_sha(json.dumps([spec.name, spec.base_url, text])) for text in texts]
-        wanted = {key: clean(text) or " " for key, text in zip(keys, texts, strict=True)}
+        wanted = dict(zip(keys, cleaned, strict=True))
         known = self.store.get_vectors(list(wanted))
-        known.update(
-            await self._embed_unknown({key: wanted[key] for key in wanted.keys() - known}, design, stage)
-        )
+        # Join the calls that ask for some already, and ask for the rest.
+        missing = sorted(wanted.keys() - known)
+        flights = {self._flights[key] for key in missing if key in self._flights}
+        new = [key for key in missing if key not in self._flights]
+        for start in range(0, len(new), MOST_TEXTS):
+            part = {key: wanted[key] for key in new[start : start + MOST_TEXTS]}
+            make = lambda flight, part=part: self._embed(part, question, spec, flight)  # noqa: E731
+            flights.add(self._take_off(list(part), make))
+        for result in await asyncio.gather(*(flight.join() for flight in flights)):
+            known.update(result)
+        for key in keys:
+            if isinstance(known[key], DesignError):
+                raise known[key]
         return [known[key] for key in keys]
 
-    async def _embed_unknown(self, texts: dict[str, str], design: str, stage: str) -> dict[str, list[float]]:
-        """Vectors by key: joins the calls that ask for some already, and asks for the rest."""
-        flights = {self._flights[key] for key in texts if key in self._flights}
-        new = sorted(key for key in texts if key not in self._flights)
-        for start in range(0, len(new), TEXTS_IN_CALL):
-            part = {key: texts[key] for key in new[start : start + TEXTS_IN_CALL]}
-            flights.add(
-                self._take_off(list(part), lambda flight, part=part: self._embed(part, design, stage, flight))
-            )
-        results = await asyncio.gather(*(flight.join() for flight in flights))
-        return {key: vector for result in results for key, vector in result.items()}
+    async def _embed(self, texts: dict[str, str], question: Question, spec: ModelSpec, flight: "Flight") -> dict:
+        """Vectors by key, or a DesignError for a text that is refused alone.
 
-    async def _embed(self, texts: dict[str, str], design: str, stage: str, flight: "Flight") -> dict:
-        """One call for several texts; a text that is too long is halved until it fits."""
-        spec = self._spec("embedding")
-        while True:
-            cut = tuple(texts.values())
-            question = Question("embedding", spec.name, texts=cut, design=design)
-            try:
-                reply = await self._pay(question, flight)
-                break
-            except ContextOverflow:
-                longest = max(map(len, cut))
-                if longest < SHORTEST_CUT:
-                    raise
-                self._log(
-                    f"{spec.name}: texts over {longest // 2} characters are cut, they are too long to embed"
-                )
-                texts = {key: text[: longest // 2] for key, text in texts.items()}
-        wanted = Wanted("embedding", (), design=design, stage=stage)
-        key = _sha(json.dumps([spec.name, spec.base_url, cut]))
-        call = wanted.call(key, spec, reply, self._usd(spec.name, reply))
-        return self.store.put_vectors(call, dict(zip(texts, reply.vectors, strict=True)))
+        What is refused is sent in two calls of half as many texts; one text that is too long is halved.
+        """
+        model = self._models[spec.base_url]
+        limits = model.text_limits(spec.name)
+        if len(texts) > limits[0]:
+            return await self._embed_in_parts(texts, limits[0], question, spec, flight)
+        question = replace(question, texts=tuple(text[: limits[1]] for text in texts.values()))
+        try:
+            reply = await self._pay(question, spec, flight)
+        except TextsRefused as error:
+            refused = error
+        else:
+            key = _sha(json.dumps([spec.name, spec.base_url, question.texts]))
+            call = self._call(key, question, spec, reply)
+            return self.store.put_vectors(call, dict(zip(texts, reply.vectors, strict=True)))
+        if len(texts) > 1:
+            half = (len(texts) + 1) // 2
+            found = await self._embed_in_parts(texts, half, question, spec, flight)
+            one_is_at_fault = any(isinstance(vector, DesignError) for vector in found.values())
+            if not one_is_at_fault and model.text_limits(spec.name)[1] == limits[1]:
+                model.limit_texts(spec.name, texts=half)
+            return found
+        length = len(question.texts[0])
+        if refused.too_long and length > SHORTEST_CUT:
+            model.limit_texts(spec.name, chars=length // 2)
+            return await self._embed(texts, question, spec, flight)
+        try:
+            await self._pay(replace(question, texts=("text",)), spec, flight)
+        except TextsRefused:  # whatever it is asked
+            raise InfrastructureError(str(refused)) from None
+        return dict.fromkeys(texts, DesignError("error", f"a text cannot be embedded: {refused}"))
 
-    def _spec(self, role: str, model: str = "") -> ModelSpec:
-        if role not in self.specs:
-            raise UserError(f"no model for the role {role!r}; there are {', '.join(self.specs)}")
-        spec = self.specs[role]
-        return replace(spec, name=model, effort="") if model and not spec.offline else spec
+    async def _embed_in_parts(self, texts: dict[str, str], size: int, *rest) -> dict:
+        keys, found = list(texts), {}
+        for start in range(0, len(keys), size):
+            found.update(await self._embed({key: texts[key] for key in keys[start : start + size]}, *rest))
+        return found
 
 
 TOTALS = (
@@ -425,51 +512,11 @@ TOTALS = (
 )  # fmt: skip
 
 
-# --------------------------------------------------------------------------------- one call
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """A chat answer that somebody wants."""
-
-    role: str
-    messages: tuple[dict, ...]
-    schema: dict | None = None  # of the JSON answer that is wanted
-    sample: str = ""  # tells apart calls with the same messages: a pass, the n-th time
-    design: str = ""  # who wants it, for the account and for fairness
-    stage: str = ""  # of the loop, for the account
-    seed: int = 0  # of the stand-in
-    model: str = ""  # in place of the role's
-
-    def question(self, spec: ModelSpec) -> Question:
-        messages = tuple({"role": one["role"], "content": clean(one["content"])} for one in self.messages)
-        limit = MOST_OUTPUT[self.role]
-        return Question(self.role, spec.name, messages, (), spec.effort, self.schema, limit, self.design)
-
-    @functools.cached_property
-    def _written(self) -> str:
-        """The messages as JSON, which takes time where a dialogue is long."""
-        return json.dumps(self.messages)
-
-    def digest(self, spec: ModelSpec) -> str:
-        """Hash of everything that shapes the answer."""
-        model = json.dumps([spec.name, spec.effort, spec.base_url, MOST_OUTPUT[self.role]])
-        return _sha(f"[{model}, {self._written}, {json.dumps([self.schema, self.sample, self.seed])[1:]}")
-
-    def call(self, key: str, spec: ModelSpec, reply: Reply, usd: float | None) -> Call:
-        """The record of the call that was made for it."""
-        return Call(
-            key, self.role, str(spec), self.design, self.stage, self.sample,
-            prompt_hash=_sha(self._written),
-            request=self._written if self.role in KEPT_REQUESTS else "",
-            answer=reply.text, fault=reply.fault,
-            prompt_tokens=reply.prompt_tokens, cached_tokens=reply.cached_tokens,
-            completion_tokens=reply.completion_tokens, reasoning_tokens=reply.reasoning_tokens,
-            usd=usd, seconds=reply.seconds, created=time.time(),
-        )  # fmt: skip
-
-
-PROBE = Wanted("", ({"role": "user", "content": "Answer with the word OK."},), stage="probe")
+NO_ANSWER = {
+    "content filter": "its content filter stops every prompt or answer",
+    "only thoughts": "it only fills reasoning_content; turn its thinking off, or its reasoning parser",
+    "length": "all tokens are used up by reasoning",
+}  # by kind of fault
 
 
 class Flight:
@@ -498,6 +545,17 @@ def _most_tokens(question: Question) -> int:
     """No fewer tokens than a prompt has: a token is at least a byte, a message has a frame."""
     texts = [message["content"] for message in question.messages] + list(question.texts)
     return sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(question.schema or ""))
+
+
+def _digest(question: Question, spec: ModelSpec) -> str:
+    """Hash of everything that shapes the answer."""
+    model = json.dumps([spec.name, spec.effort, spec.base_url, question.limit])
+    rest = json.dumps([question.schema, question.sample, question.seed])
+    return _sha(f"[{model}, {question.written}, {rest[1:]}")
+
+
+def _at(spec: ModelSpec) -> str:
+    return f"{spec.name} at {spec.base_url}" if spec.base_url else spec.name
 
 
 def _sha(text: str) -> str:

@@ -39,7 +39,7 @@ from jail import frames
 from jail.frames import Limits
 from jail.template import START_SECONDS, Template, TemplateDied
 from memory_base import Tools, Trajectory
-from models.fair_queue import FairSlots
+from models.fair_queue import FairQueue
 
 HERE = Path(__file__).resolve().parent
 REBUILDS = 5  # times that work is done again for a template process that was killed
@@ -87,7 +87,7 @@ class Sandbox:
         self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
         # Shared by designs. Workers that are forked wait for none of the other slots while they hold theirs.
-        self._forked, self._slots = FairSlots(max_workers), FairSlots(max_workers)
+        self._forked, self._slots = FairQueue(max_workers), FairQueue(max_workers)
         self._most_forks, self._starting = max_workers, asyncio.Lock()
         self._template: Template | None = None
 
@@ -115,8 +115,8 @@ class Sandbox:
 
         `forks`: it is to be forked, see `Worker.fork`. What `tools` raise comes out of the worker's methods.
         """
-        async with (self._forked if forks else self._slots).slot(source), self._jail(tools, forks) as worker:
-            worker.turns = functools.partial(self._slots.slot, source)
+        async with (self._forked if forks else self._slots).turn(source), self._jail(tools, forks) as worker:
+            worker.turns = functools.partial(self._slots.turn, source)
             await worker.load(source)
             yield worker
 

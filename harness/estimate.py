@@ -45,16 +45,21 @@ def _collected_and_deployed(config: Config, split: str) -> tuple[int, int]:
 def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> list[PlannedCalls]:
     """The calls of a run that evaluates so many designs on each task set and writes some, by role."""
     domain = envs.domain_class(config.env)
-    name = {role: ModelSpec.parse(getattr(config, f"{role}_model")).name for role in ("meta", "agent", "memory")}
+    specs = {role: ModelSpec.parse(getattr(config, f"{role}_model")) for role in ("meta", "agent", "memory")}
+    default = Keys.read().base_url
+
+    def planned(role: str, calls: int, prompt_tokens: int, cached_share: float = 0.0) -> PlannedCalls:
+        spec = specs[role]
+        url = (spec.base_url or default) if spec.at_endpoint else ""
+        return PlannedCalls(role, spec.name, calls, prompt_tokens, ANSWER_TOKENS[role], cached_share, url)
+
     steps = domain.max_steps * sum(episodes_of(config, split, count) for split, count in designs.items())
-    agent = PlannedCalls("agent", name["agent"], steps, _agent_prompt_tokens(config.env), ANSWER_TOKENS["agent"], 0.7)
+    agent = planned("agent", steps, _agent_prompt_tokens(config.env), 0.7)
     meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
-    meta = PlannedCalls("meta", name["meta"], int(written * META_CALLS), meta_prompt, ANSWER_TOKENS["meta"])
     # A design is called once to learn from each collected episode and once to retrieve for each deployed one.
     calls = sum(sum(_collected_and_deployed(config, split)) * count for split, count in designs.items())
-    memory_calls = int(MEMORY_CALLS * calls)
-    memory = PlannedCalls("memory", name["memory"], memory_calls, 2000, ANSWER_TOKENS["memory"])
-    return [agent, meta, memory]
+    meta = planned("meta", int(written * META_CALLS), meta_prompt)
+    return [agent, meta, planned("memory", int(MEMORY_CALLS * calls), 2000)]
 
 
 def _agent_prompt_tokens(name: str) -> int:
@@ -76,8 +81,9 @@ def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, 
     prices, keys = dict(parse_price(text) for text in config.price), Keys.read()
     specs = [ModelSpec.parse(model) for model in config.models().values()]
     paid = False
-    for spec in (one for one in specs if not one.offline):
-        url, known = spec.base_url or keys.base_url, price(spec.name, prices)
+    for spec in (one for one in specs if one.at_endpoint):
+        url = spec.base_url or keys.base_url
+        known = price(spec.name, prices, url)
         keys.of(url)  # a missing key is said before there is a run folder
         if config.budget_usd and not known:
             raise UserError(

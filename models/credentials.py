@@ -1,31 +1,52 @@
-"""Keys and addresses of endpoints: where they come from and how they stay hidden.
+"""Providers of models, their addresses and their keys: where keys come from and how they stay hidden.
 
-Promises: a key is read from the environment or from `.env` in the current folder, shown by no repr,
-pickled to no other process, left to no child and to no core dump. It does not promise to hide it from
-root, nor from a program that already traces this process.
-
-Try it: `OPENAI_API_KEY=x python -c "import keys; print(keys.Keys.read(), bool(keys.Keys.read()))"`
+Promises: a key is read from the environment or from `.env` in the current folder; it goes to its own
+provider's address and to no other; no repr shows it, no child process inherits it, no pickle and no core
+dump holds it. It does not hide from root, nor from a program that already traces this process.
 """
 
 import ctypes
 import functools
+import io
 import ipaddress
 import os
 import re
 import resource
+import socket
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
+
+from dotenv.parser import parse_stream
 
 from errors import UserError
 
 OPENAI_URL = "https://api.openai.com/v1"
 
+# Providers by name: the address of the OpenAI-compatible interface, and the variable that holds the key by
+# the provider's own convention ("" for servers on this machine, which need none).
+PROVIDERS = {
+    "openai": (OPENAI_URL, "OPENAI_API_KEY"),
+    "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
+    "gemini": ("https://generativelanguage.googleapis.com/v1beta/openai", "GEMINI_API_KEY"),
+    "openrouter": ("https://openrouter.ai/api/v1", "OPENROUTER_API_KEY"),
+    "deepseek": ("https://api.deepseek.com/v1", "DEEPSEEK_API_KEY"),
+    "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
+    "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
+    "together": ("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
+    "ollama": ("http://localhost:11434/v1", ""),
+    "llama.cpp": ("http://localhost:8080/v1", ""),
+    "vllm": ("http://localhost:8000/v1", ""),
+}
+
+
+# ---------------------------------------------------------------------------------- addresses
+
 
 def check_url(url: str) -> str:
-    """The address of an endpoint; raises UserError where it is none or holds a password."""
+    """The address of an endpoint, without a slash at its end; raises UserError for anything else."""
     try:
         parts = urlsplit(url)
         good = parts.scheme in ("http", "https") and parts.hostname and (parts.port or 1) and not parts.query
@@ -34,7 +55,7 @@ def check_url(url: str) -> str:
     if not good or re.search(r"\s", url):
         raise UserError(f"address {url!r} is not http://host:port/v1 or https://host/v1")
     if parts.username or parts.password:
-        raise UserError("an address must hold no password: it is written into the run; set OPENAI_API_KEY")
+        raise UserError("an address must not hold a password, since runs record it: put the key into a variable")
     return url.rstrip("/")
 
 
@@ -48,13 +69,30 @@ def is_local(url: str) -> bool:
     return address.is_private or address.is_loopback or address.is_unspecified
 
 
-_SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.I)
+def is_this_machine(url: str) -> bool:
+    """Whether an address is on this machine, so that no proxy may stand in between."""
+    host = (urlsplit(url).hostname or "").rstrip(".")
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost") or host == socket.gethostname().lower()
+    mapped = getattr(address, "ipv4_mapped", None) or address
+    return mapped.is_loopback or mapped.is_unspecified
+
+
+def _origin(url: str) -> tuple:
+    """Whom a key sent to this address reaches: scheme, host and port."""
+    parts = urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+
+# --------------------------------------------------------------------------------------- keys
 
 
 class Key(str):
-    """A key that shows itself to nobody but the client that sends it."""
+    """A key that is shown to nobody but the server it is for; `variable` names where it came from."""
 
-    __slots__ = ()
+    variable = ""
 
     def __repr__(self) -> str:
         return "Key(hidden)"
@@ -63,23 +101,27 @@ class Key(str):
         raise TypeError("a key does not leave its process")
 
 
+def _is_key(name: str) -> bool:
+    return name.startswith("OPENAI_API_KEY") or name in {variable for _, variable in PROVIDERS.values() if variable}
+
+
 @dataclass(frozen=True)
 class Keys:
     """Keys and the default address, from the environment and from `.env` in the current folder."""
 
     base_url: str = OPENAI_URL  # of models without an address of their own
-    named: bool = False  # the user named `base_url`
+    named: bool = False  # the user set OPENAI_BASE_URL
     _values: Mapping[str, Key] = field(default_factory=dict, repr=False)  # by name of variable
 
     @classmethod
     def read(cls, take: bool = False) -> "Keys":
         """Read them; `take` also removes every secret from this process's environment, so that no
-        child inherits one, and keeps the keys for those who read them later."""
+        child inherits one, and remembers the keys for later calls."""
         values = {**_read_dotenv(Path(".env")), **_taken(), **os.environ}
-        base_url = values.get("OPENAI_BASE_URL", "")
-        found = {
-            name: _check_key(name, value) for name, value in values.items() if _is_key(name) and value.strip()
-        }
+        base_url = values.get("OPENAI_BASE_URL", "").strip()
+        found = {name: Key(value.strip()) for name, value in values.items() if _is_key(name) and value.strip()}
+        for name, key in found.items():
+            key.variable = name
         if take:
             _taken().update(found)
             for name in os.environ.keys() - child_environment().keys():
@@ -89,24 +131,35 @@ class Keys:
         return cls(check_url(base_url) if base_url else OPENAI_URL, bool(base_url), found)
 
     def __bool__(self) -> bool:
-        """Whether there is anything to ask a model with: a key or an address."""
+        """Whether the default models can be asked: there is an OpenAI key or an address."""
         return self.named or "OPENAI_API_KEY" in self._values
 
-    def of(self, base_url: str, log: Callable[[str], None] = lambda line: None) -> str:
-        """The key for an endpoint: `OPENAI_API_KEY_<HOST>`, else OPENAI_API_KEY; raises UserError."""
-        host = re.sub(r"\W", "_", urlsplit(base_url).hostname or "").upper()
-        own = f"OPENAI_API_KEY_{host}"
-        if own in self._values:
-            return self._values[own]
-        if "OPENAI_API_KEY" in self._values:
-            if base_url != self.base_url:
-                log(f"{base_url} gets OPENAI_API_KEY; set {own} if it should get another key")
-            return self._values["OPENAI_API_KEY"]
+    def of(self, base_url: str) -> Key:
+        """The key for an address, empty for a local server without one; raises UserError.
+
+        The first that is set of: OPENAI_API_KEY_<HOST>; the variable of the provider at that address;
+        OPENAI_API_KEY, if OPENAI_BASE_URL is exactly this address.
+        """
+        variables = variables_of(base_url)
+        if self.named and base_url == self.base_url:
+            variables.append("OPENAI_API_KEY")
+        for name in variables:
+            if key := self._values.get(name):
+                if not re.fullmatch(r"[!-~]+", key):
+                    raise UserError(f"{name} holds a space or a character that no key has")
+                return key
         if is_local(base_url):
-            return ""
+            return Key("")
         raise UserError(
-            f"no key for {base_url}: set OPENAI_API_KEY in the environment or in .env, or use offline"
+            f"no key for {base_url}: set {variables[-1]} in the environment or in .env, or use offline"
         )
+
+
+def variables_of(base_url: str) -> list[str]:
+    """Names of the variables that may hold the key for an address, whatever OPENAI_BASE_URL is."""
+    host = re.sub(r"\W", "_", urlsplit(base_url).hostname or "").upper()
+    own = [name for url, name in PROVIDERS.values() if name and _origin(url) == _origin(base_url)]
+    return [f"OPENAI_API_KEY_{host}", *own]
 
 
 @functools.cache
@@ -115,34 +168,28 @@ def _taken() -> dict[str, Key]:
     return {}
 
 
-def _is_key(name: str) -> bool:
-    return name.startswith("OPENAI_API_KEY")
-
-
-def _check_key(name: str, value: str) -> Key:
-    if not re.fullmatch(r"[!-~]+", value.strip()):
-        raise UserError(f"{name} holds a space or a sign that no key has")
-    return Key(value.strip())
-
-
-_LINE = re.compile(r"\s*(?:export\s+)?(OPENAI_\w+)\s*=\s*(?:\"([^\"]*)\"|'([^']*)'|([^#\"']*?))\s*(?:#.*)?")
-
-
 def _read_dotenv(path: Path) -> dict[str, str]:
-    """The OPENAI_ variables of a `.env` file: NAME=value, quotes and `export` allowed. Raises UserError."""
+    """The variables in a `.env` file; raises UserError for a broken line that is about a key or an address."""
     if not path.is_file():
         return {}
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        text = path.read_text(encoding="utf-8-sig")  # Windows editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is no text in UTF-8')}") from None
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}") from None
     found = {}
-    for number, line in enumerate(lines, 1):
-        if match := _LINE.fullmatch(line):
-            found[match[1]] = next(value for value in match.groups()[1:] if value is not None)
-        elif re.match(r"\s*(export\s+)?OPENAI_", line):
-            raise UserError(f"{path}, line {number}, is not NAME=value")  # without the line: it may hold a key
+    for line in parse_stream(io.StringIO(text)):  # not load_dotenv: it expands variables and searches upwards
+        name = re.match(r"\s*(?:export\s+)?(\w*)", line.original.string)[1]
+        if line.value is not None:
+            found[line.key] = line.value
+        elif _is_key(name) or name.startswith("OPENAI_"):
+            number = line.original.line + line.original.string.partition(name)[0].count("\n")
+            raise UserError(f"{path}, line {number}, is not NAME=value")  # not the line itself: it may hold a key
     return found
+
+
+# ------------------------------------------------------------------------- children and core dumps
+
+_SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.I)
 
 
 def child_environment() -> dict[str, str]:

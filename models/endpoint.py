@@ -1,43 +1,54 @@
-"""One OpenAI-compatible endpoint: a request until it is answered, whatever it takes.
+"""One OpenAI-compatible endpoint: it sends a request until there is an answer.
 
-Promises: every kind of fault has one rule, in `RULES`; what an endpoint does not know (an effort, a
-JSON schema, a limit of tokens) is found out, said and left out from then on; calls in flight are
-limited and shared fairly between designs; no message holds the key. It does not promise that a
-provider charges nothing for what went wrong.
+Promises: every kind of fault has one rule, in `RULES`; what a model does not understand (an effort, a JSON
+schema, a limit of tokens, many texts in a call) is found out, logged and left out from then on; the key goes
+to this address alone, follows no redirect, and is in no message. It does not know whether a provider
+charges for what went wrong.
 
 Try it: `python tests/endpoint.py --port 8911 --fault-rate 0.2` and a run with `@http://127.0.0.1:8911/v1`
 """
 
+import array
 import asyncio
+import base64
 import contextlib
 import email.utils
+import functools
 import json
+import math
+import os
 import random
 import re
+import ssl
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-from errors import ContextOverflow, InfrastructureError
+from errors import ContextOverflow, InfrastructureError, UserError
 from models.answers import is_schema, strip_thoughts
-from models.fair_queue import FairSlots
+from models.credentials import Key, is_this_machine, variables_of
 
 # What is done about each kind of fault:
-#   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over
-#   adapt    leave out what the endpoint does not know, else stop
+#   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over,
+#            or after so many tries stop the run
+#   adapt    leave out what the endpoint does not understand, else stop
 #   shorten  raise ContextOverflow: the caller leaves out its oldest turns
 #   again    ask for another sample, so many times more; then the answer counts as it is: an agent's
 #            costs a step, a meta agent's is sent back with the error and dropped in the end
 #   stop     stop the run with one line; it can be resumed
 RULES: dict[str, tuple[str, int]] = {
-    "busy": ("wait", 0),  # 408, 409, 425, 429 with and without Retry-After, 500 to 599
+    "busy": ("wait", 0),  # 408, 409, 425, 429 with and without Retry-After, 500 to 599; an answer broken off
     "connection": ("wait", 0),  # refused, reset, a body that is cut
     "timeout": ("wait", 0),  # no whole answer within the deadline of the call
-    "garbled": ("wait", 0),  # no JSON, or JSON that is no answer of a model
+    "garbled": ("wait", 0),  # the body holds no JSON
+    "no vectors": ("wait", 5),  # JSON without a vector of numbers for each text
     "request": ("adapt", 0),  # 400, 422 and the like
     "context": ("shorten", 0),  # the prompt is longer than the model's context
     "empty": ("again", 5),
+    "only thoughts": ("again", 5),  # the answer is empty, `reasoning_content` is not
     "length": ("again", 4),  # cut at the limit of tokens
     "refusal": ("again", 4),
     "content filter": ("again", 4),
@@ -45,16 +56,30 @@ RULES: dict[str, tuple[str, int]] = {
     "key": ("stop", 0),  # 401, 403
     "model": ("stop", 0),  # 404
     "quota": ("stop", 0),  # 402, and a 429 that no waiting helps
-    "useless": ("stop", 0),  # BARREN questions in a row without a word in the answer
+    "moved": ("stop", 0),  # a redirect, which the key must not follow
+    "environment": ("stop", 0),  # certificates that do not fit, a proxy that lets nobody through
 }
 HINTS = {
-    "key": "check OPENAI_API_KEY",
     "model": "is the model's name right, is it served there, and does the address end as it should (/v1)?",
     "quota": "the account has no credit left",
+    "moved": "give the address that it points to",
 }
 BARREN = 10  # questions in a row: then the endpoint is at fault, not an answer
 MOST_BYTES = 64 << 20  # of the body of an answer
 SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
+
+
+MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
+LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
+MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
+
+
+class TextsRefused(Exception):
+    """An embedding call is refused: send fewer texts; one alone may be too long, or be refused for good."""
+
+    def __init__(self, message: str, too_long: bool):
+        super().__init__(message)
+        self.too_long = too_long
 
 
 @dataclass(frozen=True)
@@ -113,7 +138,7 @@ class Abilities:
     effort: int = 0  # 1: no `reasoning_effort`
     format: int = 0  # index into FORMATS
     limit: int = 0  # index into LIMITS
-    system: int = 0  # 1: no message of the system, it opens the user's first
+    system: int = 0  # 1: no system message; its text is prepended to the first user message
 
     def less(self, complaint: str, body: dict) -> "Abilities | None":
         """One step less of what was sent: what the complaint names, else the least common part."""
@@ -142,7 +167,7 @@ class Abilities:
 
 @dataclass(frozen=True)
 class Question:
-    """What goes to an endpoint: chat messages, or texts to embed."""
+    """What a model is asked: chat messages, or texts to embed."""
 
     role: str
     model: str
@@ -151,7 +176,15 @@ class Question:
     effort: str = ""
     schema: dict | None = None  # of the JSON answer that is wanted
     limit: int = 0  # most tokens of the answer, reasoning included
-    design: str = ""  # whose turn it is
+    sample: str = ""  # tells apart calls with the same messages: a pass, the n-th time
+    design: str = ""  # who asks, for the account and for fairness
+    stage: str = ""  # of the loop, for the account
+    seed: int = 0  # of a stand-in
+
+    @functools.cached_property
+    def written(self) -> str:
+        """The messages as JSON, which takes time where a dialogue is long."""
+        return json.dumps(self.messages)
 
     def body(self, abilities: Abilities) -> dict:
         """The request, as far as the endpoint understands it."""
@@ -201,7 +234,7 @@ def _add_to_system(messages: list[dict], text: str) -> list[dict]:
 
 
 def _without_system(messages: list[dict]) -> list[dict]:
-    """What the system says opens the user's first message."""
+    """The system text, prepended to the first user message."""
     system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
     rest = [message for message in messages if message["role"] != "system"]
     if rest and rest[0]["role"] == "user":
@@ -209,30 +242,34 @@ def _without_system(messages: list[dict]) -> list[dict]:
     return [{"role": "user", "content": system}, *rest]
 
 
-# -------------------------------------------------------------------------------- whose turn
-
-
 # ------------------------------------------------------------------------------ the endpoint
 
 
 class Endpoint:
-    """The models at one address; each request is sent until it is answered."""
+    """The models at one address (`Model` in llm.py says what it must do).
+
+    `recall` and `note` read and write what outlives this process; `foreign` addresses are not the user's
+    default one, so that no header from the environment goes there.
+    """
+
+    stored, free = True, False
 
     def __init__(
         self,
         base_url: str,
-        key: str,
-        in_flight: int,
+        key: Key,
         patience: Patience,
         log: Callable[[str], None],
         recall: Callable[[str], str | None] = lambda key: None,
         note: Callable[[str, str], None] = lambda key, text: None,
+        foreign: bool = True,
     ):
         self.base_url, self.faults = base_url, Counter()  # faults met, by kind
-        self._recall_note, self._keep_note = recall, note  # what was found out outlives this process
-        self.slots = FairSlots(in_flight)
+        self._recall_note, self._keep_note, self._foreign = recall, note, foreign
         self._key, self._patience, self._log = key, patience, log
         self._client = None
+        self._proxy, proxy_variable = _proxy(base_url)
+        self._through = f" (through the proxy of {proxy_variable})" if proxy_variable else ""
         self._random = random.Random(0)  # spreads retries; decides no result
         self._known: dict[str, Abilities] = {}  # by model
         self._stopped: dict[str, str] = {}  # by model, why it is not asked again
@@ -245,7 +282,13 @@ class Endpoint:
             self._client = None
 
     async def ask(self, question: Question) -> Reply:
-        """The model's answer, good or not; raises InfrastructureError and ContextOverflow."""
+        """The answer, good or not; raises InfrastructureError, ContextOverflow, TextsRefused."""
+        if question.texts:
+            try:
+                return await self._patiently(question, Abilities())
+            except Fault as fault:
+                too_long = fault.kind == "context" or max(map(len, question.texts)) > LONG_TEXT
+                raise TextsRefused(self._line(question, fault), too_long or bool(TOO_LARGE.search(str(fault)))) from None
         used = self._recall(question.model) or Abilities()
         trusted, remember = question.model in self._known, True
         while True:
@@ -255,9 +298,14 @@ class Endpoint:
                 if trusted:  # it has answered before: a passing fault must not cost the run an ability
                     trusted = False
                     continue
-                less = self._less(question, used, fault)
+                # What other calls have found out meanwhile, else one step less.
+                known = used.both(self._known.get(question.model, used))
+                less = known if known != used else used.less(str(fault), question.body(used))
+                if less is None and question.model not in self._known:
+                    raise self._stop(question, fault) from None
                 if less is None:
-                    return self._rejected(question, fault)
+                    self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
+                    return Reply("", "rejected")
                 # A schema of a design's own making may be at fault, not the endpoint.
                 used, remember = less, remember and "invalid schema" not in str(fault).lower()
             else:
@@ -266,11 +314,6 @@ class Endpoint:
                 return reply
 
     # What it understands.
-
-    def _less(self, question: Question, used: Abilities, fault: Fault) -> Abilities | None:
-        """What to try after a refused request: what others have found out meanwhile, else less."""
-        known = used.both(self._known.get(question.model, used))
-        return known if known != used else used.less(str(fault), question.body(used))
 
     def _recall(self, model: str) -> Abilities | None:
         """What is known of a model, from before a kill too."""
@@ -288,12 +331,19 @@ class Endpoint:
         if now != (before or Abilities()):
             self._log(f"{model} at {self.base_url} does not understand {now}: left out from now on")
 
-    def _rejected(self, question: Question, fault: Fault) -> Reply:
-        """A request that is refused however little it asks: one prompt's fault, or the endpoint's."""
-        if question.model not in self._known:
-            raise self.stop(question, fault)
-        self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
-        return Reply("", "rejected")
+    def text_limits(self, model: str) -> tuple[int, int]:
+        """Most texts in an embedding call and most characters of one, as far as they were found out."""
+        note = self._recall_note(f"embedding limits of {model} at {self.base_url}")
+        return tuple(json.loads(note)) if note else (MOST_TEXTS, MOST_CHARS)
+
+    def limit_texts(self, model: str, texts: int = MOST_TEXTS, chars: int = MOST_CHARS) -> None:
+        """Keep to at most so many texts in a call, and so many characters of each, from now on."""
+        before = self.text_limits(model)
+        now = min(before[0], texts), min(before[1], chars)
+        if now != before:
+            self._keep_note(f"embedding limits of {model} at {self.base_url}", json.dumps(now))
+            cut = f", texts over {now[1]:,} characters are cut: they are too long to embed" * (now[1] < before[1])
+            self._log(f"{model} at {self.base_url}: at most {now[0]} texts in a call{cut}")
 
     # Faults and their rules.
 
@@ -307,25 +357,26 @@ class Endpoint:
                 return await self._send(question, abilities)
             except Fault as fault:
                 self.faults[fault.kind] += 1
-                rule, _ = RULES[fault.kind]
-                if rule == "adapt":
+                rule, most = RULES[fault.kind]
+                if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
                     raise
                 if rule == "shorten":
                     self._say("context", f"{self._line(question, fault)}: the oldest turns are left out")
                     raise ContextOverflow(self._line(question, fault)) from None
-                if rule == "stop":
-                    raise self.stop(question, fault) from None
                 first_fault, tries = first_fault or time.monotonic(), tries + 1
+                if rule == "stop" or (most and tries > most):
+                    raise self._stop(question, fault) from None
                 pause = self._pause(question, fault, first_fault, tries)
             await asyncio.sleep(pause)
 
     def _pause(self, question: Question, fault: Fault, first_fault: float, tries: int) -> float:
         """Seconds until the next try; raises InfrastructureError where that would be too late."""
         patience, line = self._patience, self._line(question, fault)
-        pause = fault.retry_after
-        if pause is None:
+        if fault.retry_after is None:
             longest = min(patience.longest_pause, patience.pause * 2 ** min(tries - 1, 30))
             pause = longest * self._random.uniform(0.5, 1.0)
+        else:
+            pause = max(fault.retry_after, patience.pause)  # a date may have passed
         passed = time.monotonic() - first_fault
         if passed + pause > patience.outage:
             asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
@@ -340,10 +391,11 @@ class Endpoint:
             self._said[kind] = time.monotonic()
             self._log(line)
 
-    def stop(self, question: Question, fault: Fault) -> InfrastructureError:
+    def _stop(self, question: Question, fault: Fault) -> InfrastructureError:
         """The error that ends the run; the model is not asked again."""
-        line = self._line(question, fault)
-        self._stopped[question.model] = f"{line}: {HINTS[fault.kind]}" if fault.kind in HINTS else line
+        key = f"check {self._key.variable}" if self._key else f"set {variables_of(self.base_url)[-1]}"
+        hint = {**HINTS, "key": key}.get(fault.kind)
+        self._stopped[question.model] = self._line(question, fault) + (f": {hint}" if hint else "")
         return InfrastructureError(self._stopped[question.model])
 
     def _line(self, question: Question, fault: Fault) -> str:
@@ -352,64 +404,133 @@ class Endpoint:
     # One request.
 
     async def _send(self, question: Question, abilities: Abilities) -> Reply:
-        import openai
+        import openai  # takes a second
 
         client, body, started = self.open(), question.body(abilities), time.monotonic()
         path = "/embeddings" if question.texts else "/chat/completions"
         try:
             async with asyncio.timeout(self._patience.of(question.role)):
-                # The typed methods walk through every message first: 12 ms of CPU for 40 turns, this 1.5.
-                data = await client.post(path, body=body, cast_to=object)
-        except (openai.OpenAIError, TimeoutError, ValueError) as error:
-            fault = self._fault(error, body)
-            if fault.kind == "content filter":
+                # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns, this
+                # takes 1.5), and they cannot read what servers send under another content type.
+                data = _read_body(await client.post(path, body=body, cast_to=bytes))
+            if error := _error_beside(data):
+                status, codes, message = error
+                raise _status_fault(status, codes, self._hide(message), body)
+            reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
+        except (Fault, openai.OpenAIError, TimeoutError, ValueError, RecursionError) as error:
+            fault = error if isinstance(error, Fault) else self._fault(error, body)
+            if fault.kind == "content filter" and not question.texts:
                 return Reply("", fault.kind, seconds=time.monotonic() - started)
             raise fault from None  # the request, with the key in its headers, ends here
-        try:
-            reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
-        except (KeyError, IndexError, TypeError, ValueError, AttributeError):
-            raise Fault("garbled", f"no answer of a model: {_brief(self._hide(str(data)))}") from None
         if not reply.counted and question.model not in self._estimated:
             self._estimated.add(question.model)
             self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
         return replace(reply, seconds=time.monotonic() - started)
 
     def open(self):
-        """The client; the first time it is imported and made, which takes a second."""
+        """The client; the first time it is imported and made, which takes a second. Raises UserError."""
         if self._client is None:
+            import httpx2  # openai's own client
             import openai
 
+            hooks = {"response": [_bound], "request": [self._own_headers] if self._foreign else []}
             # Its own retries would hide faults from the log and know no budget of time: RULES has them.
             self._client = openai.AsyncOpenAI(
                 base_url=self.base_url,
                 api_key=self._key or "none",
                 max_retries=0,
                 timeout=openai.Timeout(None, connect=15.0),
-                http_client=openai.DefaultAsyncHttpxClient(
+                http_client=httpx2.AsyncClient(
                     headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
-                    event_hooks={"response": [_bound]},
+                    event_hooks=hooks,
+                    follow_redirects=False,  # the key is for this address alone
+                    transport=self._transport(),
                 ),
             )
         return self._client
+
+    async def _own_headers(self, request) -> None:
+        """Leave out what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID)."""
+        for name in [name for name in request.headers if name not in PLAIN_HEADERS]:
+            del request.headers[name]
+        request.headers["authorization"] = f"Bearer {self._key or 'none'}"
+
+    def _transport(self):
+        """The way to the server; raises UserError that names the variable which stands in it."""
+        import httpx2
+        import openai
+
+        certificates = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+        try:
+            if certificates:
+                os.stat(os.environ[certificates])
+            context = httpx2.create_ssl_context()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise UserError(f"{certificates} names certificates that cannot be read ({reason}): mend or unset it") from None
+        try:
+            _ = self._proxy and urlsplit(self._proxy).port  # may be out of range
+            return httpx2.AsyncHTTPTransport(verify=context, proxy=self._proxy, limits=openai.DEFAULT_CONNECTION_LIMITS)
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            reason = str(error).replace(self._proxy, "...")  # it may hold a password
+            if isinstance(error, ImportError):
+                reason = "a SOCKS proxy needs another package: pip install socksio"
+            raise UserError(f"{self.base_url} cannot be reached{self._through}: {_brief(reason)}") from None
 
     def _fault(self, error: Exception, body: dict) -> Fault:
         """Which kind of fault an exception of the client is."""
         import openai
 
         if isinstance(error, TimeoutError | openai.APITimeoutError):
-            return Fault("timeout", "no answer within the deadline of the call")
+            return Fault("timeout", f"no answer within the deadline of the call{self._through}")
         if isinstance(error, openai.APIStatusError):
-            return _status_fault(error, self._hide(_message(error)), body)
+            status, headers = error.status_code, error.response.headers
+            if 300 <= status < 400:
+                return Fault("moved", self._hide(f"{status} it redirects to {headers.get('location')}"))
+            _, codes, message = _described(error.body or error.message)
+            if status == 407:
+                return Fault("environment", self._hide(f"{status} {message}") + self._through)
+            return _status_fault(status, codes, self._hide(message), body, headers)
         if isinstance(error, openai.APIConnectionError):
-            cause = error.__cause__ or error
-            return Fault("connection", self._hide(f"{type(cause).__name__}: {cause}"))
+            return self._connection_fault(error.__cause__ or error)
         return Fault("garbled", self._hide(f"the answer is no JSON: {error}"))
+
+    def _connection_fault(self, error: BaseException) -> Fault:
+        """A connection that fails: certificates and proxies are the user's to mend, the rest may pass."""
+        detail = self._hide(f"{type(error).__name__}: {error}")
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, ssl.SSLError):
+            cause = cause.__cause__ or cause.__context__
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            variable = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+            what = f"{variable} does not hold" if variable else "SSL_CERT_FILE must name"
+            return Fault("environment", f"{detail}: {what} the certificate that signed the server's{self._through}")
+        if cause is not None and cause.reason == "WRONG_VERSION_NUMBER":
+            return Fault("environment", f"{detail}: the server speaks http, not https{self._through}")
+        refused = type(error).__name__ == "ProxyError" and re.match(r"4\d\d", str(error))
+        return Fault("environment" if refused else "connection", detail + self._through)
 
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
         return _brief(text.replace(self._key, "***") if self._key else text)
 
 
+def _proxy(base_url: str) -> tuple[str | None, str]:
+    """The proxy for an address and the variable that names it; none for this machine and for NO_PROXY."""
+    parts = urlsplit(base_url)
+    if is_this_machine(base_url) or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname):
+        return None, ""
+    for scheme in (parts.scheme, "all"):
+        if proxy := getproxies().get(scheme):
+            names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+            variable = next((name for name in names if os.environ.get(name)), "the system's settings")
+            return proxy if "://" in proxy else f"http://{proxy}", variable
+    return None, ""
+
+
+PLAIN_HEADERS = (
+    "host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent",
+)  # fmt: skip
 CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|context (length|window|size)|maximum context"
     r"|prompt is too long|input tokens exceed|too many (input )?tokens",
@@ -418,11 +539,21 @@ CONTEXT = re.compile(
 FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
 QUOTA = re.compile(r"insufficient_(quota|balance|credits?|funds)|billing", re.I)  # no waiting helps
 UNSUPPORTED = re.compile(r"not support|n't support|unsupported", re.I)
+_UNIT, _OVER = r"(?:inputs?|texts?|tokens?|sequences?|items?|batch)", r"(?:too (?:long|many)|exceed|larger|longer|less|at most|maximum)"
+TOO_LARGE = re.compile(rf"too large|batch.?size|\b{_UNIT}\b.{{0,60}}{_OVER}|{_OVER}.{{0,60}}\b{_UNIT}\b", re.I)
+# Errors that come without a status, by their words; what is not here is asked again.
+STATUS_BY_WORDS = (
+    (400, re.compile(f"{CONTEXT.pattern}|{FILTER.pattern}|unsupported|invalid.request", re.I)),
+    (402, re.compile(r"insufficient.{0,12}(credit|balance|quota|funds)|payment required|billing", re.I)),
+    (429, re.compile(r"rate.?limit|too many requests", re.I)),
+    (401, re.compile(r"unauthori[sz]ed|authenticat|api.?key|no auth|forbidden|permission", re.I)),
+    (404, re.compile(r"not.?found|does not exist|no endpoints|unknown model", re.I)),
+)
 
 
 async def _bound(response) -> None:
     """Let no body be longer than MOST_BYTES: one without an end would fill the memory before its deadline."""
-    import httpx2  # openai's own client
+    import httpx2
 
     class Bounded(httpx2.AsyncByteStream):
         async def __aiter__(self):
@@ -439,13 +570,13 @@ async def _bound(response) -> None:
     stream, response.stream = response.stream, Bounded()
 
 
-def _status_fault(error, message: str, body: dict) -> Fault:
-    """The fault that an HTTP status, and what the endpoint says with it, stand for."""
-    status, detail = error.status_code, f"{error.status_code} {message}"
-    code = f"{error.code} {error.type}"
-    if status in (400, 403, 422) and FILTER.search(code + message):
+def _status_fault(status: int, codes: str, message: str, body: dict, headers: Mapping | None = None) -> Fault:
+    """The fault that a status, and what the endpoint says with it, stand for."""
+    detail = f"{status} {message}"
+    if status in (400, 403, 422, 500) and FILTER.search(codes + message):
         return Fault("content filter", detail)
-    if status == 413 or (status in (400, 422, 500) and CONTEXT.search(code + message)):
+    too_large = CONTEXT.search(codes + message) or ("input" in body and TOO_LARGE.search(message))
+    if status == 413 or (status in (400, 422, 500) and too_large):
         # The limit of the answer counts as part of the context in some servers: try without it first.
         limited = any(name in body for name in LIMITS) and re.search(COMPLAINTS["limit"], message, re.I)
         return Fault("request" if limited else "context", detail)
@@ -453,33 +584,46 @@ def _status_fault(error, message: str, body: dict) -> Fault:
         return Fault("key", detail)
     if status == 404:
         return Fault("model", detail)
-    if status == 402 or (status == 429 and QUOTA.search(code)):
+    if status == 402 or (status == 429 and QUOTA.search(codes)):
         return Fault("quota", detail)
     if status in (408, 409, 425, 429):
-        return Fault("busy", detail, _retry_after(error.response.headers))
+        return Fault("busy", detail, _retry_after(headers or {}))
     if status >= 500 and status != 501:
         named = any(re.search(names, message, re.I) for names in COMPLAINTS.values())
-        if not (
-            named and UNSUPPORTED.search(message)
-        ):  # llama.cpp says 500 where its template knows no system
-            return Fault("busy", detail, _retry_after(error.response.headers))
+        if not (named and UNSUPPORTED.search(message)):  # llama.cpp says 500 where its template knows no system
+            return Fault("busy", detail, _retry_after(headers or {}))
     return Fault("request", detail)
 
 
-def _message(error) -> str:
-    """What an endpoint says about an error, in whichever form it does."""
-    body = error.body
-    if isinstance(body, dict):
-        return str(body.get("message") or body.get("detail") or body.get("error") or body)
-    return str(body or error.message)
+def _described(error) -> tuple[int, str, str]:
+    """Status (0: it has none), codes and message of an error, in whichever form an endpoint gives it."""
+    status, codes, messages = 0, [], []
+
+    def look(name: str, value, depth: int) -> None:
+        nonlocal status
+        if isinstance(value, str) and value.lstrip().startswith("{"):
+            with contextlib.suppress(ValueError, RecursionError):
+                value = json.loads(value)
+        if isinstance(value, dict | list) and depth < 6:
+            for key, part in value.items() if isinstance(value, dict) else ((name, part) for part in value):
+                look(str(key).lower(), part, depth + 1)
+        elif name in ("code", "status", "status_code", "http_code", "http_status") and str(value).isdecimal():
+            status = status or (int(value) if 400 <= int(value) < 600 else 0)
+        elif name in ("code", "type", "status", "reason", "error_type") and value:
+            codes.append(str(value))
+        elif name in ("message", "msg", "detail", "error", "errors", "raw", "title") and value:
+            messages.append(str(value))
+
+    look("error", error, 0)
+    return status, " ".join(codes), ": ".join(dict.fromkeys(messages)) or str(error)
 
 
 def _retry_after(headers) -> float | None:
     """Seconds to wait as the endpoint asks for: milliseconds, seconds or a date."""
-    with contextlib.suppress(KeyError, ValueError):
-        return max(0.0, float(headers["retry-after-ms"]) / 1000)
-    with contextlib.suppress(KeyError, ValueError):
-        return max(0.0, float(headers["retry-after"]))
+    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
+        with contextlib.suppress(KeyError, ValueError):
+            seconds = float(headers[name]) / unit
+            return max(0.0, seconds) if math.isfinite(seconds) else None
     with contextlib.suppress(KeyError, ValueError, TypeError):
         return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     return None
@@ -497,41 +641,145 @@ def _brief(text: str, most: int = 300) -> str:
 # ------------------------------------------------------------------------------- what it said
 
 
+START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: a line of its own, or of a stream
+
+
+def _read_body(body: bytes) -> dict:
+    """The JSON object in a body under whatever content type; a stream that nobody asked for is put together.
+
+    Raises ValueError where there is no JSON, or a stream breaks off.
+    """
+    text, values, position = body.decode("utf-8-sig", "replace").strip(), [], 0
+    while found := START.search(text, position):
+        value, position = json.JSONDecoder().raw_decode(text, found.end())
+        values += value if isinstance(value, list) else [value]
+    chunks = [value for value in values if isinstance(value, dict)]
+    if not chunks:
+        if "[DONE]" not in text:
+            json.loads(text)
+        return {}  # JSON, but no object
+    choices = [choice for chunk in chunks for choice in _dicts(chunk.get("choices"))]
+    if len(chunks) == 1 and not any("delta" in choice for choice in choices):
+        return chunks[0]
+    whole = {key: value for chunk in chunks for key, value in chunk.items() if value}
+    message, finish, error = {}, None, None
+    for choice in choices:
+        if choice.get("index"):
+            continue  # another answer
+        part = choice.get("delta")
+        if isinstance(choice.get("message"), dict):  # the whole of it
+            part, message = choice["message"], {}
+        for key, value in part.items() if isinstance(part, dict) else ():
+            message[key] = message.get(key, "") + _text(value) if _text(value) else message.get(key, "")
+        finish, error = choice.get("finish_reason") or finish, choice.get("error") or error
+    if choices and not finish and not error and "[DONE]" not in text and not whole.get("error"):
+        raise ValueError("the stream breaks off")
+    return {**whole, "choices": [{"message": message, "finish_reason": finish, "error": error}] * bool(choices)}
+
+
+def _dicts(value) -> list[dict]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _text(content) -> str:
+    """The text of a message's content; some servers send it in parts, thoughts among them."""
+    if isinstance(content, list):
+        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
+        return "".join(part for part in parts if isinstance(part, str))
+    return content if isinstance(content, str) else ""
+
+
+BROKEN_OFF = (
+    "error", "abort", "aborted", "cancelled", "failed", "network_error", "engine_error", "internal_error",
+    "insufficient_system_resource",
+)  # fmt: skip - as reasons to finish
+FINISHED = {
+    "length": "length", "max_tokens": "length", "model_length": "length",
+    "content_filter": "content filter", "safety": "content filter", "sensitive": "content filter",
+    "prohibited_content": "content filter", "blocklist": "content filter", "recitation": "content filter",
+}  # fmt: skip
+
+
+def _finish(choice: dict) -> str:
+    return str(choice.get("finish_reason") or "").lower()
+
+
+def _error_beside(data: dict) -> tuple[int, str, str] | None:
+    """Status, codes and message of an error that came with status 200, also beside an answer."""
+    choice = next(iter(_dicts(data.get("choices"))), {})
+    error = data.get("error") or data.get("errors") or choice.get("error")
+    if isinstance(error, dict) and not any(error.values()):
+        error = None  # some say so that there is none
+    if not error and not data.keys() & {"choices", "data"} and data.keys() & {"detail", "message", "msg"}:
+        error = data
+    if not error and _finish(choice) in BROKEN_OFF:
+        error = f"the answer was broken off ({_finish(choice)})"
+    if not error:
+        return None
+    status, codes, message = _described(error)
+    by_words = (status for status, words in STATUS_BY_WORDS if words.search(f"{codes} {message}"))
+    return status or next(by_words, 502), codes, _brief(message)
+
+
 def _read_answer(data: dict, question: Question) -> Reply:
-    """The answer in the JSON of a chat completion; raises KeyError, TypeError, ... where there is none."""
-    choice = data["choices"][0]
-    message, finish = choice["message"], choice.get("finish_reason")
-    content = message.get("content")
-    if isinstance(content, list):  # some servers answer in parts
-        content = "".join(part.get("text", "") for part in content)
-    refusal = message.get("refusal")
-    text = strip_thoughts(clean(content or refusal or ""))
-    fault = {"content_filter": "content filter", "length": "length"}.get(finish, "")
-    fault = fault or ("refusal" if refusal else "" if text else "empty")
-    sizes = [len(message["content"]) // 4 for message in question.messages]
-    return Reply(text, fault, **_read_usage(data.get("usage"), sum(sizes), len(content or "") // 4))
+    """The answer in the JSON of a chat completion; no choice or no message is an empty one."""
+    choice = next(iter(_dicts(data.get("choices"))), {})
+    message = choice.get("message")
+    message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
+    content, refusal = _text(message.get("content")), _text(message.get("refusal"))
+    text = strip_thoughts(clean(content or refusal))
+    thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
+    fault = FINISHED.get(_finish(choice), "refusal" if refusal else "")
+    fault = fault or ("" if text else "only thoughts" if thoughts else "empty")
+    prompt = sum(len(message["content"]) for message in question.messages) // 4
+    return Reply(text, fault, **_read_usage(data.get("usage"), prompt, len(content) // 4))
 
 
 def _read_vectors(data: dict, question: Question) -> Reply:
-    rows = sorted(data["data"], key=lambda row: row["index"])
-    vectors = tuple([float(number) for number in row["embedding"]] for row in rows)
-    if len(vectors) != len(question.texts) or not all(vectors):
-        raise ValueError("a vector is missing")
+    """The vectors, in the order of the texts; raises Fault where one is missing."""
+    try:
+        rows = list(enumerate(data["data"]))
+        rows.sort(key=lambda row: row[1].get("index", row[0]))
+        vectors = tuple(_vector(row["embedding"]) for _, row in rows)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        vectors = ()
+    if len(vectors) != len(question.texts) or len(set(map(len, vectors))) != 1 or not vectors[0]:
+        raise Fault("no vectors", "the answer has no vector of numbers for each text")
     usage = _read_usage(data.get("usage"), sum(map(len, question.texts)) // 4, 0)
     return Reply("", vectors=vectors, **usage)
 
 
-def _read_usage(usage: dict | None, prompt: int, completion: int) -> dict:
-    """Tokens as the endpoint counts them, else as estimated."""
-    if not usage:
-        return {"prompt_tokens": prompt, "completion_tokens": completion, "counted": False}
-    details = usage.get("prompt_tokens_details") or {}
-    more = usage.get("completion_tokens_details") or {}
+def _vector(embedding: list | str) -> list[float]:
+    """The numbers of a vector, which some servers send as base64; raises ValueError for NaN and infinities."""
+    if isinstance(embedding, str):
+        embedding = array.array("f", base64.b64decode(embedding))
+    vector = [float(number) for number in embedding]
+    if not all(map(math.isfinite, vector)):
+        raise ValueError("a number is not finite")
+    return vector
+
+
+def _read_usage(usage, prompt: int, completion: int) -> dict:
+    """Tokens as the endpoint counts them; `prompt` and `completion` are the estimates of what it does not."""
+
+    def number(where, name: str) -> int | None:
+        value = where.get(name) if isinstance(where, dict) else None
+        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
+        return int(value) if good else None  # NaN is in no range
+
+    def part(details: str, name: str, whole: int) -> int:
+        return min(number(usage.get(details) if isinstance(usage, dict) else None, name) or 0, whole)
+
+    counted_prompt, counted_completion = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
+    # 0 for what has text is no count either; an embedding has no completion.
+    counted = bool(counted_prompt or not prompt) and bool(counted_completion or not completion)
+    prompt, completion = counted_prompt or prompt, counted_completion or completion
     return {
-        "prompt_tokens": int(usage.get("prompt_tokens") or 0),
-        "cached_tokens": int(details.get("cached_tokens") or 0),
-        "completion_tokens": int(usage.get("completion_tokens") or 0),
-        "reasoning_tokens": int(more.get("reasoning_tokens") or 0),
+        "prompt_tokens": prompt,
+        "cached_tokens": part("prompt_tokens_details", "cached_tokens", prompt),
+        "completion_tokens": completion,
+        "reasoning_tokens": part("completion_tokens_details", "reasoning_tokens", completion),
+        "counted": counted,
     }
 
 

@@ -1,58 +1,50 @@
-"""So many at a time, and fair between designs: a slow one does not starve the others.
+"""A queue for something of which there are only so many: calls in flight, workers of the sandbox or of the pool.
 
-Calls at an endpoint and workers of the sandbox go through it. Tried by `pytest tests/test_endpoints.py`.
+Promises: never more turns at a time than `size`; the highest priority goes first; among equals a free turn
+goes to the one (a design, say) that has the fewest, so that a slow one does not starve the others.
 """
 
 import asyncio
 import contextlib
-from collections import Counter, deque
+import heapq
+import itertools
+from collections import Counter
 from collections.abc import AsyncIterator
 
 
-class FairSlots:
-    """So many calls in flight; a free slot goes to the waiting design that has the fewest in flight."""
+class FairQueue:
+    """`size` turns at a time; `async with queue.turn(who)` waits for one and gives it back."""
 
     def __init__(self, size: int):
         self._free = size
-        self._busy: Counter[str] = Counter()
-        self._waiting: dict[str, deque[asyncio.Future]] = {}  # in order of their last turn
+        self._busy: Counter[str] = Counter()  # turns under way
+        # Who waits, in order of their last turn: heaps of (-priority, order of coming, the turn itself).
+        self._waiting: dict[str, list[tuple[float, int, asyncio.Future]]] = {}
+        self._numbers = itertools.count()
 
     @contextlib.asynccontextmanager
-    async def slot(self, who: str) -> AsyncIterator[None]:
-        await self._take(who)
-        try:
-            yield
-        finally:
-            self._give_back(who)
-
-    async def _take(self, who: str) -> None:
-        if self._free and not self._waiting:
-            self._free -= 1
-            self._busy[who] += 1
-            return
+    async def turn(self, who: str = "", priority: float = 0.0) -> AsyncIterator[None]:
         future = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(who, deque()).append(future)
+        heapq.heappush(self._waiting.setdefault(who, []), (-priority, next(self._numbers), future))
+        self._serve()
         try:
             await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():
-                self._give_back(who)  # its turn came while it was being cancelled
-            raise
+            yield
+        finally:
+            if future.done() and not future.cancelled():  # a turn may come while its waiter is being cancelled
+                self._free += 1
+                self._busy -= Counter([who])
+                self._serve()
 
-    def _give_back(self, who: str) -> None:
-        self._busy[who] -= 1
-        if not self._busy[who]:
-            del self._busy[who]
-        self._free += 1
-        while self._waiting and self._free:
-            self._next_turn(min(self._waiting, key=lambda waiting: self._busy[waiting]))
-
-    def _next_turn(self, who: str) -> None:
-        queue = self._waiting.pop(who)
-        future = queue.popleft()
-        if queue:
-            self._waiting[who] = queue  # at the end: its turn was now
-        if not future.done():  # else it was cancelled
-            self._free -= 1
-            self._busy[who] += 1
-            future.set_result(None)
+    def _serve(self) -> None:
+        """Hand out the free turns."""
+        while self._free and self._waiting:
+            who = min(self._waiting, key=lambda who: (self._waiting[who][0][0], self._busy[who]))
+            queue = self._waiting.pop(who)
+            *_, future = heapq.heappop(queue)
+            if queue:
+                self._waiting[who] = queue  # at the end: its turn was now
+            if not future.done():  # else its waiter was cancelled
+                self._free -= 1
+                self._busy[who] += 1
+                future.set_result(None)

@@ -1,18 +1,18 @@
-"""Tokens, dollars and the budget of a run.
+"""Prices of models, and the budget and the estimate of a run.
 
-Promises: a price is the list price of its date or what the user says, else it is unknown and said to
-be; a budget counts what is in flight, so it is passed by one call at most. It does not promise to
-know what a provider charges for a request that timed out.
-
-Try it: `python -c "import money; print(money.PRICES_DATE, money.price('gpt-5-mini', {}))"`
+Promises: a price is what the user says, or the list price of that very model (or its snapshot or alias) at
+the provider asked, else it is unknown and the run says so; a budget counts calls in flight, so one call at
+most goes over it. It does not know what a provider charges for a request that timed out.
 """
 
 import asyncio
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from errors import BudgetError, UserError
+from models.credentials import OPENAI_URL
 
 
 @dataclass(frozen=True)
@@ -22,36 +22,66 @@ class Price:
     input: float
     cached: float  # prompt tokens that the provider had in its cache
     output: float  # reasoning tokens are output
+    tiers: tuple[tuple[int, "Price"], ...] = ()  # for prompts of more than so many tokens, ascending
 
     def usd(self, prompt: int, cached: int, completion: int) -> float:
         """Dollars for a call; `cached` is part of `prompt`."""
-        return ((prompt - cached) * self.input + cached * self.cached + completion * self.output) / 1e6
+        price = next((price for start, price in reversed(self.tiers) if prompt > start), self)
+        return ((prompt - cached) * price.input + cached * price.cached + completion * price.output) / 1e6
 
 
-# OpenAI's list prices (standard tier) of that month: https://openai.com/api/pricing
-PRICES_DATE = "2025-09"
-PRICES = {
-    "gpt-5": Price(1.25, 0.125, 10.00),
-    "gpt-5-mini": Price(0.25, 0.025, 2.00),
-    "gpt-5-nano": Price(0.05, 0.005, 0.40),
-    "gpt-4.1": Price(2.00, 0.50, 8.00),
-    "gpt-4.1-mini": Price(0.40, 0.10, 1.60),
-    "gpt-4.1-nano": Price(0.10, 0.025, 0.40),
-    "gpt-4o": Price(2.50, 1.25, 10.00),
-    "gpt-4o-mini": Price(0.15, 0.075, 0.60),
-    "text-embedding-3-small": Price(0.02, 0.02, 0.0),
-    "text-embedding-3-large": Price(0.13, 0.13, 0.0),
-}
-SNAPSHOT = re.compile(r"-20\d\d-\d\d-\d\d$")  # "gpt-5-2025-08-07" costs what "gpt-5" does
+SOURCE = "list prices of genai-prices 0.2.3, 2026-11"  # the pinned release, which itself names no date
+SNAPSHOT = re.compile(r"-20\d\d-?[01]\d-?[0-3]\d$")  # "gpt-5-2025-08-07" costs what "gpt-5" does
 
 
-def price(name: str, own: Mapping[str, Price]) -> Price | None:
-    """The price of a model by its name, `own` prices first; None where it is unknown."""
-    for table in (own, PRICES):
-        found = table.get(name) or table.get(SNAPSHOT.sub("", name))
-        if found:
-            return found
+def price(name: str, own: Mapping[str, Price], base_url: str = OPENAI_URL) -> Price | None:
+    """The price of a model at an address, `own` prices first; None where it is unknown."""
+    return own.get(name) or own.get(SNAPSHOT.sub("", name)) or _list_price(name, base_url)
+
+
+@functools.cache
+def _list_price(name: str, base_url: str) -> Price | None:
+    from genai_prices.data_snapshot import get_snapshot  # 0.8 s; its data is in the package, no network
+
+    models = [
+        model
+        for provider in get_snapshot().providers
+        if re.match(rf"(?:{provider.api_pattern})(?=[:/]|$)", base_url)  # else a longer host would match too
+        for model in provider.models
+    ]
+    for wanted in (name, SNAPSHOT.sub("", name)):
+        for model in models:
+            if wanted.lower() in (model.id.lower(), *_names(model.match)):
+                return _from_list(model)
     return None
+
+
+def _names(clause) -> list[str]:
+    """The whole names in a rule of genai-prices; the rules themselves also match names that only look alike."""
+    name = getattr(clause, "equals", None) or getattr(clause, "starts_with", None)
+    parts = getattr(clause, "or_", [])
+    return [name.lower()] if name else [name for part in parts for name in _names(part)]
+
+
+def _from_list(model) -> Price | None:
+    """The price of a model for calls in text, with its tiers; None where other things than tokens cost."""
+    from datetime import UTC, datetime
+
+    listed = model.get_prices(datetime.now(UTC))
+    parts = [listed.input_mtok, listed.cache_read_mtok or listed.input_mtok, listed.output_mtok or 0]
+    if listed.input_mtok is None or listed.requests_kcount or listed.output_reasoning_mtok:
+        return None
+
+    def at(tokens: int) -> Price:
+        values = []
+        for part in parts:
+            tiers = [tier.price for tier in getattr(part, "tiers", ()) if tier.start <= tokens]
+            values.append(float(tiers[-1] if tiers else getattr(part, "base", part)))
+        return Price(*values)
+
+    starts = sorted({tier.start for part in parts for tier in getattr(part, "tiers", ())})
+    first = at(0)
+    return Price(first.input, first.cached, first.output, tuple((start, at(start)) for start in starts))
 
 
 def parse_price(text: str) -> tuple[str, Price]:
@@ -148,11 +178,12 @@ class PlannedCalls:
     """Calls of one kind that a run is going to make."""
 
     role: str
-    model: str  # name of the model, without effort and address
+    model: str  # its name, without effort and address
     calls: int
     prompt_tokens: int  # of one call
     completion_tokens: int  # of one call, reasoning included
     cached_share: float = 0.0  # of the prompt tokens, in [0, 1]
+    base_url: str = OPENAI_URL  # where it is asked; "" for what is no endpoint's model and costs nothing
 
 
 @dataclass(frozen=True)
@@ -163,23 +194,24 @@ class Estimate:
     tokens: int
     usd: float | None  # None where a price is unknown
     unpriced: tuple[str, ...]  # models without a price
+    source: str = ""  # of the prices, with their date
 
     def __str__(self) -> str:
-        dollars = (
-            f"${self.usd:.2f}" if self.usd is not None else f"price of {', '.join(self.unpriced)} unknown"
-        )
+        unknown = f"price of {', '.join(self.unpriced)} unknown"
+        dollars = unknown if self.usd is None else f"${self.usd:.2f} ({self.source})"
         return f"about {self.calls:,} calls, {self.tokens / 1e6:.1f} million tokens, {dollars}"
 
 
 def estimate(planned: Iterable[PlannedCalls], own: Mapping[str, Price]) -> Estimate:
-    """Calls, tokens and dollars of all `planned` calls; stand-ins ("offline") cost nothing."""
-    planned = [one for one in planned if one.calls and one.model != "offline"]
-    unpriced = sorted({one.model for one in planned if price(one.model, own) is None})
-    usd = None if unpriced else sum(_planned_usd(one, price(one.model, own)) for one in planned)
+    """Calls, tokens and dollars of all `planned` calls of endpoints."""
+    planned = [one for one in planned if one.calls and one.base_url]
+    prices = [price(one.model, own, one.base_url) for one in planned]
+    unpriced = sorted({one.model for one, known in zip(planned, prices, strict=True) if known is None})
+    usd = None if unpriced else 0.0
+    for one, known in zip(planned, prices, strict=True) if not unpriced else ():
+        cached = round(one.prompt_tokens * one.cached_share)
+        usd += one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
     tokens = sum(one.calls * (one.prompt_tokens + one.completion_tokens) for one in planned)
-    return Estimate(sum(one.calls for one in planned), tokens, usd, tuple(unpriced))
-
-
-def _planned_usd(one: PlannedCalls, known: Price) -> float:
-    cached = round(one.prompt_tokens * one.cached_share)
-    return one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
+    own_used = any(known in own.values() for known in prices)
+    source = " and ".join(["--price"] * own_used + [SOURCE] * any(known not in own.values() for known in prices))
+    return Estimate(sum(one.calls for one in planned), tokens, usd, tuple(unpriced), source)

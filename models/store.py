@@ -1,22 +1,22 @@
 """The SQLite store of one run: every finished model call, every embedding, every finished episode.
 
-Promises: what `put_*` returned from is still there after a SIGKILL of the process; a full disk is an
-`InfrastructureError` that leaves the file whole; a broken file is a `UserError` of one line; only one
-process writes. It does not promise the last calls after a power cut (WAL with synchronous=NORMAL:
-they would be asked again), and it knows no key and no secret.
+Promises: once `put_*` has returned, a SIGKILL of the process loses nothing; a full disk is an
+`InfrastructureError` and leaves the file intact; a broken file is a `UserError` of one line; only one
+process writes. After a power cut the last calls may be lost (WAL with synchronous=NORMAL) and would be
+asked again. Episodes, long requests and long answers are compressed.
 
 Try it: `sqlite3 runs/<run>/store.sqlite 'select model, count(*), sum(usd) from calls group by model'`
 """
 
+import array
 import contextlib
 import fcntl
 import json
 import sqlite3
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-
-import numpy as np
 
 from errors import InfrastructureError, UserError
 
@@ -49,6 +49,7 @@ class Call:
 
 
 COLUMNS = tuple(field.name for field in fields(Call))
+# Episodes are large values, which fill the pages of a table with row ids better.
 SCHEMA = """
 create table if not exists calls (
     key text primary key, role text, model text, design text, stage text, sample text, prompt_hash text,
@@ -56,7 +57,7 @@ create table if not exists calls (
     completion_tokens integer, reasoning_tokens integer, usd real, seconds real, created real
 ) without rowid;
 create table if not exists embeddings (key text primary key, vector blob) without rowid;
-create table if not exists episodes (key text primary key, episode text) without rowid;
+create table if not exists episodes (key text primary key, episode text);
 create table if not exists notes (key text primary key, note text) without rowid;
 """
 PUT_CALL = f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))})"
@@ -68,8 +69,27 @@ from calls group by role, model, design, stage order by role, model, design, sta
 """
 
 
+SHORT = 1000  # characters; a text that is shorter stays readable for `sqlite3`
+
+
+def _packed(text: str) -> str | bytes:
+    """A text as it is stored: a long one is a zlib stream (a MiniHack episode shrinks to a 24th)."""
+    return text if len(text) < SHORT else zlib.compress(text.encode(), 6)
+
+
+def _unpacked(stored: str | bytes) -> str:
+    """The text again; older stores hold episodes as plain text."""
+    return zlib.decompress(stored).decode() if isinstance(stored, bytes) else stored
+
+
 def _row(call: Call) -> tuple:
-    return tuple(getattr(call, name) for name in COLUMNS)
+    values = {**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}
+    return tuple(values[name] for name in COLUMNS)
+
+
+def _call(row: tuple) -> Call:
+    values = dict(zip(COLUMNS, row, strict=True))
+    return Call(**{**values, "request": _unpacked(values["request"]), "answer": _unpacked(values["answer"])})
 
 
 class Store:
@@ -122,20 +142,20 @@ class Store:
         if self._lock:
             self._lock.close()
 
-    # ------------------------------------------------------------------------------- calls
+    # Calls.
 
     def get_call(self, key: str) -> Call | None:
         with self._faults():
             row = self._db.execute(f"select {', '.join(COLUMNS)} from calls where key = ?", (key,)).fetchone()
-        return Call(*row) if row else None
+        return _call(row) if row else None
 
     def put_call(self, call: Call) -> None:
-        """Keep a finished call; it is committed when this returns."""
+        """Store a finished call; it is committed when this returns."""
         with self._faults():
             self._db.execute(PUT_CALL, _row(call))
 
     def set_aside(self, keys: Sequence[str]) -> None:
-        """Keep what these calls cost, but not as answers: their questions will be asked again."""
+        """Still count what these calls cost, but forget their answers: the questions will be asked again."""
         with self._faults():
             for key in keys:
                 self._db.execute(
@@ -156,9 +176,9 @@ class Store:
         """Every call in the order in which they ended."""
         with self._faults():
             for row in self._db.execute(f"select {', '.join(COLUMNS)} from calls order by created, key"):
-                yield Call(*row)
+                yield _call(row)
 
-    # -------------------------------------------------------------------------- embeddings
+    # Embeddings.
 
     def get_vectors(self, keys: Sequence[str]) -> dict[str, list[float]]:
         """The vectors that are known, by key."""
@@ -167,15 +187,15 @@ class Store:
             for key in keys:
                 row = self._db.execute("select vector from embeddings where key = ?", (key,)).fetchone()
                 if row:
-                    found[key] = np.frombuffer(row[0], np.float32).tolist()
+                    found[key] = array.array("f", row[0]).tolist()
         return found
 
     def put_vectors(self, call: Call, vectors: dict[str, list[float]]) -> dict[str, list[float]]:
-        """Keep a call and its vectors, both or neither; returns them as `get_vectors` will.
+        """Store a call and its vectors, both or neither; returns the vectors as `get_vectors` will.
 
-        Vectors are kept as 32-bit floats, so what comes back is rounded: use the returned ones.
+        Vectors are stored as 32-bit floats, so they are rounded: use the returned ones.
         """
-        packed = {key: np.asarray(vector, np.float32) for key, vector in vectors.items()}
+        packed = {key: array.array("f", vector) for key, vector in vectors.items()}
         with self._faults():
             self._db.execute("begin immediate")
             try:
@@ -189,29 +209,29 @@ class Store:
                 raise
         return {key: vector.tolist() for key, vector in packed.items()}
 
-    # ---------------------------------------------------------------------------- episodes
+    # Episodes.
 
     def get_episode(self, key: str) -> dict | None:
         with self._faults():
             row = self._db.execute("select episode from episodes where key = ?", (key,)).fetchone()
-        return json.loads(row[0]) if row else None
+        return json.loads(_unpacked(row[0])) if row else None
 
     def put_episode(self, key: str, episode: dict) -> None:
-        """Keep a finished episode; it is committed when this returns."""
+        """Store a finished episode; it is committed when this returns."""
         with self._faults():
-            self._db.execute("insert or ignore into episodes values (?, ?)", (key, json.dumps(episode)))
+            self._db.execute("insert or ignore into episodes values (?, ?)", (key, _packed(json.dumps(episode))))
 
     def copy_episodes(self, other: Path) -> None:
-        """Keep what another run's file has of episodes, too; the file must be there and is not written to."""
+        """Copy the episodes of another run's store, which must exist and is only read."""
         with self._faults():
             self._db.execute("attach ? as other", (f"{other.absolute().as_uri()}?mode=ro",))
             self._db.execute("insert or ignore into main.episodes select key, episode from other.episodes")
             self._db.execute("detach other")
 
-    # ------------------------------------------------------------------------------- notes
+    # Notes on endpoints.
 
     def get_note(self, key: str) -> str | None:
-        """What was noted of an endpoint: what it does not understand."""
+        """What was found out about an endpoint: which parts of a request it does not understand."""
         with self._faults():
             row = self._db.execute("select note from notes where key = ?", (key,)).fetchone()
         return row and row[0]
@@ -220,11 +240,11 @@ class Store:
         with self._faults():
             self._db.execute("insert or replace into notes values (?, ?)", (key, note))
 
-    # ------------------------------------------------------------------------------ faults
+    # Errors.
 
     @contextlib.contextmanager
     def _faults(self):
-        """What SQLite's errors mean for the user: a full disk is no broken file."""
+        """Turn SQLite's errors into ours: a full disk is not a broken file."""
         try:
             yield
         except sqlite3.Error as error:

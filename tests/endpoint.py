@@ -15,6 +15,7 @@ import contextlib
 import hashlib
 import json
 import random
+import ssl
 import sys
 import threading
 from collections import Counter
@@ -26,14 +27,16 @@ STATUS = {"429": 429, "429 retry-after": 429, "500": 500, "502": 502, "503": 503
 STOPS = {"401": 401, "403": 403, "404": 404, "402": 402, "429 quota": 429}
 REFUSED = {"400": 400}  # a whim, played on demand only
 FLOOD = "flood"  # 64 MiB and more, played on demand only
-BROKEN = ("reset", "cut", "cut chunk", "endless", "silent", "not json", "html", "no choices", "error in 200")
-ANSWERS = ("empty", "length", "refusal", "content filter", "content filter 400")
+BROKEN = ("reset", "cut", "cut chunk", "endless", "silent", "not json", "html", "error in 200")
+BROKEN_ANSWERS = ("finish error", "error beside", "stream that ends")  # a part of an answer, then an error or nothing
+ANSWERS = ("empty", "length", "refusal", "content filter", "content filter 400", "no choices", "no message", "only thoughts")
+FRAMES = ("text/plain", "data done", "byte order mark", "stream", "message in a stream")  # around a right answer
 JSON_ANSWERS = ("invalid json", "misses the schema", "json in prose", "json in a fence")
 CODE_ANSWERS = ("no fence", "several fences", "prose around", "unclosed fence", "thoughts")
 IN_A_ROW = 3  # faults of one request: asking again helps in the end
 FORMS = JSON_ANSWERS + CODE_ANSWERS
 ACTION_ANSWERS = ("Action:", "quotes", "thoughts")
-FAULTS = (*STATUS, *BROKEN, *ANSWERS, *JSON_ANSWERS, *CODE_ANSWERS, *ACTION_ANSWERS)
+FAULTS = (*STATUS, *BROKEN, *BROKEN_ANSWERS, *ANSWERS, *FRAMES, *JSON_ANSWERS, *CODE_ANSWERS, *ACTION_ANSWERS)
 EMBEDDING_FAULTS = (*STATUS, *BROKEN)
 
 
@@ -77,7 +80,9 @@ class ModelServer:
     max_tokens, system. `vague` servers do not say which. An `even` one plays the rarest kinds of fault
     first, so that none is left out (then the kinds do depend on who was first), and at most IN_A_ROW
     faults of one request in a row. `context` is the longest prompt in tokens
-    of four characters, `key` the only key that is let in.
+    of four characters, `key` the only key that is let in. An embedding call may have at most `most_texts`,
+    each of at most `longest_text` characters; what is more, or holds `bad_text`, gets the `embedding_status`.
+    `usage` is what is said of tokens: the truth, nothing (False), or something else.
     """
 
     def __init__(
@@ -96,15 +101,24 @@ class ModelServer:
         even: bool = False,
         context: int = 0,
         key: str = "",
-        usage: bool = True,
+        usage=True,
+        most_texts: int = 0,
+        longest_text: int = 0,
+        bad_text: str = "",
+        embedding_status: int = 400,
+        redirect: str = "",
+        certificate: list[Path] | None = None,
         log: Path | None = None,
     ):
         self.answer, self.port, self.latency, self.seed = answer, port, latency, seed
         self.fault_rate, self.faults, self.even = fault_rate, tuple(faults), even
         self.retry_after, self.endless = retry_after, endless
         self.unknown, self.vague, self.context = tuple(unknown), vague, context
-        self.key, self.usage = key, usage
+        self.key, self.usage, self.redirect = key, usage, redirect
+        self.most_texts, self.longest_text, self.bad_text = most_texts, longest_text, bad_text
+        self.embedding_status = embedding_status
         self.requests = 0
+        self.headers: list[dict] = []  # of every request, in order
         self.answered: Counter[str] = Counter()  # whole good answers, by hash of the request
         self.played: Counter[str] = Counter()  # faults, by kind
         self.tokens: Counter[str] = Counter()  # of all answers, good or not, as `usage` says
@@ -115,6 +129,10 @@ class ModelServer:
         self.reject = self.refused_schema = ""  # prompts and schemas that hold this get a 400
         self.at: dict[int, Callable[[], None]] = {}  # what happens at an event: a request came or was answered
         self.events = 0
+        self._tls = None
+        if certificate:  # a key and a certificate: it speaks https
+            self._tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            self._tls.load_cert_chain(certificate[1], certificate[0])
         self._log = log.open("a") if log else None
         self._seen: Counter[str] = Counter()
         self._tasks: set[asyncio.Task] = set()
@@ -153,7 +171,7 @@ class ModelServer:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     async def _open(self) -> None:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=2**24)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, limit=2**24, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _close(self) -> None:
@@ -193,9 +211,12 @@ class ModelServer:
         digest = hashlib.sha256(raw).hexdigest()[:16]
         self.requests += 1
         self.bodies.append(body)
+        self.headers.append(headers)
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         try:
+            if self.redirect:
+                return await self._send(writer, 307, {}, {"location": self.redirect + path})
             refusal = self._refusal(headers, body)
             if refusal:
                 return await self._send(writer, *refusal)
@@ -221,14 +242,16 @@ class ModelServer:
             return await self._send(
                 writer, (STATUS | STOPS | REFUSED)[fault], _error(f"played {fault}", code), more
             )
+        if fault.startswith(("{", "[", '"')):  # a body, as it is; on demand only
+            return await self._send(writer, 200, fault)
         if fault in (*BROKEN, FLOOD):
             return await self._break(writer, fault)
         if fault == "content filter 400":
             return await self._send(writer, 400, _error("filtered", "content_filter"))
         reply = self._embed(body) if path.endswith("/embeddings") else self._chat(body, fault)
-        if not fault or fault in CODE_ANSWERS + ACTION_ANSWERS:
+        if not fault or fault in CODE_ANSWERS + ACTION_ANSWERS + FRAMES:
             self.answered[digest] += 1
-        await self._send(writer, 200, reply)
+        await self._send(writer, 200, *_framed(reply, fault))
 
     def _write_log(self, digest: str, body: dict, fault: str) -> None:
         if self._log:
@@ -245,6 +268,13 @@ class ModelServer:
             )
         if body["model"] == "missing":
             return 404, _error("The model 'missing' does not exist", "model_not_found")
+        texts = body.get("input", ())
+        if self.most_texts and len(texts) > self.most_texts:
+            return self.embedding_status, _error(f"batch size {len(texts)} is larger than {self.most_texts}", "")
+        if self.longest_text and max(map(len, texts), default=0) > self.longest_text:
+            return self.embedding_status, _error("input is too large to process", "server_error")
+        if self.bad_text and any(self.bad_text in text for text in texts):
+            return self.embedding_status, _error("The characters of an input are not allowed", "")
         for part in self._parts(body):
             if part in self.unknown:
                 message = (
@@ -297,7 +327,7 @@ class ModelServer:
     def _possible(self, path: str, body: dict) -> list[str]:
         if path.endswith("/embeddings"):
             return [fault for fault in self.faults if fault in EMBEDDING_FAULTS]
-        possible = STATUS.keys() | set(BROKEN + ANSWERS)
+        possible = STATUS.keys() | set(BROKEN + BROKEN_ANSWERS + ANSWERS + FRAMES)
         if "response_format" in body:
             possible |= set(JSON_ANSWERS)
         else:
@@ -310,10 +340,8 @@ class ModelServer:
         if fault == "silent":
             await asyncio.sleep(self.endless)
             raise Reset
-        if fault in ("not json", "html", "no choices", "error in 200"):
-            text = {"html": "<html>Bad Gateway</html>", "no choices": '{"choices": []}'}.get(
-                fault, '{"choices": [{'
-            )
+        if fault in ("not json", "html", "error in 200"):
+            text = "<html>Bad Gateway</html>" if fault == "html" else '{"choices": [{'
             text = json.dumps(_error("overloaded", "502")) if fault == "error in 200" else text
             return await self._send(
                 writer, 200, text, {"content-type": "text/html"} if fault == "html" else {}
@@ -345,9 +373,21 @@ class ModelServer:
         elif fault in ("content filter", "length"):
             finish = fault.replace(" ", "_")
             message["content"] = text[: len(text) // 2]
+        elif fault in ("finish error", "error beside"):
+            finish, message["content"] = "error", text[: len(text) // 2]
+        elif fault == "only thoughts":
+            message = {"role": "assistant", "content": None, "reasoning_content": text}
         reply = {"object": "chat.completion", "model": body["model"]}
         reply["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
-        if self.usage:
+        if fault == "error beside":
+            reply["choices"][0].update(finish_reason=None, error={"code": 502, "message": "Provider disconnected"})
+        if fault == "no message":
+            del reply["choices"][0]["message"]
+        if fault == "no choices":
+            reply["choices"] = []
+        if self.usage is not True:
+            reply["usage"] = self.usage or None
+        else:
             prompt = sum(len(one["content"]) for one in body["messages"]) // 4
             reply["usage"] = self._used(prompt, len(text) // 4 + 1, 5 if "reasoning_effort" in body else 0)
         return reply
@@ -378,6 +418,25 @@ class ModelServer:
         head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         writer.write(f"HTTP/1.1 {status} Played\r\n{head}\r\n".encode() + body)
         await writer.drain()
+
+
+def _framed(reply: dict, fault: str) -> tuple[str, dict]:
+    """The body with an answer, and its content type, as servers send it that nobody asked to."""
+    text = json.dumps(reply)
+    if fault in ("data done", "message in a stream"):
+        start = "data: " if fault != "data done" else ""
+        return f"{start}{text}\n\ndata: [DONE]\n\n", {"content-type": "text/event-stream"} if start else {}
+    if fault in ("stream", "stream that ends"):
+        [choice] = reply["choices"]
+        content = choice["message"]["content"]
+        half = len(content) // 2
+        parts = [{"role": "assistant"}, {"content": content[:half]}, {"content": content[half:]}]
+        chunks = [{"choices": [{"index": 0, "delta": part, "finish_reason": None}]} for part in parts]
+        chunks.append({"choices": [], "usage": reply["usage"]})
+        lines = [": a comment", *(f"data: {json.dumps(chunk)}\n" for chunk in chunks)]
+        lines += ["data: [DONE]\n"] if fault == "stream" else []
+        return "\n".join(lines), {"content-type": "text/event-stream"}
+    return ("\ufeff" if fault == "byte order mark" else "") + text, {"content-type": fault} if fault == "text/plain" else {}
 
 
 def _error(message: str, code: str) -> dict:

@@ -86,7 +86,7 @@ def archive(runs: Path) -> list[dict]:
 
 
 def played(runs: Path) -> Counter[str]:
-    """Every episode in a run's store, as text: what was seen, done and scored."""
+    """Every episode in a run's store, as it is stored: what was seen, done and scored."""
     return Counter(text for (text,) in rows(runs, "select episode from episodes"))
 
 

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import shutil
+import socket
+import subprocess
 import sys
 import threading
 from dataclasses import replace
@@ -9,14 +12,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from errors import InfrastructureError
-from llm import Keys, Models, ModelSpec
-from models.endpoint import BARREN, RULES, ContextOverflow, Patience, _status_fault
-from models.fair_queue import FairSlots
+from errors import BudgetError, DesignError, InfrastructureError, UserError
+from llm import BARREN, Keys, Models, ModelSpec
+from models.credentials import Key, is_this_machine
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _status_fault
+from models.fair_queue import FairQueue
 from models.prices import Price
 from models.store import Store
 from standins import offline
-from tests.endpoint import ANSWERS, BROKEN, FAULTS, FLOOD, STATUS, STOPS, ModelServer
+from tests.endpoint import ANSWERS, BROKEN, BROKEN_ANSWERS, FAULTS, FLOOD, FRAMES, STATUS, STOPS, ModelServer
 
 QUICK = Patience(outage=20.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=0.5)
 SCHEMA = {"type": "object", "required": ["say"], "properties": {"say": {"type": "string"}}}
@@ -54,7 +58,7 @@ def asked(
 # ----------------------------------------------------------------------- what is tried again
 
 
-@pytest.mark.parametrize("fault", [*STATUS, *BROKEN, FLOOD, *ANSWERS])
+@pytest.mark.parametrize("fault", [*STATUS, *BROKEN, *BROKEN_ANSWERS, FLOOD, *ANSWERS])
 def test_a_fault_is_met_logged_or_stored_and_does_not_change_the_answer(tmp_path, fault):
     lines: list[str] = []
     with ModelServer(answer) as server:
@@ -66,9 +70,66 @@ def test_a_fault_is_met_logged_or_stored_and_does_not_change_the_answer(tmp_path
     assert server.requests == 3
     stored = [call.fault for call in Store(tmp_path / "store.sqlite", readonly=True).calls()]
     if fault in ANSWERS:
-        assert stored == [fault.removesuffix(" 400")] * 2 + [""]  # each was paid for
+        kind = {"no choices": "empty", "no message": "empty"}.get(fault, fault.removesuffix(" 400"))
+        assert stored == [kind] * 2 + [""]  # each was paid for
     else:
         assert stored == [""] and len(lines) == 1 and "asking again" in lines[0]
+
+
+@pytest.mark.parametrize("frame", FRAMES)
+def test_a_right_answer_in_another_frame_is_read_at_once_and_its_tokens_are_counted(tmp_path, frame):
+    async def ask(models):
+        return await models.chat("agent", user("north")), models.totals()["prompt_tokens"]
+
+    with ModelServer(answer) as server:
+        server.script = [frame]
+        assert asked(tmp_path, server, ask) == ("I say north", server.tokens["prompt"])
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize("body", ['{"choices": [null]}', '{"choices": [{"message": null}]}', '{"choices": null}', "[]", '"x"'])
+def test_json_without_an_answer_is_no_answer_and_after_some_tries_counts_as_one(tmp_path, body):
+    with ModelServer(answer) as server:
+        server.script = [body] * 20
+        patience = Patience(3600.0, 0.002, 0.01, (), 5.0)
+        assert asked(tmp_path, server, lambda models: models.chat("agent", user("x")), patience=patience) == ""
+    assert server.requests == 1 + RULES["empty"][1]
+
+
+BAD_NUMBERS = [None, "12", [12], -12, float("nan"), float("inf"), True, 10**12, 10**400, {}]
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, "many", [1], *({"prompt_tokens": bad, "completion_tokens": bad, "prompt_tokens_details": bad} for bad in BAD_NUMBERS)],
+    ids=lambda usage: str(usage)[:60],
+)
+def test_tokens_that_are_not_counted_are_estimated_which_is_said_once_and_budgets_hold(tmp_path, usage):
+    async def ask(models):
+        with pytest.raises(BudgetError):
+            for number in range(100):
+                await models.chat("agent", user(f"{number} " + "x" * 400))
+        return models.totals()
+
+    lines: list[str] = []
+    with ModelServer(answer, usage=usage or False) as server:
+        totals = asked(tmp_path, server, ask, lines, budget_tokens=5_000)
+    assert sum("they are estimated" in line for line in lines) == 1
+    assert 100 * totals["calls"] < totals["prompt_tokens"] < 110 * totals["calls"]
+    assert 5_000 <= totals["prompt_tokens"] + totals["completion_tokens"] < 5_200
+
+
+def test_a_detail_of_usage_is_never_more_than_the_whole(tmp_path):
+    usage = {"prompt_tokens": 8, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 10**6},
+             "completion_tokens_details": {"reasoning_tokens": "all"}}  # fmt: skip
+
+    async def ask(models):
+        await models.chat("agent", user("x"))
+        return models.totals()
+
+    with ModelServer(answer, usage=usage) as server:
+        totals = asked(tmp_path, server, ask)
+    assert [totals[f"{kind}_tokens"] for kind in ("prompt", "cached", "completion", "reasoning")] == [8, 8, 3, 0]
 
 
 @pytest.mark.parametrize("fault", [*STATUS, *BROKEN])
@@ -123,17 +184,85 @@ def test_an_outage_that_is_too_long_stops_with_one_line(tmp_path, script):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("seconds", ["nan", "inf", "soon", "-5", "Wed, 21 Oct 2015 07:28:00 GMT"])
+def test_a_retry_after_that_is_no_time_to_come_is_passed_over(tmp_path, seconds):
+    with ModelServer(answer, retry_after=seconds) as server:
+        server.script = ["429 retry-after"] * 3
+        assert asked(tmp_path, server, lambda models: models.chat("agent", user("x"))) == "I say x"
+
+
+# ----------------------------------------------------------------- errors that come with status 200
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error": {"message": "No auth credentials found", "code": 401}},
+        {"error": "Unauthorized"},
+        {"error": {"error": {"code": "401", "message": "denied"}}},
+        {"error": {"message": '{"error": {"status": 403, "message": "denied"}}'}},
+        [{"error": {"code": 401, "message": "denied", "status": "UNAUTHENTICATED"}}],
+        {"error": {"message": "Insufficient credits. Add more", "code": 402}},
+        {"error": "insufficient balance"},
+        {"error": {"message": "denied", "code": 404}},
+        {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError"},
+        {"detail": "Invalid API key"},
+        {"choices": [{"message": {"content": "right"}, "error": {"code": 401, "message": "denied"}}]},
+    ],
+    ids=str,
+)
+def test_an_error_with_status_200_that_no_waiting_helps_stops_at_once(tmp_path, error):
+    with ModelServer(answer) as server:
+        server.script = [json.dumps(error)]
+        with pytest.raises(InfrastructureError, match=r"agent at http://127.*: 40[1-4] "):
+            asked(tmp_path, server, lambda models: models.chat("agent", user("x")))
+    assert server.requests == 1
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error": {"message": "Rate limit exceeded", "code": 429}},
+        {"error": {"message": "Provider returned error", "code": 502, "metadata": {"raw": "overloaded"}}},
+        {"error": "overloaded"},
+        {"error": True},
+        {"choices": [{"finish_reason": "network_error", "message": {"content": "I go ri"}}]},
+        {"choices": [{"finish_reason": "stop", "message": {"content": "I go ri"}}], "error": {"code": 500}},
+    ],
+    ids=str,
+)
+def test_an_error_with_status_200_that_may_pass_is_asked_again_and_never_an_answer(tmp_path, error):
+    with ModelServer(answer) as server:
+        server.script = [json.dumps(error)] * 2
+        assert asked(tmp_path, server, lambda models: models.chat("agent", user("x"))) == "I say x"
+    assert server.requests == 3
+
+
+def test_an_error_field_that_says_there_is_none_is_passed_over(tmp_path):
+    for number, error in enumerate([None, "", {}, {"code": 0, "message": ""}]):
+        with ModelServer(answer) as server:
+            server.script = [json.dumps({"choices": [{"message": {"content": "right"}}], "error": error})]
+            assert asked(tmp_path, server, lambda models: models.chat("agent", user("x")), name=str(number)) == "right"
+
+
+def test_a_full_context_with_status_200_is_a_full_context(tmp_path):
+    async def ask(models):
+        with pytest.raises(ContextOverflow):
+            await models.chat("agent", user("x"))
+
+    with ModelServer(answer) as server:
+        message = "This endpoint's maximum context length is 4096 tokens."
+        for error in ({"message": message, "code": 400}, message):
+            server.script = [json.dumps({"error": error})]
+            asked(tmp_path, server, ask)
+
+
 # ------------------------------------------------------------------------- what stops the run
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active", "insufficient_balance"])
 def test_a_429_that_no_waiting_helps_is_known_by_its_code(code):
-    class Error:
-        status_code, code, type = 429, "", ""
-
-    error = Error()
-    error.code = code
-    assert _status_fault(error, "You exceeded your current quota", {}).kind == "quota"
+    assert _status_fault(429, code, "You exceeded your current quota", {}).kind == "quota"
 
 
 @pytest.mark.parametrize("fault", STOPS)
@@ -154,7 +283,7 @@ def test_a_fault_that_no_waiting_helps_stops_at_once(tmp_path, fault):
 def test_an_endpoint_that_never_says_a_word_is_no_agent_without_luck(tmp_path):
     async def ask(models):
         said = [await models.chat("agent", user(str(number))) for number in range(BARREN - 1)]
-        with pytest.raises(InfrastructureError, match="questions in a row without a word"):
+        with pytest.raises(InfrastructureError, match="questions in a row without an answer: there is not a word"):
             await models.chat("agent", user("last"))
         return said
 
@@ -164,6 +293,29 @@ def test_an_endpoint_that_never_says_a_word_is_no_agent_without_luck(tmp_path):
         server.answer = answer  # mended: the run goes on as if nothing had been
         again = asked(tmp_path, server, lambda models: models.chat("agent", user("3")))
     assert again == "I say 3"
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"), [("content filter", "content filter"), ("content filter 400", "content filter"), ("only thoughts", "reasoning_content")]
+)
+def test_an_endpoint_that_filters_or_only_thinks_stops_in_one_line_that_names_it(tmp_path, fault, words):
+    async def ask(models):
+        for number in range(BARREN - 1):
+            await models.chat("agent", user(str(number)))
+        await models.chat("agent", user("last"))
+
+    line = rf"agent at .* questions in a row .*{words}"
+    with ModelServer(answer, faults=[fault], fault_rate=1.0) as server, pytest.raises(InfrastructureError, match=line) as caught:
+        asked(tmp_path, server, ask)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_redirect_is_not_followed_and_its_address_is_named(tmp_path):
+    with ModelServer(answer) as other, ModelServer(answer, redirect=other.url) as server:
+        line = rf"307 it redirects to {other.url}.*give the address"
+        with pytest.raises(InfrastructureError, match=line):
+            asked(tmp_path, server, lambda models: models.chat("agent", user("x")))
+    assert (server.requests, other.requests) == (1, 0)
 
 
 def test_a_passing_refusal_of_a_request_costs_the_run_no_ability(tmp_path):
@@ -326,16 +478,183 @@ def test_a_text_that_is_too_long_to_embed_is_cut_and_said(tmp_path):
     assert any("too long to embed" in line for line in lines)
 
 
+# ------------------------------------------------------------------ embeddings that are refused
+
+TEXTS = [f"text {number} " + "x" * 800 for number in range(40)]
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+@pytest.mark.parametrize("good_before", [False, True])
+def test_too_many_texts_in_a_call_are_sent_in_smaller_ones_which_is_remembered(tmp_path, status, good_before):
+    async def ask(models):
+        if good_before:
+            await models.embed(["one"])
+        return await models.embed(TEXTS), await models.embed([text + "!" for text in TEXTS])
+
+    lines: list[str] = []
+    with ModelServer(answer, most_texts=10, embedding_status=status) as server:
+        first, second = asked(tmp_path, server, ask, lines)
+        assert np.allclose(first, offline.embed(TEXTS)) and len(second) == 40
+        sizes = [len(body["input"]) for body in server.bodies]
+        assert sizes == [1] * good_before + [40, 20] + [10] * 8
+        asked(tmp_path, server, lambda models: models.embed([text + "?" for text in TEXTS]))  # a resumed run
+        assert [len(body["input"]) for body in server.bodies[len(sizes):]] == [10] * 4
+    assert "at most 10 texts in a call" in lines[-1] and not any("are cut" in line for line in lines)
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 500])
+def test_a_text_that_is_too_long_is_cut_and_does_not_make_the_calls_smaller(tmp_path, status):
+    async def ask(models):
+        await models.embed(["one"])
+        return await models.embed([*(f"short {number}" for number in range(30)), "x" * 900])
+
+    lines: list[str] = []
+    with ModelServer(answer, longest_text=300, embedding_status=status) as server:
+        assert len(asked(tmp_path, server, ask, lines)) == 31
+        before = len(server.bodies)
+        asked(tmp_path, server, lambda models: models.embed([f"{number}" + "y" * 900 for number in range(40)]))
+        assert [len(body["input"]) for body in server.bodies[before:]] == [40]
+    assert max(len(text) for text in server.bodies[-1]["input"]) == 225
+    assert "texts over 225 characters are cut" in lines[-1]
+
+
+def test_one_text_that_is_refused_is_the_fault_of_its_design_and_of_no_other(tmp_path):
+    async def ask(models):
+        mine, yours = await asyncio.gather(
+            models.embed([*TEXTS, "\x07 bad"], design="a"), models.embed(TEXTS[:5], design="b"), return_exceptions=True
+        )
+        return mine, yours, await models.embed(TEXTS, design="a")
+
+    with ModelServer(answer, bad_text="bad") as server:
+        mine, yours, again = asked(tmp_path, server, ask)
+        texts = [text for body in server.bodies for text in body["input"] if text != "text"]
+    assert isinstance(mine, DesignError) and "not allowed" in str(mine)
+    assert yours == again[:5] and len(again) == 40
+    assert sum(text.startswith("text 7 ") for text in texts) <= 7  # good texts beside it are not sent for ever
+
+
+def test_an_endpoint_that_embeds_nothing_stops_the_run_in_one_line(tmp_path):
+    line = r"embedding at .*: 400 .*not allowed"
+    with ModelServer(answer, bad_text="e") as server, pytest.raises(InfrastructureError, match=line):
+        asked(tmp_path, server, lambda models: models.embed(["one", "text"]))
+
+
+@pytest.mark.parametrize("body", ['{"data": []}', '{"data": [{"embedding": [null]}]}', '{"data": [{"embedding": [NaN]}]}'])
+def test_an_endpoint_without_vectors_stops_after_some_tries(tmp_path, body):
+    with ModelServer(answer) as server:
+        server.script = [body] * 20
+        patience = Patience(3600.0, 0.002, 0.01, (), 5.0)
+        with pytest.raises(InfrastructureError, match="no vector of numbers"):
+            asked(tmp_path, server, lambda models: models.embed(["x"]), patience=patience)
+    assert server.requests == 1 + RULES["no vectors"][1]
+
+
+def test_vectors_without_an_index_and_in_base64_are_read(tmp_path):
+    rows = [{"embedding": "AACAPwAAAEA="}, {"embedding": [3, 4.0]}]
+    with ModelServer(answer) as server:
+        server.script = [json.dumps({"data": rows})]
+        assert sorted(asked(tmp_path, server, lambda models: models.embed(["a", "b"]))) == [[1.0, 2.0], [3.0, 4.0]]
+
+
+# ------------------------------------------------------------- proxies and certificates of the user
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ALL_PROXY", "socks5://127.0.0.1:1080"),
+        ("https_proxy", "htp://me:secret@127.0.0.1:1"),
+        ("HTTPS_PROXY", "http://[::1"),
+        ("https_proxy", "http://127.0.0.1:99999"),
+        ("SSL_CERT_FILE", "/nonexistent/ca.pem"),
+        ("SSL_CERT_FILE", __file__),
+        ("SSL_CERT_DIR", "/nonexistent"),
+    ],
+)
+def test_a_bad_proxy_or_certificate_is_one_line_that_names_the_variable(monkeypatch, variable, value):
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UserError, match=variable) as caught:
+        Endpoint("https://example.org/v1", Key("k"), QUICK, print).open()
+    assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
+
+
+def test_a_dead_proxy_is_named_by_its_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("http_proxy", "127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    with pytest.raises(InfrastructureError, match=r"through the proxy of http_proxy.*gave up"):
+        patience = replace(QUICK, outage=0.1, deadline=5.0)
+        asked(tmp_path, At("http://192.0.2.1:1/v1"), lambda models: models.chat("agent", user("x")), patience=patience)
+
+
+class At:
+    """An address where no test server is."""
+
+    def __init__(self, url: str):
+        self.url = url
+
+
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "htp://x"])
+def test_an_address_on_this_machine_goes_through_no_proxy(tmp_path, monkeypatch, proxy):
+    for name in ("http_proxy", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, proxy)
+    with ModelServer(answer) as server:
+        for number, host in enumerate(("127.0.0.1", "localhost", "127.1.2.3")):
+            at = At(server.url.replace("127.0.0.1", host))
+            if host != "127.1.2.3":
+                said = asked(tmp_path, at, lambda models: models.chat("agent", user("x")), name=str(number))
+                assert said == "I say x"
+            assert is_this_machine(at.url)
+    assert not is_this_machine("https://localhost.example.org/v1")
+
+
+def test_a_certificate_that_nobody_knows_stops_at_once_and_names_the_variable(tmp_path, monkeypatch):
+    if not shutil.which("openssl"):
+        pytest.skip("needs openssl to make a certificate")
+    pair = [tmp_path / "key.pem", tmp_path / "certificate.pem"]
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"]
+    make += ["-addext", "subjectAltName=DNS:localhost", "-keyout", pair[0], "-out", pair[1]]
+    subprocess.run(make, check=True, capture_output=True)
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.delenv("SSL_CERT_DIR", raising=False)
+    with ModelServer(answer, certificate=pair) as server:
+        secure = At(server.url.replace("http://127.0.0.1", "https://localhost"))
+
+        def ask():
+            return asked(tmp_path, secure, lambda models: models.chat("agent", user("x")))
+
+        with pytest.raises(InfrastructureError, match="SSL_CERT_FILE must name the certificate"):
+            ask()
+        monkeypatch.setenv("SSL_CERT_FILE", str(pair[1]))
+        assert ask() == "I say x"
+    with socket.create_server(("127.0.0.1", 0)) as plain:
+        threading.Thread(target=_refuse_tls, args=(plain,), daemon=True).start()
+        secure.url = f"https://127.0.0.1:{plain.getsockname()[1]}/v1"
+        with pytest.raises(InfrastructureError, match="http, not https"):
+            ask()
+
+
+def _refuse_tls(server: socket.socket) -> None:
+    """What a server without encryption says to one who begins with it."""
+    connection, _ = server.accept()
+    with connection:
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
 # ----------------------------------------------------------------------------------- whose turn
 
 
 def test_a_design_with_many_calls_does_not_keep_the_others_waiting():
     async def run():
-        slots, order, running = FairSlots(4), [], 0
+        queue, order, running = FairQueue(4), [], 0
 
         async def call(design: str):
             nonlocal running
-            async with slots.slot(design):
+            async with queue.turn(design):
                 running += 1
                 assert running <= 4
                 order.append(design)
@@ -356,10 +675,10 @@ def test_a_design_with_many_calls_does_not_keep_the_others_waiting():
 
 def test_slots_of_slow_calls_go_to_the_design_that_has_the_fewest():
     async def run():
-        slots, gates, served = FairSlots(2), [], []
+        queue, gates, served = FairQueue(2), [], []
 
         async def call(design: str):
-            async with slots.slot(design):
+            async with queue.turn(design):
                 served.append(design)
                 gate = asyncio.Event()
                 gates.append(gate)
@@ -381,10 +700,10 @@ def test_slots_of_slow_calls_go_to_the_design_that_has_the_fewest():
 
 def test_a_call_that_is_cancelled_while_it_waits_gives_its_turn_away():
     async def run():
-        slots, done = FairSlots(1), []
+        queue, done = FairQueue(1), []
 
         async def call(name: str):
-            async with slots.slot(name):
+            async with queue.turn(name):
                 done.append(name)
                 await asyncio.sleep(0)
 
@@ -392,7 +711,7 @@ def test_a_call_that_is_cancelled_while_it_waits_gives_its_turn_away():
         await asyncio.sleep(0)
         tasks[1].cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        async with asyncio.timeout(5), slots.slot("e"):
+        async with asyncio.timeout(5), queue.turn("e"):
             return done
 
     assert asyncio.run(run()) == ["a", "c", "d"]
@@ -433,7 +752,5 @@ def test_a_thousand_faults_at_a_fifth_of_the_calls_change_no_answer(tmp_path):
 
 
 def test_the_package_of_the_client_is_imported_by_the_first_call_only(python):
-    import subprocess
-
     code = "import llm, sys; sys.exit('openai' in sys.modules)"
     assert subprocess.run([python, "-c", code], cwd=sys.path[0] or ".").returncode == 0

@@ -18,7 +18,7 @@ from errors import InfrastructureError, UserError
 from llm import EFFORTS, Models, ModelSpec
 from models import credentials as keys
 from models.answers import AnswerError
-from models.credentials import OPENAI_URL, Keys, child_environment, is_local
+from models.credentials import OPENAI_URL, PROVIDERS, Keys, child_environment, is_local
 from models.endpoint import Patience
 from models.store import Store
 from tests.endpoint import ModelServer
@@ -66,6 +66,10 @@ def asked(tmp_path, server: ModelServer, ask, **options):
         ("qwen3-8b@http://localhost:8000/v1", ("qwen3-8b", "", "http://localhost:8000/v1")),
         ("a/b:c:high@https://x.org/v1/", ("a/b:c", "high", "https://x.org/v1")),
         ("x@http://[::1]:80/v1", ("x", "", "http://[::1]:80/v1")),
+        ("claude-sonnet-4-5@anthropic", ("claude-sonnet-4-5", "", "https://api.anthropic.com/v1")),
+        ("openai/gpt-5:low@openrouter", ("openai/gpt-5", "low", "https://openrouter.ai/api/v1")),
+        ("qwen3:8b@ollama", ("qwen3:8b", "", "http://localhost:11434/v1")),
+        ("x@llama.cpp", ("x", "", "http://localhost:8080/v1")),
         ("offline", ("offline", "", "")),
     ],
 )
@@ -78,7 +82,7 @@ def test_a_model_is_written_as_name_effort_and_address(text, parts):
 
 @pytest.mark.parametrize(
     "text",
-    ["", ":low", "@http://x/v1", "a b", "x@ftp://y", "x@http://", "x@http://h:99999/v1", "x@http://h h/v1",
+    ["", ":low", "@http://x/v1", "a b", "x@ftp://y", "x@", "x@nobody", "x@ollama@openai", "offline@openai", "x@http://", "x@http://h:99999/v1", "x@http://h h/v1",
      "offline:low", "offline@http://x/v1", f"x@http://me:{SECRET}@h/v1", "x@http://h/v1?key=1"],
 )  # fmt: skip
 def test_what_is_no_model_is_one_line_for_the_user(text):
@@ -112,7 +116,7 @@ def test_addresses_of_this_machine_and_of_private_networks_are_local():
 def clean(monkeypatch, tmp_path):
     """An environment without keys, in an empty current folder."""
     for name in list(os.environ):
-        if name.startswith("OPENAI_"):
+        if name.startswith("OPENAI_") or name.endswith("_API_KEY"):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     keys._taken.cache_clear()
@@ -127,18 +131,70 @@ def test_keys_come_from_the_environment_before_the_file(clean, tmp_path):
     )
     found = Keys.read()
     assert found and found.of(OPENAI_URL) == "one" and found.base_url == "http://h:1/v1"
+    assert found.of("http://h:1/v1") == "one"  # the user's own address
     clean.setenv("OPENAI_API_KEY", "two")
     clean.setenv("OPENAI_API_KEY_OPENROUTER_AI", "three")
     found = Keys.read()
     assert found.of(OPENAI_URL) == "two" and found.of("https://openrouter.ai/api/v1") == "three"
 
 
+def test_a_file_of_keys_is_read_as_it_is_from_the_current_folder_alone(clean, tmp_path):
+    clean.setenv("HOME_KEY", "no")
+    text = 'OPENAI_API_KEY="a$HOME_KEY${HOME_KEY}#b"\r\nMISTRAL_API_KEY=m # mine\r\n'
+    (tmp_path / ".env").write_text(text, encoding="utf-8-sig", newline="")  # as Windows editors save it
+    found = Keys.read()
+    assert found.of(OPENAI_URL) == "a$HOME_KEY${HOME_KEY}#b" and found.of(PROVIDERS["mistral"][0]) == "m"
+    (tmp_path / "below").mkdir()
+    clean.chdir(tmp_path / "below")
+    assert not Keys.read()
+
+
+def test_each_key_goes_to_its_own_providers_address_and_to_no_other(clean):
+    for _, variable in PROVIDERS.values():
+        if variable:
+            clean.setenv(variable, f"key of {variable}".replace(" ", "-"))
+    found = Keys.read()
+    for url, variable in PROVIDERS.values():
+        assert found.of(url) == (f"key-of-{variable}" if variable else "")
+    strangers = ["https://example.org/v1", "http://api.openai.com/v1", "https://api.openai.com:8443/v1",
+                 "https://api.openai.com.example.org/v1", "https://openrouter.ai.example.org/v1"]  # fmt: skip
+    for url in strangers:
+        with pytest.raises(UserError, match=r"set OPENAI_API_KEY_\w+ in") as caught:
+            found.of(url)
+        assert "\n" not in str(caught.value)
+    assert found.of("http://192.168.0.7/v1") == found.of("http://127.0.0.1:1/v1") == ""
+    clean.setenv("OPENAI_BASE_URL", "https://example.org/v1/")
+    found = Keys.read()
+    assert found.of("https://example.org/v1") == "key-of-OPENAI_API_KEY"
+    with pytest.raises(UserError):
+        found.of("https://example.org/v2")
+    clean.delenv("ANTHROPIC_API_KEY")
+    with pytest.raises(UserError, match="set ANTHROPIC_API_KEY in"):
+        Keys.read().of(PROVIDERS["anthropic"][0])
+
+
+def test_a_foreign_server_sees_no_key_and_no_header_of_the_environment_even_behind_a_redirect(clean, tmp_path):
+    clean.setenv("OPENAI_API_KEY", SECRET)
+    clean.setenv("GROQ_API_KEY", SECRET)
+    clean.setenv("OPENAI_ORG_ID", SECRET)
+    clean.setenv("OPENAI_CUSTOM_HEADERS", f"Authorization: Bearer {SECRET}\nX-Gateway: {SECRET}")
+    with ModelServer(echo) as foreign, ModelServer(echo, redirect=foreign.url) as own:
+        asked(tmp_path, foreign, lambda models: models.chat("meta", user("x")), keys=Keys.read())
+        clean.setenv("OPENAI_BASE_URL", own.url)
+        with pytest.raises(InfrastructureError, match="redirects"):
+            asked(tmp_path, own, lambda models: models.chat("meta", user("y")), keys=Keys.read())
+    assert foreign.requests == own.requests == 1
+    assert foreign.headers[0]["authorization"] == "Bearer none" and SECRET not in str(foreign.headers)
+    assert own.headers[0]["x-gateway"] == SECRET  # the user's own address
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        (b"\xff\xfeOPENAI_API_KEY=x", "is no text"),
+        (b"\xff\xfeOPENAI_API_KEY=x", "is not UTF-8 text"),
         (b"A=1\nOPENAI_API_KEY sk-x", "line 2, is not NAME=value"),
         (b"OPENAI_API_KEY='sk-x\n", "line 1, is not"),
+        (b"\n\n  GROQ_API_KEY\n", "line 3, is not"),
     ],
 )
 def test_a_broken_file_of_keys_is_one_line_that_shows_none(clean, tmp_path, text, line):
@@ -151,14 +207,14 @@ def test_a_broken_file_of_keys_is_one_line_that_shows_none(clean, tmp_path, text
 def test_a_missing_key_is_one_line_unless_the_endpoint_is_local(clean, tmp_path):
     with Store(tmp_path / "store.sqlite") as store:
         for spec in ("gpt-5", "gpt-5@https://example.org/v1"):
-            with pytest.raises(UserError, match=r"OPENAI_API_KEY.*offline"):
+            with pytest.raises(UserError, match=r"set OPENAI_API_KEY.*offline"):
                 Models({"agent": ModelSpec.parse(spec)}, store)
         Models({"agent": ModelSpec.parse("x@http://127.0.0.1:1/v1")}, store)
         clean.setenv("OPENAI_BASE_URL", "http://127.0.0.1:1/v1")
         Models({"agent": ModelSpec.parse("x")}, store)
     clean.setenv("OPENAI_API_KEY", "two\nlines")
     with pytest.raises(UserError, match="no key has"):
-        Keys.read()
+        Keys.read().of(OPENAI_URL)
 
 
 def test_children_get_no_key(clean):
@@ -174,14 +230,14 @@ def test_children_get_no_key(clean):
 
 def test_the_key_appears_nowhere(clean, tmp_path):
     """A server that says the key it was sent; every fault with a text; log, store, errors, reprs."""
-    clean.setenv("OPENAI_API_KEY", SECRET)
+    clean.setenv("OPENAI_API_KEY_127_0_0_1", SECRET)
     seen: list[str] = []
 
     async def ask(models):
         for number in range(3):
             server.script = [["503"], ["content filter"], ["not json"]][number]
             await models.chat("meta", user(str(number)))
-        seen.extend([repr(models.__dict__), repr(vars(models._endpoints[server.url])), repr(Keys.read())])
+        seen.extend([repr(models.__dict__), repr(vars(models._models[server.url])), repr(Keys.read())])
         await models.embed(["x"])
         server.key = "another"  # 401 with the key in its text
         try:
@@ -192,13 +248,13 @@ def test_the_key_appears_nowhere(clean, tmp_path):
     server = ModelServer(echo, key=SECRET)
     with server:
         asked(tmp_path, server, ask, keys=Keys.read(), log=seen.append)
-    assert "provided: Bearer ***" in seen[-1] and "check OPENAI_API_KEY" in seen[-1]
+    assert "provided: Bearer ***" in seen[-1] and "check OPENAI_API_KEY_127_0_0_1" in seen[-1]
     files = [path.read_bytes() for path in tmp_path.iterdir() if path.is_file()]
     assert len(seen) >= 6 and len(files) >= 2
     assert not any(SECRET in text for text in seen)
     assert not any(SECRET.encode() in content for content in files)
     with pytest.raises(TypeError, match="does not leave"):
-        pickle.dumps(Keys.read().of(OPENAI_URL))
+        pickle.dumps(Keys.read().of("http://127.0.0.1/v1"))
 
 
 def test_a_process_with_a_key_leaves_no_core_dump(clean, tmp_path, python):

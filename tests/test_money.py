@@ -1,21 +1,25 @@
 """Prices, budgets and estimates."""
 
 import asyncio
+import subprocess
+from pathlib import Path
 
 import pytest
 
 from errors import BudgetError, UserError
 from llm import Keys, Models, ModelSpec
+from models.credentials import PROVIDERS
 from models.endpoint import Patience
-from models.prices import PRICES, Budget, PlannedCalls, Price, estimate, parse_price, price
+from models.prices import Budget, PlannedCalls, Price, estimate, parse_price, price
 from models.store import Store
 from tests.endpoint import ModelServer
 
+ROOT = Path(__file__).resolve().parents[1]
 PATIENCE = Patience(20.0, 0.002, 0.01, (), 30.0)
 
 
 def test_a_call_costs_cached_tokens_less_and_reasoning_as_output():
-    assert PRICES["gpt-5"].usd(prompt=1_000_000, cached=400_000, completion=100_000) == pytest.approx(
+    assert price("gpt-5", {}).usd(prompt=1_000_000, cached=400_000, completion=100_000) == pytest.approx(
         0.6 * 1.25 + 0.4 * 0.125 + 0.1 * 10
     )
 
@@ -23,9 +27,53 @@ def test_a_call_costs_cached_tokens_less_and_reasoning_as_output():
 def test_own_prices_come_first_snapshots_cost_as_their_model_and_unknown_ones_are_unknown():
     own = {"gpt-5": Price(1, 1, 1)}
     assert price("gpt-5", own) == price("gpt-5-2025-08-07", own) == own["gpt-5"]
-    assert price("gpt-5-mini-2025-08-07", own) == PRICES["gpt-5-mini"]
+    assert price("gpt-5-mini-2025-08-07", own) == price("gpt-5-mini", {}) == Price(0.25, 0.025, 2.0)
     assert price("qwen3:8b", own) is None
     assert parse_price("qwen3:8b=0.1,0.05,0.2") == ("qwen3:8b", Price(0.1, 0.05, 0.2))
+
+
+@pytest.mark.parametrize(
+    ("name", "provider", "listed"),
+    [
+        ("gpt-5", "openai", True),
+        ("gpt-5-nano-2025-08-07", "openai", True),
+        ("gpt-5-nano-of-mine", "openai", False),  # genai-prices matches it by its beginning
+        ("ft:gpt-4o-mini-2024-07-18:me", "openai", False),
+        ("claude-haiku-4-5-20251001", "anthropic", True),
+        ("claude-haiku-4-5-of-mine", "anthropic", False),
+        ("gpt-5", "anthropic", False),
+        ("gpt-5", "vllm", False),
+        ("openai/gpt-5-nano", "openrouter", True),
+        ("gemini-2.5-flash", "gemini", True),
+        ("deepseek-chat", "deepseek", True),
+        ("mistral-small-latest", "mistral", True),
+        ("llama-3.3-70b-versatile", "groq", True),
+    ],
+)
+def test_a_list_price_is_that_of_the_very_model_at_the_provider_asked(name, provider, listed):
+    assert (price(name, {}, PROVIDERS[provider][0]) is not None) == listed
+
+
+def test_an_address_that_only_begins_like_a_providers_has_no_list_price():
+    assert price("gpt-5", {}, "https://api.openai.com.example.org/v1") is None
+    assert price("gpt-5", {}, "http://gateway.example.org/v1") is None
+
+
+def test_a_long_prompt_costs_what_its_tier_says():
+    listed = price("gemini-2.5-pro", {}, PROVIDERS["gemini"][0])
+    assert listed.usd(200_000, 0, 0) == pytest.approx(0.2 * listed.input)
+    assert listed.usd(200_001, 0, 0) > 0.3 * listed.input
+
+
+def test_prices_need_no_network(python):
+    code = "import socket; from models.prices import price; socket.socket = None; assert price('gpt-5', {})"
+    assert subprocess.run([python, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_an_estimate_says_where_its_prices_come_from():
+    listed, mine = PlannedCalls("meta", "gpt-5", 1, 1, 1), PlannedCalls("agent", "mine", 1, 1, 1)
+    assert "genai-prices" in str(estimate([listed], {})) and "2026-" in str(estimate([listed], {}))
+    assert str(estimate([mine], {"mine": Price(1, 1, 1)})).endswith("(--price)")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +88,7 @@ def test_an_estimate_adds_up_and_says_which_price_is_unknown():
     planned = [
         PlannedCalls("meta", "gpt-5", 10, 20_000, 5_000),
         PlannedCalls("agent", "gpt-5-nano", 1000, 4_000, 500, cached_share=0.5),
-        PlannedCalls("memory", "offline", 50, 1000, 100),
+        PlannedCalls("memory", "offline", 50, 1000, 100, base_url=""),
     ]
     known = estimate(planned, {})
     assert (known.calls, known.tokens, known.unpriced) == (1010, 250_000 + 4_500_000, ())

@@ -54,7 +54,7 @@ def seen(tmp_path_factory):
     """A run with keys: what it said, its folder, the server, and its children as they were in the middle."""
     place, children = tmp_path_factory.mktemp("keys"), {}
     (place / ".env").write_text(f"OPENAI_API_KEY_ELSEWHERE='{OTHER}'\nSOME_PASSWORD={OTHER}\n")
-    environment = {**os.environ, "OPENAI_API_KEY": KEY, "MY_SECRET_TOKEN": KEY, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "OPENAI_API_KEY_127_0_0_1": KEY, "OPENAI_API_KEY": OTHER, "MY_SECRET_TOKEN": KEY, "PYTHONPATH": str(ROOT)}
 
     with Nosy(writes_notes) as server:
         process = start("learn", *TOY, *models(server), "--runs", place / "runs", cwd=place, env=environment)

@@ -1,5 +1,6 @@
 """The store keeps what it was given, whatever happens to its process and its disk."""
 
+import json
 import os
 import shutil
 import signal
@@ -179,3 +180,32 @@ def test_a_store_in_the_middle_of_growing_is_whole_for_sqlite(tmp_path):
         beside = sqlite3.connect(tmp_path / "store.sqlite")
         assert beside.execute("pragma integrity_check").fetchone() == ("ok",)
         beside.close()
+
+
+EPISODE = {"reward": 1.0, "steps": [{"obs": f"You see a door and a key. Turn {turn}. ☃"} for turn in range(100)]}
+
+
+def test_episodes_and_long_texts_are_stored_compressed(tmp_path):
+    long = replace(CALL, key="long", request="north " * 1000, answer="☃ " * 1000)
+    with Store(tmp_path / "store.sqlite") as store:
+        store.put_episode("long", EPISODE)
+        store.put_call(long)
+    with sqlite3.connect(tmp_path / "store.sqlite") as beside:
+        [(size,)] = beside.execute("select length(episode) from episodes")
+        [(request, answer)] = beside.execute("select length(request), length(answer) from calls")
+    assert size < len(json.dumps(EPISODE)) / 10 and request < 100 and answer < 100
+    with Store(tmp_path / "store.sqlite") as store:
+        assert (store.get_episode("long"), store.get_call("long")) == (EPISODE, long)
+
+
+def test_a_store_with_episodes_as_text_is_read_and_copied(tmp_path):
+    with Store(tmp_path / "old.sqlite"):
+        pass
+    with sqlite3.connect(tmp_path / "old.sqlite") as old:
+        old.execute("insert into episodes values (?, ?)", ("old", json.dumps(EPISODE)))
+    with Store(tmp_path / "old.sqlite") as store:
+        store.put_episode("new", EPISODE)
+        assert store.get_episode("old") == store.get_episode("new") == EPISODE
+    with Store(tmp_path / "copy.sqlite") as store:
+        store.copy_episodes(tmp_path / "old.sqlite")
+        assert store.get_episode("old") == store.get_episode("new") == EPISODE
