@@ -75,9 +75,8 @@ class Display:
         if not self.plain:
             console = Console(file=self._terminal, highlight=False, markup=False, emoji=False)
             python = not self._output  # with a file, what Python prints goes there with all the rest
-            self._live = Live(
-                self, console=console, refresh_per_second=4, transient=True, redirect_stdout=python, redirect_stderr=python
-            )
+            self._live = Live(self, console=console, refresh_per_second=4, transient=True,
+                              redirect_stdout=python, redirect_stderr=python)
             self._live.start()
             console.show_cursor(True)  # a killed process must not leave a terminal without one
         return self
@@ -107,7 +106,7 @@ class Display:
         self._say(clean(text))
 
     def stage(self, stage: str) -> None:
-        """A new stage of the run begins, such as "learning step 2/6"; the candidates of the last one disappear."""
+        """A new stage of the run begins, such as "learning step 2/6"; the last one's candidates disappear."""
         self._stage, self._rows, self._designs = line(stage, 80), {}, {}
         self._write_log(self._stage)
         self._progress(now=True)
@@ -129,7 +128,7 @@ class Display:
             self._say(" ".join(part for part in (name, row.stage, row.note) if part))
 
     def plan(self, episodes: int) -> None:
-        """The number of episodes of the whole run, as far as it is known: the time left is worked out from it."""
+        """The number of episodes of the whole run, as far as it is known: the time left follows from it."""
         self._planned = episodes
 
     def expect(self, episodes: int) -> None:
@@ -173,7 +172,7 @@ class Display:
         return episodes, known, [clock(elapsed)] + ([f"about {clock(left)} left"] if left is not None else [])
 
     def seconds_left(self, elapsed: float) -> float | None:
-        """Time left at the pace of the episodes played in this process; None while too few have been played."""
+        """Time left at the pace of the episodes played in this process; None while they are too few."""
         if self._fresh < 5 or elapsed < 5 or self._done >= self.total:
             return None
         return elapsed * (self.total - self._done) / self._fresh
@@ -192,9 +191,11 @@ class Display:
                 table.add_column(no_wrap=True, overflow="ellipsis")
             for row in rows[-SHOWN:]:
                 bar = [ProgressBar(row.expected, row.done, width=16) if row.expected else ""] if wide else []
-                table.add_row(Text(line(row.name, 30), "bold"), _track(row, wide), *bar, Text(row.note, "dim"))
+                name, note = Text(line(row.name, 30), "bold"), Text(row.note, "dim")
+                table.add_row(name, _track(row, wide), *bar, note)
             parts.append(table)
-        self._bar.update(0, total=self.total or None, completed=self._done, description="  ".join(episodes + times))
+        words = "  ".join(episodes + times)
+        self._bar.update(0, total=self.total or None, completed=self._done, description=words)
         yield Group(*parts, self._bar, Text("  ·  ".join(known)))
 
 

@@ -56,10 +56,11 @@ def table(runs: Sequence[RunData]) -> str:
     rows = ["the same in all: " + ", ".join(f"{key}={value}" for key, value in known.items())]
     rows += [f"labels: {', '.join(labels)}"] if labels else []
     wide = max(len(one.run) for one in lines)
-    head = f"{'run':{wide}} {'seed':>5} {'steps':>5} {'designs':>7} {'no memory':>9} {'learning':>8} {'gain':>6}"
-    rows += ["", f"{head} {'test':>6}  {'to no memory':41} {'tokens':>7} {'dollars':>8}  state, settings"]
+    rows += ["", f"{'run':{wide}}  seed steps designs no memory learning   gain   test  {'to no memory':41} "
+             " tokens  dollars  state, settings"]
     for one in lines:
-        tested = f"{verdict(one.interval):19}  {difference_words(one.test_gain, one.interval)}" if one.interval else ""
+        gain = difference_words(one.test_gain, one.interval) if one.interval else ""
+        tested = f"{verdict(one.interval):19}  {gain}" if gain else ""
         usd = "unknown" if one.usd is None else f"{one.usd:.2f}"
         rows.append(
             f"{one.run:{wide}} {one.seed:>5} {one.steps:5} {one.designs:7} {percent(one.f0):>9} "
@@ -75,7 +76,8 @@ def table(runs: Sequence[RunData]) -> str:
             values = [100 * getattr(one, name) for one in members if getattr(one, name) is not None]
             if len(values) > 1:
                 mean, deviation = statistics.mean(values), statistics.stdev(values)
-                rows.append(f"  {title:34} {mean:6.1f} ± {deviation:4.1f}  ({min(values):.1f} to {max(values):.1f})")
+                ends = f"{min(values):.1f} to {max(values):.1f}"
+                rows.append(f"  {title:34} {mean:6.1f} ± {deviation:4.1f}  ({ends})")
     return "\n".join(rows)
 
 
@@ -116,7 +118,7 @@ def _groups(lines: Sequence[Line]) -> dict[str, list[Line]]:
 
 
 def plot(runs: Sequence[RunData]) -> Plot | None:
-    """Best score so far by learning step: a thin line for each run, a thick one for a group's mean; None without scores."""
+    """Best score so far by learning step, thin for runs, thick for means of groups; None without scores."""
     import matplotlib  # slow
     from matplotlib.figure import Figure
 
@@ -125,7 +127,7 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
         return None
 
     def draw(axes, curve: dict[int, float], **style) -> float:
-        """Draw a curve in percent, half a step longer than it is so that its last step shows; returns its end."""
+        """Draw a curve in percent, half a step longer so that its last step shows; returns its end."""
         values = [100 * value for value in curve.values()]
         axes.plot([*curve, max(curve) + 0.5], [*values, values[-1]], drawstyle="steps-post", **style)
         return values[-1]
@@ -135,7 +137,8 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
         axes = figure.subplots()
         ends = []
         for place, (group, members) in enumerate(_groups(lines).items()):
-            style = {"color": COLOURS[place % len(COLOURS)], "linestyle": STYLES[place // len(COLOURS) % len(STYLES)]}
+            round_, colour = divmod(place, len(COLOURS))
+            style = {"color": COLOURS[colour], "linestyle": STYLES[round_ % len(STYLES)]}
             for one in members:
                 draw(axes, one.best, linewidth=0.9, alpha=0.6, **style)
             mean = {}  # a run without a design of a step keeps its last best score
@@ -149,4 +152,5 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
         axes.set(xlabel="learning step", ylabel="best so far, % of the learning set", xlim=(0.8, last + 0.5),
                  xticks=range(1, last + 1, 1 + last // 13))
         label_right(axes, ends)
-    return Plot("compare", "Best score by learning step", "A thin line for each run, a thick one for the mean.", figure)
+    caption = "A thin line for each run, a thick one for the mean."
+    return Plot("compare", "Best score by learning step", caption, figure)

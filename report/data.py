@@ -164,7 +164,8 @@ class RunData:
         known = self.results.get("learning-static", {}).get("no_memory")
         if known:
             return known.mean
-        return next((one.score - one.difference for one in self.evaluated if one.difference is not None), None)
+        gains = (one.score - one.difference for one in self.evaluated if one.difference is not None)
+        return next(gains, None)
 
     def lineage(self, node: Node | None) -> list[Node]:
         """The candidates from the first design to `node`, by first parents."""
@@ -176,7 +177,8 @@ class RunData:
 
     def design(self, node: Node) -> Design:
         """The files of a candidate; empty where they are missing."""
-        folder = self.path / "dropped" / node.name if node.state == "dropped" else self.path / "designs" / node.id
+        place = f"dropped/{node.name}" if node.state == "dropped" else f"designs/{node.id}"
+        folder = self.path / place
         stamps = []
         for name in ("trajectories.jsonl", "score.json", "design.py", "error.json"):
             try:
@@ -243,11 +245,11 @@ def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
         name, key, state = (text(value.get(one)) for one in ("candidate", "id", "state"))
         score, step = rate(value.get("score")), number(value.get("step"), 0, 1e6)
         # Names and ids become names of folders, so nothing else may pass.
-        known = re.fullmatch(r"\d{1,6}\.\d{1,6}", name) and re.fullmatch("[0-9a-f]{4,64}", key) and name not in nodes
-        if not known or (state == "evaluated" and score is None):
+        valid = re.fullmatch(r"\d{1,6}\.\d{1,6}", name) and re.fullmatch("[0-9a-f]{4,64}", key)
+        if not valid or name in nodes or (state == "evaluated" and score is None):
             notes.append(f"archive.jsonl: line {place} is not a new, valid candidate")
             continue
-        parents = texts(value.get("parents")) or texts([value.get("parent")])  # runs of older versions have "parent"
+        parents = texts(value.get("parents")) or texts([value.get("parent")])  # older runs
         nodes[name] = Node(
             name=name,
             id=key,
@@ -332,7 +334,8 @@ def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) 
     if last.get("event") == "finished" or (not events and steps and done >= steps):
         kind, words = "finished", "The run is finished."
     elif last.get("event") == "stopped":
-        kind, words = "stopped", f"The run stopped: {line(text(last.get('why')), 300) or 'the reason is unknown'}."
+        why = line(text(last.get("why")), 300) or "the reason is unknown"
+        kind, words = "stopped", f"The run stopped: {why}."
     elif claimed:
         kind, words = "running", "The run was at work when this page was written."
     else:
@@ -381,7 +384,8 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
             kind = "3 failed" if score < 1 / 3 else "4 partly" if score < 2 / 3 else "5 succeeded"
         if len(kinds.setdefault(kind, [])) < SAMPLES:
             kinds[kind].append(_sample(value))
-    turns = [kinds[kind][place] for place in range(SAMPLES) for kind in sorted(kinds) if place < len(kinds[kind])]
+    sorts = [kinds[kind] for kind in sorted(kinds)]
+    turns = [found[place] for place in range(SAMPLES) for found in sorts if place < len(found)]
     unread: list[str] = []  # a missing file shows as missing
     return Design(
         code=read_text(folder / "design.py"),
@@ -405,7 +409,7 @@ def _sample(value: dict) -> Sample:
     shown = []
     for place, step in [(0, init), *numbered]:
         # An observation is every text of a step, whatever key the domain keeps it under, without empty lines.
-        seen = [one for key, one in step.items() if isinstance(one, str) and key not in ("action_took", "goal")]
+        seen = [text(one) for key, one in step.items() if key not in ("action_took", "goal")]
         rows = [row.rstrip() for one in seen for row in one[: 4 * OBSERVATION_LIMIT].splitlines()]
         seen = "\n".join(row for row in rows if row)
         seen = seen if len(seen) <= OBSERVATION_LIMIT else f"{seen[:OBSERVATION_LIMIT]}…"

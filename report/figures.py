@@ -13,6 +13,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from report.data import LEARNED, Node, Result, RunData, TaskScore
@@ -78,12 +79,13 @@ class Plot:
         svg = self.svg[self.svg.index("<svg") :].replace(PAPER, "none")
         for colour, variable in THEME.items():
             svg = svg.replace(colour, f"var({variable})")
-        svg = re.sub(r'(\bid="|url\(#|xlink:href="#)(?!design)', rf"\g<1>{self.name}-", svg)  # ids are unique on the page
+        # Ids must be unique on the page.
+        svg = re.sub(r'(\bid="|url\(#|xlink:href="#)(?!design)', rf"\g<1>{self.name}-", svg)
         svg = re.sub(r"<style[^>]*>.*?</style>", "", svg, flags=re.DOTALL)  # it would apply to the whole page
         svg = re.sub(r"font: ([\d.]+)px [^;\"]+", r"font-size: \1px", svg)
         size = re.search(r'<svg[^>]* viewBox="([^"]+)"', svg)[1]
-        head = f'<svg class="plot" role="img" aria-label="{self.title}" viewBox="{size}" xmlns:xlink="http://www.w3.org/1999/xlink">'
-        return re.sub(r"<svg[^>]*>", head, svg, count=1)
+        head = f'<svg class="plot" role="img" aria-label="{self.title}" viewBox="{size}"'
+        return re.sub(r"<svg[^>]*>", f'{head} xmlns:xlink="http://www.w3.org/1999/xlink">', svg, count=1)
 
     @property
     def png(self) -> bytes:
@@ -120,11 +122,15 @@ def progress(figure: "Figure", run: RunData) -> bool:
     best, mean = curves(run.evaluated)
     scores = [100 * one.score for one in run.evaluated]
     axes.scatter([one.step for one in run.evaluated], scores, s=14, color=MUTED, alpha=0.45, linewidths=0)
-    for curve, style in ((mean, {"color": WARM, "linewidth": 1.4, "markersize": 3}),
-                         (best, {"color": ACCENT, "linewidth": 2.2, "markersize": 4.5, "drawstyle": "steps-post"})):
-        axes.plot(list(curve), [100 * score for score in curve.values()], marker="o", **style)
-    labels = [("best so far", 100 * list(best.values())[-1], ACCENT), ("mean of the step", 100 * list(mean.values())[-1], WARM)]
-    baselines = {name: one.mean for name, one in run.results.get("learning-static", {}).items() if name != LEARNED}
+    labels = []
+    thin = {"color": WARM, "linewidth": 1.4, "markersize": 3}
+    thick = {"color": ACCENT, "linewidth": 2.2, "markersize": 4.5, "drawstyle": "steps-post"}
+    for name, curve, style in (("mean of the step", mean, thin), ("best so far", best, thick)):
+        values = [100 * score for score in curve.values()]
+        axes.plot(list(curve), values, marker="o", **style)
+        labels.append((name, values[-1], style["color"]))
+    results = run.results.get("learning-static", {})
+    baselines = {name: one.mean for name, one in results.items() if name != LEARNED}
     if run.f0 is not None:
         baselines.setdefault("no_memory", run.f0)
     for name, score in baselines.items():
@@ -132,7 +138,7 @@ def progress(figure: "Figure", run: RunData) -> bool:
         labels.append((_name(name), 100 * score, MUTED))
     last = max(best)
     axes.set(xlim=(0.5, last + 0.5), xticks=range(1, last + 1, 1 + last // 13), xlabel="learning step",
-             ylim=_limits(scores + [value for _, value, _ in labels]), ylabel="success, % of the learning set")
+             ylim=_limits(scores + [y for _, y, _ in labels]), ylabel="success, % of the learning set")
     label_right(axes, labels)
     return True
 
@@ -156,7 +162,8 @@ def cost_test(figure: "Figure", run: RunData) -> bool:
 
 def _measured(results: dict[str, Result]) -> list[tuple]:
     """Rows for `_bubbles` of the memories whose tokens are known."""
-    return [(name, one.tokens, one.mean, one.usd, None) for name, one in results.items() if one.tokens is not None]
+    known = {name: one for name, one in results.items() if one.tokens is not None}
+    return [(name, one.tokens, one.mean, one.usd, None) for name, one in known.items()]
 
 
 def _bubbles(figure: "Figure", rows: list[tuple[str, float, float, float | None, Node | None]]) -> bool:
@@ -169,13 +176,15 @@ def _bubbles(figure: "Figure", rows: list[tuple[str, float, float, float | None,
     for name, tokens, score, usd, node in rows:
         size = SMALLEST_BUBBLE + (LARGEST_BUBBLE - SMALLEST_BUBBLE) * (usd or 0) / dollars if dollars else 45
         colour = ACCENT if name == LEARNED else WARM if name else MUTED
-        drawn = axes.scatter([tokens], [100 * score], s=size, color=colour, alpha=0.55, linewidths=0.6, edgecolors=INK)
+        drawn = axes.scatter([tokens], [100 * score], s=size, color=colour, alpha=0.55, linewidths=0.6,
+                             edgecolors=INK)
         if node:
             drawn.set_urls([f"#design-{node.name}"])
         if name:
             labels.append((_name(name), tokens, 100 * score, math.sqrt(size) / 2))
     positive = [tokens for _, tokens, *_ in rows if tokens > 0] or [10.0]
-    axes.set_xscale("symlog", linthresh=max(1.0, 10.0 ** math.floor(math.log10(min(positive)))), linscale=0.35)
+    linear = max(1.0, 10.0 ** math.floor(math.log10(min(positive))))
+    axes.set_xscale("symlog", linthresh=linear, linscale=0.35)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set(xlim=(-0.12 * min(positive) - 0.5, 1.5 * max(positive)), xlabel="retrieved tokens a task",
              ylim=_limits([100 * score for _, _, score, *_ in rows]), ylabel="success, %")
@@ -196,11 +205,13 @@ def transfer(figure: "Figure", run: RunData) -> bool:
         return False
     axes = figure.subplots()
     for name, score, stderr, tested in rows:
-        axes.errorbar([100 * score], [100 * tested.mean], xerr=100 * (stderr or 0), yerr=100 * (tested.stderr or 0),
-                      fmt="o", color=ACCENT if name == LEARNED else WARM, markersize=6, elinewidth=1)
+        axes.errorbar([100 * score], [100 * tested.mean], xerr=100 * (stderr or 0),
+                      yerr=100 * (tested.stderr or 0), fmt="o", color=ACCENT if name == LEARNED else WARM,
+                      markersize=6, elinewidth=1)
     limits = _limits([100 * value for _, score, _, tested in rows for value in (score, tested.mean)])
     axes.plot(limits, limits, color=MUTED, linewidth=1, linestyle=DASHED)
-    axes.set(xlim=limits, ylim=limits, xlabel="success on the learning set, %", ylabel="success on the test set, %")
+    axes.set(xlim=limits, ylim=limits, xlabel="success on the learning set, %",
+             ylabel="success on the test set, %")
     axes.grid(True, axis="both")
     _label_points(axes, [(_name(name), 100 * score, 100 * tested.mean, 4) for name, score, _, tested in rows])
     return True
@@ -213,14 +224,15 @@ def families(figure: "Figure", run: RunData) -> bool:
         return False
     figure.set_size_inches(5.1, 1.1 + 0.55 * (len(sets) - 1) + 0.27 * sum(len(rows) for _, rows in sets))
     heights = [len(rows) + 0.5 for _, rows in sets]
-    panels = figure.subplots(len(sets), 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": heights})[:, 0]
+    panels = figure.subplots(len(sets), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     for axes, (title, rows) in zip(panels, sets, strict=True):
         for place, (_, _, score, without) in enumerate(rows):
             colour = ACCENT if score >= without else WARM
             axes.plot([100 * without, 100 * score], [place, place], color=colour, linewidth=2)
             axes.scatter([100 * without], [place], s=26, facecolors=EMPTY, edgecolors=MUTED, zorder=3)
             axes.scatter([100 * score], [place], s=34, zorder=4, color=colour)
-        axes.set_yticks(range(len(rows)), [f"{ascii_line(family or '-', 28)} ({count})" for family, count, *_ in rows])
+        names = [f"{ascii_line(family or '-', 28)} ({count})" for family, count, *_ in rows]
+        axes.set_yticks(range(len(rows)), names)
         axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(-3, 103))
         axes.grid(True, axis="both")
         axes.set_title(title, loc="left")
@@ -230,13 +242,13 @@ def families(figure: "Figure", run: RunData) -> bool:
 
 PLOTS = {
     "progress": (progress, "Score by learning step",
-                 "Each dot is a design. The dashed lines are no memory and the baselines on the learning set."),
+                 "Each dot is a design. Dashed: no memory and the baselines on the learning set."),
     "cost": (cost, "Success against retrieved tokens, learning set",
              "Each bubble is a design or a baseline; its area is its cost in dollars, where that is known."),
     "cost-test": (cost_test, "Success against retrieved tokens, test set",
                   "All played the same episodes. The area is the cost of the memory's own model calls."),
     "transfer": (transfer, "Learning set against test set",
-                 "On the dashed line both scores are equal. The best of many designs is partly lucky, so it tends to fall below."),
+                 "Dashed: both are equal. The best of many is partly lucky, so it tends to lie below."),
     "families": (families, "Success by kind of task",
                  "Open: no memory. Filled: the learned design. In brackets: the number of tasks."),
 }
@@ -250,7 +262,7 @@ def curves(designs: Sequence[Node]) -> tuple[dict[int, float], dict[int, float]]
     steps = sorted({one.step for one in designs})
     best = {step: max(one.score for one in designs if one.step <= step) for step in steps}
     scores = {step: [one.score for one in designs if one.step == step] for step in steps}
-    return best, {step: sum(values) / len(values) for step, values in scores.items()}
+    return best, {step: fmean(values) for step, values in scores.items()}
 
 
 def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
@@ -261,7 +273,8 @@ def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
     for key, results in run.results.items():
         split, _, mode = key.partition("-")
         if LEARNED in results and split != "learning":
-            sets[f"{split} set" + (f", {mode} mode" if mode != "static" else "")] = results[LEARNED].tasks, results
+            title = f"{split} set" if mode == "static" else f"{split} set, {mode} mode"
+            sets[title] = results[LEARNED].tasks, results
     found = {}
     for title, (tasks, results) in sets.items():
         none = {one.task: one.score for one in results["no_memory"].tasks} if "no_memory" in results else {}
@@ -279,7 +292,7 @@ def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]
         if one.without is not None:
             groups.setdefault(one.family, []).append(one)
     return [
-        (family, len(rows), sum(one.score for one in rows) / len(rows), sum(one.without for one in rows) / len(rows))
+        (family, len(rows), fmean(one.score for one in rows), fmean(one.without for one in rows))
         for family, rows in sorted(groups.items())
     ]
 
@@ -299,7 +312,7 @@ def _limits(values: list[float]) -> tuple[float, float]:
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
-    """Positions for labels at `values`: in the same order, at least `gap` apart, moved as little as possible."""
+    """Positions for labels at `values`: in the same order, `gap` or more apart, as near as possible."""
     piles: list[tuple[float, list[int]]] = []  # labels that touch, as a centre and the places of its values
     for place in sorted(range(len(values)), key=lambda place: values[place]):
         centre, places = values[place], [place]
@@ -318,19 +331,21 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
 def label_right(axes, labels: list[tuple[str, float, str]]) -> None:
     """Names (name, y, colour) at the right end of lines."""
     low, high = axes.get_ylim()
-    for (name, _, colour), spot in zip(labels, spread([value for _, value, _ in labels], (high - low) / 17), strict=True):
-        axes.annotate(name, (1, spot), xycoords=("axes fraction", "data"), xytext=(5, 0), textcoords="offset points",
-                      color=colour, va="center", fontsize=8.5, annotation_clip=False)
+    spots = spread([y for _, y, _ in labels], (high - low) / 17)
+    for (name, _, colour), spot in zip(labels, spots, strict=True):
+        axes.annotate(name, (1, spot), xycoords=("axes fraction", "data"), xytext=(5, 0), color=colour,
+                      textcoords="offset points", va="center", fontsize=8.5, annotation_clip=False)
 
 
 def _label_points(axes, points: list[tuple[str, float, float, float]]) -> None:
-    """Names beside points (name, x, y, radius); in the right part of the plot they stand left of their point."""
+    """Names beside points (name, x, y, radius); in the right part of the plot, to the left of them."""
     low, high = axes.get_ylim()
     spots = spread([y for _, _, y, _ in points], (high - low) / 18)
     for (name, x, _, radius), spot in zip(points, spots, strict=True):
         left = axes.transAxes.inverted().transform(axes.transData.transform((x, spot)))[0] > 0.6
-        axes.annotate(name, (x, spot), xytext=((-4 - radius) if left else 4 + radius, 0), textcoords="offset points",
-                      va="center", ha="right" if left else "left", fontsize=8.5, color=INK, annotation_clip=False)
+        axes.annotate(name, (x, spot), xytext=((-4 - radius) if left else 4 + radius, 0), color=INK,
+                      textcoords="offset points", va="center", ha="right" if left else "left", fontsize=8.5,
+                      annotation_clip=False)
 
 
 # ------------------------------------------------------------------------------- the archive as a tree
@@ -417,7 +432,7 @@ def _rows(nodes: Sequence[Node], steps: list[int]) -> dict[str, float]:
     for node in nodes:
         children.setdefault(node.parent, []).append(node)
     columns = {step: place for place, step in enumerate(steps)}
-    outlines: dict[str, dict[int, tuple[float, float]]] = {}  # by column: first and last row, from the node's own
+    outlines: dict[str, dict[int, tuple[float, float]]] = {}  # by column: first and last row, from the node's
     below: dict[str, float] = {}  # rows from a node's parent to the node
 
     def stack(siblings: list[Node]) -> dict[int, tuple[float, float]]:

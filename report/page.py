@@ -30,12 +30,12 @@ PRINT_LIMIT = 60_000  # characters of any one printed value
 LINES, COLUMNS = 10_000, 2_000  # of code: more than any design has that somebody reads
 DIFF_LINES = 2_500  # of each of two codes that are compared: the time grows with their product
 SAYS, SAYS_LIMIT = 3, 2000  # tasks for which report.md shows what was retrieved, and characters of it
-ENVIRONMENTS = {"alfworld": "ALFWorld", "textworld": "TextWorld", "babaisai": "Baba Is AI", "minihack": "MiniHack"}
+TITLES = {"alfworld": "ALFWorld", "textworld": "TextWorld", "babaisai": "Baba Is AI", "minihack": "MiniHack"}
 SUMS = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 
 
 def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
-    """The files of a run's report by relative name: report.html, and with `plots` report.md and the plots too.
+    """The files of a run's report by relative name: report.html, and with `plots` report.md and the figures.
 
     Works on a run folder at any stage; raises UserError where there is no run.
     """
@@ -44,8 +44,8 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
     files = {"report.html": page(run, drawn)}
     if plots:
         files["report.md"] = markdown(run, drawn)
-        style = _markup(_file("archive.css"))
-        files["plots/archive.svg"] = _templates("html").get_template("archive.svg").render(tree=tree(run), style=style)
+        template, style = _templates("html").get_template("archive.svg"), _markup(_file("archive.css"))
+        files["plots/archive.svg"] = template.render(tree=tree(run), style=style)
         files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
     contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
     return contents | ({f"plots/{one.name}.png": one.png for one in drawn} if plots else {})
@@ -55,10 +55,9 @@ def page(run: RunData, drawn: Sequence[Plot]) -> str:
     """report.html of a run."""
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    pieces = []
-    for place, node in enumerate(run.nodes):
-        around = [run.nodes[other].name if 0 <= other < len(run.nodes) else None for other in (place - 1, place + 1)]
-        pieces.append((node.name, _markup(_piece(run, node, *around))))
+    names = [None, *(node.name for node in run.nodes), None]
+    pieces = [(node.name, _markup(_piece(run, node, names[place], names[place + 2])))
+              for place, node in enumerate(run.nodes)]
     return _templates("html").get_template("report.html").render(
         style=_markup(_file("report.css")),
         script=_markup(script),
@@ -138,16 +137,18 @@ def _facts(run: RunData) -> dict:
     results = []
     for key, rows in run.results.items():
         split, mode, size = (*line(key, 60).split("-", 2), "", "")[:3]
-        title = f"{split.capitalize()} set{f', {mode} mode' if mode else ''}{f', {size} episodes collected' if size else ''}"
+        title = [f"{split.capitalize()} set", mode and f"{mode} mode", size and f"{size} episodes collected"]
         short = {name: one.replace("_", " ") for name, one in words.short_names(rows).items()}
-        compared = [
-            (short[name], one.mean, short.get(one.best_other, "another"), one.best_difference, one.to_best_other)
-            for name, one in rows.items() if one.to_best_other and one.best_difference is not None
-        ]  # fmt: skip
-        notes = [words.best_words(compared)] if compared else []
-        notes += filter(None, (words.invalid_words(short[name], one.invalid, one.example) for name, one in rows.items()))
+        compared, warnings = [], []
+        for name, one in rows.items():
+            if one.to_best_other and one.best_difference is not None:
+                other = short.get(one.best_other, "another")
+                compared.append((short[name], one.mean, other, one.best_difference, one.to_best_other))
+            warnings.append(words.invalid_words(short[name], one.invalid, one.example))
         if rows:
-            results.append((title, rows, short, notes))
+            notes = [words.best_words(compared)] if compared else []
+            notes += filter(None, warnings)
+            results.append((", ".join(filter(None, title)), rows, short, notes))
     by_stage: dict[tuple, dict] = {}  # model calls by role, model and stage; each design has its own table
     for row in run.usage:
         kind = {name: row[name] for name in ("role", "model", "stage")}
@@ -158,7 +159,7 @@ def _facts(run: RunData) -> dict:
             total["usd"] = (total["usd"] or 0) + row["usd"]
     return {
         "run": run,
-        "title": f"ALMA on {ENVIRONMENTS.get(env, line(env, 60) or 'an unknown environment')}",
+        "title": f"ALMA on {TITLES.get(env, line(env, 60) or 'an unknown environment')}",
         "headline": _headline(run),
         "tiles": _tiles(run),
         "results": results,
@@ -166,7 +167,7 @@ def _facts(run: RunData) -> dict:
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
         "by_stage": list(by_stage.values()),
         "command": command(run),
-        "states": {state: sum(node.state == state for node in run.nodes) for state in ("dropped", "duplicate")},
+        "states": {node.state for node in run.nodes},
         "learned": run.learned,
         "LEARNED": LEARNED,
     }
@@ -199,9 +200,11 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
     ):
         if score:
             note = f" · no memory {percent(none)} %" if none is not None else ""
-            tiles.append((title, f"{percent(score[0])} %", f"± {percent(score[1] or 0)} standard error{note}"))
-    states = [f"{sum(node.state == state for node in run.nodes)} {state}" for state in ("dropped", "duplicate")]
-    tiles.append(("designs", str(len(run.evaluated)), ", ".join(states)))
+            note = f"± {percent(score[1] or 0)} standard error{note}"
+            tiles.append((title, f"{percent(score[0])} %", note))
+    states = [node.state for node in run.nodes]
+    note = f"{states.count('dropped')} dropped, {states.count('duplicate')} duplicate"
+    tiles.append(("designs", str(len(run.evaluated)), note))
     if run.usage:
         unpriced = sum(row["unpriced"] for row in run.usage)
         tokens = sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in run.usage)
@@ -222,11 +225,12 @@ def command(run: RunData) -> str:
     """The command line that starts the same run again: every setting of config.json as its flag."""
     parts = ["python", "alma.py", "reproduce" if "test-static" in run.results else "learn"]
     for name, value in run.config.items():
-        if name == "workers" or value is None or value is False or value in ("", []):  # workers change no result
-            continue
+        if name == "workers" or value is None or value is False or value in ("", []):
+            continue  # the number of workers changes no result
         flag = f"--{line(name, 60).replace('_', '-')}"
         values = value if isinstance(value, list) else [value]
-        parts += [flag] if value is True else [part for each in values for part in (flag, line(str(each), 200))]
+        for each in values:
+            parts += [flag] if each is True else [flag, line(str(each), 200)]
     return shlex.join(parts)
 
 
@@ -239,6 +243,9 @@ def _piece(run: RunData, node: Node, previous: str | None, following: str | None
     by_name = {one.name: one for one in run.nodes}
     lines = lines_of(shown.code)
     own = {node.name, node.id} if node.state == "evaluated" else {node.name}
+    changed = None
+    if node.parent and shown.code:
+        changed = difference(run.design(by_name[node.parent]).code, shown.code)
     facts = {
         "node": node,
         "run": run,
@@ -251,7 +258,7 @@ def _piece(run: RunData, node: Node, previous: str | None, following: str | None
         "scale": max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0]),
         "plan": _plan(shown.plan),
         "code": highlight(lines),
-        "changed": difference(run.design(by_name[node.parent]).code, shown.code) if node.parent and shown.code else None,
+        "changed": changed,
         "families": by_family(shown.tasks),
         "errors": texts(shown.score.get("errors")),
         "output": text(shown.score.get("output")),
@@ -260,9 +267,10 @@ def _piece(run: RunData, node: Node, previous: str | None, following: str | None
         "following": following,
     }
     share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
+    template = _templates("html").get_template("design.html")
     for less in range(7):  # fewer and shorter texts until it fits
         samples = [(one, one.steps[: (40 >> less) + 1]) for one in shown.samples[: 6 - less]]
-        html = _templates("html").get_template("design.html").render(samples=samples, text=30_000 // 3**less, **facts)
+        html = template.render(samples=samples, text=30_000 // 3**less, **facts)
         piece = json.dumps(html, ensure_ascii=False).replace("<", "\\u003c")
         if len(piece.encode()) <= share:
             break
@@ -332,7 +340,8 @@ def _highlight(code: str) -> tuple[str, ...]:
             if place:
                 out.append([])
             if part:
-                out[-1].append(f"<i class={classes[kind]}>{escape(part)}</i>" if kind in classes else escape(part))
+                shown = escape(part)
+                out[-1].append(f"<i class={classes[kind]}>{shown}</i>" if kind in classes else shown)
     return tuple(Markup("".join(parts)) for parts in out)
 
 

@@ -17,7 +17,8 @@ from errors import clean
 SETS = ("learning", "test", "shift")
 SAYS_LINES = 12  # shown of what the learned memory says
 # 97.5 % points of Student's t distribution by degrees of freedom: few seeds need wide intervals.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262, 10: 2.228}
+STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262,
+           10: 2.228}
 # Success rate in percent on the test set, static mode, mean of three passes (standard error):
 # arXiv 2602.07755. By environment, agent model and kind of memory.
 PAPER = {
@@ -116,18 +117,20 @@ def difference_words(difference: float, interval: Sequence[float]) -> str:
 def shrinkage_words(learning: float, test: float, interval: Sequence[float] | None) -> str:
     """How much of the lead over no memory on the learning set is left on the test set."""
     change = points(test - learning)
-    shrunk = "as much" if float(change) == 0 else f"{change[1:]} points {'less' if change[0] == '-' else 'more'}"
+    shrunk = f"{change[1:]} points {'less' if change[0] == '-' else 'more'}" if float(change) else "as much"
     words = (
-        f"Compared with no memory it gains {points(test)} points on the test set and {points(learning)} on the "
-        f"learning set, where it was chosen: {shrunk}"
+        f"Compared with no memory it gains {points(test)} points on the test set and {points(learning)} "
+        f"on the learning set, where it was chosen: {shrunk}."
     )
-    return f"{words}. {verdict_words(interval).capitalize()} ({interval_words(interval)})." if interval else f"{words}."
+    shown = f" {verdict_words(interval).capitalize()} ({interval_words(interval)})." if interval else ""
+    return words + shown
 
 
 def best_words(compared: Sequence[tuple[str, float, str, float, Sequence[float]]]) -> str:
-    """The best memory and its lead; `compared`: name, score, best other memory, difference to it and its interval."""
+    """The best memory and its lead; `compared`: name, score, best other memory, difference, interval."""
     name, _, second, difference, interval = max(compared, key=lambda row: row[1])
-    return f"best memory: {name}, {difference_words(difference, interval)} points ahead of the second best, {second}"
+    lead = difference_words(difference, interval)
+    return f"best memory: {name}, {lead} points ahead of the second best, {second}"
 
 
 def invalid_words(name: str, invalid: float | None, example: str) -> str:
@@ -142,35 +145,39 @@ def invalid_words(name: str, invalid: float | None, example: str) -> str:
 
 
 def summary(result: dict) -> str:
-    """What a command prints at the end: a table for each task set, the learned design, and where the report is."""
+    """What a command prints at the end: tables by task set, the learned design, and where the report is."""
     lines = [f"labels: {', '.join(result['labels'])}"] if result["labels"] else []
-    lines.append("models: " + ", ".join(f"{role} {line(name, 60)}" for role, name in result["models"].items()))
+    models = [f"{role} {line(name, 60)}" for role, name in result["models"].items()]
+    lines.append(f"models: {', '.join(models)}")
     for split in SETS:
         if split in result:
             lines += ["", f"{split} set:", table(result[split])]
     if "collection sizes" in result:
         lines += ["", f"{result['split']} set, {result['mode']} mode:", curve(result["collection sizes"])]
-    for split, where, numbers in (("test", "test set", PAPER), ("shift", "shift set, dynamic mode", PAPER_SHIFT)):
+    sets = ("test", "test set", PAPER), ("shift", "shift set, dynamic mode", PAPER_SHIFT)
+    for split, where, numbers in sets:
         known = numbers.get(result.get("env", ""), {}) if split in result else {}
         if known:
             lines += ["", f"success % in the paper, {where}, by agent model (standard error):"]
         for model, row in known.items():
             lines.append(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
     if "learned" in result:
-        lead = result["score"] - result["no_memory"]
-        lines += ["", f"learned design: {result['learned']}, the best of {result['designs']} on the learning set: "
-                  f"{percent(result['score'])} % (no memory {percent(result['no_memory'])} %, {points(lead)} points)"]
+        lead, none = result["score"] - result["no_memory"], percent(result["no_memory"])
+        lines += ["", f"learned design: {result['learned']}, the best of {result['designs']}; learning set: "
+                  f"{percent(result['score'])} %, no memory {none} % ({points(lead)} points)"]
         tested = result.get("test", {}).get("learned design")
         lines += [shrinkage_words(lead, tested["difference"], tested["interval"])] if tested else []
     if says := result.get("says"):
-        told = [one if len(one) <= 160 else f"{one[:159]}…" for one in block(says["text"], 4000).splitlines()]
+        told = block(says["text"], 4000).splitlines()
+        told = [one if len(one) <= 160 else f"{one[:159]}…" for one in told]
         lines += ["", f"what its memory says for the task {line(says['task'], 80)}:"]
         lines += [f"    {one}" for one in told[:SAYS_LINES]] + ["    …"] * (len(told) > SAYS_LINES)
-    return "\n".join([*lines, "", f"run folder: {result['folder']}", f"report: {Path(result['folder']) / 'report.html'}"])
+    lines += ["", f"run folder: {result['folder']}", f"report: {Path(result['folder']) / 'report.html'}"]
+    return "\n".join(lines)
 
 
 def table(scores: dict[str, dict]) -> str:
-    """One line a memory: success, differences with their verdicts, retrieved tokens, steps, invalid actions, own calls."""
+    """One line a memory: success, differences and verdicts, tokens, steps, invalid actions, its own calls."""
     names = short_names(scores)
     wide = max(len(name) for name in ("memory", *names.values()))
     costs = any(score["usd"] != 0 for score in scores.values())
@@ -179,7 +186,8 @@ def table(scores: dict[str, dict]) -> str:
     for name, score in scores.items():
         none = best = difference = ""
         if name != "no_memory":
-            none, difference = verdict(score["interval"]), difference_words(score["difference"], score["interval"])
+            none = verdict(score["interval"])
+            difference = difference_words(score["difference"], score["interval"])
         if score.get("against_best"):
             best = verdict(score["against_best"]["interval"])
         success = f"{percent(score['mean'])} ± {percent(score['stderr']):>4}"
@@ -195,8 +203,10 @@ def table(scores: dict[str, dict]) -> str:
             second = names.get(other["name"], line(other["name"], 40))
             compared.append((names[name], score["mean"], second, other["difference"], other["interval"]))
     rows += [best_words(compared)] if compared else []
-    warnings = (invalid_words(names[name], one.get("invalid"), one.get("example") or "") for name, one in scores.items())
-    return "\n".join([*rows, *filter(None, warnings)])
+    for name, score in scores.items():
+        warning = invalid_words(names[name], score.get("invalid"), score.get("example") or "")
+        rows += [warning] if warning else []
+    return "\n".join(rows)
 
 
 def curve(results: dict[int, dict[str, dict]]) -> str:
@@ -217,12 +227,12 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     """
     labels = dict.fromkeys(label for runs in results.values() for one in runs for label in one["labels"])
     rows = [f"labels: {', '.join(labels)}"] if labels else []
-    rows.append(f"{'sampling':10} {'seeds':>5} {'learning set %':>16} {'test set %':>16} {'to no memory':>16}")
+    rows.append(f"{'sampling':10} seeds {'learning set %':>16} {'test set %':>16} {'to no memory':>16}")
     for sampling, runs in results.items():
         tests = [one["test"]["learned design"] for one in runs]
-        columns = [[one["score"] for one in runs], [one["mean"] for one in tests], [one["difference"] for one in tests]]
         cells = []
-        for values in columns:
+        for key, found in (("score", runs), ("mean", tests), ("difference", tests)):
+            values = [one[key] for one in found]
             spread = f"{100 * statistics.stdev(values):4.1f}" if len(values) > 1 else "  – "
             cells.append(f"{f'{100 * statistics.mean(values):.1f} ± {spread}':>16}")
         rows.append(f"{sampling:10} {len(runs):5} {' '.join(cells)}")
@@ -231,8 +241,8 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     # The first rule against each other one on the test set, paired by seed.
     (first, runs), *others = results.items()
     for other, theirs in others:
-        pairs = zip(runs, theirs, strict=False)  # an ablation that was stopped may lack a run
-        gaps = [one["test"]["learned design"]["mean"] - two["test"]["learned design"]["mean"] for one, two in pairs]
+        scores = [[one["test"]["learned design"]["mean"] for one in each] for each in (runs, theirs)]
+        gaps = [one - two for one, two in zip(*scores, strict=False)]  # a stopped ablation may lack a run
         if len(gaps) < 2:
             rows.append(f"{first} against {other}: one seed shows nothing")
             continue
