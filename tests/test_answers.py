@@ -440,7 +440,7 @@ def test_an_answer_that_is_a_listed_action_is_that_action(actions, data):
         '{"action": ["left", "right"]}', '{"left": 0.4, "right": 0.6}', '{"action": "left", "move": "right"}', '"left" or "right"',
         "<answer>left</answer> <answer>right</answer>", "<answer>left or right</answer>", "\\boxed{left} or \\boxed{right}",
         "I will go left or right.", "I will go left. Then I will go right.", "I will left and then right.", "`left`, so I will go right.",
-        "Final answer: left\nFinal answer: right", "- left\n- right",
+        "Final answer: left\nFinal answer: right", "- left\n- right", "\\boxed{left}\nFinal answer: right", "The best move is left.\nright",
         "not left", "I will not go left.", "I will not choose `left`.", "I could go left.", "Should I go left?", "left?", "Wrong answer: left",
         "The last action: left", "I think the best action is not left.", "The answer is not left.", "pick up", "left is blocked", "Valid actions: left, right, up, down",
         "<think>left", "<thought>left", "◁think▷left", "<|channel|>analysis<|message|>left", "<|im_end|>", "</s>",
