@@ -130,7 +130,7 @@ def extract_code(text: str) -> str:
 
     modules = []  # (how much of a design, first line, last line)
     for start, end in [*nearest, *others][:MOST_PARSED]:
-        tree = _parse("\n".join(lines[start:end]))
+        tree, _ = _parse("\n".join(lines[start:end]))
         if tree and any(isinstance(node, _DEFINITIONS) for node in tree.body):
             modules.append((_completeness(tree), start, end))
     best = max((module[0] for module in modules), default=0)
@@ -144,7 +144,7 @@ def extract_code(text: str) -> str:
         # A newer design that does not parse comes before an old one: its error goes back to the model.
         for later, block in zip(nearest, blocks, strict=True):
             is_whole = all(name in block for name in DESIGN_METHODS) and "```" not in block
-            if later[0] > end and is_whole and not _parse(block):
+            if later[0] > end and is_whole and not _parse(block)[0]:
                 start, end = later
         code = "\n".join(lines[start:end])
     elif bare and (not modules or "class " in bare):
@@ -178,13 +178,10 @@ def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], a
     for start in starts[:MOST_FENCES]:
         end, tree = len(lines), None
         for _ in range(MOST_FENCES):
-            try:
-                tree = _compile("\n".join(lines[start:end]))
+            tree, bad = _parse("\n".join(lines[start:end]))
+            if tree:
                 break
-            except SyntaxError as error:
-                end = start + min(end - start, error.lineno or 1) - 1
-            except (ValueError, RecursionError, MemoryError):
-                end = start
+            end = start + min(end - start, bad) - 1
         if end > start and any(_CODE_LINE.match(line) for line in lines[end + 1 :]):
             end, tree = len(lines), None
         run = "\n".join(lines[start:end])
@@ -192,17 +189,16 @@ def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], a
             yield (start, end), tree
 
 
-def _compile(code: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in a model's code does not concern the user
-        return ast.parse(textwrap.dedent(code))
-
-
-def _parse(code: str) -> ast.Module | None:
+def _parse(code: str) -> tuple[ast.Module | None, int]:
+    """The syntax tree, else the line that Python cannot read (1 where it cannot read anything)."""
     try:
-        return _compile(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in a model's code does not concern the user
+            return ast.parse(textwrap.dedent(code)), 0
+    except SyntaxError as error:
+        return None, error.lineno or 1
+    except (ValueError, RecursionError, MemoryError):
+        return None, 1
 
 
 # ---------------------------------------------------------------------------------------- JSON
