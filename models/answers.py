@@ -163,9 +163,10 @@ def _completeness(tree: ast.Module) -> int:
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     methods = [node for one in classes for node in one.body if isinstance(node, _FUNCTIONS)]
     # A body that ends in `...` was left out.
-    names = {node.name for node in methods if ast.unparse(node.body[-1]) != "..."} & DESIGN_METHODS
-    bases = {ast.unparse(base).rpartition(".")[2] for one in classes for base in one.bases} & DESIGN_BASES
-    return 3 if names == DESIGN_METHODS else 2 if names or bases else 1 if classes else 0
+    ends = {node.name: getattr(node.body[-1], "value", None) for node in methods}
+    names = {name for name, end in ends.items() if getattr(end, "value", None) is not ...} & DESIGN_METHODS
+    bases = {getattr(base, "attr", getattr(base, "id", "")) for one in classes for base in one.bases}
+    return 3 if names == DESIGN_METHODS else 2 if names or bases & DESIGN_BASES else 1 if classes else 0
 
 
 def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], ast.Module | None]]:

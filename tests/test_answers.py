@@ -133,6 +133,11 @@ def test_an_old_design_does_not_hide_the_error_in_the_new_one():
     assert extract_code(_fenced(OLD, broken)) == broken
 
 
+def test_a_long_sum_in_a_method_is_read():
+    long = NEW.replace("return 'New'", "return " + " + ".join(["'New'"] * 600))
+    assert extract_code(_fenced(OLD, long)) == long
+
+
 def test_characters_inside_the_code_stay_as_they_are():
     code = "class Marks:\n    text = 'Action：“go”\u200b, ｒｉｇｈｔ、<|im_end|> <think>'\n"
     assert extract_code(f"```python\n{code}```") == code
