@@ -21,7 +21,7 @@ from errors import AnswerError
 # A tag or mark right before a quote or a backslash stands in a string of a program.
 _NO_STRING = r"(?![\"'`\\])"
 _THOUGHT = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
-_NAME = rf"(?:\w{{1,20}}[:_-])?{_THOUGHT}(?:[_-]\w{{1,20}})?"  # <inner_thoughts>, <thought_process>, <seed:think>
+_NAME = rf"(?:\w{{1,20}}[:_-])?{_THOUGHT}(?:[_-]\w{{1,20}})?"  # inner_thoughts, seed:think, thought_process
 _OPENS = (
     rf"(?:<{_NAME}>|◁{_THOUGHT}▷|\[think\]|<\|(?:begin_of_|start_)?{_THOUGHT}\|>|<\|channel>thought)"
 )
@@ -30,14 +30,16 @@ _TAG = re.compile(rf"(?:(?P<opens>{_OPENS})|{_CLOSES}){_NO_STRING}", re.I)
 _CLOSE = re.compile(_CLOSES + _NO_STRING, re.I)
 # The messages of OpenAI's harmony format: <|channel|>final<|message|>right<|return|>
 _CHANNEL = re.compile(
-    r"(?:(?:\A|<\|channel\|>)\s*(analysis|commentary|final)\b|<\|start\|>assistant)[^<\n]*(?:<\|constrain\|>\s*\w+\s*)?<\|message\|>"
+    r"(?:(?:\A|<\|channel\|>)\s*(analysis|commentary|final)\b|<\|start\|>assistant)[^<\n]*"
+    r"(?:<\|constrain\|>\s*\w+\s*)?<\|message\|>"
     rf"(.*?)(?=<\|(?:end|return|call|start|channel)\|>{_NO_STRING}|\Z)", re.S)  # fmt: skip
 _MARK = (
     r"(?:<\|[\w-]{1,40}\|?>|<\w{1,40}\|>|<｜[^<>｜\n]{1,40}｜>|</?s>|<(?:start|end)_of_\w{1,40}>|\[/?INST\]|"
     rf"<(?:bos|eos|pad|eot|eod|eoa|sop|eop)>|<extra_id_\d+>|\[gMASK\]){_NO_STRING}"
 )
 _MARKS = re.compile(_MARK, re.I)
-_FIRST_MARKS = re.compile(rf"(?:\s*(?!{_OPENS}){_MARK}(?:\s*(?:assistant|model):?(?=\s*(?:\n|<|\Z)))?)+", re.I)
+_ROLE = r"\s*(?:assistant|model):?(?=\s*(?:\n|<|\Z))"
+_FIRST_MARKS = re.compile(rf"(?:\s*(?!{_OPENS}){_MARK}(?:{_ROLE})?)+", re.I)
 _AROUND_ANSWER = re.compile(rf"<\|(?:begin|start|end)_(?:of_)?(?:box|solution|response)\|>{_NO_STRING}", re.I)
 # Characters without a width.
 _UNSEEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
@@ -128,7 +130,7 @@ def extract_code(text: str) -> str:
 
     modules = []  # (how much of a design, first line, last line)
     for start, end in [*nearest, *others][:MOST_PARSED]:
-        tree = _parse("\n".join(lines[start:end]))
+        tree, _ = _parse("\n".join(lines[start:end]))
         if tree and any(isinstance(node, _DEFINITIONS) for node in tree.body):
             modules.append((_completeness(tree), start, end))
     best = max((module[0] for module in modules), default=0)
@@ -142,7 +144,7 @@ def extract_code(text: str) -> str:
         # A newer design that does not parse comes before an old one: its error goes back to the model.
         for later, block in zip(nearest, blocks, strict=True):
             is_whole = all(name in block for name in DESIGN_METHODS) and "```" not in block
-            if later[0] > end and is_whole and not _parse(block):
+            if later[0] > end and is_whole and not _parse(block)[0]:
                 start, end = later
         code = "\n".join(lines[start:end])
     elif bare and (not modules or "class " in bare):
@@ -161,9 +163,10 @@ def _completeness(tree: ast.Module) -> int:
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     methods = [node for one in classes for node in one.body if isinstance(node, _FUNCTIONS)]
     # A body that ends in `...` was left out.
-    names = {node.name for node in methods if ast.unparse(node.body[-1]) != "..."} & DESIGN_METHODS
-    bases = {ast.unparse(base).rpartition(".")[2] for one in classes for base in one.bases} & DESIGN_BASES
-    return 3 if names == DESIGN_METHODS else 2 if names or bases else 1 if classes else 0
+    ends = {node.name: getattr(node.body[-1], "value", None) for node in methods}
+    names = {name for name, end in ends.items() if getattr(end, "value", None) is not ...} & DESIGN_METHODS
+    bases = {getattr(base, "attr", getattr(base, "id", "")) for one in classes for base in one.bases}
+    return 3 if names == DESIGN_METHODS else 2 if names or bases & DESIGN_BASES else 1 if classes else 0
 
 
 def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], ast.Module | None]]:
@@ -176,13 +179,10 @@ def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], a
     for start in starts[:MOST_FENCES]:
         end, tree = len(lines), None
         for _ in range(MOST_FENCES):
-            try:
-                tree = _compile("\n".join(lines[start:end]))
+            tree, bad = _parse("\n".join(lines[start:end]))
+            if tree:
                 break
-            except SyntaxError as error:
-                end = start + min(end - start, error.lineno or 1) - 1
-            except (ValueError, RecursionError, MemoryError):
-                end = start
+            end = start + min(end - start, bad) - 1
         if end > start and any(_CODE_LINE.match(line) for line in lines[end + 1 :]):
             end, tree = len(lines), None
         run = "\n".join(lines[start:end])
@@ -190,17 +190,16 @@ def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], a
             yield (start, end), tree
 
 
-def _compile(code: str) -> ast.Module:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an invalid escape in a model's code does not concern the user
-        return ast.parse(textwrap.dedent(code))
-
-
-def _parse(code: str) -> ast.Module | None:
+def _parse(code: str) -> tuple[ast.Module | None, int]:
+    """The syntax tree, else the line that Python cannot read (1 where it cannot read anything)."""
     try:
-        return _compile(code)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an invalid escape in a model's code does not concern the user
+            return ast.parse(textwrap.dedent(code)), 0
+    except SyntaxError as error:
+        return None, error.lineno or 1
+    except (ValueError, RecursionError, MemoryError):
+        return None, 1
 
 
 # ---------------------------------------------------------------------------------------- JSON
@@ -318,13 +317,16 @@ _NOUN = r"(?:action|act|answer|assistant|command|move|choice|decision|response|o
 # "Action: ", "**Final answer**", "So the best move is ", {"action": ...; not "the last action: ".
 _LEAD = re.compile(
     r"(?:^|[^\w\s]|\bthought\s*:[^\n]{0,2000}\s(?=action))[^\w\n]{0,20}"
-    r"(?:(?:so|therefore|thus|hence|and|the|my|i\s+(?:choose|think|believe)|that|best|next|chosen|selected|(?P<final>final))[\W_]{1,20})*"
+    r"(?:(?:so|therefore|thus|hence|and|the|my|i\s+(?:choose|think|believe)|that|best|next|chosen|selected|"
+    r"(?P<final>final))[\W_]{1,20})*"
     rf"{_NOUN}s?(?:\s*\d+)?[\"'*`_)\]]{{0,5}}\s{{0,5}}(?:to\s+take\s*)?"
-    r"(?:(?P<clear>[:=→]|-+>|$)|(?:is|would\s+be|will\s+be|should\s+be)\b(?:\s+to\b)?\s*:?)\s*", re.I | re.M)  # fmt: skip
+    r"(?:(?P<clear>[:=→]|-+>|$)|(?:is|would\s+be|will\s+be|should\s+be)\b(?:\s+to\b)?\s*:?)\s*",
+    re.I | re.M)  # fmt: skip
+# "I will ", "so I should now ", "let's ".
 _SAID = re.compile(
     r"(?:^|[^\w\s]\s*|\b(?:so|therefore|thus|then|and|hence)\s+)(?:now\s+)?"
-    r"(?:i(?:'ll|'d|\s+will|\s+would|\s+shall|\s+should|\s+must|(?:'m|\s+am)\s+going\s+to|\s+cho(?:o|)se(?:\s+to)?|"
-    r"\s+decided?\s+(?:to|on))|let's|let\s+(?:me|us)|we\s+should)[\s:]+(?:(?:now|then|first|therefore|just)\s+)*",
+    r"(?:i(?:'ll|'d|\s+(?:will|would|shall|should|must)|(?:'m|\s+am)\s+going\s+to|\s+choo?se(?:\s+to)?|"
+    r"\s+decided?\s+(?:to|on))|let's|let\s+(?:me|us)|we\s+should)[\s:]+(?:(?:now|then|first|just)\s+)*",
     re.I | re.M)  # fmt: skip
 _QUOTED = re.compile(
     r"`([^`\n]{1,200})`|\"([^\"\n]{1,200})\"|(?<!\w)'([^'\n]{1,200})'(?!\w)|\*{1,2}([^*\n]{1,200})\*{1,2}"
@@ -333,12 +335,20 @@ _ANSWER = rf"(?:final[_ -]?)?{_NOUN}(?:\s[^<>/\n]{{0,100}})?>"
 _TAGGED = re.compile(rf"<{_ANSWER}(.*?)(?:</{_ANSWER}|\Z)", re.I | re.S)
 _ANY_TAG = re.compile(rf"</?{_ANSWER}", re.I)
 _BULLET = re.compile(r"(?:[-*•]\s+|\d+[.)]\s+)+")
+# "Move right" means the action "right".
 _VERB = r"(?:(?:go|move|walk|head|press|choose|select|go\s+with)\s+(?:(?:to\s+)?the\s+)?)"
-# What may follow an action in its sentence, and what makes one action of several out of it.
-_REASON = re.compile(r"\s*(?:$|[\"'`*_)\]}<.,;:!(\[–—]|-\s|(?:because|since|so|which|as\s+(?:i|it|the|this|there))\b)", re.I)
-_JOINED = re.compile(r"[\s\"'`*_)\]},.;:]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I)
+# What may follow an action in its sentence, and what says that it is one of several.
+_REASON = re.compile(
+    r"\s*(?:$|[\"'`*_)\]}<.,;:!(\[–—]|-\s|(?:because|since|so|which|as\s+(?:i|it|the|this|there))\b)", re.I
+)
+_JOINED = re.compile(
+    r"[\s\"'`*_)\]},.;:]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I
+)
+# "Observation: ..." after an action: the model goes on with a dialogue that it makes up.
 _NEXT_TURN = re.compile(r"(?:^|\s)\W{0,5}(?:observation|user|human)\s*:", re.I | re.M)
-_TAKEN_BACK = re.compile(r"\b(?:wait\s*[,.!–—-]|(?:actually|instead|rather|no|hmm|however|alternatively)\b)", re.I)
+_TAKEN_BACK = re.compile(
+    r"\b(?:wait\s*[,.!–—-]|(?:actually|instead|rather|no|hmm|however|alternatively)\b)", re.I
+)
 _NOT = re.compile(r"(?:\b(?:not|never|cannot|avoid|without)|n't)\s+(?:\w+\s+){0,2}\Z", re.I)
 _STRAIGHT = str.maketrans("“”„‟«»「」『』‘’‚‛`", "\"" * 10 + "''''`")
 
@@ -355,20 +365,25 @@ def match_action(answer: str, actions: Sequence[str]) -> str | None:
     text = re.sub(r"\\+[ ,;]", " ", text)  # LaTeX's spaces
     for _ in range(2):  # \boxed{\textbf{\text{go north}}}
         text = re.sub(r"\\+(?:text|math|mbox)\w*\s*\{([^{}\n]*)\}", r"\1", text)
-    text = re.sub(r"(?:\\+f?b|\x08)ox(?:ed)?\s*\{([^{}\n]*)\}", r"<answer>\1</answer>", text)
+    text = re.sub(r"(?:\\+f?b|\x08)ox(?:ed)?\s*\{([^{}\n]*)\}", r"\nFinal answer:\n\1\n", text)
+    text = _ANY_TAG.sub("\n", _TAGGED.sub(r"\nFinal answer:\n\1\n", text))
     text = re.sub(r"</?(?:b|i|em|strong|code)>", "`", text)
-    parts = [_ANY_TAG.sub("\n", part) for part in (*(match[1] for match in _TAGGED.finditer(text)), text)]
-    parts = ["\n".join(one.strip() for one in part.splitlines() if not _FENCE.fullmatch(one)) for part in parts]
-    if not actions:
-        return _likeliest_line(parts[0]) or None
-    listed = _Listed(actions)
-    meant = set().union(*map(listed.meant, parts[:-1])) or listed.meant(parts[-1])
-    return (meant.pop() or None) if len(meant) == 1 else None
+    text = "\n".join(line.strip() for line in text.splitlines() if not _FENCE.fullmatch(line))
+    if actions:
+        meant = _Listed(actions).meant(text)
+        return (meant.pop() or None) if len(meant) == 1 else None
+    leads = [(bool(lead["final"]), lead["clear"] is not None, lead.end()) for lead in _LEAD.finditer(text)]
+    led = [_trim(text[end:].partition("\n")[0]) for *_, end in sorted(leads, reverse=True)]
+    lines = [line for line in map(_trim, text.splitlines()) if line] or [""]
+    return next(filter(None, led), min(lines[0], lines[-1], key=len)) or None
 
 
 class _Listed:
-    """The actions of a list, as they are found in a text. A set of what a text means holds each action
-    that it names, and "" where it means something else beside."""
+    """Finds the actions of a list in a text.
+
+    `begins` and `meant` return the set of actions that the text names, with "" in it where the text goes
+    on with something that is not in the list: only a set of one action is a clear answer.
+    """
 
     def __init__(self, actions: Sequence[str]):
         self.exact, self.folded = set(actions), {}
@@ -389,7 +404,7 @@ class _Listed:
         return self.folded.get(folded) or self.folded.get(re.sub(rf"^{_VERB}", "", folded))
 
     def begins(self, line: str) -> set[str]:
-        """What a line means that begins with an action: "right, because left is blocked"."""
+        """What is meant by a line that begins with an action: "right, because left is blocked"."""
         if whole := self.find(line):
             return {whole}
         if not (match := self.first.match(line)):
@@ -404,7 +419,8 @@ class _Listed:
         return {action, self.find(follows[1])} if follows else {action}
 
     def meant(self, text: str) -> set[str]:
-        """What a text means, by the clearest sign in it."""
+        """What a text means by the clearest of its signs: a label, then a line of its own, then
+        quotes and sentences such as "I will go north."."""
         if whole := self.find(text):
             return {whole}
         final, clear, plain = set(), set(), set()
@@ -412,30 +428,17 @@ class _Listed:
         for lead in _LEAD.finditer(text):
             if lead.start() >= end:
                 break
-            if found := self.begins(_line(text, lead.end())):
+            if found := self.begins(text[lead.end() :].partition("\n")[0]):
                 (final if lead["final"] else clear if lead["clear"] is not None else plain).update(found)
-                # What follows an action may be a dialogue that the model made up.
                 end = min(end, next((turn for turn in turns if turn > lead.end()), end))
         lines = [(_BULLET.match(line), line) for line in text.splitlines()]
         alone = {self.find(line) for bullet, line in lines if not bullet} - {None}
         in_list = {self.find(line[bullet.end() :]) for bullet, line in lines if bullet} - {None}
         quoted = [one for one in _QUOTED.finditer(text) if not _NOT.search(text[: one.start()][-40:])]
         said = {self.find(one[one.lastindex]) for one in quoted} - {None}
-        said = said.union(*(self.begins(_line(text, lead.end())) for lead in _SAID.finditer(text)))
-        return final or clear or plain or alone or in_list or said
-
-
-def _line(text: str, start: int) -> str:
-    """The rest of the line."""
-    end = text.find("\n", start)
-    return text[start:] if end < 0 else text[start:end]
-
-
-def _likeliest_line(text: str) -> str:
-    leads = [(bool(lead["final"]), lead["clear"] is not None, lead.end()) for lead in _LEAD.finditer(text)]
-    led = [_trim(_line(text, end)) for *_, end in sorted(leads, reverse=True)]
-    lines = [line for line in map(_trim, text.splitlines()) if line] or [""]
-    return next(filter(None, led), min(lines[0], lines[-1], key=len))
+        for lead in _SAID.finditer(text):
+            said |= self.begins(text[lead.end() :].partition("\n")[0])
+        return final or clear or plain | alone or in_list or said
 
 
 def _trim(line: str) -> str:

@@ -133,6 +133,11 @@ def test_an_old_design_does_not_hide_the_error_in_the_new_one():
     assert extract_code(_fenced(OLD, broken)) == broken
 
 
+def test_a_long_sum_in_a_method_is_read():
+    long = NEW.replace("return 'New'", "return " + " + ".join(["'New'"] * 600))
+    assert extract_code(_fenced(OLD, long)) == long
+
+
 def test_characters_inside_the_code_stay_as_they_are():
     code = "class Marks:\n    text = 'Action：“go”\u200b, ｒｉｇｈｔ、<|im_end|> <think>'\n"
     assert extract_code(f"```python\n{code}```") == code
@@ -440,7 +445,7 @@ def test_an_answer_that_is_a_listed_action_is_that_action(actions, data):
         '{"action": ["left", "right"]}', '{"left": 0.4, "right": 0.6}', '{"action": "left", "move": "right"}', '"left" or "right"',
         "<answer>left</answer> <answer>right</answer>", "<answer>left or right</answer>", "\\boxed{left} or \\boxed{right}",
         "I will go left or right.", "I will go left. Then I will go right.", "I will left and then right.", "`left`, so I will go right.",
-        "Final answer: left\nFinal answer: right", "- left\n- right",
+        "Final answer: left\nFinal answer: right", "- left\n- right", "\\boxed{left}\nFinal answer: right", "The best move is left.\nright",
         "not left", "I will not go left.", "I will not choose `left`.", "I could go left.", "Should I go left?", "left?", "Wrong answer: left",
         "The last action: left", "I think the best action is not left.", "The answer is not left.", "pick up", "left is blocked", "Valid actions: left, right, up, down",
         "<think>left", "<thought>left", "◁think▷left", "<|channel|>analysis<|message|>left", "<|im_end|>", "</s>",
