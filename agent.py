@@ -13,6 +13,7 @@ import json
 from dataclasses import dataclass
 
 import envs
+import standins
 from errors import InfrastructureError
 from memory_base import Trajectory
 
@@ -133,9 +134,7 @@ def environment(domain: str) -> envs.Domain:
 
 def _asker(episode: Episode, gateway: str | None, design: str):
     if episode.agent_model == OFFLINE:
-        from standins import offline
-
-        return lambda messages: offline.chat("agent", messages, None, episode.seed)
+        return lambda messages: standins.chat("agent", messages, None, episode.seed)
     client = _client(gateway)
     return lambda messages: client.chat(
         "agent", messages, sample=episode.sample, design=design, stage="play", seed=episode.seed

@@ -22,6 +22,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import standins
 from errors import UserError
 from models import gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
@@ -264,11 +265,9 @@ class Models:
             raise self._endpoints[self._spec(question.role).base_url].stop(question, fault)
 
     def _ask_stand_in(self, wanted: "Wanted") -> Call:
-        from standins import offline
-
         self._offline[wanted.role, wanted.design, wanted.stage] += 1
         self._totals["calls"] += 1
-        answer = offline.chat(wanted.role, list(wanted.messages), wanted.schema, wanted.seed)
+        answer = standins.chat(wanted.role, list(wanted.messages), wanted.schema, wanted.seed)
         return Call("", wanted.role, OFFLINE, answer=answer)
 
     async def _finished(self, key: str, wanted: "Wanted", question: Question) -> Call:
@@ -366,11 +365,9 @@ class Models:
         """
         spec = self._spec("embedding")
         if spec.offline:
-            from standins import offline
-
             self._offline["embedding", design, stage] += 1
             self._totals["calls"] += 1
-            return offline.embed(list(texts))
+            return standins.embed(list(texts))
         keys = [_sha(json.dumps([spec.name, spec.base_url, text])) for text in texts]
         wanted = {key: clean(text) or " " for key, text in zip(keys, texts, strict=True)}
         known = self.store.get_vectors(list(wanted))

@@ -9,6 +9,7 @@ import json
 import sys
 from pathlib import Path
 
+import standins
 from errors import UserError
 from harness import config
 
@@ -250,15 +251,11 @@ class OfflineTools:
     """A design's tools with the stand-ins behind them."""
 
     async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
-        from standins import offline
-
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-        return offline.chat("memory", messages, schema, 0)
+        return standins.chat("memory", messages, schema, 0)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
-        from standins import offline
-
-        return offline.embed(texts)
+        return standins.embed(texts)
 
 
 def domain_of(name: str):

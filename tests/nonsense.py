@@ -22,7 +22,7 @@ from domains.minihack import MiniHack as MiniHackDomain
 from domains.textworld import TextWorld as TextWorldDomain
 from envs import Domain, Task
 from models import prompting
-from standins.text import stem
+from standins.prompt import stem
 
 # The closed classes of English, and nothing else: these words stay.
 _GRAMMAR = (

@@ -15,7 +15,7 @@ from models.endpoint import BARREN, RULES, ContextOverflow, Patience, _status_fa
 from models.fair_queue import FairSlots
 from models.prices import Price
 from models.store import Store
-from standins import offline
+import standins
 from tests.endpoint import ANSWERS, BROKEN, FAULTS, FLOOD, STATUS, STOPS, ModelServer
 
 QUICK = Patience(outage=20.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=0.5)
@@ -426,7 +426,7 @@ def test_a_thousand_faults_at_a_fifth_of_the_calls_change_no_answer(tmp_path):
     assert said[:2400] == [f"I say a{number}" for number in range(2400)]
     assert said[2400:3600] == [{"say": f"m{number}"} for number in range(1200)]
     assert [vector for [vector] in said[3600:]] == np.float32(
-        offline.embed([f"v{n}" for n in range(400)])
+        standins.embed([f"v{n}" for n in range(400)])
     ).tolist()
     assert sum(server.played.values()) > 950 and len(server.played) >= 20
     assert max(server.answered.values()) == 1

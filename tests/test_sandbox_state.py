@@ -8,7 +8,7 @@ from evaluate import halve
 from harness.cli import baseline
 from memory_base import Trajectory
 from sandbox import Sandbox
-from standins import offline
+import standins
 from tests.test_evaluate import scores_of
 from tests.toy import Doors
 
@@ -53,10 +53,10 @@ class D(MemoryDesign):
 
 class StandIns:
     async def ask(self, system, user, schema, model):
-        return offline.chat("memory", [{"role": "user", "content": user}], schema)
+        return standins.chat("memory", [{"role": "user", "content": user}], schema)
 
     async def embed(self, texts):
-        return offline.embed(texts)
+        return standins.embed(texts)
 
 
 def episodes() -> list[Trajectory]:
