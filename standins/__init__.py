@@ -1,5 +1,25 @@
-"""What plays where there is no model. No result of theirs is a result of the method."""
+"""Stand-ins for the models, so that the whole method runs with no key and no network.
 
-from standins.offline import chat, embed
+Promises: each answer follows from the text of the prompt and the seed alone, in every process and on every
+machine. These are no language models; their scores reproduce nothing but the loop around them.
+"""
+
+from standins.agent import act
+from standins.memory import embed, extract
+from standins.sketch import write
 
 __all__ = ["chat", "embed"]
+
+
+def chat(role: str, messages: list[dict], schema: dict | None = None, seed: int = 0) -> str:
+    """The answer of the stand-in for a role: "agent", "meta" or "memory" (the model inside designs).
+
+    Raises ValueError for another role, and for a prompt of a stage that the meta agent does not know.
+    """
+    if role == "agent":
+        return act(messages, seed)
+    if role == "meta":
+        return write(messages, seed)
+    if role == "memory":
+        return extract(messages, schema)
+    raise ValueError(f"no stand-in for the role {role!r}: agent, meta or memory")

@@ -1,420 +1,231 @@
-"""The layers that the stand-in meta agent writes memory designs from.
+"""The layers that `sketch` writes memory designs from: what is here is copied into the designs.
 
-Promises: each layer here learns from the words of finished episodes and from nothing else; it knows no
-domain. `offline_grammar` copies the chosen layers, with what they use of `offline_parts.py`, into a module of
-its own: what is here is what a design's reader sees. It does not promise that a layer helps: that is
-what the search is to find out.
-
-Try it: `python -c "import offline_grammar as g; print(g.write(g.Blueprint(('Places',))))"`
+Promises: each layer learns from the words of finished episodes and from nothing else, in one pass over the steps of
+each; it knows no domain. It does not promise that a layer helps: the search is to find that out.
 """
 
-import itertools
 import re
 from collections import Counter, defaultdict
 
-from memory_base import Embedding, MemoryLayer, Trajectory, VectorStore
-from standins.parts import (
-    DANGERS_RATE,
-    DANGERS_TOP,
-    EPISODES_STEPS,
-    EPISODES_TOP,
-    EPISODES_WON_ONLY,
-    LAST,
-    LIKE,
-    MEANINGS_SEEN,
-    MEANINGS_SHARE,
-    PATTERNS_LIFT,
-    PATTERNS_SHARE,
-    PATTERNS_TOP,
-    PLACES_LIFT,
-    PLACES_SHARE,
-    PLACES_TOP,
-    PLANS_LIFT,
-    PLANS_STEPS,
-    PLANS_TOP,
-    RATE,
-    REACTIONS_RATE,
-    REACTIONS_TOP,
-    SOURCES_RATE,
-    SOURCES_TOP,
-    TARGETS_RATE,
-    TARGETS_TOP,
-    TRUST,
-    USES_THINGS,
-    USES_TOP,
-    WASTE_RATE,
-    WASTE_TRIES,
-    WON,
-    Roles,
-    Support,
-    Tally,
-    adapt,
-    closeness,
-    context,
-    decisive,
-    discoveries,
-    distinct,
-    goal_of,
-    kind,
-    last_taken,
-    lasting,
-    listed,
-    moments,
-    offered,
-    path_of,
-    possible,
-    situation,
-    task_of,
-    text_of,
-    thing_of,
-    words,
-)  # fmt: skip
+from memory_base import MemoryDesign
+
+LAYERS = ["Plans"]
+TOP = 3  # items that a layer tells at most
+LENGTH = 12  # steps of a plan or an episode that are told at most
+RATE = 0.3  # share of cases from which something is told
+TRUST = 2.0  # cases that count as seen before the first one: the more, the later a rate is believed
+SMALL = set(["a", "an", "the", "of", "to", "in", "on", "at", "by", "for", "from", "with", "and", "or", "is", "are", "it", "you", "your", "that", "this"])
 
 
-class Episodes(MemoryLayer):
-    """Whole episodes; tells those whose beginning is most like the task's."""
+def words(text):
+    """The words of a text, without numbers and small words."""
+    return [word for word in re.findall(r"[a-z]+", str(text).lower()) if word not in SMALL]
+
+
+def kind(action):
+    """A command without the numbers of things."""
+    return " ".join(re.sub(r"\d+", " ", action).split()) or action
+
+
+def text_of(record):
+    """What a record shows, as text."""
+    return "\n".join(value for key, value in record.items() if isinstance(value, str) and key not in ("goal", "action_took"))
+
+
+class Episode:
+    """What all layers use of a finished episode."""
+
+    def __init__(self, trajectory):
+        self.goal = words(trajectory.init.get("goal", ""))
+        self.won = trajectory.reward >= 0.5
+        self.actions = [str(step.get("action_took", "")) for step in trajectory.steps]
+        self.texts = [text_of(record) for record in (trajectory.init, *trajectory.steps)]
+        seen, self.news = set(words(self.texts[0])), []  # for each step: words that were not seen before
+        for action, text in zip(self.actions, self.texts[1:]):
+            fresh = set(words(text)) - seen
+            self.news.append(fresh - set(words(action)))
+            seen |= fresh
+        scores = [0.0, *(float(step.get("scores") or 0) for step in trajectory.steps)]
+        self.gained = [after > before for before, after in zip(scores, scores[1:])]
+
+
+class Episodes:
+    """Whole episodes; tells the last steps of those with the likest goal."""
 
     def __init__(self):
-        self.store = VectorStore(Embedding())
-        self.kept: list[Trajectory] = []
+        self.kept = []
 
-    async def update(self, trajectory):
-        if trajectory.reward >= WON or not EPISODES_WON_ONLY:
-            self.store.add_texts([situation(trajectory.init)], metadatas=[{"number": len(self.kept)}])
-            self.kept.append(trajectory)
+    def learn(self, episode):
+        steps = [{"action": action, "observation": text[:300]} for action, text in zip(episode.actions, episode.texts[1:])]
+        self.kept.append((episode.goal, episode.won, steps[-LENGTH:]))
 
-    async def retrieve(self, init):
-        if not self.kept:
-            return []
-        found = self.store.similarity_search(situation(init), k=EPISODES_TOP)
-        return [self.tell(self.kept[item.metadata["number"]]) for item in found]
-
-    def tell(self, trajectory):
-        steps = [
-            {"action": step.get("action_took", ""), "observation": text_of(step)}
-            for step in trajectory.steps[-EPISODES_STEPS:]
-        ]
-        return {"goal": goal_of(trajectory.init), "steps": steps, "reward": trajectory.reward}
+    def tell(self, goal, text):
+        best = sorted(self.kept, key=lambda one: (-len(set(one[0]) & set(goal)), not one[1]))
+        return [{"goal": " ".join(old), "steps": steps, "success": won} for old, won, steps in best[:TOP]]
 
 
-class Plans(MemoryLayer):
-    """What was done in won episodes, step by step; tells it for the goal of the task, the likest first."""
+class Plans:
+    """The shortest won episode with the likest goal: its commands on what the goal names, in the words of the new goal."""
 
     def __init__(self):
-        self.kept: list[tuple[str, list]] = []
-        self.roles = Roles()
-        self.moving: set[str] = set()  # verbs that changed what can be done
-        self.used: Counter[str] = Counter()  # episodes in which a verb dealt with the goal; "" is always there
-        self.won: Counter[str] = Counter()  # the same of won ones
+        self.won = []
 
-    async def update(self, trajectory):
-        goal, records = goal_of(trajectory.init), [trajectory.init, *trajectory.steps]
-        taken = [str(step.get("action_took", "")) for step in trajectory.steps]
-        self.roles.add({kind(command) for record in records for command in listed(record)}.union(map(kind, taken)))
-        for (before, after), action in zip(itertools.pairwise(records), taken, strict=True):
-            self.moving.update(action.split()[:1] if offered(before) != offered(after) else ())
-        verbs = {"", *(action.split()[0] for action in taken if {*words(action)[1:]} & {*words(goal)})}
-        self.used.update(verbs)
-        if trajectory.reward >= WON:
-            self.won.update(verbs)
-            self.kept.append((goal, possible(trajectory)))
+    def learn(self, episode):
+        if episode.won:
+            aims = set(episode.goal)
+            named = [kind(action) for action in episode.actions if aims & set(words(action)[1:])]
+            told = named or [kind(action) for action in episode.actions]
+            last = {action: number for number, action in enumerate(told)}  # what was done again counts where it was last
+            self.won.append((episode.goal, sorted(last, key=last.get)[-LENGTH:]))
 
-    def counts(self, verb, goal):
-        """Whether a verb changes what can be done, is what the goal asks for, or speaks for a won episode."""
-        often = self.won[verb] * self.used[""] >= PLANS_LIFT * self.used[verb] * self.won[""]
-        return verb in self.moving or verb in words(goal) or often
-
-    async def retrieve(self, init):
-        goal, near = goal_of(init), []
-        for old, steps in self.kept:
-            path = path_of(old, [step for step in steps if self.counts(step[0].split()[0], old)])
-            plan = adapt(path[-PLANS_STEPS:], old, goal, self.roles)
-            near.append((closeness(old, goal, self.roles), " -> ".join(plan), -len(plan)))
-        told = Counter(plan for like, plan, length in near if like >= LIKE and length < -1)
-        best = sorted(near, key=lambda item: (item[0], told[item[1]], item[2]), reverse=True)
-        return list(dict.fromkeys(plan for _, plan, _ in best if plan in told))[:PLANS_TOP]
+    def tell(self, goal, text):
+        best = sorted(self.won, key=lambda one: (-len(set(one[0]) & set(goal)) / (len(set(one[0]) | set(goal)) or 1), len(one[1])))
+        plans = []
+        for old, plan in best:
+            new = {a: b for a, b in zip(old, goal) if a not in goal} if len(old) == len(goal) else {}
+            plans.append([" ".join(new.get(word, word) for word in action.split()) for action in plan])
+        return plans[0] if plans else []
 
 
-class Patterns(MemoryLayer):
-    """What won episodes with goals of one form have in common and others lack: commands, the goal's words open."""
+class Places:
+    """Where things of the goal were found: the commands that brought their names into sight."""
 
     def __init__(self):
-        self.won: Counter[str] = Counter()  # by form of the goal
-        self.places: dict[str, dict[str, list[float]]] = defaultdict(dict)  # form: command: where in the episodes
-        self.late: dict[str, set[str]] = defaultdict(set)  # form: last commands
-        self.usual: Counter[str] = Counter()  # episodes that have a command, whatever came of them
-        self.episodes = 0
+        self.found, self.done = defaultdict(Counter), Counter()
 
-    async def update(self, trajectory):
-        actions = last_taken(trajectory)
-        named = {word for action in actions for word in words(action)[1:]}
-        things = [word for word in distinct(goal_of(trajectory.init)) if word in named]
-        commands = [self.opened(action, things) for action in actions]
-        self.episodes += 1
-        self.usual.update(dict.fromkeys(commands, 1))
-        if trajectory.reward >= WON:
-            form = self.opened(" ".join(words(goal_of(trajectory.init))), things)
-            self.won[form] += 1
-            self.late[form].update(commands[-LAST:])
-            for at, command in enumerate(commands):
-                self.places[form].setdefault(command, []).append(at / len(commands))
+    def learn(self, episode):
+        for action, news in dict(zip(map(kind, episode.actions), episode.news)).items():
+            self.done[action] += 1
+            for word in news:
+                self.found[word][action] += 1
 
-    def opened(self, text, things):
-        """A text with a number in the place of each of the things."""
-        return " ".join(f"_{things.index(word)}" if word in things else word for word in text.lower().split())
-
-    async def retrieve(self, init):
-        goal = words(goal_of(init))
-        form = max((form for form in self.won if self.fits(form, goal)), key=lambda form: (self.won[form], form), default="")
-        things = {slot: word for slot, word in zip(form.split(), goal, strict=False) if slot.startswith("_")}
-        found = self.places[form]
-        common = [command for command, at in found.items() if self.telling(command, len(at), form)]
-        ordered = sorted(common, key=lambda command: sum(found[command]) / len(found[command]))
-        return [" ".join(things.get(word, word) for word in command.split()) for command in ordered[-PATTERNS_TOP:]]
-
-    def fits(self, form, goal):
-        """Whether a goal has a form: the same words but where they are open."""
-        slots = form.split()
-        pairs = zip(slots, goal, strict=False)
-        return len(slots) == len(goal) and all(slot == word or slot.startswith("_") for slot, word in pairs)
-
-    def telling(self, command, count, form):
-        """Whether most won episodes of a form have a command, oftener than others and not by chance."""
-        share = count / self.won[form]
-        often = share >= PATTERNS_SHARE and share >= PATTERNS_LIFT * self.usual[command] / self.episodes
-        return often and (count > 1 or command in self.late[form])
+    def tell(self, goal, text):
+        told = {}
+        for word in dict.fromkeys(goal):
+            rates = {action: n / (self.done[action] + TRUST) for action, n in self.found[word].items()} if word in self.found else {}
+            least = RATE * max(rates.values(), default=0.0)
+            best = sorted((action for action in rates if rates[action] >= least), key=lambda action: (-rates[action], action))
+            if best:
+                told[word] = best[:TOP]
+        return told
 
 
-class Places(MemoryLayer):
-    """Where each kind of thing was found: the action that brought it into sight."""
+class Uses:
+    """Which commands go with a word of the goal: those that were commoner in won episodes than in others."""
 
     def __init__(self):
-        self.found: dict[str, Counter[str]] = defaultdict(Counter)
-        self.done: Counter[str] = Counter()
-        self.support = Support()
+        self.won, self.all = defaultdict(Counter), defaultdict(Counter)
 
-    async def update(self, trajectory):
-        taken, task = set(), task_of(trajectory.init)
-        for action, new in discoveries(trajectory):
-            if action not in taken:
-                taken.add(action)
-                self.done[kind(action)] += 1
-                for word in new:
-                    self.found[word][kind(action)] += 1
-                    self.support.add(task, word, kind(action))
+    def learn(self, episode):
+        done = sorted(set(map(kind, episode.actions)))
+        for word in set(episode.goal):
+            self.all[word].update(["", *done])
+            self.won[word].update(["", *done] if episode.won else [])
 
-    async def retrieve(self, init):
-        told = {word: self.places(word) for word in distinct(goal_of(init)) if word in self.found}
-        return {word: places[:PLACES_TOP] for word, places in told.items() if places}
-
-    def places(self, word):
-        """The places, the likeliest first, each with one of the commands that deal with it."""
-        found, usual = self.found[word], sum(self.found[word].values()) / sum(self.done.values())
-        rates = {place: n / (self.done[place] + TRUST) for place, n in found.items() if self.support.enough(word, place)}
-        least = max(PLACES_SHARE * max(rates.values(), default=0.0), PLACES_LIFT * usual)
-        rated = sorted((rate, place) for place, rate in rates.items() if rate >= least)
-        by_things = {words(place)[1:]: place for _, place in rated}
-        return [place for _, place in reversed(rated) if place in by_things.values()]
+    def tell(self, goal, text):
+        told = {}
+        for word in dict.fromkeys(goal):
+            usual = self.won[word][""] / (self.all[word][""] + TRUST) if word in self.won else 1.0
+            lift = {action: n / (self.all[word][action] + TRUST) - usual for action, n in self.won.get(word, {}).items()}
+            best = sorted((action for action in lift if action and lift[action] > RATE / 3), key=lambda action: (-lift[action], action))
+            if best:
+                told[word] = best[:TOP]
+        return told
 
 
-class Uses(MemoryLayer):
-    """Which command goes with which word: what was decisive where that word was around."""
+class Scoring:
+    """Commands after which the score rose, oftenest for the times that they were given; the last ones of a win as well."""
 
     def __init__(self):
-        self.tally = Tally()
+        self.tried, self.scored = Counter(), Counter()
 
-    async def update(self, trajectory):
-        init = trajectory.init
-        steps = [(context(init, before), action) for before, action, _, _ in moments(trajectory)]
-        good = [(context(init, before), action) for before, action in decisive(trajectory)]
-        self.tally.add(task_of(init), steps, good)
+    def learn(self, episode):
+        self.tried.update(map(kind, episode.actions))
+        self.scored.update(kind(action) for action, gained in zip(episode.actions, episode.gained) if gained)
 
-    async def retrieve(self, init):
-        here, told = set(words(situation(init))), {}
-        for rate, word, action in self.tally.best():
-            if rate >= RATE and word in here and (word in told or len(told) < USES_THINGS):
-                told.setdefault(word, []).append(action)
-        return {word: actions[:USES_TOP] for word, actions in told.items()}
+    def tell(self, goal, text):
+        rates = {action: n / (self.tried[action] + TRUST) for action, n in self.scored.items()}
+        best = sorted((action for action in rates if rates[action] >= RATE), key=lambda action: (-rates[action], action))
+        return best[:TOP]
 
 
-class Reactions(MemoryLayer):
-    """Commands that had a lasting effect, and what had come up before: the word that speaks for each."""
+class Targets:
+    """Which thing to reach: what the first observation says of the things that won episodes ended on."""
 
     def __init__(self):
-        self.tally = Tally()
+        self.told, self.good = Counter(), Counter()  # lines with one of their words left open
 
-    async def update(self, trajectory):
-        start, seen, steps = text_of(trajectory.init), set(), []
-        for before, action, _, _ in moments(trajectory):
-            seen.update(set(words(before)) - set(words(start)))
-            steps.append((sorted(seen), action))
-        good = [step for step, lasted in zip(steps, lasting(trajectory), strict=True) if lasted]
-        self.tally.add(task_of(trajectory.init), steps, good)
+    def learn(self, episode):
+        if episode.won and episode.actions:
+            near = [line for line in episode.texts[-2].splitlines() if set(words(episode.actions[-1])) & set(words(line))]
+            ended = {words(line)[0] for line in near if words(line) and " 1 " in line} or {words(line)[0] for line in near if words(line)}
+            for form, word in self.forms(episode.texts[0]):
+                self.told[form] += 1
+                self.good[form] += word in ended
 
-    async def retrieve(self, init):
-        known = [(action, good[""]) for action, good in self.tally.good.items() if self.tally.support.enough(action, "")]
-        rated = [(n / (self.tally.tried[action][""] + TRUST), action) for action, n in known]
-        best = [action for rate, action in sorted(rated)[::-1] if rate >= REACTIONS_RATE]
-        return [f"{self.sign(action)}: {action}".removeprefix(": ") for action in best[:REACTIONS_TOP]]
+    def forms(self, text):
+        lines = [line for line in dict.fromkeys(text.lower().splitlines()) if len(line) < 80]
+        return [(re.sub(rf"\b{word}\b", "_", line), word) for line in lines for word in dict.fromkeys(words(line))]
 
-    def sign(self, action):
-        """The word that preceded most uses of a command which lasted, and oftener than its other uses."""
-        tried, good = self.tally.tried[action], self.tally.good[action]
-        return max(sorted(good), key=lambda word: good[word] ** 2 / (tried[word] + TRUST))
-
-
-class Meanings(MemoryLayer):
-    """What a word means as a command: what all commands with this verb have in common, or what answers call one."""
-
-    def __init__(self):
-        self.common: dict[str, set[str]] = {}  # verb: words that all its commands have
-        self.commands: dict[str, set[str]] = defaultdict(set)  # verb: the commands that were offered
-        self.uses: Counter[str] = Counter()  # by a command without the thing
-        self.called: dict[str, Counter[str]] = defaultdict(Counter)  # the same: words that answers had for it
-        self.support = Support()
-
-    async def update(self, trajectory):
-        task = task_of(trajectory.init)
-        for record in (trajectory.init, *trajectory.steps):
-            for command in map(kind, listed(record)):
-                verb, *rest = command.split() or [""]
-                self.commands[verb].add(command)
-                self.common[verb] = self.common.get(verb, set(rest)) & set(rest)
-                self.support.add(task, verb)
-        for _, action, after, _ in moments(trajectory):
-            form = " ".join(word for word in kind(action).split() if word not in thing_of(action))
-            self.uses[form] += 1
-            for word in self.names(action, after):
-                self.called[form][word] += 1
-                self.support.add(task, word, form)
-
-    def names(self, action, after):
-        """What sentences that tell of a command's thing, and of one thing more, call the command."""
-        thing, found = thing_of(action), [distinct(sentence) for sentence in re.split(r"[.!?\n]", after)]
-        others = [set(sentence) - set(words(action)) for sentence in found if thing and set(thing) <= set(sentence)]
-        return sorted({word for one in others if len(one) == 1 for word in one})
-
-    async def retrieve(self, init):
-        told = {verb: [form] for verb in sorted(self.commands) if self.support.enough(verb) for form in self.shared(verb)}
-        for form, called in sorted(self.called.items()):
-            for word, n in sorted(called.items()):
-                often = n >= MEANINGS_SHARE * self.uses[form] and self.support.enough(word, form)
-                if often and word not in self.commands:
-                    told.setdefault(word, []).append(form)
-        return {word: forms for word, forms in told.items() if len(forms) == 1}  # else it means none of them
-
-    def shared(self, verb):
-        """What all commands with a verb have in common, if that is more than the verb."""
-        keep, commands = {verb, *self.common[verb]}, self.commands[verb]
-        form = " ".join(word for word in min(commands).split() if word in keep)
-        return [form] if len(commands) >= MEANINGS_SEEN and len(words(form)) > 1 else []
+    def tell(self, goal, text):
+        rates = Counter()
+        for form, word in self.forms(text):
+            rates[word] = max(rates[word], self.good[form] / (self.told[form] + TRUST))
+        return [f"go to {word}" for word, rate in rates.most_common(TOP) if rate >= RATE]
 
 
-class Sources(MemoryLayer):
-    """Commands whose answers named, in a line of its own, what scored later."""
+class Waste:
+    """First words of commands that hardly ever brought anything new, and no score."""
 
     def __init__(self):
-        self.uses: Counter[str] = Counter()
-        self.named: Counter[str] = Counter()
-        self.support = Support()
+        self.tries, self.news, self.good = Counter(), Counter(), set()
 
-    async def update(self, trajectory):
-        source, named = {}, set()  # by the words of a line: the command that was answered with it
-        for _, action, after, gain in moments(trajectory):
-            if gain > 0 and thing_of(action) in source:
-                named.add(source[thing_of(action)])
-            for line in map(words, after.splitlines()):
-                if line and not set(line) <= set(words(action)):
-                    source.setdefault(line, kind(action))
-        self.uses.update({kind(step["action_took"]) for step in trajectory.steps})
-        self.named.update(named)
-        for command in named:
-            self.support.add(task_of(trajectory.init), command)
+    def learn(self, episode):
+        for action, news, gained in zip(episode.actions, episode.news, episode.gained):
+            verb = action.split(" ")[0]
+            self.tries[verb] += 1
+            self.news[verb] += bool(news)
+            self.good |= {verb} if gained else set()
 
-    async def retrieve(self, init):
-        rated = [(n / (self.uses[command] + TRUST), command) for command, n in self.named.items() if self.support.enough(command)]
-        return [command for rate, command in sorted(rated)[::-1][:SOURCES_TOP] if rate >= SOURCES_RATE]
+    def tell(self, goal, text):
+        bad = [verb for verb, n in self.tries.items() if n >= 10 * TRUST and verb not in self.good]
+        return [f"avoid {verb}" for verb in sorted(bad) if self.news[verb] < RATE / 10 * self.tries[verb]][: 3 * TOP]
 
 
-class Waste(MemoryLayer):
-    """Verbs that hardly ever brought anything new and decided nothing."""
+class Dangers:
+    """Last commands of lost episodes that ended early."""
 
     def __init__(self):
-        self.tries: Counter[str] = Counter()
-        self.news: Counter[str] = Counter()
-        self.good: set[str] = set()
+        self.tries, self.last, self.won = Counter(), [], set()
 
-    async def update(self, trajectory):
-        for action, new in discoveries(trajectory):
-            self.tries[kind(action).split()[0]] += 1
-            self.news[kind(action).split()[0]] += bool(new)
-        self.good.update(kind(action).split()[0] for _, action, _, gain in moments(trajectory) if gain > 0)
+    def learn(self, episode):
+        self.tries.update(map(kind, episode.actions))
+        last = kind(episode.actions[-1]) if episode.actions else ""
+        if episode.won:
+            self.won.add(last)
+        else:
+            self.last.append((len(episode.actions), last))
 
-    async def retrieve(self, init):
-        often = [verb for verb, n in self.tries.items() if n >= WASTE_TRIES and verb not in self.good]
-        bad = [verb for verb in often if self.news[verb] <= WASTE_RATE * self.tries[verb]]
-        return [f"avoid {verb}" for verb in sorted(bad)]
-
-
-class Dangers(MemoryLayer):
-    """Commands after which lost episodes ended early."""
-
-    def __init__(self):
-        self.tries: Counter[str] = Counter()
-        self.last: list[tuple[int, list[str]]] = []  # length of a lost episode, names of its last command
-        self.won: set[str] = set()  # names of last commands of won ones
-
-    async def update(self, trajectory):
-        for _, action, _, _ in moments(trajectory):
-            self.tries.update(self.names(action))
-        last = self.names(str(trajectory.steps[-1].get("action_took", ""))) if trajectory.steps else []
-        if trajectory.reward >= WON:
-            self.won.update(last)
-        elif last:
-            self.last.append((len(trajectory.steps), last))
-
-    def names(self, action):
-        """A command and its verb."""
-        return list(dict.fromkeys((kind(action), kind(action).split()[0])))
-
-    async def retrieve(self, init):
+    def tell(self, goal, text):
         longest = max((length for length, _ in self.last), default=0)
-        ends = Counter(name for length, names in self.last if length < longest for name in names if name not in self.won)
-        risks = [(n / (self.tries[name] + TRUST), name) for name, n in ends.items()]
-        return [f"never {name}" for risk, name in sorted(risks, reverse=True) if risk >= DANGERS_RATE][:DANGERS_TOP]
+        ends = Counter(last for length, last in self.last if length < longest and last not in self.won)
+        risks = {action: n / (self.tries[action] + TRUST) for action, n in ends.items()}
+        bad = sorted((action for action in risks if risks[action] >= RATE), key=lambda action: (-risks[action], action))
+        return [f"never {action}" for action in bad[:TOP]]
 
 
-class Targets(MemoryLayer):
-    """Which thing to reach: what the first observation says of things that were gone when an episode was won."""
+class Memory(MemoryDesign):
+    """Layers that learn side by side; each tells what it has under its name."""
 
     def __init__(self):
-        self.told: Counter[str] = Counter()  # forms of lines about things
-        self.good: Counter[str] = Counter()  # the same, of things that were reached
+        self.layers = {name: globals()[name]() for name in LAYERS}
 
-    async def update(self, trajectory):
-        if trajectory.reward < WON or not trajectory.steps:
-            return
-        before, _, after, _ = moments(trajectory)[-1]
-        taken = {word for step in trajectory.steps for word in words(step["action_took"])}
-        gone = {word for word in distinct(before) if self.lines(word, after) < self.lines(word, before)}
-        for form, thing in self.forms(trajectory.init):
-            self.told[form] += 1
-            self.good[form] += thing in gone - taken
+    async def general_update(self, trajectory):
+        episode = Episode(trajectory)
+        for layer in self.layers.values():
+            layer.learn(episode)
 
-    def lines(self, word, text):
-        """Number of lines that have a word."""
-        return sum(word in words(line) for line in text.splitlines())
-
-    def forms(self, init):
-        """Lines of the first observation with one of their words left open, and that word."""
-        return [
-            (re.sub(rf"\b{thing}\b", "_", line.lower()), thing)
-            for line in dict.fromkeys(text_of(init).splitlines())
-            for thing in distinct(line)
-        ]
-
-    async def retrieve(self, init):
-        told: Counter[str] = Counter()
-        for form, thing in self.forms(init):
-            told[thing] = max(told[thing], self.good[form] / (self.told[form] + TRUST))
-        return [thing for thing, rate in told.most_common(TARGETS_TOP) if rate >= TARGETS_RATE]
+    async def general_retrieve(self, trajectory):
+        goal, text = words(trajectory.init.get("goal", "")), text_of(trajectory.init)
+        told = {name.lower(): layer.tell(goal, text) for name, layer in self.layers.items()}
+        return {name: part for name, part in told.items() if part}

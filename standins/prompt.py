@@ -1,106 +1,139 @@
-"""How the stand-in agent reads a prompt: one observation, and the message that does not change.
+"""How the stand-in agent reads its prompt: words, commands, observations, and the retrieved memory.
 
-Promises: the same text is read alike in every process; nothing here names a domain, a task or a thing.
-
-Try it: `python -c "import offline_prompt; print(offline_prompt.read_observation('A door. Open it?').words)"`
+Promises: the same text is read alike in every process. Any JSON and any text is read by the same few rules;
+nothing here names a domain, a task, a thing or a key of a memory. It does not promise to understand: negation
+is a list of words, and who does what to whom is lost.
 """
 
+import hashlib
+import json
+import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
-from standins.text import OUTCOME, first_words, tokens, words
+# Words that carry grammar, not matter. Nothing here names a thing, a place or a command of a game.
+_STOP = (
+    "a an the of to in on at by for from with without and or but is are was were be been it its this that these "
+    "those you your yours i me my mine we our they their he she as if then than there here into onto over under so "
+    "do does did has have had having can could will would may might shall should must what which who when where how why "
+    "some any all each every one more most other another such only own same just also very too again s t"
+)
+_NEGATIVE = (
+    "avoid never not no don doesn didn cannot useless fail fails failed failure failures wrong bad mistake "
+    "mistakes wasted waste nothing pointless harmful dead lost unsuccessful"
+)
+STOP, NEGATIVE = frozenset(_STOP.split()), frozenset(_NEGATIVE.split())
+OUTCOME = re.compile(r"reward|score|success|won|win_rate|outcome|result", re.I)
+LETTERS = re.compile(r"[a-z]+|[^\W\d_a-z]", re.I)
+PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
+NOTES, PLANS, PLAN_STEPS = 1500, 60, 100  # of a longer memory the rest is not read
 
-ASKED = re.compile(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?")
+
+# ------------------------------------------------------------------------------ words and commands
 
 
-@dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
-class Seen:
-    """One observation, as lines and words."""
+@lru_cache(maxsize=50_000)
+def stem(word: str) -> str:
+    """A word without the endings of plural and tense, crudely and the same for every word."""
+    for ending, least in (("ies", 5), ("ied", 5), ("ing", 6), ("ed", 5), ("es", 6), ("s", 4)):
+        rest = word[: -len(ending)] + ("y" if ending in ("ies", "ied") else "")
+        if word.endswith(ending) and len(word) >= least and not word.endswith("ss") and set(rest) & set("aeiouy"):
+            return rest
+    return word
 
-    lines: frozenset[str]  # to compare observations by
-    pieces: dict[frozenset[str], str]  # words of each line or clause: the first of them, which it is about
+
+@lru_cache(maxsize=50_000)
+def tokens(text: str) -> tuple[str, ...]:
+    """The words of a text in order: lower case, stemmed, without numbers, marks and grammar."""
+    return tuple(stem(word) for word in LETTERS.findall(text.lower()) if word.isalpha() and word not in STOP)
+
+
+@lru_cache(maxsize=50_000)
+def words(text: str) -> frozenset[str]:
+    return frozenset(tokens(text))
+
+
+def noise(*parts) -> float:
+    """A number in [0, 1) that depends on nothing but `parts`."""
+    text = "\x1f".join(map(str, parts)).encode("utf-8", "replace")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command cut into a verb, the thing that it is done to, and the rest."""
+
+    verb: str
     words: frozenset[str]
-    actions: tuple[str, ...]  # valid actions that came with it, if any
-    verbs: frozenset[str]  # first words of these
-    listing: tuple[str, ...]  # the lines themselves
-    question: str  # the sentence that asks something, if any
-    answers: frozenset[str]  # words and letters that it offers in brackets
-
-    def names(self, phrase: frozenset[str]) -> bool:
-        """Whether the words of a phrase stand side by side in a line."""
-        size = len(phrase)
-        lines = map(tokens, self.listing) if phrase <= self.words else ()
-        return any(phrase == set(line[at : at + size]) for line in lines for at in range(len(line) - size + 1))
-
-
-@lru_cache(maxsize=4096)
-def read_observation(text: str) -> Seen:
-    """Cut a user message into the observation and the list of valid actions."""
-    body, _, listed = text.partition("\nValid actions:\n")
-    actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
-    body = body.removeprefix("Observation:").strip()
-    lines = tuple(line.strip() for line in body.splitlines() if line.strip())
-    pieces: dict[frozenset[str], str] = {}
-    for piece, head in (clause for line in lines for clause in _clauses(line)):
-        pieces.setdefault(piece, head)
-    asked = ASKED.search(body) if "?" in body else None
-    question, offered = (asked.group(1).strip(), asked.group(2) or "") if asked else ("", "")
-    offers = re.findall(r"[a-z]+", offered.lower())
-    answers = frozenset([*offers, *(letter for word in offers for letter in word)])
-    said = frozenset().union(*pieces)
-    return Seen(frozenset(lines), pieces, said, actions, first_words(actions), lines, question, answers)
+    thing: frozenset[str]  # words of what it is done to, up to the first preposition
+    others: tuple[frozenset[str], ...]  # words of each thing behind a preposition
+    exact: frozenset[str]  # words and numbers but the verb's: which things they are
 
 
 @lru_cache(maxsize=20_000)
-def _clauses(line: str) -> tuple[tuple[frozenset[str], str], ...]:
-    """The words of each clause of a line, and the first of them."""
-    found = re.split(r"(?<=[.;,!?])\s", line)
-    return tuple((words(clause), next(iter(tokens(clause)), "")) for clause in found)
+def command(text: str) -> Command:
+    found = tokens(text)
+    thing, *rest = PREPOSITION.split(text.lower())
+    others = tuple(words(part) for part in rest if words(part))
+    exact = frozenset(re.findall(r"[a-z]+|\d+", text.lower())[1:]) - STOP
+    return Command(found[0] if found else text, frozenset(found), frozenset(tokens(thing)[1:]), others, exact)
 
 
-@dataclass(frozen=True, eq=False)
-class History:
-    """What the observations of an episode have shown, up to one of them."""
+def is_command(text: str, verbs: frozenset[str]) -> bool:
+    """Whether a text reads like a command: short, and begins as a known one does."""
+    found = tokens(text) if len(text) <= 80 and ":" not in text and not text.endswith(".") else ()
+    return 0 < len(found) <= 7 and found[0] in verbs
 
+
+# ------------------------------------------------------------------------------------ observations
+
+
+@dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
+class Observation:
+    """What one turn shows."""
+
+    lines: tuple[str, ...]
+    line_set: frozenset[str]  # to compare observations by
+    clauses: tuple[tuple[frozenset[str], str], ...]  # words of each clause, and the first of them
     words: frozenset[str]
-    news: tuple[frozenset[str], ...]  # for each but the first: words that were in none before it
-    scored: tuple[bool, ...]  # does one of these words speak of a score?
-    moved: tuple[float, ...]  # share of lines that each but the first has in common with the one before
-    pieces: frozenset[frozenset[str]]
-    having: dict[str, tuple[frozenset[str], ...]]  # the pieces that have a word
+    title: str  # the first line, where it is a heading and no sentence: the name of a place
+    actions: tuple[str, ...]  # valid actions that came with it, if any
+    question: str  # the sentence that asks something, if any
+    answers: frozenset[str]  # words and letters that it offers in brackets
 
-    def beside(self, phrase: frozenset[str]) -> frozenset[str]:
-        """Words of the lines that have all words of a phrase."""
-        least = min((self.having.get(word, ()) for word in phrase), key=len, default=())
-        return frozenset().union(*(piece for piece in least if phrase <= piece))
+    def like(self, other: "Observation") -> float:
+        """Share of common lines; the present observation may have more lines than it has later."""
+        if self.question != other.question:
+            return 0.0
+        return len(self.line_set & other.line_set) / (min(len(self.line_set), len(other.line_set)) or 1)
 
 
-@lru_cache(maxsize=64)  # the next turn asks for one observation more
-def history(turns: tuple[Seen, ...]) -> History:
-    """What was shown up to the last turn, made out of what was shown before it."""
-    turn, pieces = turns[-1], frozenset(turns[-1].pieces)
-    if len(turns) == 1:
-        return History(turn.words, (), (), (), pieces, _by_word({}, pieces))
-    before = history(turns[:-1])
-    new = turn.words - before.words
-    return History(
-        before.words | new,
-        (*before.news, new),
-        (*before.scored, any(OUTCOME.fullmatch(word) for word in new)),
-        (*before.moved, like(turns[-2], turn)),
-        before.pieces | pieces,
-        _by_word(before.having, pieces - before.pieces),
+@lru_cache(maxsize=4096)
+def read_observation(text: str) -> Observation:
+    body, _, listed = text.partition("\nValid actions:\n")
+    body = body.removeprefix("Observation:").strip()
+    lines = tuple(line.strip() for line in body.splitlines() if line.strip())
+    clauses = tuple(dict.fromkeys(clause for line in lines for clause in _clauses(line)))
+    title = lines[0] if lines and len(tokens(lines[0])) <= 5 and lines[0][-1] not in ".!?:," else ""
+    asked = re.search(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?", body)
+    offered = re.findall(r"[a-z]+", (asked.group(2) or "").lower()) if asked else []
+    return Observation(
+        lines,
+        frozenset(lines),
+        clauses,
+        frozenset().union(*(found for found, _ in clauses)),
+        title,
+        tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- ")),
+        asked.group(1).strip() if asked else "",
+        frozenset(offered).union(*offered),
     )
 
 
-def _by_word(having: dict[str, tuple[frozenset[str], ...]], new: frozenset[frozenset[str]]) -> dict:
-    """For each word the pieces that have it, where new ones are added."""
-    having = dict(having)
-    for piece in new:
-        for word in piece:
-            having[word] = (*having.get(word, ()), piece)
-    return having
+@lru_cache(maxsize=20_000)
+def _clauses(line: str) -> list[tuple[frozenset[str], str]]:
+    parts = (tokens(part) for part in re.split(r"(?<=[.;,!?])\s", line))
+    return [(frozenset(part), part[0]) for part in parts if part]
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,25 +141,174 @@ class Brief:
     """The system message: what does not change during an episode."""
 
     goal: frozenset[str]  # words of the goal
-    actions: dict[str, str]  # static actions and what they are said to do
-    verbs: frozenset[str]  # first words of the actions, and of the commands that the text quotes
-    quoted: tuple[str, ...]  # these commands
+    actions: dict[str, str]  # the actions of all turns and what is said of each; empty where each turn has its own
+    quoted: tuple[str, ...]  # commands that the text quotes
     memory: str  # the text of the retrieved memory
 
 
 @lru_cache(maxsize=64)
 def read_brief(text: str) -> Brief:
-    parts = {title.strip(): body for title, body in re.findall(r"(?ms)^## ([^\n]+)\n(.*?)(?=^## |\Z)", text)}
-    memory = re.search(r"(?s)^## Memory\n.*?```json\n(.*?)\n```\n", text, re.M)
-    actions = dict(re.findall(r"(?m)^([^\n]+?): (.*)$", parts.get("Actions", "")))
+    actions = re.search(r"(?ms)^## Actions\n(.*?)(?=^## |\Z)", text)
+    memory = re.search(r"(?ms)^## Memory\n.*?```json\n(.*?)\n```\n", text)
     goal = text.rpartition("\n## Goal\n")[2] if "\n## Goal\n" in text else ""
+    listed = dict(re.findall(r"(?m)^([^\n]+?): (.*)$", actions.group(1))) if actions else {}
     quoted = re.findall(r"`([a-z][^`\n]*)`", text.partition("\n## ")[0])
-    verbs = first_words(tuple(actions or quoted))
-    return Brief(words(goal), actions, verbs, tuple(quoted), memory.group(1) if memory else "")
+    return Brief(words(goal), listed, tuple(quoted), memory.group(1) if memory else "")
 
 
-def like(a: Seen, b: Seen) -> float:
-    """Share of common lines; the current observation may have more lines than it had later."""
-    if a.question != b.question:
-        return 0.0
-    return len(a.lines & b.lines) / (min(len(a.lines), len(b.lines)) or 1)
+# ------------------------------------------------------------------------------------- directions
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """A list in an observation that tells what to do, as a recipe does."""
+
+    lines: tuple[str, ...]  # of that observation
+    steps: tuple[tuple[str, ...], ...]  # the words of each step in order, its verb first
+    listed: tuple[frozenset[str], ...]  # things that other lists beside it name
+
+    @property
+    def things(self) -> frozenset[frozenset[str]]:
+        """What is listed, and what the steps name."""
+        return frozenset(self.listed).union(frozenset(step[1:]) for step in self.steps) - {frozenset()}
+
+
+@lru_cache(maxsize=4096)
+def read_directions(turn: Observation, verbs: frozenset[str]) -> Directions | None:
+    """Lists are runs of short lines after a colon; one is of steps if a third of it reads like known commands, or
+    deals with what another list names."""
+    lists: list[list[str]] = []
+    inside = False
+    for line in turn.lines:
+        short = len(tokens(line)) <= 6 and line[-1] not in ".!?"
+        if line.endswith(":"):
+            inside = short
+            lists.append([])
+        elif inside := inside and short:
+            lists[-1].append(line)
+    entries = {words(line) for found in lists for line in found}
+    steps, listed = [], []
+    for found in lists:
+        told = [tokens(line) for line in found if tokens(line)]
+        likely = sum(is_command(line, verbs) or frozenset(tokens(line)[1:]) in entries for line in found)
+        if len(told) > 1 and 3 * likely >= len(found):
+            steps += told
+        else:
+            listed += [frozenset(one) for one in told]
+    return Directions(turn.lines, tuple(steps), tuple(dict.fromkeys(listed))) if steps else None
+
+
+# ------------------------------------------------------------------------------------- the memory
+
+
+@dataclass(frozen=True)
+class Note:
+    """One sentence, or one value with its keys."""
+
+    words: frozenset[str]
+    sign: float  # 1 for advice, -1 for a warning; scaled by a number that stands with it
+    command: Command | None  # what it tells to do, if it ends with a command
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity
+class Plan:
+    """Commands that the memory tells in order."""
+
+    about: frozenset[str]  # words that stand around them: keys, a goal, a first observation
+    steps: tuple[str, ...]
+    words: frozenset[str]  # of all steps
+    sign: float  # 1 if it is told to have gone well or nothing is told, -0.5 if badly
+
+
+@dataclass
+class Memory:
+    """What was read out of the retrieved memory."""
+
+    notes: list[Note] = field(default_factory=list)
+    plans: list[Plan] = field(default_factory=list)
+    having: dict[str, list[Note]] = field(default_factory=dict)  # the notes that have a word
+    weight: dict[str, float] = field(default_factory=dict)  # of a word: rare ones tell more
+
+
+@lru_cache(maxsize=32)
+def read_memory(text: str, verbs: frozenset[str]) -> Memory:
+    """Read any JSON or text; `verbs` are the first words of the actions known so far."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = text
+    memory = Memory()
+    if text:
+        _read(value, (), frozenset(), 1.0, verbs, memory)
+    memory.notes = list(dict.fromkeys(memory.notes))[:NOTES]
+    for note in memory.notes:
+        for word in sorted(note.words):
+            memory.having.setdefault(word, []).append(note)
+    count = len(memory.notes)
+    memory.weight = {word: math.log((count + 1) / len(notes)) for word, notes in memory.having.items()}
+    return memory
+
+
+def _read(value, path: tuple[str, ...], about: frozenset[str], sign: float, verbs, memory: Memory) -> None:
+    """Walk down a JSON value; `path` holds the keys so far, `about` the words around it."""
+    title = " ".join(path)
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if OUTCOME.fullmatch(str(key)) and isinstance(item, (bool, int, float, str)):
+                bad = words(item) & NEGATIVE if isinstance(item, str) else item < 0.5
+                sign = -0.5 if bad else 1.0
+        near = [words(item) for item in value.values() if isinstance(item, str) and len(item) < 4000]
+        for key, item in value.items():
+            _read(item, (*path, str(key)), about.union(*near), sign, verbs, memory)
+    elif isinstance(value, list):
+        told = [_told(item, verbs) for item in value]
+        warned = set(re.findall(r"[a-z]+", title.lower())) & NEGATIVE
+        is_plan = not warned and _add_plan(filter(None, told), about | words(title), sign, memory)
+        for item, step in zip(value, told, strict=True):
+            if is_plan and step:
+                continue
+            if isinstance(item, dict) and all(isinstance(part, (str, int, float)) for part in item.values()):
+                _add_note(f"{title} {', '.join(f'{key} {part}' for key, part in item.items())}", sign, memory)
+            else:
+                _read(item, path, about, sign, verbs, memory)
+    elif isinstance(value, str):
+        lines = [line.strip() for line in value.splitlines() if line.strip()]
+        parts = [re.sub(r"^(?:[>*\-]|\d+[.):]|action:|step \d+:)\s*", "", line, flags=re.I) for line in lines]
+        if len(lines) == 1:
+            parts = [part.strip(" .") for part in re.split(r"\s*(?:->|→|;|,? then |, )\s*", parts[0])]
+        told = (part for part in parts if is_command(part, verbs))
+        if not (_add_plan(told, about | words(title), sign, memory) and len(lines) > 3):
+            for line in lines:
+                for sentence in re.split(r"(?<=[.;!?])\s+", line):
+                    _add_note(f"{title} {sentence}", sign, memory, _last_command(sentence, verbs))
+    elif isinstance(value, (int, float)) and not isinstance(value, bool) and path:
+        _add_note(title, math.log1p(abs(value)) * (1 if value > 0 else 0.2), memory)
+
+
+def _told(item, verbs: frozenset[str]) -> str | None:
+    """The command that an item of a list is, or has as one of its values."""
+    texts = [item] if isinstance(item, str) else item.values() if isinstance(item, dict) else ()
+    return next((text for text in texts if isinstance(text, str) and is_command(text, verbs)), None)
+
+
+def _last_command(sentence: str, verbs: frozenset[str]) -> Command | None:
+    found = tokens(sentence)
+    return next((command(" ".join(found[at:])) for at, word in enumerate(found) if word in verbs), None)
+
+
+def _add_plan(told, about: frozenset[str], sign: float, memory: Memory) -> bool:
+    """Keep two or more commands as a plan, unless they are one verb with several things: those are facts."""
+    steps = tuple(step.strip().lower() for step in told)[:PLAN_STEPS]
+    found = [tokens(step) for step in steps]
+    if len(steps) < 2 or (len({one[0] for one in found}) == 1 and min(map(len, found)) > 1):
+        return False
+    if len(memory.plans) < PLANS:
+        memory.plans.append(Plan(about, steps, frozenset().union(*found), sign))
+    return True
+
+
+def _add_note(text: str, sign: float, memory: Memory, told: Command | None = None) -> None:
+    found = words(text) - NEGATIVE
+    if 0 < len(found) <= 60 and len(memory.notes) < 3 * NOTES:
+        warns = NEGATIVE.intersection(re.findall(r"[a-z]+", text.lower()))
+        memory.notes.append(Note(found, -abs(sign) if warns else max(sign, 0.0), told))

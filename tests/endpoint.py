@@ -51,13 +51,13 @@ def role_of(body: dict) -> str:
 
 def stand_in(role: str, body: dict) -> str:
     """The answer of the stand-ins; to a prompt that was sent back with an error, the same as before."""
-    from standins import offline
+    import standins
 
     messages = body["messages"]
     if role != "agent":
         first = next(index for index, message in enumerate(messages) if message["role"] == "user")
         messages = messages[: first + 1]
-    return offline.chat(role, messages, schema_of(body), 0)
+    return standins.chat(role, messages, schema_of(body), 0)
 
 
 def schema_of(body: dict) -> dict | None:
@@ -393,9 +393,9 @@ class ModelServer:
         return reply
 
     def _embed(self, body: dict) -> dict:
-        from standins import offline
+        import standins
 
-        vectors = offline.embed(body["input"])
+        vectors = standins.embed(body["input"])
         rows = [
             {"index": index, "embedding": list(map(float, vector))} for index, vector in enumerate(vectors)
         ]

@@ -21,7 +21,7 @@ from domains.babaisai import BabaIsAI as BabaIsAIDomain
 from domains.minihack import MiniHack as MiniHackDomain
 from domains.textworld import TextWorld as TextWorldDomain
 from envs import Domain, Task
-from standins.text import stem
+from standins.prompt import stem
 
 # The closed classes of English, and nothing else: these words stay.
 _GRAMMAR = (

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import standins
 from errors import DesignError
 from harness.commands import baseline
 from memory_base import Trajectory
 from sandbox import Sandbox
-from standins import offline
 
 BASELINES = ("no_memory", "trajectory_retrieval", "reasoning_bank", "dynamic_cheatsheet", "g_memory")
 DESIGNS = Path(__file__).parent / "designs"
@@ -31,12 +31,12 @@ class Endpoint:
         self.asked.append((system, user))
         if self.script is None:
             messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
-            return offline.chat("memory", messages, schema)
+            return standins.chat("memory", messages, schema)
         answer = self.script(system, user)
         return answer if isinstance(answer, str) else json.dumps(answer)
 
     async def embed(self, texts):
-        return offline.embed(texts)
+        return standins.embed(texts)
 
 
 def episode(goal, steps, reward, start="You are in a room."):

@@ -12,6 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import standins
 from errors import BudgetError, DesignError, InfrastructureError, UserError
 from llm import BARREN, Keys, Models, ModelSpec
 from models.credentials import Key, is_this_machine
@@ -19,7 +20,6 @@ from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _status_
 from models.fair_queue import FairQueue
 from models.prices import Price
 from models.store import Store
-from standins import offline
 from tests.endpoint import ANSWERS, BROKEN, BROKEN_ANSWERS, FAULTS, FLOOD, FRAMES, STATUS, STOPS, ModelServer
 
 QUICK = Patience(outage=20.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=0.5)
@@ -494,7 +494,7 @@ def test_too_many_texts_in_a_call_are_sent_in_smaller_ones_which_is_remembered(t
     lines: list[str] = []
     with ModelServer(answer, most_texts=10, embedding_status=status) as server:
         first, second = asked(tmp_path, server, ask, lines)
-        assert np.allclose(first, offline.embed(TEXTS)) and len(second) == 40
+        assert np.allclose(first, standins.embed(TEXTS)) and len(second) == 40
         sizes = [len(body["input"]) for body in server.bodies]
         assert sizes == [1] * good_before + [40, 20] + [10] * 8
         asked(tmp_path, server, lambda models: models.embed([text + "?" for text in TEXTS]))  # a resumed run
@@ -745,7 +745,7 @@ def test_a_thousand_faults_at_a_fifth_of_the_calls_change_no_answer(tmp_path):
     assert said[:2400] == [f"I say a{number}" for number in range(2400)]
     assert said[2400:3600] == [{"say": f"m{number}"} for number in range(1200)]
     assert [vector for [vector] in said[3600:]] == np.float32(
-        offline.embed([f"v{n}" for n in range(400)])
+        standins.embed([f"v{n}" for n in range(400)])
     ).tolist()
     assert sum(server.played.values()) > 950 and len(server.played) >= 20
     assert max(server.answered.values()) == 1

@@ -17,7 +17,7 @@ from llm import Keys, Models, ModelSpec
 from meta import Evidence, MetaAgent, plan_schema
 from models.store import Store
 from prompts import count_tokens, quote, render
-from standins import meta as offline_meta
+from standins import sketch
 from tests.endpoint import ModelServer
 
 KEPT = Path(__file__).parent / "prompts"
@@ -116,7 +116,7 @@ def test_a_fence_in_a_designs_code_does_not_end_its_quote():
 
     prompt = asyncio.run(shown())
     assert f"## Design\n`````python\n{code}\n`````\n\n## Plan\n```json\n{{" in prompt
-    assert offline_meta.DESIGN.search(prompt)["code"] == code
+    assert sketch.DESIGN.search(prompt)["code"] == code
 
 
 def long_evidence(word: str) -> Evidence:

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+import standins
 from evaluate import halve
 from harness.commands import baseline
 from memory_base import Trajectory
 from sandbox import Sandbox
-from standins import offline
 from tests.test_evaluate import scores_of
 from tests.toy import Doors
 
@@ -53,10 +53,10 @@ class D(MemoryDesign):
 
 class StandIns:
     async def ask(self, system, user, schema, model):
-        return offline.chat("memory", [{"role": "user", "content": user}], schema)
+        return standins.chat("memory", [{"role": "user", "content": user}], schema)
 
     async def embed(self, texts):
-        return offline.embed(texts)
+        return standins.embed(texts)
 
 
 def episodes() -> list[Trajectory]:

@@ -1,0 +1,84 @@
+"""The stand-ins for the models inside memory designs: one that extracts, one that embeds.
+
+Promises: an answer is made of sentences and numbers of the text that it was given, in the form of the schema; the
+same text has the same answer in every process. It understands nothing.
+"""
+
+import hashlib
+import itertools
+import json
+import math
+import re
+from collections import Counter
+from functools import lru_cache
+
+from standins.prompt import NEGATIVE, tokens, words
+
+SENTENCES = 6  # of an answer without a schema
+ITEMS = 4  # of a list, where the schema does not say
+DIMENSIONS = 256
+
+
+def extract(messages: list[dict], schema: dict | None) -> str:
+    """The sentences of the last message that carry most, best those about what the system message asks for."""
+    text = messages[-1]["content"]
+    asked = words(" ".join(message["content"] for message in messages if message["role"] == "system"))
+    sentences = [part.strip(" -*>\"'{}[],") for part in re.split(r"(?<=[.!?;])\s+|\n+", text)]
+    count = Counter(tokens(text))
+
+    def carried(sentence: str) -> float:
+        mine = words(sentence)
+        weight = sum(math.log1p(count[word]) * (2.0 if word in asked else 1.0) for word in sorted(mine))
+        return weight / math.sqrt(len(mine) + 4)
+
+    distinct = dict.fromkeys(part for part in sentences if 3 < len(part) < 400)
+    ranked = sorted(distinct, key=carried, reverse=True)  # stable: of equals the first
+    if schema is None:
+        return "\n".join(ranked[:SENTENCES])
+    return json.dumps(_fill(schema, ranked, text), ensure_ascii=False)
+
+
+def _fill(schema: dict, ranked: list[str], text: str):
+    """A value that the schema allows, filled from the best sentences."""
+    if "enum" in schema:
+        return max(schema["enum"], key=lambda item: len(words(str(item)) & words(text)))
+    form = schema.get("type", "string")
+    form = form[0] if isinstance(form, list) else form
+    if form == "object":
+        return {name: _fill(part, _about(name, part, ranked), text) for name, part in schema.get("properties", {}).items()}
+    if form == "array":
+        count = min(schema.get("maxItems", ITEMS), max(schema.get("minItems", 0), min(ITEMS, len(ranked))))
+        return [_fill(schema.get("items", {}), ranked[n:] or [""], text) for n in range(count)]
+    if form in ("number", "integer"):
+        found = re.search(r"-?\d+(?:\.\d+)?", text)
+        value = min(max(float(found.group()) if found else 0.0, schema.get("minimum", 0)), schema.get("maximum", 1e9))
+        return int(value) if form == "integer" else value
+    if form == "boolean":
+        return not words(text) & NEGATIVE
+    return None if form == "null" else (ranked[0] if ranked else "")
+
+
+def _about(name: str, schema: dict, ranked: list[str]) -> list[str]:
+    """The sentences, those first that share words with a field's name or description."""
+    asked = words(f"{name.replace('_', ' ')} {schema.get('description', '')}")
+    return sorted(ranked, key=lambda sentence: -len(words(sentence) & asked))
+
+
+def embed(texts: list[str]) -> list[list[float]]:
+    """Hashed bags of words and pairs of words: 256 numbers a text, of length 1 (all 0 for no words)."""
+    vectors = []
+    for found in map(tokens, texts):
+        vector = [0.0] * DIMENSIONS
+        for feature in (*found, *map(" ".join, itertools.pairwise(found))):
+            place, sign = _place(feature)
+            vector[place] += sign
+        length = math.sqrt(sum(number * number for number in vector)) or 1.0
+        vectors.append([number / length for number in vector])
+    return vectors
+
+
+@lru_cache(maxsize=100_000)
+def _place(feature: str) -> tuple[int, float]:
+    """Where a word or pair counts, and with which sign: stable, unlike hash()."""
+    digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=4).digest()
+    return int.from_bytes(digest[:2], "big") % DIMENSIONS, 1.0 if digest[2] & 1 else -1.0

@@ -1,0 +1,207 @@
+"""The stand-in for the meta agent: it writes memory designs out of the layers in `layers.py`, for any domain.
+
+Promises: an answer follows from the prompt and the seed. It changes one thing at a time, by what the prompt shows;
+a change that hurt is taken back together with a new one. It reads its parent from the constants in the parent's code
+and makes no change that the prompt shows to have been made before, so no design comes back in its own line. It is
+there for tests, for ablations of the loop at no cost, and for a domain of one's own; what it finds is no result.
+"""
+
+import ast
+import hashlib
+import json
+import random
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+# All that is read of prompts: where the code, the plan and the error stand, numbers by their names, episodes.
+STAGE = re.compile(r"^# Stage: (\w+)", re.M)
+DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fence)$", re.M | re.S)
+PLAN = re.compile(r"^## Plan\n```json\n(.*?)\n```$", re.M | re.S)
+ERRORS = re.compile(r"^## Errors?\n(.*?)(?=^## |\Z)", re.M | re.S)
+NUMBER = r"^{}: ([+-]?\d+(?:\.\d+)?)$"
+EPISODE = re.compile(r"^### .*?\| score ([\d.]+)\nRetrieved:\n```json\n(.*?)\n```\n(.*?)(?=^### |^## |\Z)", re.M | re.S)
+ACTION = re.compile(r"^> (.*)$", re.M)
+CHANGE = re.compile(r"(Add|Remove) the layer `(\w+)`|Set `(\w+)` to ([\d.]+) \(it was ([\d.]+)\)")
+
+LIBRARY = Path(__file__).with_name("layers.py").read_text(encoding="utf-8")  # read, not run: it is what designs are made of
+LAYERS = {
+    node.name: (ast.get_source_segment(LIBRARY, node), ast.get_docstring(node))
+    for node in ast.parse(LIBRARY).body
+    if isinstance(node, ast.ClassDef) and any(getattr(part, "name", "") == "tell" for part in node.body)
+}
+STEPS = {"TOP": (1, 2, 3, 5), "LENGTH": (6, 12, 25), "RATE": (0.1, 0.2, 0.3, 0.5), "TRUST": (1.0, 2.0, 5.0)}
+LONG = 600  # tokens of retrieved memory that are too many
+MATTERS = 0.01  # score difference that counts as better or worse, where the standard error is less
+
+
+@dataclass(frozen=True)
+class Sketch:
+    """What tells one design from another."""
+
+    layers: tuple[str, ...]
+    constants: tuple[float, ...]  # in the order of STEPS
+
+    def code(self) -> str:
+        """The module: the library without the layers that are not used, and with its constants."""
+        source = LIBRARY[LIBRARY.index('"""', 3) + 3 :].lstrip()
+        for name in LAYERS.keys() - set(self.layers):
+            source = source.replace(LAYERS[name][0] + "\n\n\n", "")
+        for name, value in {"LAYERS": list(self.layers), **dict(zip(STEPS, self.constants, strict=True))}.items():
+            source = re.sub(rf"(?m)^{name} = [^#\n]*?(?=  #|$)", f"{name} = {json.dumps(value)}", source)
+        told = "\n".join(f"{name}: {LAYERS[name][1]}" for name in self.layers)
+        return f'"""A memory of these layers.\n\n{told}\n"""\n\n{source}'
+
+
+def read(code: str) -> Sketch:
+    """The layers and constants of a module: none and the library's where it has none, or is no sketch."""
+    found = {}
+    for text in (LIBRARY, code):
+        try:
+            nodes = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
+        except (SyntaxError, ValueError):
+            continue
+        for node in nodes:
+            if node.targets[0].id in ("LAYERS", *STEPS) if isinstance(node.targets[0], ast.Name) else False:
+                found[node.targets[0].id] = ast.literal_eval(node.value)
+        if "class Memory(MemoryDesign)" not in text or "LAYERS" not in found:
+            found["LAYERS"] = []
+    return Sketch(tuple(name for name in found["LAYERS"] if name in LAYERS), tuple(found[name] for name in STEPS))
+
+
+def apply(sketch: Sketch, change: str) -> Sketch:
+    """The design after a change in words; as it was, where the words are no change."""
+    found = CHANGE.match(change)
+    if not found:
+        return sketch
+    verb, layer, name, value, _ = found.groups()
+    if name in STEPS:
+        return replace(sketch, constants=tuple(float(value) if n == name else c for n, c in zip(STEPS, sketch.constants, strict=True)))
+    rest = tuple(one for one in sketch.layers if one != layer)
+    return replace(sketch, layers=(*rest, layer) if verb == "Add" and layer in LAYERS else rest)
+
+
+def write(messages: list[dict], seed: int) -> str:
+    """The answer to a prompt: JSON for the planning stage, a module in a fence for the others.
+
+    Raises ValueError for a stage that it does not know.
+    """
+    prompt = messages[-1]["content"]
+    stage = STAGE.search(prompt)
+    stages = {"first": first, "ideate": ideate, "implement": implement, "repair": repair}
+    if not stage or stage[1] not in stages:
+        raise ValueError(f"the meta stand-in knows the stages {', '.join(stages)}, not {stage and stage[1]!r}")
+    rng = random.Random(hashlib.sha256(f"{seed}\n{prompt}".encode("utf-8", "replace")).hexdigest())
+    made = stages[stage[1]](prompt, rng)
+    return f"```python\n{made.code()}```" if isinstance(made, Sketch) else json.dumps(made, ensure_ascii=False, indent=1)
+
+
+def first(prompt: str, rng: random.Random) -> Sketch:
+    layers = [name for name in LAYERS if name not in ("Waste", "Dangers")]  # which say alone too little
+    return replace(read(""), layers=(rng.choice(layers),))
+
+
+def implement(prompt: str, rng: random.Random) -> Sketch:
+    """The parent with the plan's changes carried out."""
+    sketch, plan = parent(prompt), PLAN.search(prompt)
+    try:
+        changes = [str(change["what"]) for change in json.loads(plan[1])["changes"]] if plan else []
+    except (ValueError, KeyError, TypeError):
+        changes = []
+    for change in changes:
+        sketch = apply(sketch, change)
+    return sketch if sketch.layers else first(prompt, rng)
+
+
+def repair(prompt: str, rng: random.Random) -> Sketch:
+    """Leave out the layer in which it failed, else the last one."""
+    sketch, design, error = parent(prompt), DESIGN.search(prompt), ERRORS.search(prompt)
+    guilty = sketch.layers[-1:]
+    for number in map(int, re.findall(r"line (\d+)", error[1] if error else "")):
+        classes = re.findall(r"^class (\w+)", "\n".join(design["code"].splitlines()[:number]), re.M) if design else []
+        guilty = tuple(classes[-1:]) if classes and classes[-1] in sketch.layers else guilty
+    rest = tuple(name for name in sketch.layers if name not in guilty)
+    return replace(sketch, layers=rest) if rest else first(prompt, rng)
+
+
+def parent(prompt: str) -> Sketch:
+    design = DESIGN.search(prompt)
+    return read(design["code"]) if design else read("")
+
+
+def ideate(prompt: str, rng: random.Random) -> dict:
+    """A plan: a verdict on each layer, and the change that the evidence speaks for most, with some chance."""
+    sketch = parent(prompt)
+    text = DESIGN.sub("", prompt)
+
+    def number(name: str) -> float:
+        found = re.search(NUMBER.format(name), text, re.M)
+        return float(found[1]) if found else 0.0
+
+    episodes = [(float(score), told, set(ACTION.findall(rest)), rest) for score, told, rest in EPISODE.findall(text)]
+    verdicts = {layer: verdict(layer, episodes) for layer in sketch.layers}
+    made = [found.group() for found in CHANGE.finditer(text)]  # on the way from the first design to this one
+    gain, noise = number("score difference"), max(MATTERS, number("standard error"))
+    back = [inverse(change) for change in made[:1] if gain < -noise]
+    errors = ERRORS.search(text)
+
+    ideas: dict[str, tuple[float, str]] = {}  # changes: how much speaks for each, and what
+    lost = [one for one in episodes if one[0] < 0.5]
+    wins = len(episodes) - len(lost)
+    early = len({len(actions) for _, _, actions, _ in lost}) > 1
+    wanted = {"Plans": wins, "Targets": wins, "Uses": wins, "Places": len(lost), "Waste": len(lost), "Dangers": len(lost) * early}
+    for layer in LAYERS:
+        if layer not in sketch.layers:
+            weight = 1 + wanted.get(layer, 0.0) / (len(episodes) or 1)
+            ideas[f"Add the layer `{layer}`."] = (weight, "the episodes shown have what it learns from")
+        elif len(sketch.layers) > 1:
+            failed = bool(errors) and layer in errors[1]
+            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[verdicts[layer]] + 20 * failed
+            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {verdicts[layer]}")
+    for name, value in zip(STEPS, sketch.constants, strict=True):
+        at = min(range(len(STEPS[name])), key=lambda n: abs(STEPS[name][n] - value))
+        for step in (-1, 1):
+            if 0 <= at + step < len(STEPS[name]):
+                shorter = number("retrieved tokens") > LONG and name in ("TOP", "LENGTH") and step < 0
+                further = gain > noise and any(f"`{name}`" in change for change in made[:1])
+                why = "it tells too much" if shorter else "the last change helped" if further else "to see whether it matters"
+                ideas[f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."] = (0.2 + 5 * shorter + 2 * further, why)
+    fresh = {change: idea for change, idea in ideas.items() if not repeats(change, made)} or ideas
+    what = rng.choices(list(fresh), [weight for weight, _ in fresh.values()])[0]
+    changes = [{"what": change, "why": "the last change hurt"} for change in back]
+    why = {"helped": "the better episodes did what it told", "neutral": "better and worse episodes used it alike",
+           "misled": "the worse episodes did what it told", "missing": "it told nothing"}  # fmt: skip
+    return {
+        "worked": [layer for layer, said in verdicts.items() if said == "helped"],
+        "verdicts": [{"item": layer, "verdict": said, "why": why[said]} for layer, said in verdicts.items()],
+        "problems": [f"{layer}: {why[said]}" for layer, said in verdicts.items() if said in ("misled", "missing")],
+        "changes": [*changes, {"what": what, "why": fresh[what][1]}],
+    }
+
+
+def verdict(layer: str, episodes: list[tuple]) -> str:
+    """Whether what a layer told was done in the better or in the worse episodes."""
+    mean = sum(score for score, *_ in episodes) / (len(episodes) or 1)
+    gain, told = 0.0, False
+    for score, retrieved, actions, _ in episodes:
+        part = retrieved.partition(f'"{layer.lower()}"')[2].partition("\n ]")[0]
+        told = told or bool(part)
+        gain += (score - mean) * sum(re.sub(r" \d+", "", action) in part for action in actions) / (len(actions) or 1)
+    return "missing" if not told else "helped" if gain > 0.02 else "misled" if gain < -0.02 else "neutral"
+
+
+def inverse(change: str) -> str:
+    verb, layer, name, new, old = CHANGE.match(change).groups()
+    if name:
+        return f"Set `{name}` to {old} (it was {new})."
+    return f"{'Remove' if verb == 'Add' else 'Add'} the layer `{layer}`."
+
+
+def repeats(change: str, made: list[str]) -> bool:
+    """Whether a change touches what a change before it has set to the same, or was set from."""
+    _, layer, name, new, _ = CHANGE.match(change).groups()
+    for one in made:
+        _, other, constant, value, old = CHANGE.match(one).groups()
+        if (layer and layer == other) or (name and name == constant and float(new) in (float(value), float(old))):
+            return True
+    return False
