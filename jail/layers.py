@@ -230,8 +230,8 @@ def _die_with_parent(number: int) -> None:
 # ------------------------------------------------------------------------------------- each fork
 
 
-def fork(setup: dict, forks: bool) -> tuple[int, "Supervisor"]:
-    """Fork a worker, which leads a process group: its process id, 0 in itself, and its supervisor.
+def fork(setup: dict, forks: bool) -> tuple[int, int, "Supervisor"]:
+    """Fork a worker in a process group of its own: its process id, 0 in itself, the group's, and its supervisor.
 
     Where there are namespaces it has a pid namespace of its own. One that is to be forked cannot be
     its first process: the kernel refuses that one the siblings that its forks are.
@@ -247,21 +247,21 @@ def fork(setup: dict, forks: bool) -> tuple[int, "Supervisor"]:
         _call(LIBC.unshare, CLONE_NEWPID)
         first = _idle_process() if forks else 0
     pid = os.fork()
-    os.setpgid(pid, pid)
     if pid == 0:
+        os.setpgid(0, 1 if first else 0)
         supervisor.ours.close()
-        return pid, supervisor
+        return 0, 0, supervisor
+    os.setpgid(pid, first or pid)  # whoever comes first
     supervisor.theirs.close()
-    if first:
-        os.setpgid(first, pid)
     if space is not None:
         _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
-    return pid, supervisor
+    return pid, first or pid, supervisor
 
 
 def _idle_process() -> int:
-    """The first process of a new pid namespace, with which all others in it end."""
+    """The first process of a new pid namespace, with which all others in it end, leading a process group."""
     pid = os.fork()
+    os.setpgid(pid, pid)
     if pid == 0:
         _syscall(SYS_CLOSE_RANGE, 0, WHOLE, 0)
         while True:
