@@ -252,6 +252,7 @@ def fork(setup: dict, forks: bool) -> tuple[int, int, "Supervisor"]:
         supervisor.ours.close()
         return 0, 0, supervisor
     os.setpgid(pid, first or pid)  # whoever comes first
+    supervisor.worker = pid
     supervisor.theirs.close()
     if space is not None:
         _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
@@ -570,6 +571,7 @@ class Supervisor:
             os.makedirs(folder, exist_ok=True)  # somebody may have cleaned up
             self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder)
         self.ours, self.theirs = socket.socketpair()  # the worker sends its listener through them
+        self.worker = 0  # its process id, once it is there: only its main thread may fork
         self._listener = -1
         self._created = self._forked = self._expected = False  # the last: a fork that is still to report
         self._fork = 0  # the host's number of the fork that will be let through, 0 for none
@@ -607,7 +609,7 @@ class Supervisor:
             fcntl.ioctl(self._listener, NOTIFY_RECEIVE, notice)
             key, pid, _, call = struct.unpack_from("QIIi", notice)
             what = {SYS_CLONE: "fork", REPORT: "report"}.get(call, "created")
-            refused = self._refused(what, key)
+            refused = self._refused(what, key, pid)
             flags = 0 if refused or what == "report" else CONTINUE
             fcntl.ioctl(self._listener, NOTIFY_SEND, struct.pack("QqiI", key, 0, -refused, flags))
         except OSError:
@@ -615,7 +617,7 @@ class Supervisor:
         told = (what == "report" and not refused) or (what == "created" and self._forked)
         return (what if told else ""), pid
 
-    def _refused(self, what: str, key: int) -> int:
+    def _refused(self, what: str, key: int, pid: int) -> int:
         """The error for a call, 0 for none."""
         if what == "created":
             self._created, self._left = True, self._left - 1
@@ -623,7 +625,7 @@ class Supervisor:
         if what == "report":
             expected, self._expected = self._expected, False
             return 0 if expected else errno.EPERM
-        if self._created or not self._fork:
+        if self._created or not self._fork or pid != self.worker:
             return errno.EPERM
         try:
             for ours, theirs in self._given:
