@@ -270,6 +270,7 @@ class Worker:
                 raise CannotFork(clean(str(why_not)))
             await asyncio.wait_for(self._hello, START_SECONDS)
         except TimeoutError:
+            worker._stop(DesignError("protocol", f"no fork came in {START_SECONDS} s"))
             raise CannotFork(f"no fork came in {START_SECONDS} s") from None
         except DesignError as error:
             raise CannotFork(str(error)) from None

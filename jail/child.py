@@ -75,7 +75,8 @@ class Family:
     """A worker and its forks: one process group, which a worker cannot leave."""
 
     number: int  # the host's for the worker
-    pid: int  # the worker's, and the group's
+    pid: int  # the worker's
+    group: int  # the process group's
     supervisor: object
     forks: dict[int, int] = dataclasses.field(default_factory=dict)  # number: process id, 0 until it has reported
     exit_code: int = -signal.SIGKILL  # of the worker
@@ -83,11 +84,11 @@ class Family:
 
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.pid, signal.SIGKILL)
+            os.killpg(self.group, signal.SIGKILL)
 
     def is_empty(self) -> bool:
         try:
-            os.killpg(self.pid, 0)
+            os.killpg(self.group, 0)
         except ProcessLookupError:
             return True
         return False
@@ -101,7 +102,7 @@ class Template:
 
     def __init__(self, control: socket.socket, setup: dict, layers: types.ModuleType):
         self._control, self._setup, self._layers = control, setup, layers
-        self._families: dict[int, Family] = {}  # by the process id of the worker
+        self._families: dict[int, Family] = {}  # by process group
         self._signals, signals = os.pipe()  # readable after a signal
         os.set_blocking(signals, False)
         signal.set_wakeup_fd(signals)
@@ -185,10 +186,10 @@ class Template:
         return True
 
     def _fork(self, number: int, forks: bool, descriptors: list[int]) -> None:
-        pid, supervisor = self._layers.fork(self._setup, forks)
+        pid, group, supervisor = self._layers.fork(self._setup, forks)
         if pid == 0:
             Worker(descriptors, self._setup, self._layers, supervisor).run()
-        self._families[pid] = Family(number, pid, supervisor)
+        self._families[group] = Family(number, pid, group, supervisor)
         self._poll.register(supervisor.descriptor(), select.POLLIN)
         for descriptor in descriptors:
             os.close(descriptor)
@@ -227,7 +228,7 @@ class Template:
             for fork in family.forks:
                 self._send(b"e", fork, -signal.SIGKILL)
             self._send(b"e", family.number, family.exit_code)
-            del self._families[family.pid]
+            del self._families[family.group]
             self._close(family)
 
     def _close(self, family: Family) -> None:
@@ -267,7 +268,8 @@ def _cpu_milliseconds(pid: int) -> int:
 def main(setup: dict, control: int) -> None:
     """Become the template; the caller has read `setup` from the host."""
     setup["control"] = control
-    layers = load_module("jail.layers", setup["sources"]["jail.layers"])
+    package = sys.modules["jail"] = types.ModuleType("jail")
+    package.layers = layers = load_module("jail.layers", setup["sources"]["jail.layers"])
     layers.enter_template(setup)
     for name in filter(importlib.util.find_spec, PRELOADED):  # once here, so that no worker has to
         importlib.import_module(name)

@@ -230,8 +230,8 @@ def _die_with_parent(number: int) -> None:
 # ------------------------------------------------------------------------------------- each fork
 
 
-def fork(setup: dict, forks: bool) -> tuple[int, "Supervisor"]:
-    """Fork a worker, which leads a process group: its process id, 0 in itself, and its supervisor.
+def fork(setup: dict, forks: bool) -> tuple[int, int, "Supervisor"]:
+    """Fork a worker in a process group of its own: its process id, 0 in itself, the group's, and its supervisor.
 
     Where there are namespaces it has a pid namespace of its own. One that is to be forked cannot be
     its first process: the kernel refuses that one the siblings that its forks are.
@@ -247,21 +247,22 @@ def fork(setup: dict, forks: bool) -> tuple[int, "Supervisor"]:
         _call(LIBC.unshare, CLONE_NEWPID)
         first = _idle_process() if forks else 0
     pid = os.fork()
-    os.setpgid(pid, pid)
     if pid == 0:
+        os.setpgid(0, 1 if first else 0)
         supervisor.ours.close()
-        return pid, supervisor
+        return 0, 0, supervisor
+    os.setpgid(pid, first or pid)  # whoever comes first
+    supervisor.worker = pid
     supervisor.theirs.close()
-    if first:
-        os.setpgid(first, pid)
     if space is not None:
         _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
-    return pid, supervisor
+    return pid, first or pid, supervisor
 
 
 def _idle_process() -> int:
-    """The first process of a new pid namespace, with which all others in it end."""
+    """The first process of a new pid namespace, with which all others in it end, leading a process group."""
     pid = os.fork()
+    os.setpgid(pid, pid)
     if pid == 0:
         _syscall(SYS_CLOSE_RANGE, 0, WHOLE, 0)
         while True:
@@ -570,6 +571,7 @@ class Supervisor:
             os.makedirs(folder, exist_ok=True)  # somebody may have cleaned up
             self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder)
         self.ours, self.theirs = socket.socketpair()  # the worker sends its listener through them
+        self.worker = 0  # its process id, once it is there: only its main thread may fork
         self._listener = -1
         self._created = self._forked = self._expected = False  # the last: a fork that is still to report
         self._fork = 0  # the host's number of the fork that will be let through, 0 for none
@@ -607,7 +609,7 @@ class Supervisor:
             fcntl.ioctl(self._listener, NOTIFY_RECEIVE, notice)
             key, pid, _, call = struct.unpack_from("QIIi", notice)
             what = {SYS_CLONE: "fork", REPORT: "report"}.get(call, "created")
-            refused = self._refused(what, key)
+            refused = self._refused(what, key, pid)
             flags = 0 if refused or what == "report" else CONTINUE
             fcntl.ioctl(self._listener, NOTIFY_SEND, struct.pack("QqiI", key, 0, -refused, flags))
         except OSError:
@@ -615,7 +617,7 @@ class Supervisor:
         told = (what == "report" and not refused) or (what == "created" and self._forked)
         return (what if told else ""), pid
 
-    def _refused(self, what: str, key: int) -> int:
+    def _refused(self, what: str, key: int, pid: int) -> int:
         """The error for a call, 0 for none."""
         if what == "created":
             self._created, self._left = True, self._left - 1
@@ -623,7 +625,7 @@ class Supervisor:
         if what == "report":
             expected, self._expected = self._expected, False
             return 0 if expected else errno.EPERM
-        if self._created or not self._fork:
+        if self._created or not self._fork or pid != self.worker:
             return errno.EPERM
         try:
             for ours, theirs in self._given:

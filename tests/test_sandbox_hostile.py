@@ -24,7 +24,7 @@ sys.path[:0] = [] if str(ROOT) in sys.path else [str(ROOT)]  # this file is run 
 
 from errors import DesignError  # noqa: E402
 from memory_base import Trajectory  # noqa: E402
-from sandbox import Sandbox  # noqa: E402
+from sandbox import CannotFork, Sandbox  # noqa: E402
 from tests.test_sandbox import LINUX, LONG, SHORT, Tools, left_behind, trajectories  # noqa: E402
 
 SECRET = "sk-hostile-canary-" + "real-tail"  # in two parts, so that this file does not hold it
@@ -130,13 +130,27 @@ async def run_hostile(shared: Path, folder: Path, disable: list[str]) -> dict:
 
 
 async def one_program(box: Sandbox, source: str, given: list[Trajectory]) -> tuple[str, str]:
-    """Status, and all text that came out."""
+    """Status, and all text that came out, of learning and of retrievals as in a deployment in static mode."""
     text = ""
     try:
+        async with box.worker(source, Tools(), forks=True) as worker:
+            try:
+                await worker.learn()
+                for one in given:
+                    async with worker.fork(Tools()) as fork:
+                        try:
+                            text += json.dumps(await fork.retrieve(one.init))
+                        finally:
+                            text += fork.output
+                return "ok", text
+            except CannotFork:
+                pass
+            finally:
+                text += worker.output
         async with box.worker(source, Tools()) as worker:
             try:
                 await worker.learn()
-                text = json.dumps([await worker.retrieve(one.init) for one in given])
+                text += json.dumps([await worker.retrieve(one.init) for one in given])
             finally:
                 text += worker.output
     except DesignError as error:
