@@ -274,8 +274,7 @@ class BabaIsAI(Domain):
     name = "babaisai"
     max_steps = 20
     static_actions = True
-    lists_actions = False  # the first message to the agent lists and describes them
-    action_descriptions: ClassVar[dict[str, str]] = {
+    action_descriptions: ClassVar = {
         "idle": "wait for one step",
         "up": "move what is YOU one cell up",
         "right": "move what is YOU one cell to the right",
