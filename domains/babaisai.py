@@ -274,7 +274,8 @@ class BabaIsAI(Domain):
     name = "babaisai"
     max_steps = 20
     static_actions = True
-    action_descriptions: ClassVar = {
+    lists_actions = False  # the first message to the agent lists and describes them
+    action_descriptions: ClassVar[dict[str, str]] = {
         "idle": "wait for one step",
         "up": "move what is YOU one cell up",
         "right": "move what is YOU one cell to the right",

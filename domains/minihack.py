@@ -324,6 +324,7 @@ class MiniHack(envs.Domain):
     name = "minihack"
     max_steps = 100
     static_actions = True
+    lists_actions = False  # the first message to the agent lists and describes them
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)
