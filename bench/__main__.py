@@ -96,7 +96,7 @@ def _print_row(name: str, numbers: dict[str, float | int]) -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Print ratios; without a part, all but success.")
+    parser = argparse.ArgumentParser("python -m bench", description="Print ratios; without a part, all but success.")
     parser.add_argument("part", nargs="?", choices=("success", "latency"))
     part = parser.parse_args().part
     if part == "success":

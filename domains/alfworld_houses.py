@@ -172,14 +172,11 @@ class House:
     """A room, what is in it, and a task."""
 
     id: str  # "houses/<family>-<thing>-<place>-<room><layout>/<split>_<number>"
-    family: str  # type of task
     room: str
     layout: int  # number of the room's layout, from 0
     problem: str  # PDDL text
     sentence: str  # the task in words
     plan: tuple[str, ...]  # commands that win
-    places: int  # receptacles
-    things: int  # things that can be picked up
 
 
 @functools.cache
@@ -324,15 +321,12 @@ class _Draft:
         entry = package_tables("goal_library").gdict[self.family]
         words = {"obj": self.target.lower(), "recep": self.goal.lower(), "toggle": "desklamp"}
         return House(
-            f"houses/{task}/{split}_{number:03d}",
-            self.family,
-            self.room,
-            self.layout,
-            _problem(self, f"house_{split}_{number:03d}", entry["pddl"]),
-            self.rng.choice(entry["templates"]).format(**words),
-            _plan(self),
-            len(self.places),
-            sum(thing != LAMP for thing in self.things),
+            id=f"houses/{task}/{split}_{number:03d}",
+            room=self.room,
+            layout=self.layout,
+            problem=_problem(self, f"house_{split}_{number:03d}", entry["pddl"]),
+            sentence=self.rng.choice(entry["templates"]).format(**words),
+            plan=_plan(self),
         )
 
 

@@ -70,7 +70,7 @@ class Law:
     you: bytes  # moved by the player
     win: bytes
     lose: bytes
-    push: bytes  # is pushed on: texts, and what is PUSH
+    push: bytes  # is pushed on: texts, and objects that are PUSH
     enter: bytes  # can be stepped onto: empty cells and objects without STOP
     open: bytes
     shut: bytes
@@ -87,7 +87,7 @@ def law_of(rules: tuple[str, ...]) -> Law:
     holds = {word: _holds(split, word) for word in PROPERTIES}
     of_noun = {noun: bytes(kind in THINGS and THINGS[kind][0] == noun for kind in kinds) for noun in NOUNS}
     players = [noun for _, noun, _, word in split if word == "you"]
-    # Quirk: what is YOU by a rule with a colour is STOP too.
+    # Quirk: an object that is YOU by a rule with a colour is STOP too.
     coloured_you = {CODE[f"o:{noun}:{colour}"] for colour, noun, _, word in split if word == "you" and colour}
     stops = [holds["stop"][kind] or holds["push"][kind] or kind in coloured_you for kind in kinds]
     listed = [f"{noun} is {word}" for _, noun, _, word in split if word in PROPERTIES]

@@ -34,7 +34,7 @@ from errors import InfrastructureError
 GAMES = 26  # of each family; the first half of each is learned from, the second half is tested on
 SPLITS = {"treasure_hunter": ("learning", "test"), "cooking": ("learning", "test"),
           "coin_collector": ("shift", "shift")}
-TOO_EASY = 20  # treasure hunter games that the package solves in so many commands or fewer are not used
+TOO_EASY = 20  # a treasure hunter game whose solution has at most this many commands is not used
 # The attempt that gives each treasure hunter game; all earlier attempts fail or are too easy.
 FIRST_ATTEMPT = (1, 25, 7, 11, 1, 9, 0, 12, 6, 8, 13, 0, 39, 34, 5, 2, 3, 3, 3, 1, 1, 11, 3, 1, 7, 3)
 GAME = "tw-game"  # jericho recognises TextWorld's games by "tw-" and drops the status line of their answers
