@@ -28,6 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import envs
+from domains import DOMAINS
 from evaluate import folds
 from harness.config import Config, default_workers
 from harness.run import Run
@@ -35,7 +36,6 @@ from harness.run_folder import RunFolder
 from tests.endpoint import ModelServer
 
 ROOT = Path(__file__).resolve().parents[1]
-DOMAINS = ("textworld", "babaisai", "minihack", "alfworld")
 MOVES = {"minihack": ("north", "east", "south", "west"), "babaisai": ("up", "down", "left", "right")}
 DESIGN = '''
 """Design {number}: the first actions of the collected trajectory that shares most words."""
@@ -259,11 +259,10 @@ def _line(name: str, row: dict) -> str:
     return f"| {name} | {' | '.join(format(row[column], form) for column, form in COLUMNS.items())} |"
 
 
-def table(domains: tuple[str, ...] = DOMAINS) -> None:
+def table(domains: tuple[str, ...] = tuple(DOMAINS)) -> None:
     """Measured time, floor and ratio of each domain, latency and number of calls in flight."""
     for domain in map(envs.domain_class, domains):
-        if hasattr(domain, "prepare"):
-            domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
+        domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
     slow = f"{SLOW_MANY.designs} at {SLOW_MANY.latency} / {SLOW_MANY.in_flight}"
     print(f"episodes of {SLOW.steps} steps, {SLOW.designs} designs ({slow}), {SLOW.passes} passes")
     print(f"| | latency, s / in flight | {HEAD}\n|{' --- |' * (2 + len(COLUMNS))}")
@@ -292,4 +291,4 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["serve"]:
         serve(*sys.argv[2:])
     else:
-        table(tuple(sys.argv[1:]) or DOMAINS)
+        table(tuple(sys.argv[1:]) or tuple(DOMAINS))

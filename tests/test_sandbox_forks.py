@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+import standins
 from errors import DesignError
 from evaluate import halve
 from harness.cli import baseline
 from jail.frames import Limits
 from memory_base import Trajectory
 from sandbox import CannotFork, Sandbox, WorkerKilled
-from standins import offline
 from tests.test_evaluate import scores_of
 from tests.test_sandbox import LINUX, SHORT, left_behind
 from tests.toy import Doors
@@ -90,10 +90,10 @@ NOT_FORKED = {  # what a fork would not have, or would share: the memory is buil
 
 class StandIns:
     async def ask(self, system, user, schema, model):
-        return offline.chat("memory", [{"role": "user", "content": user}], schema)
+        return standins.chat("memory", [{"role": "user", "content": user}], schema)
 
     async def embed(self, texts):
-        return offline.embed(texts)
+        return standins.embed(texts)
 
 
 class NeverAnswers(StandIns):
