@@ -12,12 +12,13 @@ from pathlib import Path
 
 import envs
 from errors import ContextOverflow, InfrastructureError
-from prompts import FOLDER, count_tokens, cut, quote, render
+from prompts import FOLDER, count_tokens, cut, fenced, quote, render
 
 SCORE_BINS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.01))
 EPISODES_IN_BIN = 2
 RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
 LEAST_TOKENS = 500  # of trajectories; a context that has no room for these is too short
+UNCHANGED = "This module equals the one that was to be changed. Carry out the plan, and write the whole changed module."
 INTERFACE = Path(__file__).parent / "memory_base.py"
 
 
@@ -96,9 +97,8 @@ class MetaAgent:
 
     async def implement(self, parent: Evidence, plan: dict) -> str:
         """The code of the new design."""
-        return await self._ask_code(
-            "implement", code=parent.code, plan=json.dumps(plan, indent=1, ensure_ascii=False)
-        )
+        plan_text = json.dumps(plan, indent=1, ensure_ascii=False)
+        return await self._ask_code("implement", unlike=parent.code, code=parent.code, plan=plan_text)
 
     async def repair(self, code: str, error: str, attempt: int) -> str:
         """The code again, mended after a failed verification."""
@@ -106,14 +106,22 @@ class MetaAgent:
 
     # Asking.
 
-    async def _ask_code(self, stage: str, again: str = "", **shown) -> str:
-        """The Python module that the model answers to `prompts/<stage>.md`."""
+    async def _ask_code(self, stage: str, again: str = "", unlike: str = "", **shown) -> str:
+        """The Python module that the model answers to `prompts/<stage>.md`.
+
+        A module that equals `unlike` is asked for once more, with that said.
+        """
         prompt = render(stage, **self._shown, **shown)
+        messages = self._messages(prompt)
         try:
-            code = await self._models.ask_code("meta", self._messages(prompt), **self._call(stage, again))
+            code = await self._models.ask_code("meta", messages, **self._call(stage, again))
+            self._keep(stage, prompt, code)
+            if unlike and code.strip() == unlike.strip():
+                messages += [{"role": "assistant", "content": fenced(code, "python")}, {"role": "user", "content": UNCHANGED}]
+                code = await self._models.ask_code("meta", messages, **self._call(stage, f"{again} unchanged"))
+                self._keep(stage, UNCHANGED, code)
         except ContextOverflow as error:
             raise InfrastructureError(f"the meta agent's prompt is too long: {error}") from None
-        self._keep(stage, prompt, code)
         return code
 
     def _messages(self, prompt: str) -> list[dict[str, str]]:

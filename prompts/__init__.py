@@ -29,11 +29,11 @@ def _template(name: str) -> jinja2.Template:
         lstrip_blocks=True,
         keep_trailing_newline=False,
     )
-    environment.filters["fenced"] = _fenced
+    environment.filters["fenced"] = fenced
     return environment.get_template(f"{name}.md")
 
 
-def _fenced(text: str, language: str) -> str:
+def fenced(text: str, language: str) -> str:
     """`text` between fences that are longer than any that it holds."""
     fence = max(["``", *re.findall("`{3,}", text)], key=len) + "`"
     return f"{fence}{language}\n{text}\n{fence}"

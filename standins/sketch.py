@@ -86,7 +86,7 @@ def write(messages: list[dict], seed: int) -> str:
 
     Raises ValueError for a stage that it does not know.
     """
-    prompt = messages[-1]["content"]
+    prompt = next((one["content"] for one in messages if STAGE.search(one["content"])), "")
     stage = STAGE.search(prompt)
     stages = {"first": first, "ideate": ideate, "implement": implement, "repair": repair}
     if not stage or stage[1] not in stages:

@@ -41,12 +41,13 @@ def evidence() -> Evidence:
 class Answers:
     """Stands where a model stands: keeps what it is asked."""
 
-    def __init__(self):
-        self.prompts = []
+    def __init__(self, *answers):
+        self.prompts, self.answers, self.calls = [], list(answers), []
 
     async def ask_code(self, role, messages, **call):
-        self.prompts.append(messages)
-        return "code"
+        self.prompts.append(list(messages))
+        self.calls.append(call)
+        return self.answers.pop(0) if self.answers else "code"
 
 
 def meta_agent(models) -> MetaAgent:
@@ -117,6 +118,18 @@ def test_a_fence_in_a_designs_code_does_not_end_its_quote():
     prompt = asyncio.run(shown())
     assert f"## Design\n`````python\n{code}\n`````\n\n## Plan\n```json\n{{" in prompt
     assert sketch.DESIGN.search(prompt)["code"] == code
+
+
+def test_a_module_that_equals_its_parent_is_asked_for_once_more():
+    parent = evidence()
+    models = Answers(parent.code + "\n", "class Other: ...")
+    assert asyncio.run(meta_agent(models).implement(parent, {"changes": []})) == "class Other: ..."
+    first, second = models.prompts
+    assert second[:2] == first and parent.code in second[2]["content"] and "equals the one" in second[3]["content"]
+    assert models.calls[0]["sample"] != models.calls[1]["sample"]
+    stubborn = Answers(parent.code, parent.code)
+    assert asyncio.run(meta_agent(stubborn).implement(parent, {"changes": []})) == parent.code
+    assert len(stubborn.prompts) == 2
 
 
 def long_evidence(word: str) -> Evidence:
