@@ -30,6 +30,7 @@ from urllib.request import getproxies, proxy_bypass
 from errors import InfrastructureError, UserError
 from models.answers import is_schema, strip_thoughts
 from models.credentials import Key, is_this_machine, variables_of
+from models.store import Store
 
 # What is done about each kind of fault:
 #   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over,
@@ -252,8 +253,8 @@ def _without_system(messages: list[dict]) -> list[dict]:
 class Endpoint:
     """The models at one address (`Model` in llm.py says what it must do).
 
-    `recall` and `note` read and write what outlives this process; `foreign` addresses are not the user's
-    default one, so that no header from the environment goes there.
+    What it finds out is noted in the `store`. `foreign` addresses are not the user's default one, so that no
+    header from the environment goes there.
     """
 
     stored, free = True, False
@@ -264,12 +265,11 @@ class Endpoint:
         key: Key,
         patience: Patience,
         log: Callable[[str], None],
-        recall: Callable[[str], str | None] = lambda key: None,
-        note: Callable[[str, str], None] = lambda key, text: None,
+        store: Store,
         foreign: bool = True,
     ):
         self.base_url, self.faults = base_url, Counter()  # faults met, by kind
-        self._recall_note, self._keep_note, self._foreign = recall, note, foreign
+        self._store, self._foreign = store, foreign
         self._key, self._patience, self._log = key, patience, log
         self._client = None
         self._proxy, proxy_variable = _proxy(base_url)
@@ -291,8 +291,9 @@ class Endpoint:
             try:
                 return await self._patiently(question, Abilities())
             except Fault as fault:
-                too_long = fault.kind == "context" or max(map(len, question.texts)) > LONG_TEXT
-                raise TextsRefused(self._line(question, fault), too_long or bool(TOO_LARGE.search(str(fault)))) from None
+                too_long = fault.kind == "context" or TOO_LARGE.search(str(fault))
+                too_long = too_long or max(map(len, question.texts)) > LONG_TEXT
+                raise TextsRefused(self._line(question, fault), bool(too_long)) from None
         used = self._recall(question.model) or Abilities()
         trusted, remember = question.model in self._known, True
         while True:
@@ -321,7 +322,7 @@ class Endpoint:
 
     def _recall(self, model: str) -> Abilities | None:
         """What is known of a model, from before a kill too."""
-        if model not in self._known and (note := self._recall_note(f"{model} at {self.base_url}")):
+        if model not in self._known and (note := self._store.get_note(f"{model} at {self.base_url}")):
             self._known[model] = Abilities(**json.loads(note))
         return self._known.get(model)
 
@@ -331,23 +332,24 @@ class Endpoint:
         if now == before:
             return
         self._known[model] = now
-        self._keep_note(f"{model} at {self.base_url}", json.dumps(vars(now)))
+        self._store.put_note(f"{model} at {self.base_url}", json.dumps(vars(now)))
         if now != (before or Abilities()):
             self._log(f"{model} at {self.base_url} does not understand {now}: left out from now on")
 
     def text_limits(self, model: str) -> tuple[int, int]:
         """Most texts in an embedding call and most characters of one, as far as they were found out."""
-        note = self._recall_note(f"embedding limits of {model} at {self.base_url}")
+        note = self._store.get_note(f"embedding limits of {model} at {self.base_url}")
         return tuple(json.loads(note)) if note else (MOST_TEXTS, MOST_CHARS)
 
-    def limit_texts(self, model: str, texts: int = MOST_TEXTS, chars: int = MOST_CHARS) -> None:
+    def limit_texts(self, model: str, texts: int, chars: int) -> None:
         """Keep to at most so many texts in a call, and so many characters of each, from now on."""
         before = self.text_limits(model)
         now = min(before[0], texts), min(before[1], chars)
         if now != before:
-            self._keep_note(f"embedding limits of {model} at {self.base_url}", json.dumps(now))
-            cut = f", texts over {now[1]:,} characters are cut: they are too long to embed" * (now[1] < before[1])
-            self._log(f"{model} at {self.base_url}: at most {now[0]} texts in a call{cut}")
+            self._store.put_note(f"embedding limits of {model} at {self.base_url}", json.dumps(now))
+            cut = f"texts over {now[1]:,} characters are cut: they are too long to embed"
+            line = cut if now[1] < before[1] else f"at most {now[0]} texts in a call"
+            self._log(f"{model} at {self.base_url}: {line}")
 
     # Faults and their rules.
 
@@ -385,7 +387,8 @@ class Endpoint:
         if passed + pause > patience.outage:
             asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
             limit = f"of {patience.outage:.0f} (--outage-seconds)"
-            raise InfrastructureError(f"{line}{asked}; gave up after {passed:.0f} s {limit}; resume when it is back")
+            gave_up = f"{asked}; gave up after {passed:.0f} s {limit}; resume when it is back"
+            raise InfrastructureError(line + gave_up)
         self._say(fault.kind, f"{line}; asking again for up to {_minutes(patience.outage)}")
         return pause
 
@@ -414,8 +417,8 @@ class Endpoint:
         path = "/embeddings" if question.texts else "/chat/completions"
         try:
             async with asyncio.timeout(self._patience.of(question.role)):
-                # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns, this
-                # takes 1.5), and they cannot read what servers send under another content type.
+                # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns,
+                # this takes 1.5), and they cannot read what servers send under another content type.
                 data = _read_body(await client.post(path, body=body, cast_to=bytes))
             if error := _error_beside(data):
                 status, codes, message = error
@@ -464,17 +467,18 @@ class Endpoint:
         import httpx2
         import openai
 
-        certificates = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+        variable = _certificates()
         try:
-            if certificates:
-                os.stat(os.environ[certificates])
+            if variable:
+                os.stat(os.environ[variable])
             context = httpx2.create_ssl_context()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"{certificates} names certificates that cannot be read ({reason}): mend or unset it") from None
+            reason = f"cannot be read ({error.strerror or error})"
+            raise UserError(f"{variable} names certificates that {reason}: mend or unset it") from None
         try:
             _ = self._proxy and urlsplit(self._proxy).port  # may be out of range
-            return httpx2.AsyncHTTPTransport(verify=context, proxy=self._proxy, limits=openai.DEFAULT_CONNECTION_LIMITS)
+            limits = openai.DEFAULT_CONNECTION_LIMITS
+            return httpx2.AsyncHTTPTransport(verify=context, proxy=self._proxy, limits=limits)
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             reason = str(error).replace(self._proxy, "...")  # it may hold a password
             if isinstance(error, ImportError):
@@ -506,9 +510,9 @@ class Endpoint:
         while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
         if isinstance(cause, ssl.SSLCertVerificationError):
-            variable = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
-            what = f"{variable} does not hold" if variable else "SSL_CERT_FILE must name"
-            return Fault("environment", f"{detail}: {what} the certificate that signed the server's{self._through}")
+            what = f"{_certificates()} does not hold" if _certificates() else "SSL_CERT_FILE must name"
+            detail += f": {what} the certificate that signed the server's"
+            return Fault("environment", detail + self._through)
         if cause is not None and cause.reason == "WRONG_VERSION_NUMBER":
             return Fault("environment", f"{detail}: the server speaks http, not https{self._through}")
         refused = type(error).__name__ == "ProxyError" and re.match(r"4\d\d", str(error))
@@ -517,6 +521,11 @@ class Endpoint:
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
         return _brief(text.replace(self._key, "***") if self._key else text)
+
+
+def _certificates() -> str:
+    """The variable that names the user's own certificates."""
+    return next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
 
 
 def _proxy(base_url: str) -> tuple[str | None, str]:
@@ -543,8 +552,9 @@ CONTEXT = re.compile(
 FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
 QUOTA = re.compile(r"insufficient_(quota|balance|credits?|funds)|billing", re.I)  # no waiting helps
 UNSUPPORTED = re.compile(r"not support|n't support|unsupported", re.I)
-_UNIT, _OVER = r"(?:inputs?|texts?|tokens?|sequences?|items?|batch)", r"(?:too (?:long|many)|exceed|larger|longer|less|at most|maximum)"
-TOO_LARGE = re.compile(rf"too large|batch.?size|\b{_UNIT}\b.{{0,60}}{_OVER}|{_OVER}.{{0,60}}\b{_UNIT}\b", re.I)
+_UNIT = r"\b(?:inputs?|texts?|tokens?|sequences?|items?|batch)\b"
+_OVER = r"(?:too (?:long|many)|exceed|larger|longer|less|at most|maximum)"
+TOO_LARGE = re.compile(rf"too large|batch.?size|{_UNIT}.{{0,60}}{_OVER}|{_OVER}.{{0,60}}{_UNIT}", re.I)
 # Errors that come without a status, by their words; what is not here is asked again.
 STATUS_BY_WORDS = (
     (400, re.compile(f"{CONTEXT.pattern}|{FILTER.pattern}|unsupported|invalid.request", re.I)),
@@ -574,7 +584,9 @@ async def _bound(response) -> None:
     stream, response.stream = response.stream, Bounded()
 
 
-def _status_fault(status: int, codes: str, message: str, body: dict, headers: Mapping | None = None) -> Fault:
+def _status_fault(
+    status: int, codes: str, message: str, body: dict, headers: Mapping | None = None
+) -> Fault:
     """The fault that a status, and what the endpoint says with it, stand for."""
     detail = f"{status} {message}"
     if status in (400, 403, 422, 500) and FILTER.search(codes + message):
@@ -594,7 +606,8 @@ def _status_fault(status: int, codes: str, message: str, body: dict, headers: Ma
         return Fault("busy", detail, _retry_after(headers or {}))
     if status >= 500 and status != 501:
         named = any(re.search(names, message, re.I) for names in COMPLAINTS.values())
-        if not (named and UNSUPPORTED.search(message)):  # llama.cpp says 500 where its template knows no system
+        # llama.cpp says 500 where its template knows no system.
+        if not (named and UNSUPPORTED.search(message)):
             return Fault("busy", detail, _retry_after(headers or {}))
     return Fault("request", detail)
 
@@ -678,7 +691,8 @@ def _read_body(body: bytes) -> dict:
         finish, error = choice.get("finish_reason") or finish, choice.get("error") or error
     if choices and not finish and not error and "[DONE]" not in text and not whole.get("error"):
         raise ValueError("the stream breaks off")
-    return {**whole, "choices": [{"message": message, "finish_reason": finish, "error": error}] * bool(choices)}
+    answer = {"message": message, "finish_reason": finish, "error": error}
+    return {**whole, "choices": [answer]} if choices else whole
 
 
 def _dicts(value) -> list[dict]:

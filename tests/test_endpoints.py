@@ -571,13 +571,13 @@ def test_vectors_without_an_index_and_in_base64_are_read(tmp_path):
         ("SSL_CERT_DIR", "/nonexistent"),
     ],
 )
-def test_a_bad_proxy_or_certificate_is_one_line_that_names_the_variable(monkeypatch, variable, value):
+def test_a_bad_proxy_or_certificate_is_one_line_that_names_the_variable(tmp_path, monkeypatch, variable, value):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=variable) as caught:
-        Endpoint("https://example.org/v1", Key("k"), QUICK, print).open()
+        Endpoint("https://example.org/v1", Key("X", "k"), QUICK, print, Store(tmp_path / "store.sqlite")).open()
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
 
 
