@@ -105,7 +105,7 @@ class Key(str):
 
 
 def _is_key(name: str) -> bool:
-    return name.startswith("OPENAI_API_KEY") or name in {variable for _, variable in PROVIDERS.values()} - {""}
+    return name.startswith("OPENAI_API_KEY") or (name != "" and any(name == own for _, own in PROVIDERS.values()))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ class Keys:
         child inherits one, and remembers the keys for later calls."""
         values = {**_read_dotenv(Path(".env")), **_taken(), **os.environ}
         base_url = values.get("OPENAI_BASE_URL", "").strip()
-        found = {name: Key(name, value.strip()) for name, value in values.items() if _is_key(name) and value.strip()}
+        set_keys = {name: value.strip() for name, value in values.items() if _is_key(name) and value.strip()}
+        found = {name: Key(name, value) for name, value in set_keys.items()}
         if take:
             _taken().update(found)
             for name in os.environ.keys() - child_environment().keys():

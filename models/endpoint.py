@@ -71,6 +71,7 @@ SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
 
 
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
+FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
 LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
 MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
 
@@ -366,6 +367,8 @@ class Endpoint:
                 rule, most = RULES[fault.kind]
                 if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
                     raise
+                if len(question.texts) > 1 and str(fault).startswith("500") and tries >= FEWER_TEXTS:
+                    raise  # it may mean their number
                 if rule == "shorten":
                     self._say("context", f"{self._line(question, fault)}: the oldest turns are left out")
                     raise ContextOverflow(self._line(question, fault)) from None
@@ -628,8 +631,8 @@ def _described(error) -> tuple[int, str, str]:
             status = status or (int(value) if 400 <= int(value) < 600 else 0)
         elif name in ("code", "type", "status", "reason", "error_type") and value:
             codes.append(str(value))
-        elif name in ("message", "msg", "detail", "error", "errors", "raw", "title") and value:
-            messages.append(str(value))
+        elif name in ("message", "msg", "detail", "error", "errors", "raw", "title", "loc", "param") and value:
+            messages.append(str(value))  # FastAPI names the parameter in `loc`
 
     look("error", error, 0)
     return status, " ".join(codes), ": ".join(dict.fromkeys(messages)) or str(error)
@@ -658,7 +661,7 @@ def _brief(text: str, most: int = 300) -> str:
 # ------------------------------------------------------------------------------- what it said
 
 
-START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: a line of its own, or of a stream
+START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: on a line of its own
 
 
 def _read_body(body: bytes) -> dict:
@@ -768,7 +771,7 @@ def _read_vectors(data: dict, question: Question) -> Reply:
 
 
 def _vector(embedding: list | str) -> list[float]:
-    """The numbers of a vector, which some servers send as base64; raises ValueError for NaN and infinities."""
+    """The numbers of a vector, also from base64; raises ValueError for NaN and infinities."""
     if isinstance(embedding, str):
         embedding = array.array("f", base64.b64decode(embedding))
     vector = [float(number) for number in embedding]

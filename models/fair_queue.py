@@ -31,7 +31,7 @@ class FairQueue:
             await future
             yield
         finally:
-            if future.done() and not future.cancelled():  # also if it came while its waiter was being cancelled
+            if future.done() and not future.cancelled():  # it had its turn, if only while being cancelled
                 self._free += 1
                 self._busy -= Counter([who])
                 self._serve()

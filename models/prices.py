@@ -57,7 +57,7 @@ def _list_price(name: str, base_url: str) -> Price | None:
 
 
 def _names(clause) -> list[str]:
-    """The whole names in a rule of genai-prices; the rules themselves also match names that only look alike."""
+    """The whole names in a rule of genai-prices; the rule itself also matches names that only look alike."""
     name = getattr(clause, "equals", None) or getattr(clause, "starts_with", None)
     parts = getattr(clause, "or_", [])
     return [name.lower()] if name else [name for part in parts for name in _names(part)]

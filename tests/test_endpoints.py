@@ -15,7 +15,7 @@ import pytest
 from errors import BudgetError, DesignError, InfrastructureError, UserError
 from llm import BARREN, Keys, Models, ModelSpec
 from models.credentials import Key, is_this_machine
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _status_fault
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _described, _status_fault
 from models.fair_queue import FairQueue
 from models.prices import Price
 from models.store import Store
@@ -263,6 +263,16 @@ def test_a_full_context_with_status_200_is_a_full_context(tmp_path):
 @pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active", "insufficient_balance"])
 def test_a_429_that_no_waiting_helps_is_known_by_its_code(code):
     assert _status_fault(429, code, "You exceeded your current quota", {}).kind == "quota"
+
+
+def test_a_refused_parameter_is_found_in_whichever_form_it_is_named():
+    for error in (
+        {"detail": [{"type": "extra_forbidden", "loc": ["body", "reasoning_effort"], "msg": "Extra inputs"}]},
+        {"message": {"detail": [{"loc": ["body", "reasoning_effort"], "msg": "Extra inputs"}]}},
+        {"message": "Unsupported value", "param": "reasoning_effort", "code": "unsupported_value"},
+        "unknown field reasoning_effort",
+    ):
+        assert "reasoning_effort" in _described(error)[2]
 
 
 @pytest.mark.parametrize("fault", STOPS)
@@ -518,6 +528,13 @@ def test_a_text_that_is_too_long_is_cut_and_does_not_make_the_calls_smaller(tmp_
     assert "texts over 225 characters are cut" in lines[-1]
 
 
+def test_a_plain_500_over_many_texts_is_tried_with_fewer(tmp_path):
+    with ModelServer(answer) as server:
+        server.script = ["500"] * 4
+        assert len(asked(tmp_path, server, lambda models: models.embed(TEXTS))) == 40
+    assert [len(body["input"]) for body in server.bodies] == [40] * 4 + [20] * 2
+
+
 def test_one_text_that_is_refused_is_the_fault_of_its_design_and_of_no_other(tmp_path):
     async def ask(models):
         mine, yours = await asyncio.gather(
@@ -715,6 +732,22 @@ def test_a_call_that_is_cancelled_while_it_waits_gives_its_turn_away():
             return done
 
     assert asyncio.run(run()) == ["a", "c", "d"]
+
+
+def test_a_higher_priority_goes_first_and_equals_in_order():
+    async def run():
+        queue, order = FairQueue(1), []
+
+        async def work(name: str, priority: float):
+            async with queue.turn(priority=priority):
+                order.append(name)
+                await asyncio.sleep(0)
+
+        works = [("first", 0), ("short", 1), ("long", 9), ("short too", 1), ("unknown", float("inf"))]
+        await asyncio.gather(*(work(*one) for one in works))
+        return order
+
+    assert asyncio.run(run()) == ["first", "unknown", "long", "short", "short too"]
 
 
 def test_calls_in_flight_never_pass_the_limit(tmp_path):
