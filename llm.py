@@ -19,7 +19,7 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -28,7 +28,7 @@ from errors import DesignError, InfrastructureError, UserError
 from models import gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, TextsRefused, clean
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, clean
 from models.fair_queue import FairQueue
 from models.gateway import GatewayClient
 from models.prices import Budget, Price, price
@@ -46,7 +46,6 @@ MOST_OUTPUT = {"meta": 32_000, "agent": 8_000, "memory": 8_000}  # tokens, reaso
 KEPT_REQUESTS = ("meta", "memory")  # an agent's are long, many, and follow from its episode
 MOST_ANSWERS = 3  # that are read before it is given up, each sent back with the error
 DRAIN_SECONDS = 5.0  # for the calls in flight when a run stops
-SHORTEST_CUT = 100  # characters; a text that is shorter is not too long to embed
 UNUSABLE = ("refusal", "content filter", "rejected")  # answers that no error message improves
 BARREN = 10  # questions in a row without an answer: then the endpoint is at fault, not an answer
 AGAIN = "Your answer could not be used. Give the whole answer again, in the form that was asked for."
@@ -67,10 +66,7 @@ class Model(Protocol):
     faults: Counter[str]  # met and dealt with, by kind
 
     async def ask(self, question: Question) -> Reply:
-        """The answer to messages, or vectors of texts.
-
-        Raises InfrastructureError, ContextOverflow, TextsRefused.
-        """
+        """The answer to messages, or vectors of texts; raises InfrastructureError and ContextOverflow."""
         ...
 
     def open(self) -> None:
@@ -79,12 +75,9 @@ class Model(Protocol):
     async def aclose(self) -> None:
         """Give back what `open` took."""
 
-    def text_limits(self, model: str) -> tuple[int, int]:
-        """Most texts in an embedding call, and most characters of one; asked only where calls are stored."""
-        ...
-
-    def limit_texts(self, model: str, texts: int, chars: int) -> None:
-        """Keep to these limits from now on."""
+    def most_texts(self, model: str) -> int:
+        """Most texts in an embedding call."""
+        return 128
 
 
 class StandIn(Model):
@@ -461,9 +454,10 @@ class Models:
         missing = sorted(wanted.keys() - known)
         flights = {self._flights[key] for key in missing if key in self._flights}
         new = [key for key in missing if key not in self._flights]
-        for part in _parts({key: wanted[key] for key in new}, model.text_limits(spec.name)[0]):
-            make = functools.partial(self._embed, part, question, spec)
-            flights.add(self._take_off(list(part), make))
+        most = model.most_texts(spec.name)
+        for part in (new[start : start + most] for start in range(0, len(new), most)):
+            texts = {key: wanted[key] for key in part}
+            flights.add(self._take_off(part, functools.partial(self._embed, texts, question, spec)))
         for result in await asyncio.gather(*(flight.join() for flight in flights)):
             known.update(result)
         for key in keys:
@@ -474,41 +468,12 @@ class Models:
     async def _embed(
         self, texts: dict[str, str], question: Question, spec: ModelSpec, flight: "Flight"
     ) -> dict[str, list[float] | DesignError]:
-        """Vectors by key, or a DesignError for a text that is refused alone.
-
-        What is refused is sent in two calls of half as many texts; one text that is too long is halved.
-        """
-        model = self._models[spec.place]
-        most, longest = model.text_limits(spec.name)
-        refused = None
-        if len(texts) <= most:
-            question = replace(question, texts=tuple(text[:longest] for text in texts.values()))
-            try:
-                reply = await self._pay(question, spec, flight)
-            except TextsRefused as error:
-                refused = error
-            else:
-                key = _sha(json.dumps([spec.name, spec.base_url, question.texts]))
-                vectors = dict(zip(texts, reply.vectors, strict=True))
-                return self.store.put_vectors(self._call(key, question, spec, reply), vectors)
-            if len(texts) == 1:
-                length = len(question.texts[0])
-                if refused.too_long and length > SHORTEST_CUT:
-                    model.limit_texts(spec.name, most, length // 2)
-                    return await self._embed(texts, question, spec, flight)
-                try:
-                    await self._pay(replace(question, texts=("text",)), spec, flight)
-                except TextsRefused:  # whatever it is asked
-                    raise InfrastructureError(str(refused)) from None
-                return dict.fromkeys(texts, DesignError("error", f"a text cannot be embedded: {refused}"))
-            most = (len(texts) + 1) // 2
-        found = {}
-        for part in _parts(texts, most):
-            found.update(await self._embed(part, question, spec, flight))
-        one_is_at_fault = any(isinstance(vector, DesignError) for vector in found.values())
-        if refused and not one_is_at_fault and model.text_limits(spec.name)[1] == longest:
-            model.limit_texts(spec.name, most, longest)  # their number was at fault
-        return found
+        """Vectors by key, or a DesignError for a text that is refused, by one call that is stored."""
+        reply = await self._pay(replace(question, texts=tuple(texts.values())), spec, flight)
+        call = self._call(_sha(json.dumps([spec.name, spec.base_url, *texts.values()])), question, spec, reply)
+        found = dict(zip(texts, reply.vectors, strict=True))
+        good = {key: vector for key, vector in found.items() if not isinstance(vector, DesignError)}
+        return {**found, **self.store.put_vectors(call, good)}
 
 
 TOTALS = (
@@ -543,11 +508,6 @@ class Flight:
             raise
         finally:
             self.waiting -= 1
-
-
-def _parts(texts: dict[str, str], most: int) -> Iterator[dict[str, str]]:
-    for start in range(0, len(texts), most):
-        yield dict(list(texts.items())[start : start + most])
 
 
 def _most_tokens(question: Question) -> int:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from errors import InfrastructureError, UserError
+from errors import DesignError, InfrastructureError, UserError
 from models.answers import is_schema, strip_thoughts
 from models.credentials import Key, is_this_machine, variables_of
 from models.store import Store
@@ -72,20 +72,13 @@ SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
 
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
 FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
+SHORTEST_CUT = 100  # characters; a text that is shorter is not too long
 LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
 MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
 
 
 class ContextOverflow(Exception):
     """The prompt does not fit into the model's context: leave out the oldest turns and ask again."""
-
-
-class TextsRefused(Exception):
-    """An embedding call is refused: send fewer texts; one alone may be too long, or be refused for good."""
-
-    def __init__(self, message: str, too_long: bool):
-        super().__init__(message)
-        self.too_long = too_long
 
 
 @dataclass(frozen=True)
@@ -113,7 +106,7 @@ class Reply:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     counted: bool = True  # the endpoint said how many tokens; else they are estimated
-    vectors: tuple = ()  # of an embedding call
+    vectors: tuple = ()  # of an embedding call; a DesignError in place of one for a text that is refused
     seconds: float = 0.0
 
 
@@ -287,14 +280,9 @@ class Endpoint:
             self._client = None
 
     async def ask(self, question: Question) -> Reply:
-        """The answer, good or not; raises InfrastructureError, ContextOverflow, TextsRefused."""
+        """The answer, good or not; raises InfrastructureError and ContextOverflow."""
         if question.texts:
-            try:
-                return await self._patiently(question, Abilities())
-            except Fault as fault:
-                too_long = fault.kind == "context" or TOO_LARGE.search(str(fault))
-                too_long = too_long or max(map(len, question.texts)) > LONG_TEXT
-                raise TextsRefused(self._line(question, fault), bool(too_long)) from None
+            return await self._embed(question)
         used = self._recall(question.model) or Abilities()
         trusted, remember = question.model in self._known, True
         while True:
@@ -319,6 +307,38 @@ class Endpoint:
                     self._remember(question.model, used)
                 return reply
 
+    async def _embed(self, question: Question) -> Reply:
+        """Vectors, in as many calls as it takes: what is refused is sent in halves, then one text is halved."""
+        model, texts, refused = question.model, question.texts, None
+        most, longest = self._text_limits(model)
+        if len(texts) <= most:
+            asked = replace(question, texts=tuple(text[:longest] for text in texts))
+            try:
+                return await self._patiently(asked, Abilities())
+            except Fault as fault:
+                refused = fault
+            if len(texts) == 1:
+                length = len(asked.texts[0])
+                too_long = refused.kind == "context" or TOO_LARGE.search(str(refused)) or length > LONG_TEXT
+                if too_long and length > SHORTEST_CUT:
+                    self._limit_texts(model, most, length // 2)
+                    return await self._embed(question)
+                try:  # whether it embeds anything at all
+                    await self._patiently(replace(question, texts=("text",)), Abilities())
+                except Fault:
+                    raise self._stop(question, refused) from None
+                error = DesignError("error", f"a text cannot be embedded: {self._line(question, refused)}")
+                return Reply("", vectors=(error,))
+            most = (len(texts) + 1) // 2
+        starts = range(0, len(texts), most)
+        parts = [await self._embed(replace(question, texts=texts[start : start + most])) for start in starts]
+        vectors = tuple(vector for part in parts for vector in part.vectors)
+        one_is_at_fault = any(isinstance(vector, DesignError) for vector in vectors)
+        if refused and not one_is_at_fault and self._text_limits(model)[1] == longest:
+            self._limit_texts(model, most, longest)  # their number was at fault
+        tokens = sum(part.prompt_tokens for part in parts)
+        return Reply("", prompt_tokens=tokens, vectors=vectors, seconds=sum(part.seconds for part in parts))
+
     # What it understands.
 
     def _recall(self, model: str) -> Abilities | None:
@@ -337,14 +357,18 @@ class Endpoint:
         if now != (before or Abilities()):
             self._log(f"{model} at {self.base_url} does not understand {now}: left out from now on")
 
-    def text_limits(self, model: str) -> tuple[int, int]:
-        """Most texts in an embedding call and most characters of one, as far as they were found out."""
+    def most_texts(self, model: str) -> int:
+        """Most texts in an embedding call, as far as that was found out."""
+        return self._text_limits(model)[0]
+
+    def _text_limits(self, model: str) -> tuple[int, int]:
+        """The same, and most characters of one."""
         note = self._store.get_note(f"embedding limits of {model} at {self.base_url}")
         return tuple(json.loads(note)) if note else (MOST_TEXTS, MOST_CHARS)
 
-    def limit_texts(self, model: str, texts: int, chars: int) -> None:
+    def _limit_texts(self, model: str, texts: int, chars: int) -> None:
         """Keep to at most so many texts in a call, and so many characters of each, from now on."""
-        before = self.text_limits(model)
+        before = self._text_limits(model)
         now = min(before[0], texts), min(before[1], chars)
         if now != before:
             self._store.put_note(f"embedding limits of {model} at {self.base_url}", json.dumps(now))
