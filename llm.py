@@ -8,8 +8,8 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-Behind it: `models/endpoint.py` sends a request until it is answered, `credentials.py` knows providers and
-keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads answers.
+In `models/`: `endpoint.py` sends a request until it is answered, `credentials.py` knows providers and keys,
+`prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads answers.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ from models.prices import Budget, Price, price
 from models.store import Call, Store
 
 __all__ = [
-    "AnswerError", "ContextOverflow", "GatewayClient", "Keys", "ModelSpec", "Models", "Patience", "child_environment",
-    "is_local",
+    "AnswerError", "ContextOverflow", "GatewayClient", "Keys", "Model", "ModelSpec", "Models", "Patience",
+    "child_environment", "is_local",
 ]  # fmt: skip
 
 OFFLINE = "offline"  # the stand-in for any model

@@ -105,7 +105,8 @@ class Key(str):
 
 
 def _is_key(name: str) -> bool:
-    return name.startswith("OPENAI_API_KEY") or (name != "" and any(name == own for _, own in PROVIDERS.values()))
+    own = {variable for _, variable in PROVIDERS.values() if variable}
+    return name.startswith("OPENAI_API_KEY") or name in own
 
 
 @dataclass(frozen=True)

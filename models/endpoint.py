@@ -308,7 +308,10 @@ class Endpoint:
                 return reply
 
     async def _embed(self, question: Question) -> Reply:
-        """Vectors, in as many calls as it takes: what is refused is sent in halves, then one text is halved."""
+        """Vectors: texts that are refused are sent in halves; one that is refused for its length is halved.
+
+        The limits are remembered, so that later calls are not refused.
+        """
         model, texts, refused = question.model, question.texts, None
         most, longest = self._text_limits(model)
         if len(texts) <= most:
@@ -651,8 +654,8 @@ def _described(error) -> tuple[int, str, str]:
         if isinstance(value, dict | list) and depth < 6:
             for key, part in value.items() if isinstance(value, dict) else ((name, part) for part in value):
                 look(str(key).lower(), part, depth + 1)
-        elif name in ("code", "status", "status_code", "http_code", "http_status") and str(value).isdecimal():
-            status = status or (int(value) if 400 <= int(value) < 600 else 0)
+        elif name.endswith(("code", "status")) and re.fullmatch(r"[45]\d\d", str(value)):
+            status = status or int(value)
         elif name in ("code", "type", "status", "reason", "error_type") and value:
             codes.append(str(value))
         elif name in ("message", "msg", "detail", "error", "errors", "raw", "title", "loc", "param") and value:
@@ -745,20 +748,22 @@ FINISHED = {
 }  # fmt: skip
 
 
-def _finish(choice: dict) -> str:
-    return str(choice.get("finish_reason") or "").lower()
+def _choice(data: dict) -> tuple[dict, str]:
+    """The first choice, {} for none, and why it is finished."""
+    choice = next(iter(_dicts(data.get("choices"))), {})
+    return choice, str(choice.get("finish_reason") or "").lower()
 
 
 def _error_beside(data: dict) -> tuple[int, str, str] | None:
     """Status, codes and message of an error that came with status 200, also beside an answer."""
-    choice = next(iter(_dicts(data.get("choices"))), {})
+    choice, finish = _choice(data)
     error = data.get("error") or data.get("errors") or choice.get("error")
     if isinstance(error, dict) and not any(error.values()):
         error = None  # some say so that there is none
     if not error and not data.keys() & {"choices", "data"} and data.keys() & {"detail", "message", "msg"}:
         error = data
-    if not error and _finish(choice) in BROKEN_OFF:
-        error = f"the answer was broken off ({_finish(choice)})"
+    if not error and finish in BROKEN_OFF:
+        error = f"the answer was broken off ({finish})"
     if not error:
         return None
     status, codes, message = _described(error)
@@ -768,13 +773,13 @@ def _error_beside(data: dict) -> tuple[int, str, str] | None:
 
 def _read_answer(data: dict, question: Question) -> Reply:
     """The answer in the JSON of a chat completion; no choice or no message is an empty one."""
-    choice = next(iter(_dicts(data.get("choices"))), {})
+    choice, finish = _choice(data)
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     content, refusal = _text(message.get("content")), _text(message.get("refusal"))
     text = strip_thoughts(clean(content or refusal))
     thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    fault = FINISHED.get(_finish(choice), "refusal" if refusal else "")
+    fault = FINISHED.get(finish, "refusal" if refusal else "")
     fault = fault or ("" if text else "only thoughts" if thoughts else "empty")
     prompt = sum(len(message["content"]) for message in question.messages) // 4
     return Reply(text, fault, **_read_usage(data.get("usage"), prompt, len(content) // 4))
@@ -783,10 +788,11 @@ def _read_answer(data: dict, question: Question) -> Reply:
 def _read_vectors(data: dict, question: Question) -> Reply:
     """The vectors, in the order of the texts; raises Fault where one is missing."""
     try:
-        rows = list(enumerate(data["data"]))
-        rows.sort(key=lambda row: row[1].get("index", row[0]))
-        vectors = tuple(_vector(row["embedding"]) for _, row in rows)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        rows = data["data"]
+        if all(isinstance(row.get("index"), int) for row in rows):  # else they are in order
+            rows = sorted(rows, key=lambda row: row["index"])
+        vectors = tuple(_vector(row["embedding"]) for row in rows)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         vectors = ()
     if len(vectors) != len(question.texts) or len(set(map(len, vectors))) != 1 or not vectors[0]:
         raise Fault("no vectors", "the answer has no vector of numbers for each text")
@@ -795,11 +801,11 @@ def _read_vectors(data: dict, question: Question) -> Reply:
 
 
 def _vector(embedding: list | str) -> list[float]:
-    """The numbers of a vector, also from base64; raises ValueError for NaN and infinities."""
+    """The numbers of a vector, also from base64; raises ValueError for what 32 bits cannot hold."""
     if isinstance(embedding, str):
         embedding = array.array("f", base64.b64decode(embedding))
     vector = [float(number) for number in embedding]
-    if not all(map(math.isfinite, vector)):
+    if not all(abs(number) < 3e38 for number in vector):  # NaN is not below it either
         raise ValueError("a number is not finite")
     return vector
 

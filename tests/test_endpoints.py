@@ -556,7 +556,7 @@ def test_an_endpoint_that_embeds_nothing_stops_the_run_in_one_line(tmp_path):
         asked(tmp_path, server, lambda models: models.embed(["one", "text"]))
 
 
-@pytest.mark.parametrize("body", ['{"data": []}', '{"data": [{"embedding": [null]}]}', '{"data": [{"embedding": [NaN]}]}'])
+@pytest.mark.parametrize("body", ['{"data": []}', '{"data": [{"embedding": [null]}]}', '{"data": [{"embedding": [NaN]}]}', '{"data": [{"embedding": [1e39]}]}'])
 def test_an_endpoint_without_vectors_stops_after_some_tries(tmp_path, body):
     with ModelServer(answer) as server:
         server.script = [body] * 20
