@@ -51,6 +51,7 @@ RULES: dict[str, tuple[str, int]] = {
     "empty": ("again", 5),
     "only thoughts": ("again", 5),  # the answer is empty, `reasoning_content` is not
     "length": ("again", 4),  # cut at the limit of tokens
+    "broken off": ("again", 4),  # a stream without an end
     "refusal": ("again", 4),
     "content filter": ("again", 4),
     "rejected": ("again", 0),  # a 400 for one prompt, where the model answered others
@@ -642,6 +643,9 @@ def _status_fault(
     return Fault("request", detail)
 
 
+MESSAGES = {"message", "msg", "detail", "title", "error_msg", "error_message", "error_description"}
+
+
 def _described(error) -> tuple[int, str, str]:
     """Status (0: it has none), codes and message of an error, in whichever form an endpoint gives it."""
     status, codes, messages = 0, [], []
@@ -658,7 +662,7 @@ def _described(error) -> tuple[int, str, str]:
             status = status or int(value)
         elif name in ("code", "type", "status", "reason", "error_type") and value:
             codes.append(str(value))
-        elif name in ("message", "msg", "detail", "error", "errors", "raw", "title", "loc", "param") and value:
+        elif name in (*MESSAGES, "error", "errors", "raw", "loc", "param") and value:
             messages.append(str(value))  # FastAPI names the parameter in `loc`
 
     look("error", error, 0)
@@ -694,13 +698,15 @@ START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: o
 def _read_body(body: bytes) -> dict:
     """The JSON object in a body under whatever content type; a stream that nobody asked for is put together.
 
-    Raises ValueError where there is no JSON, or a stream breaks off.
+    Raises ValueError where there is no JSON.
     """
     text, values, position = body.decode("utf-8-sig", "replace").strip(), [], 0
     while found := START.search(text, position):
         value, position = json.JSONDecoder().raw_decode(text, found.end())
         values += value if isinstance(value, list) else [value]
     chunks = [value for value in values if isinstance(value, dict)]
+    if not chunks and any(words.search(text) for _, words in STATUS_BY_WORDS) and "<" not in text:
+        return {"error": text}
     if not chunks:
         if "[DONE]" not in text:
             json.loads(text)
@@ -719,8 +725,7 @@ def _read_body(body: bytes) -> dict:
         for key, value in part.items() if isinstance(part, dict) else ():
             message[key] = message.get(key, "") + _text(value) if _text(value) else message.get(key, "")
         finish, error = choice.get("finish_reason") or finish, choice.get("error") or error
-    if choices and not finish and not error and "[DONE]" not in text and not whole.get("error"):
-        raise ValueError("the stream breaks off")
+    finish = finish or ("" if "[DONE]" in text else "broken off")
     answer = {"message": message, "finish_reason": finish, "error": error}
     return {**whole, "choices": [answer]} if choices else whole
 
@@ -742,7 +747,7 @@ BROKEN_OFF = (
     "insufficient_system_resource",
 )  # fmt: skip - as reasons to finish
 FINISHED = {
-    "length": "length", "max_tokens": "length", "model_length": "length",
+    "broken off": "broken off", "length": "length", "max_tokens": "length", "model_length": "length",
     "content_filter": "content filter", "safety": "content filter", "sensitive": "content filter",
     "prohibited_content": "content filter", "blocklist": "content filter", "recitation": "content filter",
 }  # fmt: skip
@@ -760,7 +765,7 @@ def _error_beside(data: dict) -> tuple[int, str, str] | None:
     error = data.get("error") or data.get("errors") or choice.get("error")
     if isinstance(error, dict) and not any(error.values()):
         error = None  # some say so that there is none
-    if not error and not data.keys() & {"choices", "data"} and data.keys() & {"detail", "message", "msg"}:
+    if not error and not data.keys() & {"choices", "data"} and data.keys() & MESSAGES:
         error = data
     if not error and finish in BROKEN_OFF:
         error = f"the answer was broken off ({finish})"

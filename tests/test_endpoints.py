@@ -70,7 +70,7 @@ def test_a_fault_is_met_logged_or_stored_and_does_not_change_the_answer(tmp_path
     assert server.requests == 3
     stored = [call.fault for call in Store(tmp_path / "store.sqlite", readonly=True).calls()]
     if fault in ANSWERS:
-        kind = {"no choices": "empty", "no message": "empty"}.get(fault, fault.removesuffix(" 400"))
+        kind = {"no choices": "empty", "no message": "empty", "stream that ends": "broken off"}.get(fault, fault.removesuffix(" 400"))
         assert stored == [kind] * 2 + [""]  # each was paid for
     else:
         assert stored == [""] and len(lines) == 1 and "asking again" in lines[0]
@@ -207,6 +207,8 @@ def test_a_retry_after_that_is_no_time_to_come_is_passed_over(tmp_path, seconds)
         {"error": {"message": "denied", "code": 404}},
         {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError"},
         {"detail": "Invalid API key"},
+        {"error_code": 401, "error_msg": "Access token invalid"},
+        "Unauthorized",
         {"choices": [{"message": {"content": "right"}, "error": {"code": 401, "message": "denied"}}]},
     ],
     ids=str,
