@@ -325,8 +325,10 @@ class Endpoint:
                 length = len(asked.texts[0])
                 too_long = refused.kind == "context" or TOO_LARGE.search(str(refused)) or length > LONG_TEXT
                 if too_long and length > SHORTEST_CUT:
-                    self._limit_texts(model, most, length // 2)
-                    return await self._embed(question)
+                    reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
+                    if isinstance(reply.vectors[0], list):  # its length was at fault
+                        self._limit_texts(model, most, length // 2)
+                    return reply
                 try:  # whether it embeds anything at all
                     await self._patiently(replace(question, texts=("text",)), Abilities())
                 except Fault:

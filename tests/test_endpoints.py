@@ -552,6 +552,17 @@ def test_one_text_that_is_refused_is_the_fault_of_its_design_and_of_no_other(tmp
     assert sum(text.startswith("text 7 ") for text in texts) <= 7  # good texts beside it are not sent for ever
 
 
+def test_a_long_text_that_is_refused_for_its_content_makes_no_others_shorter(tmp_path):
+    async def ask(models):
+        with pytest.raises(DesignError):
+            await models.embed(["bad" + "x" * 9000])
+        return await models.embed(["y" * 8000])
+
+    with ModelServer(answer, bad_text="bad") as server:
+        asked(tmp_path, server, ask)
+        assert len(server.bodies[-1]["input"][0]) == 8000
+
+
 def test_an_endpoint_that_embeds_nothing_stops_the_run_in_one_line(tmp_path):
     line = r"embedding at .*: 400 .*not allowed"
     with ModelServer(answer, bad_text="e") as server, pytest.raises(InfrastructureError, match=line):
