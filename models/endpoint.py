@@ -32,6 +32,8 @@ from models.answers import is_schema, strip_thoughts
 from models.credentials import Key, is_this_machine, variables_of
 from models.store import Store
 
+# openai and httpx2, its own client, take a second to import: the functions that need them do it.
+
 # What is done about each kind of fault:
 #   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over,
 #            or after so many tries stop the run
@@ -444,7 +446,7 @@ class Endpoint:
     # One request.
 
     async def _send(self, question: Question, abilities: Abilities) -> Reply:
-        import openai  # takes a second
+        import openai
 
         client, body, started = self.open(), question.body(abilities), time.monotonic()
         path = "/embeddings" if question.texts else "/chat/completions"
@@ -470,7 +472,7 @@ class Endpoint:
     def open(self):
         """The client; the first time it is imported and made, which takes a second. Raises UserError."""
         if self._client is None:
-            import httpx2  # openai's own client
+            import httpx2
             import openai
 
             hooks = {"response": [_bound], "request": [self._own_headers] if self._foreign else []}
