@@ -8,11 +8,12 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-Behind it: `models/endpoint.py` sends a request until it is answered, `credentials.py` knows providers and
-keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads answers.
+In `models/`: `endpoint.py` sends a request until it is answered, `credentials.py` knows providers and keys,
+`prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads answers.
 """
 
 import asyncio
+import functools
 import hashlib
 import json
 import re
@@ -28,26 +29,15 @@ from errors import DesignError, InfrastructureError, UserError
 from models import OFFLINE, gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
-from models.endpoint import (
-    MOST_CHARS,
-    MOST_TEXTS,
-    RULES,
-    ContextOverflow,
-    Endpoint,
-    Patience,
-    Question,
-    Reply,
-    TextsRefused,
-    clean,
-)  # fmt: skip
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, clean
 from models.fair_queue import FairQueue
 from models.gateway import GatewayClient
 from models.prices import Budget, Price, price
 from models.store import Call, Store
 
 __all__ = [
-    "AnswerError", "ContextOverflow", "GatewayClient", "Keys", "ModelSpec", "Models", "Patience", "child_environment",
-    "is_local",
+    "AnswerError", "ContextOverflow", "GatewayClient", "Keys", "Model", "ModelSpec", "Models", "Patience",
+    "child_environment", "is_local",
 ]  # fmt: skip
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
@@ -55,7 +45,6 @@ MOST_OUTPUT = {"meta": 32_000, "agent": 8_000, "memory": 8_000}  # tokens, reaso
 KEPT_REQUESTS = ("meta", "memory")  # an agent's are long, many, and follow from its episode
 MOST_ANSWERS = 3  # that are read before it is given up, each sent back with the error
 DRAIN_SECONDS = 5.0  # for the calls in flight when a run stops
-SHORTEST_CUT = 100  # characters; a text that is shorter is not too long to embed
 UNUSABLE = ("refusal", "content filter", "rejected")  # answers that no error message improves
 BARREN = 10  # questions in a row without an answer: then the endpoint is at fault, not an answer
 AGAIN = "Your answer could not be used. Give the whole answer again, in the form that was asked for."
@@ -76,7 +65,7 @@ class Model(Protocol):
     faults: Counter[str]  # met and dealt with, by kind
 
     async def ask(self, question: Question) -> Reply:
-        """The answer to messages, or vectors of texts; raises InfrastructureError, ContextOverflow, TextsRefused."""
+        """The answer to messages, or vectors of texts; raises InfrastructureError and ContextOverflow."""
         ...
 
     def open(self) -> None:
@@ -85,16 +74,13 @@ class Model(Protocol):
     async def aclose(self) -> None:
         """Give back what `open` took."""
 
-    def text_limits(self, model: str) -> tuple[int, int]:
-        """Most texts in an embedding call, and most characters of one."""
-        return MOST_TEXTS, MOST_CHARS
-
-    def limit_texts(self, model: str, texts: int = MOST_TEXTS, chars: int = MOST_CHARS) -> None:
-        """Remember smaller limits."""
+    def most_texts(self, model: str) -> int:
+        """Most texts in an embedding call."""
+        return 128
 
 
 class StandIn(Model):
-    """What plays without a key: a policy, templates, a bag of words. It repeats itself, so nothing is stored."""
+    """What plays without a key. The same question has the same answer, so nothing is stored."""
 
     stored = False
 
@@ -113,7 +99,7 @@ NAMED: dict[str, Callable[[Path, Callable[[str], None]], Model]] = {OFFLINE: Sta
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A model as it is written on the command line: `name`, `name:effort`, either with `@provider` or `@url`."""
+    """A model as on the command line: `name`, `name:effort`, either with `@provider` or `@url`."""
 
     name: str  # may hold ":" itself, as Ollama's do
     effort: str = ""  # one of EFFORTS, empty for the model's own
@@ -128,9 +114,11 @@ class ModelSpec:
             rest, effort = name, ""
         is_url = place.startswith(("http://", "https://"))
         if at and not is_url and place not in PROVIDERS:
-            raise UserError(f"model {text!r}: after @ comes http://host:port/v1 or one of {', '.join(PROVIDERS)}")
+            known = ", ".join(PROVIDERS)
+            raise UserError(f"model {text!r}: after @ comes http://host:port/v1 or one of {known}")
         if not re.fullmatch(r"\S+", rest) or (rest in NAMED and (effort or at)):
-            raise UserError(f"model {text!r} is not {' or '.join(NAMED)}, name, name:effort or either with @provider")
+            kinds = f"{', '.join(NAMED)}, name, name:effort, or one of the last two with @provider or @url"
+            raise UserError(f"model {text!r} is none of {kinds}")
         return cls(rest, effort, check_url(place) if is_url else PROVIDERS[place][0] if at else "")
 
     @property
@@ -141,6 +129,11 @@ class ModelSpec:
     def at_endpoint(self) -> bool:
         """Whether an endpoint has it, so that it may cost money."""
         return self.name not in NAMED
+
+    @property
+    def place(self) -> str:
+        """The address that has it, or its name where none has."""
+        return self.base_url or self.name
 
     def __str__(self) -> str:
         effort = f":{self.effort}" if self.effort else ""
@@ -179,13 +172,13 @@ class Models:
         for role, spec in specs.items():
             if spec.at_endpoint:
                 spec = replace(spec, base_url=spec.base_url or keys.base_url)
-            self.specs[role], place = spec, spec.base_url or spec.name
+            self.specs[role], place = spec, spec.place
             if place in self._models:
                 continue
             self._queues[place] = FairQueue(in_flight)
             if spec.at_endpoint:
-                notes, foreign = (store.get_note, store.put_note), place != keys.base_url
-                self._models[place] = Endpoint(place, keys.of(place), patience, log, *notes, foreign)
+                key, foreign = keys.of(place), place != keys.base_url
+                self._models[place] = Endpoint(place, key, patience, log, store, foreign)
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
         for name in sorted({self.specs[role].name for role in specs if not self.price(role)}):
@@ -195,7 +188,7 @@ class Models:
             log(f"{unknown}; its calls are not in the dollars")
         self._budget = Budget(budget_usd, budget_tokens, log)
         self._flights: dict[str, Flight] = {}
-        self._barren: dict[str, list[list[str]]] = {}  # by model, keys of questions in a row without an answer
+        self._barren: dict[str, list[list[str]]] = {}  # by model, keys of unanswered questions in a row
         self._unstored: Counter[tuple[str, str, str, str]] = Counter()  # calls by role, model, design, stage
         self._totals = Counter()
         for row in store.usage():  # of a run that goes on
@@ -237,7 +230,7 @@ class Models:
     ) -> str:
         """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
 
-        `model`: another one at the endpoint of the role. `where`: sample, design, stage, seed as in `Question`.
+        `model`: another one at the endpoint of the role. `where`: sample, design, stage, seed of `Question`.
         Where the model gives no usable answer (a refusal, nothing at all, no JSON when asked again),
         the last one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
@@ -245,7 +238,7 @@ class Models:
         if not is_schema(schema):
             return (await self._complete(question, spec)).answer
         try:
-            read = lambda text: extract_json(text, schema)  # noqa: E731
+            read = functools.partial(extract_json, schema=schema)
             return json.dumps(await self._until_read(question, spec, read, MOST_ANSWERS))
         except AnswerError as error:
             return error.answer
@@ -258,9 +251,11 @@ class Models:
         `where` as in `chat`. Raises AnswerError after `tries` answers.
         """
         question, spec = self._question(role, messages, schema, **where)
-        return await self._until_read(question, spec, lambda text: extract_json(text, schema), tries)
+        return await self._until_read(question, spec, functools.partial(extract_json, schema=schema), tries)
 
-    async def ask_code(self, role: str, messages: Sequence[dict], *, tries: int = MOST_ANSWERS, **where) -> str:
+    async def ask_code(
+        self, role: str, messages: Sequence[dict], *, tries: int = MOST_ANSWERS, **where
+    ) -> str:
         """The Python module in the answer; otherwise as `ask_json`."""
         return await self._until_read(*self._question(role, messages, **where), extract_code, tries)
 
@@ -298,7 +293,7 @@ class Models:
 
     async def _complete(self, question: Question, spec: ModelSpec) -> Call:
         """The finished call, from the store where it was made before."""
-        model = self._models[spec.base_url or spec.name]
+        model = self._models[spec.place]
         if not model.stored:
             self._count_unstored(question)
             return Call("", question.role, str(spec), answer=(await model.ask(question)).text)
@@ -311,12 +306,13 @@ class Models:
         if question.stage == "probe":
             return call
         if call.fault == "rejected":
-            # Where the simplest question is refused too, the prompt was not at fault: it will be asked again.
+            # Where the simplest question is refused too, the prompt was not at fault: ask again when resumed.
             probe = replace(question, messages=PROBE, schema=None, stage="probe", sample=keys[-1])
             answer = await self._complete(probe, spec)
             if answer.fault == "rejected":
                 self.store.set_aside([*keys, answer.key])
-                raise InfrastructureError(f"{_at(spec)}: it answered before and now refuses every request")
+                why = "it answered before and now refuses every request"
+                raise InfrastructureError(f"{spec.name} at {spec.place}: {why}")
         # The same after BARREN questions in a row without an answer: nothing was the agent's fault.
         barren = self._barren.setdefault(call.model, [])
         barren.append(keys)
@@ -325,7 +321,8 @@ class Models:
         elif len(barren) >= BARREN:
             self.store.set_aside([key for keys in barren for key in keys])
             why = NO_ANSWER.get(call.fault, "there is not a word in the answers")
-            raise InfrastructureError(f"{_at(spec)}: {BARREN} questions in a row without an answer: {why}")
+            why = f"{BARREN} questions in a row without an answer: {why}"
+            raise InfrastructureError(f"{spec.name} at {spec.place}: {why}")
         return call
 
     def _count_unstored(self, question: Question) -> None:
@@ -366,24 +363,24 @@ class Models:
 
     async def _pay(self, question: Question, spec: ModelSpec, flight: "Flight") -> Reply:
         """Make one call, counted against the budget; its answer is still to be stored."""
-        place = spec.base_url or spec.name
         known, prompt = self._price(spec), _most_tokens(question)
         if known is None and self._budget.in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
         most_usd = known.usd(prompt, 0, question.limit) if known else None
-        async with self._queues[place].turn(question.design):
+        async with self._queues[spec.place].turn(question.design):
             reserved = await self._budget.reserve(most_usd, prompt + question.limit)
             try:
                 flight.sent = True
-                reply = await self._models[place].ask(question)
+                reply = await self._models[spec.place].ask(question)
                 self._count({**vars(reply), "calls": 1, "usd": self._usd(spec, reply)})
             finally:
                 self._budget.release(reserved)
         return reply
 
     def _price(self, spec: ModelSpec) -> Price | None:
-        free = self._models[spec.base_url or spec.name].free
-        return Price(0.0, 0.0, 0.0) if free else price(spec.name, self._prices, spec.base_url)
+        if self._models[spec.place].free:
+            return Price(0.0, 0.0, 0.0)
+        return price(spec.name, self._prices, spec.base_url)
 
     def _usd(self, spec: ModelSpec, reply: Reply) -> float | None:
         known = self._price(spec)
@@ -443,7 +440,7 @@ class Models:
         spec = self._spec("embedding")
         cleaned = tuple(clean(text) or " " for text in texts)
         question = Question("embedding", spec.name, texts=cleaned, design=design, stage=stage)
-        model = self._models[spec.base_url or spec.name]
+        model = self._models[spec.place]
         if not model.stored:
             self._count_unstored(question)
             return list((await model.ask(question)).vectors)
@@ -454,10 +451,10 @@ class Models:
         missing = sorted(wanted.keys() - known)
         flights = {self._flights[key] for key in missing if key in self._flights}
         new = [key for key in missing if key not in self._flights]
-        for start in range(0, len(new), MOST_TEXTS):
-            part = {key: wanted[key] for key in new[start : start + MOST_TEXTS]}
-            make = lambda flight, part=part: self._embed(part, question, spec, flight)  # noqa: E731
-            flights.add(self._take_off(list(part), make))
+        most = model.most_texts(spec.name)
+        for part in (new[start : start + most] for start in range(0, len(new), most)):
+            texts = {key: wanted[key] for key in part}
+            flights.add(self._take_off(part, functools.partial(self._embed, texts, question, spec)))
         for result in await asyncio.gather(*(flight.join() for flight in flights)):
             known.update(result)
         for key in keys:
@@ -465,46 +462,15 @@ class Models:
                 raise known[key]
         return [known[key] for key in keys]
 
-    async def _embed(self, texts: dict[str, str], question: Question, spec: ModelSpec, flight: "Flight") -> dict:
-        """Vectors by key, or a DesignError for a text that is refused alone.
-
-        What is refused is sent in two calls of half as many texts; one text that is too long is halved.
-        """
-        model = self._models[spec.base_url]
-        limits = model.text_limits(spec.name)
-        if len(texts) > limits[0]:
-            return await self._embed_in_parts(texts, limits[0], question, spec, flight)
-        question = replace(question, texts=tuple(text[: limits[1]] for text in texts.values()))
-        try:
-            reply = await self._pay(question, spec, flight)
-        except TextsRefused as error:
-            refused = error
-        else:
-            key = _sha(json.dumps([spec.name, spec.base_url, question.texts]))
-            call = self._call(key, question, spec, reply)
-            return self.store.put_vectors(call, dict(zip(texts, reply.vectors, strict=True)))
-        if len(texts) > 1:
-            half = (len(texts) + 1) // 2
-            found = await self._embed_in_parts(texts, half, question, spec, flight)
-            one_is_at_fault = any(isinstance(vector, DesignError) for vector in found.values())
-            if not one_is_at_fault and model.text_limits(spec.name)[1] == limits[1]:
-                model.limit_texts(spec.name, texts=half)
-            return found
-        length = len(question.texts[0])
-        if refused.too_long and length > SHORTEST_CUT:
-            model.limit_texts(spec.name, chars=length // 2)
-            return await self._embed(texts, question, spec, flight)
-        try:
-            await self._pay(replace(question, texts=("text",)), spec, flight)
-        except TextsRefused:  # whatever it is asked
-            raise InfrastructureError(str(refused)) from None
-        return dict.fromkeys(texts, DesignError("error", f"a text cannot be embedded: {refused}"))
-
-    async def _embed_in_parts(self, texts: dict[str, str], size: int, *rest) -> dict:
-        keys, found = list(texts), {}
-        for start in range(0, len(keys), size):
-            found.update(await self._embed({key: texts[key] for key in keys[start : start + size]}, *rest))
-        return found
+    async def _embed(
+        self, texts: dict[str, str], question: Question, spec: ModelSpec, flight: "Flight"
+    ) -> dict[str, list[float] | DesignError]:
+        """Vectors by key, or a DesignError for a text that is refused, by one call that is stored."""
+        reply = await self._pay(replace(question, texts=tuple(texts.values())), spec, flight)
+        call = self._call(_sha(json.dumps([spec.name, spec.base_url, *texts.values()])), question, spec, reply)
+        found = dict(zip(texts, reply.vectors, strict=True))
+        good = {key: vector for key, vector in found.items() if not isinstance(vector, DesignError)}
+        return {**found, **self.store.put_vectors(call, good)}
 
 
 TOTALS = (
@@ -552,10 +518,6 @@ def _digest(question: Question, spec: ModelSpec) -> str:
     model = json.dumps([spec.name, spec.effort, spec.base_url, question.limit])
     rest = json.dumps([question.schema, question.sample, question.seed])
     return _sha(f"[{model}, {question.written}, {rest[1:]}")
-
-
-def _at(spec: ModelSpec) -> str:
-    return f"{spec.name} at {spec.base_url}" if spec.base_url else spec.name
 
 
 def _sha(text: str) -> str:

@@ -51,7 +51,7 @@ class Config:
     )
     tasks: int = setting(0, "use only the first so many tasks of the learning set; 0: all")
     test_tasks: int = setting(0, "use only the first so many tasks of the test set and of the shift set; 0: all")
-    agent_model: str = setting("", f"plays the games; name[:effort][@base_url] or {OFFLINE}")
+    agent_model: str = setting("", f"plays the games; name[:effort][@provider or @url] or {OFFLINE}")
     meta_model: str = setting("", "writes memory designs")
     memory_model: str = setting("", "answers calls inside memory designs")
     embedding_model: str = setting("", "embeds texts inside memory designs")

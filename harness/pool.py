@@ -7,8 +7,6 @@ starts first. A worker holds no key: it asks the host for each answer of a real 
 import asyncio
 import concurrent.futures
 import contextlib
-import heapq
-import itertools
 import multiprocessing
 import multiprocessing.util
 import os
@@ -26,6 +24,7 @@ from pathlib import Path
 from agent import environment
 from errors import InfrastructureError, UserError
 from harness.run_folder import fingerprint
+from models.fair_queue import FairQueue
 
 PRELOAD_DOMAIN = "ALMA_PRELOAD_DOMAIN"  # environment variable that tells the fork server a domain to load
 ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
@@ -50,12 +49,12 @@ class Pool:
         # The fork server is clean: it holds neither the key nor a thread of the host.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["harness.preload"])
-        self._domain, self._order = domain, itertools.count()
+        self._domain = domain
         # In the folder of this process that `multiprocessing` removes at its end.
         self._temporary = tempfile.mkdtemp(prefix="alma-", dir=multiprocessing.util.get_temp_dir())
         self._all = {self._executor() for _ in range(workers)}
         self._idle = list(self._all)
-        self._waiting: list[tuple[float, int, asyncio.Future]] = []  # a heap, the longest first
+        self._queue = FairQueue(workers)
         with _starting(domain):
             pass  # the fork server loads the engine while the host goes on
 
@@ -69,38 +68,20 @@ class Pool:
 
         Of those that wait, the one of the greatest `length` (in any unit) starts first.
         """
-        executor = await self._turn(length)
-        try:
-            for attempt in range(ATTEMPTS):
-                await asyncio.sleep(attempt / 2)  # what kills one after the other may pass
-                try:
-                    with _starting(self._domain):
-                        future = executor.submit(function, *args)
-                    return await asyncio.wrap_future(future)
-                except (BrokenProcessPool, ConnectionError, EOFError):  # the worker died, or the fork server
-                    executor = self._replace(executor)
-        finally:
-            self._give_back(executor)
+        async with self._queue.turn(priority=length):
+            executor = self._idle.pop()
+            try:
+                for attempt in range(ATTEMPTS):
+                    await asyncio.sleep(attempt / 2)  # what kills one after the other may pass
+                    try:
+                        with _starting(self._domain):
+                            future = executor.submit(function, *args)
+                        return await asyncio.wrap_future(future)
+                    except (BrokenProcessPool, ConnectionError, EOFError):  # the worker died, or the fork server
+                        executor = self._replace(executor)
+            finally:
+                self._idle.append(executor)
         raise InfrastructureError(f"workers died {ATTEMPTS} times over {function.__name__}{args}")
-
-    async def _turn(self, length: float) -> concurrent.futures.Executor:
-        if self._idle:
-            return self._idle.pop()
-        future = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (-length, next(self._order), future))
-        try:
-            return await future
-        except asyncio.CancelledError:
-            if future.done() and not future.cancelled():  # its turn came while it was being cancelled
-                self._give_back(future.result())
-            raise
-
-    def _give_back(self, executor: concurrent.futures.Executor) -> None:
-        while self._waiting:
-            *_, future = heapq.heappop(self._waiting)
-            if not future.done():
-                return future.set_result(executor)
-        self._idle.append(executor)
 
     def _replace(self, broken: concurrent.futures.Executor) -> concurrent.futures.Executor:
         self._all.remove(broken)

@@ -55,7 +55,7 @@ def check_url(url: str) -> str:
     if not good or re.search(r"\s", url):
         raise UserError(f"address {url!r} is not http://host:port/v1 or https://host/v1")
     if parts.username or parts.password:
-        raise UserError("an address must not hold a password, since runs record it: put the key into a variable")
+        raise UserError("an address must not hold a password, since runs record it: use a variable")
     return url.rstrip("/")
 
 
@@ -92,7 +92,10 @@ def _origin(url: str) -> tuple:
 class Key(str):
     """A key that is shown to nobody but the server it is for; `variable` names where it came from."""
 
-    variable = ""
+    def __new__(cls, variable: str, value: str):
+        key = super().__new__(cls, value)
+        key.variable = variable
+        return key
 
     def __repr__(self) -> str:
         return "Key(hidden)"
@@ -102,7 +105,8 @@ class Key(str):
 
 
 def _is_key(name: str) -> bool:
-    return name.startswith("OPENAI_API_KEY") or name in {variable for _, variable in PROVIDERS.values() if variable}
+    own = {variable for _, variable in PROVIDERS.values() if variable}
+    return name.startswith("OPENAI_API_KEY") or name in own
 
 
 @dataclass(frozen=True)
@@ -119,9 +123,8 @@ class Keys:
         child inherits one, and remembers the keys for later calls."""
         values = {**_read_dotenv(Path(".env")), **_taken(), **os.environ}
         base_url = values.get("OPENAI_BASE_URL", "").strip()
-        found = {name: Key(value.strip()) for name, value in values.items() if _is_key(name) and value.strip()}
-        for name, key in found.items():
-            key.variable = name
+        set_keys = {name: value.strip() for name, value in values.items() if _is_key(name) and value.strip()}
+        found = {name: Key(name, value) for name, value in set_keys.items()}
         if take:
             _taken().update(found)
             for name in os.environ.keys() - child_environment().keys():
@@ -149,7 +152,7 @@ class Keys:
                     raise UserError(f"{name} holds a space or a character that no key has")
                 return key
         if is_local(base_url):
-            return Key("")
+            return Key("", "")
         raise UserError(
             f"no key for {base_url}: set {variables[-1]} in the environment or in .env, or use offline"
         )
@@ -169,13 +172,14 @@ def _taken() -> dict[str, Key]:
 
 
 def _read_dotenv(path: Path) -> dict[str, str]:
-    """The variables in a `.env` file; raises UserError for a broken line that is about a key or an address."""
+    """The variables in a `.env` file; raises UserError for a broken line about a key or an address."""
     if not path.is_file():
         return {}
     try:
         text = path.read_text(encoding="utf-8-sig")  # Windows editors begin a file with a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}") from None
+        reason = getattr(error, "strerror", "it is not UTF-8 text")
+        raise UserError(f"{path} cannot be read: {reason}") from None
     found = {}
     for line in parse_stream(io.StringIO(text)):  # not load_dotenv: it expands variables and searches upwards
         name = re.match(r"\s*(?:export\s+)?(\w*)", line.original.string)[1]
@@ -183,7 +187,7 @@ def _read_dotenv(path: Path) -> dict[str, str]:
             found[line.key] = line.value
         elif _is_key(name) or name.startswith("OPENAI_"):
             number = line.original.line + line.original.string.partition(name)[0].count("\n")
-            raise UserError(f"{path}, line {number}, is not NAME=value")  # not the line itself: it may hold a key
+            raise UserError(f"{path}, line {number}, is not NAME=value")  # not the line: it may hold a key
     return found
 
 

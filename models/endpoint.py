@@ -27,9 +27,12 @@ from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from errors import ContextOverflow, InfrastructureError, UserError
+from errors import ContextOverflow, DesignError, InfrastructureError, UserError
 from models.answers import is_schema, strip_thoughts
 from models.credentials import Key, is_this_machine, variables_of
+from models.store import Store
+
+# openai and httpx2, its own client, take a second to import: the functions that need them do it.
 
 # What is done about each kind of fault:
 #   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over,
@@ -50,6 +53,7 @@ RULES: dict[str, tuple[str, int]] = {
     "empty": ("again", 5),
     "only thoughts": ("again", 5),  # the answer is empty, `reasoning_content` is not
     "length": ("again", 4),  # cut at the limit of tokens
+    "broken off": ("again", 4),  # a stream without an end
     "refusal": ("again", 4),
     "content filter": ("again", 4),
     "rejected": ("again", 0),  # a 400 for one prompt, where the model answered others
@@ -70,16 +74,12 @@ SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
 
 
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
+FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
+SHORTEST_CUT = 100  # characters; a text that is shorter is not too long
 LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
 MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
 
 
-class TextsRefused(Exception):
-    """An embedding call is refused: send fewer texts; one alone may be too long, or be refused for good."""
-
-    def __init__(self, message: str, too_long: bool):
-        super().__init__(message)
-        self.too_long = too_long
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Reply:
     completion_tokens: int = 0
     reasoning_tokens: int = 0
     counted: bool = True  # the endpoint said how many tokens; else they are estimated
-    vectors: tuple = ()  # of an embedding call
+    vectors: tuple = ()  # of an embedding call; a DesignError in place of one for a text that is refused
     seconds: float = 0.0
 
 
@@ -248,8 +248,8 @@ def _without_system(messages: list[dict]) -> list[dict]:
 class Endpoint:
     """The models at one address (`Model` in llm.py says what it must do).
 
-    `recall` and `note` read and write what outlives this process; `foreign` addresses are not the user's
-    default one, so that no header from the environment goes there.
+    What it finds out is noted in the `store`. `foreign` addresses are not the user's default one, so that no
+    header from the environment goes there.
     """
 
     stored, free = True, False
@@ -260,12 +260,11 @@ class Endpoint:
         key: Key,
         patience: Patience,
         log: Callable[[str], None],
-        recall: Callable[[str], str | None] = lambda key: None,
-        note: Callable[[str, str], None] = lambda key, text: None,
+        store: Store,
         foreign: bool = True,
     ):
         self.base_url, self.faults = base_url, Counter()  # faults met, by kind
-        self._recall_note, self._keep_note, self._foreign = recall, note, foreign
+        self._store, self._foreign = store, foreign
         self._key, self._patience, self._log = key, patience, log
         self._client = None
         self._proxy, proxy_variable = _proxy(base_url)
@@ -282,13 +281,9 @@ class Endpoint:
             self._client = None
 
     async def ask(self, question: Question) -> Reply:
-        """The answer, good or not; raises InfrastructureError, ContextOverflow, TextsRefused."""
+        """The answer, good or not; raises InfrastructureError and ContextOverflow."""
         if question.texts:
-            try:
-                return await self._patiently(question, Abilities())
-            except Fault as fault:
-                too_long = fault.kind == "context" or max(map(len, question.texts)) > LONG_TEXT
-                raise TextsRefused(self._line(question, fault), too_long or bool(TOO_LARGE.search(str(fault)))) from None
+            return await self._embed(question)
         used = self._recall(question.model) or Abilities()
         trusted, remember = question.model in self._known, True
         while True:
@@ -313,11 +308,48 @@ class Endpoint:
                     self._remember(question.model, used)
                 return reply
 
+    async def _embed(self, question: Question) -> Reply:
+        """Vectors: texts that are refused are sent in halves; one that is refused for its length is halved.
+
+        The limits are remembered, so that later calls are not refused.
+        """
+        model, texts, refused = question.model, question.texts, None
+        most, longest = self._text_limits(model)
+        if len(texts) <= most:
+            asked = replace(question, texts=tuple(text[:longest] for text in texts))
+            try:
+                return await self._patiently(asked, Abilities())
+            except Fault as fault:
+                refused = fault
+            if len(texts) == 1:
+                length = len(asked.texts[0])
+                too_long = refused.kind == "context" or TOO_LARGE.search(str(refused)) or length > LONG_TEXT
+                if too_long and length > SHORTEST_CUT:
+                    reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
+                    if isinstance(reply.vectors[0], list):  # its length was at fault
+                        self._limit_texts(model, most, length // 2)
+                    return reply
+                try:  # whether it embeds anything at all
+                    await self._patiently(replace(question, texts=("text",)), Abilities())
+                except Fault:
+                    raise self._stop(question, refused) from None
+                error = DesignError("error", f"a text cannot be embedded: {self._line(question, refused)}")
+                return Reply("", vectors=(error,))
+            most = (len(texts) + 1) // 2
+        starts = range(0, len(texts), most)
+        parts = [await self._embed(replace(question, texts=texts[start : start + most])) for start in starts]
+        vectors = tuple(vector for part in parts for vector in part.vectors)
+        one_is_at_fault = any(isinstance(vector, DesignError) for vector in vectors)
+        if refused and not one_is_at_fault and self._text_limits(model)[1] == longest:
+            self._limit_texts(model, most, longest)  # their number was at fault
+        tokens = sum(part.prompt_tokens for part in parts)
+        return Reply("", prompt_tokens=tokens, vectors=vectors, seconds=sum(part.seconds for part in parts))
+
     # What it understands.
 
     def _recall(self, model: str) -> Abilities | None:
         """What is known of a model, from before a kill too."""
-        if model not in self._known and (note := self._recall_note(f"{model} at {self.base_url}")):
+        if model not in self._known and (note := self._store.get_note(f"{model} at {self.base_url}")):
             self._known[model] = Abilities(**json.loads(note))
         return self._known.get(model)
 
@@ -327,23 +359,28 @@ class Endpoint:
         if now == before:
             return
         self._known[model] = now
-        self._keep_note(f"{model} at {self.base_url}", json.dumps(vars(now)))
+        self._store.put_note(f"{model} at {self.base_url}", json.dumps(vars(now)))
         if now != (before or Abilities()):
             self._log(f"{model} at {self.base_url} does not understand {now}: left out from now on")
 
-    def text_limits(self, model: str) -> tuple[int, int]:
-        """Most texts in an embedding call and most characters of one, as far as they were found out."""
-        note = self._recall_note(f"embedding limits of {model} at {self.base_url}")
+    def most_texts(self, model: str) -> int:
+        """Most texts in an embedding call, as far as that was found out."""
+        return self._text_limits(model)[0]
+
+    def _text_limits(self, model: str) -> tuple[int, int]:
+        """The same, and most characters of one."""
+        note = self._store.get_note(f"embedding limits of {model} at {self.base_url}")
         return tuple(json.loads(note)) if note else (MOST_TEXTS, MOST_CHARS)
 
-    def limit_texts(self, model: str, texts: int = MOST_TEXTS, chars: int = MOST_CHARS) -> None:
+    def _limit_texts(self, model: str, texts: int, chars: int) -> None:
         """Keep to at most so many texts in a call, and so many characters of each, from now on."""
-        before = self.text_limits(model)
+        before = self._text_limits(model)
         now = min(before[0], texts), min(before[1], chars)
         if now != before:
-            self._keep_note(f"embedding limits of {model} at {self.base_url}", json.dumps(now))
-            cut = f", texts over {now[1]:,} characters are cut: they are too long to embed" * (now[1] < before[1])
-            self._log(f"{model} at {self.base_url}: at most {now[0]} texts in a call{cut}")
+            self._store.put_note(f"embedding limits of {model} at {self.base_url}", json.dumps(now))
+            cut = f"texts over {now[1]:,} characters are cut: they are too long to embed"
+            line = cut if now[1] < before[1] else f"at most {now[0]} texts in a call"
+            self._log(f"{model} at {self.base_url}: {line}")
 
     # Faults and their rules.
 
@@ -360,6 +397,8 @@ class Endpoint:
                 rule, most = RULES[fault.kind]
                 if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
                     raise
+                if len(question.texts) > 1 and str(fault).startswith("500") and tries >= FEWER_TEXTS:
+                    raise  # it may mean their number
                 if rule == "shorten":
                     self._say("context", f"{self._line(question, fault)}: the oldest turns are left out")
                     raise ContextOverflow(self._line(question, fault)) from None
@@ -381,7 +420,8 @@ class Endpoint:
         if passed + pause > patience.outage:
             asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
             limit = f"of {patience.outage:.0f} (--outage-seconds)"
-            raise InfrastructureError(f"{line}{asked}; gave up after {passed:.0f} s {limit}; resume when it is back")
+            gave_up = f"{asked}; gave up after {passed:.0f} s {limit}; resume when it is back"
+            raise InfrastructureError(line + gave_up)
         self._say(fault.kind, f"{line}; asking again for up to {_minutes(patience.outage)}")
         return pause
 
@@ -404,14 +444,14 @@ class Endpoint:
     # One request.
 
     async def _send(self, question: Question, abilities: Abilities) -> Reply:
-        import openai  # takes a second
+        import openai
 
         client, body, started = self.open(), question.body(abilities), time.monotonic()
         path = "/embeddings" if question.texts else "/chat/completions"
         try:
             async with asyncio.timeout(self._patience.of(question.role)):
-                # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns, this
-                # takes 1.5), and they cannot read what servers send under another content type.
+                # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns,
+                # this takes 1.5), and they cannot read what servers send under another content type.
                 data = _read_body(await client.post(path, body=body, cast_to=bytes))
             if error := _error_beside(data):
                 status, codes, message = error
@@ -430,7 +470,7 @@ class Endpoint:
     def open(self):
         """The client; the first time it is imported and made, which takes a second. Raises UserError."""
         if self._client is None:
-            import httpx2  # openai's own client
+            import httpx2
             import openai
 
             hooks = {"response": [_bound], "request": [self._own_headers] if self._foreign else []}
@@ -460,17 +500,18 @@ class Endpoint:
         import httpx2
         import openai
 
-        certificates = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+        variable = _certificates()
         try:
-            if certificates:
-                os.stat(os.environ[certificates])
+            if variable:
+                os.stat(os.environ[variable])
             context = httpx2.create_ssl_context()
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise UserError(f"{certificates} names certificates that cannot be read ({reason}): mend or unset it") from None
+            reason = f"cannot be read ({error.strerror or error})"
+            raise UserError(f"{variable} names certificates that {reason}: mend or unset it") from None
         try:
             _ = self._proxy and urlsplit(self._proxy).port  # may be out of range
-            return httpx2.AsyncHTTPTransport(verify=context, proxy=self._proxy, limits=openai.DEFAULT_CONNECTION_LIMITS)
+            limits = openai.DEFAULT_CONNECTION_LIMITS
+            return httpx2.AsyncHTTPTransport(verify=context, proxy=self._proxy, limits=limits)
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             reason = str(error).replace(self._proxy, "...")  # it may hold a password
             if isinstance(error, ImportError):
@@ -502,9 +543,9 @@ class Endpoint:
         while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
         if isinstance(cause, ssl.SSLCertVerificationError):
-            variable = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
-            what = f"{variable} does not hold" if variable else "SSL_CERT_FILE must name"
-            return Fault("environment", f"{detail}: {what} the certificate that signed the server's{self._through}")
+            what = f"{_certificates()} does not hold" if _certificates() else "SSL_CERT_FILE must name"
+            detail += f": {what} the certificate that signed the server's"
+            return Fault("environment", detail + self._through)
         if cause is not None and cause.reason == "WRONG_VERSION_NUMBER":
             return Fault("environment", f"{detail}: the server speaks http, not https{self._through}")
         refused = type(error).__name__ == "ProxyError" and re.match(r"4\d\d", str(error))
@@ -513,6 +554,11 @@ class Endpoint:
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
         return _brief(text.replace(self._key, "***") if self._key else text)
+
+
+def _certificates() -> str:
+    """The variable that names the user's own certificates."""
+    return next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
 
 
 def _proxy(base_url: str) -> tuple[str | None, str]:
@@ -539,8 +585,9 @@ CONTEXT = re.compile(
 FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
 QUOTA = re.compile(r"insufficient_(quota|balance|credits?|funds)|billing", re.I)  # no waiting helps
 UNSUPPORTED = re.compile(r"not support|n't support|unsupported", re.I)
-_UNIT, _OVER = r"(?:inputs?|texts?|tokens?|sequences?|items?|batch)", r"(?:too (?:long|many)|exceed|larger|longer|less|at most|maximum)"
-TOO_LARGE = re.compile(rf"too large|batch.?size|\b{_UNIT}\b.{{0,60}}{_OVER}|{_OVER}.{{0,60}}\b{_UNIT}\b", re.I)
+_UNIT = r"\b(?:inputs?|texts?|tokens?|sequences?|items?|batch)\b"
+_OVER = r"(?:too (?:long|many)|exceed|larger|longer|less|at most|maximum)"
+TOO_LARGE = re.compile(rf"too large|batch.?size|{_UNIT}.{{0,60}}{_OVER}|{_OVER}.{{0,60}}{_UNIT}", re.I)
 # Errors that come without a status, by their words; what is not here is asked again.
 STATUS_BY_WORDS = (
     (400, re.compile(f"{CONTEXT.pattern}|{FILTER.pattern}|unsupported|invalid.request", re.I)),
@@ -570,7 +617,9 @@ async def _bound(response) -> None:
     stream, response.stream = response.stream, Bounded()
 
 
-def _status_fault(status: int, codes: str, message: str, body: dict, headers: Mapping | None = None) -> Fault:
+def _status_fault(
+    status: int, codes: str, message: str, body: dict, headers: Mapping | None = None
+) -> Fault:
     """The fault that a status, and what the endpoint says with it, stand for."""
     detail = f"{status} {message}"
     if status in (400, 403, 422, 500) and FILTER.search(codes + message):
@@ -590,9 +639,13 @@ def _status_fault(status: int, codes: str, message: str, body: dict, headers: Ma
         return Fault("busy", detail, _retry_after(headers or {}))
     if status >= 500 and status != 501:
         named = any(re.search(names, message, re.I) for names in COMPLAINTS.values())
-        if not (named and UNSUPPORTED.search(message)):  # llama.cpp says 500 where its template knows no system
+        # llama.cpp says 500 where its template knows no system.
+        if not (named and UNSUPPORTED.search(message)):
             return Fault("busy", detail, _retry_after(headers or {}))
     return Fault("request", detail)
+
+
+MESSAGES = {"message", "msg", "detail", "title", "error_msg", "error_message", "error_description"}
 
 
 def _described(error) -> tuple[int, str, str]:
@@ -607,12 +660,12 @@ def _described(error) -> tuple[int, str, str]:
         if isinstance(value, dict | list) and depth < 6:
             for key, part in value.items() if isinstance(value, dict) else ((name, part) for part in value):
                 look(str(key).lower(), part, depth + 1)
-        elif name in ("code", "status", "status_code", "http_code", "http_status") and str(value).isdecimal():
-            status = status or (int(value) if 400 <= int(value) < 600 else 0)
+        elif name.endswith(("code", "status")) and re.fullmatch(r"[45]\d\d", str(value)):
+            status = status or int(value)
         elif name in ("code", "type", "status", "reason", "error_type") and value:
             codes.append(str(value))
-        elif name in ("message", "msg", "detail", "error", "errors", "raw", "title") and value:
-            messages.append(str(value))
+        elif name in (*MESSAGES, "error", "errors", "raw", "loc", "param") and value:
+            messages.append(str(value))  # FastAPI names the parameter in `loc`
 
     look("error", error, 0)
     return status, " ".join(codes), ": ".join(dict.fromkeys(messages)) or str(error)
@@ -641,19 +694,21 @@ def _brief(text: str, most: int = 300) -> str:
 # ------------------------------------------------------------------------------- what it said
 
 
-START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: a line of its own, or of a stream
+START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: on a line of its own
 
 
 def _read_body(body: bytes) -> dict:
     """The JSON object in a body under whatever content type; a stream that nobody asked for is put together.
 
-    Raises ValueError where there is no JSON, or a stream breaks off.
+    Raises ValueError where there is no JSON.
     """
     text, values, position = body.decode("utf-8-sig", "replace").strip(), [], 0
     while found := START.search(text, position):
         value, position = json.JSONDecoder().raw_decode(text, found.end())
         values += value if isinstance(value, list) else [value]
     chunks = [value for value in values if isinstance(value, dict)]
+    if not chunks and any(words.search(text) for _, words in STATUS_BY_WORDS) and "<" not in text:
+        return {"error": text}
     if not chunks:
         if "[DONE]" not in text:
             json.loads(text)
@@ -672,9 +727,9 @@ def _read_body(body: bytes) -> dict:
         for key, value in part.items() if isinstance(part, dict) else ():
             message[key] = message.get(key, "") + _text(value) if _text(value) else message.get(key, "")
         finish, error = choice.get("finish_reason") or finish, choice.get("error") or error
-    if choices and not finish and not error and "[DONE]" not in text and not whole.get("error"):
-        raise ValueError("the stream breaks off")
-    return {**whole, "choices": [{"message": message, "finish_reason": finish, "error": error}] * bool(choices)}
+    finish = finish or ("" if "[DONE]" in text else "broken off")
+    answer = {"message": message, "finish_reason": finish, "error": error}
+    return {**whole, "choices": [answer]} if choices else whole
 
 
 def _dicts(value) -> list[dict]:
@@ -694,26 +749,28 @@ BROKEN_OFF = (
     "insufficient_system_resource",
 )  # fmt: skip - as reasons to finish
 FINISHED = {
-    "length": "length", "max_tokens": "length", "model_length": "length",
+    "broken off": "broken off", "length": "length", "max_tokens": "length", "model_length": "length",
     "content_filter": "content filter", "safety": "content filter", "sensitive": "content filter",
     "prohibited_content": "content filter", "blocklist": "content filter", "recitation": "content filter",
 }  # fmt: skip
 
 
-def _finish(choice: dict) -> str:
-    return str(choice.get("finish_reason") or "").lower()
+def _choice(data: dict) -> tuple[dict, str]:
+    """The first choice, {} for none, and why it is finished."""
+    choice = next(iter(_dicts(data.get("choices"))), {})
+    return choice, str(choice.get("finish_reason") or "").lower()
 
 
 def _error_beside(data: dict) -> tuple[int, str, str] | None:
     """Status, codes and message of an error that came with status 200, also beside an answer."""
-    choice = next(iter(_dicts(data.get("choices"))), {})
+    choice, finish = _choice(data)
     error = data.get("error") or data.get("errors") or choice.get("error")
     if isinstance(error, dict) and not any(error.values()):
         error = None  # some say so that there is none
-    if not error and not data.keys() & {"choices", "data"} and data.keys() & {"detail", "message", "msg"}:
+    if not error and not data.keys() & {"choices", "data"} and data.keys() & MESSAGES:
         error = data
-    if not error and _finish(choice) in BROKEN_OFF:
-        error = f"the answer was broken off ({_finish(choice)})"
+    if not error and finish in BROKEN_OFF:
+        error = f"the answer was broken off ({finish})"
     if not error:
         return None
     status, codes, message = _described(error)
@@ -723,13 +780,13 @@ def _error_beside(data: dict) -> tuple[int, str, str] | None:
 
 def _read_answer(data: dict, question: Question) -> Reply:
     """The answer in the JSON of a chat completion; no choice or no message is an empty one."""
-    choice = next(iter(_dicts(data.get("choices"))), {})
+    choice, finish = _choice(data)
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     content, refusal = _text(message.get("content")), _text(message.get("refusal"))
     text = strip_thoughts(clean(content or refusal))
     thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    fault = FINISHED.get(_finish(choice), "refusal" if refusal else "")
+    fault = FINISHED.get(finish, "refusal" if refusal else "")
     fault = fault or ("" if text else "only thoughts" if thoughts else "empty")
     prompt = sum(len(message["content"]) for message in question.messages) // 4
     return Reply(text, fault, **_read_usage(data.get("usage"), prompt, len(content) // 4))
@@ -738,10 +795,11 @@ def _read_answer(data: dict, question: Question) -> Reply:
 def _read_vectors(data: dict, question: Question) -> Reply:
     """The vectors, in the order of the texts; raises Fault where one is missing."""
     try:
-        rows = list(enumerate(data["data"]))
-        rows.sort(key=lambda row: row[1].get("index", row[0]))
-        vectors = tuple(_vector(row["embedding"]) for _, row in rows)
-    except (KeyError, TypeError, ValueError, AttributeError):
+        rows = data["data"]
+        if all(isinstance(row.get("index"), int) for row in rows):  # else they are in order
+            rows = sorted(rows, key=lambda row: row["index"])
+        vectors = tuple(_vector(row["embedding"]) for row in rows)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         vectors = ()
     if len(vectors) != len(question.texts) or len(set(map(len, vectors))) != 1 or not vectors[0]:
         raise Fault("no vectors", "the answer has no vector of numbers for each text")
@@ -750,11 +808,11 @@ def _read_vectors(data: dict, question: Question) -> Reply:
 
 
 def _vector(embedding: list | str) -> list[float]:
-    """The numbers of a vector, which some servers send as base64; raises ValueError for NaN and infinities."""
+    """The numbers of a vector, also from base64; raises ValueError for what 32 bits cannot hold."""
     if isinstance(embedding, str):
         embedding = array.array("f", base64.b64decode(embedding))
     vector = [float(number) for number in embedding]
-    if not all(map(math.isfinite, vector)):
+    if not all(abs(number) < 3e38 for number in vector):  # NaN is not below it either
         raise ValueError("a number is not finite")
     return vector
 

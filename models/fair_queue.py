@@ -1,4 +1,4 @@
-"""A queue for something of which there are only so many: calls in flight, workers of the sandbox or of the pool.
+"""A queue for what there are only so many of: calls in flight, workers of the sandbox or of the pool.
 
 Promises: never more turns at a time than `size`; the highest priority goes first; among equals a free turn
 goes to the one (a design, say) that has the fewest, so that a slow one does not starve the others.
@@ -31,7 +31,7 @@ class FairQueue:
             await future
             yield
         finally:
-            if future.done() and not future.cancelled():  # a turn may come while its waiter is being cancelled
+            if future.done() and not future.cancelled():  # it had its turn, if only while being cancelled
                 self._free += 1
                 self._busy -= Counter([who])
                 self._serve()

@@ -1,9 +1,9 @@
 """How a worker process asks the host's models: it holds no key and knows no endpoint.
 
-Promises: one TCP connection for each client, length-prefixed JSON of bounded size, a random token
-compared in constant time, the host's errors raised by their type in the worker; a connection that
-breaks is opened again, and the same question is not paid for twice. It does not promise secrecy on
-the wire: use it on one machine or inside a network that you trust.
+Promises: one TCP connection for each client, frames as in `jail.frames` of bounded size, a random token
+compared in constant time; the host's errors are raised by their type in the worker; a broken connection is
+opened again, and the same question is not paid for twice. Nothing is encrypted: use it on one machine or
+inside a network that you trust.
 """
 
 import asyncio
@@ -12,23 +12,17 @@ import hmac
 import json
 import secrets
 import socket
-import struct
 import time
 from collections.abc import AsyncIterator
 
 from errors import BudgetError, ContextOverflow, InfrastructureError, UserError
+from jail.frames import LENGTH, length, pack
 
 MOST_BYTES = 64 * 1024 * 1024  # of one message
 MOST_TOKEN_BYTES = 1024  # of the first message, before the token is known to be right
 HELLO_SECONDS = 10.0  # for the first message
 RECONNECTS = (0.0, 0.2, 1.0, 3.0)  # seconds before each further try of a client
-HEADER = struct.Struct(">I")
 ERRORS = {error.__name__: error for error in (InfrastructureError, BudgetError, ContextOverflow, UserError)}
-
-
-def _pack(value) -> bytes:
-    body = json.dumps(value).encode()
-    return HEADER.pack(len(body)) + body
 
 
 # ---------------------------------------------------------------------------------------- host
@@ -73,21 +67,17 @@ async def _converse(models, token: str, reader, writer) -> None:
         return
     while True:
         question = await _read(reader, MOST_BYTES)
-        writer.write(_pack(await _answer(models, question)))
+        writer.write(pack(await _answer(models, question)))
         await writer.drain()
 
 
 async def _read(reader, most: int):
-    size = HEADER.unpack(await reader.readexactly(HEADER.size))[0]
-    if size > most:
-        raise ValueError(f"a message of {size} bytes")
-    return json.loads(await reader.readexactly(size))
+    return json.loads(await reader.readexactly(length(await reader.readexactly(LENGTH.size), most)))
 
 
 async def _answer(models, question: dict) -> dict:
-    ask = {"chat": models.chat, "embed": models.embed}[question["call"]]
     try:
-        return {"answer": await ask(*question["args"], **question["options"])}
+        return {"answer": await models.chat(**question)}
     except tuple(ERRORS.values()) as error:
         return {"error": type(error).__name__, "message": str(error)}
 
@@ -109,11 +99,7 @@ class GatewayClient:
 
     def chat(self, role: str, messages: list[dict], **options) -> str:
         """As `Models.chat`."""
-        return self._ask({"call": "chat", "args": [role, messages], "options": options})
-
-    def embed(self, texts: list[str], **options) -> list[list[float]]:
-        """As `Models.embed`."""
-        return self._ask({"call": "embed", "args": [texts], "options": options})
+        return self._ask({"role": role, "messages": messages, **options})
 
     def close(self) -> None:
         if self._socket:
@@ -121,7 +107,7 @@ class GatewayClient:
             self._socket = None
 
     def _ask(self, question: dict):
-        packed = _pack(question)
+        packed = pack(question)
         for pause in (*RECONNECTS, None):
             try:
                 reply = self._exchange(packed)
@@ -141,13 +127,11 @@ class GatewayClient:
             self._socket.settimeout(None)  # an answer takes as long as it takes; a dead host resets
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(_pack(self._token))
+            self._socket.sendall(pack(self._token))
         self._socket.sendall(packed)
-        return json.loads(self._receive(HEADER.unpack(self._receive(HEADER.size))[0]))
+        return json.loads(self._receive(length(self._receive(LENGTH.size), MOST_BYTES)))
 
     def _receive(self, size: int) -> bytearray:
-        if size > MOST_BYTES:
-            raise ValueError(f"a message of {size} bytes")
         body = bytearray(size)
         view, done = memoryview(body), 0
         while done < size:

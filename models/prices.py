@@ -46,7 +46,7 @@ def _list_price(name: str, base_url: str) -> Price | None:
     models = [
         model
         for provider in get_snapshot().providers
-        if re.match(rf"(?:{provider.api_pattern})(?=[:/]|$)", base_url)  # else a longer host would match too
+        if re.match(rf"(?:{provider.api_pattern})(?=[:/]|$)", base_url)  # not the beginning of another host
         for model in provider.models
     ]
     for wanted in (name, SNAPSHOT.sub("", name)):
@@ -57,7 +57,7 @@ def _list_price(name: str, base_url: str) -> Price | None:
 
 
 def _names(clause) -> list[str]:
-    """The whole names in a rule of genai-prices; the rules themselves also match names that only look alike."""
+    """The whole names in a rule of genai-prices; the rule itself also matches names that only look alike."""
     name = getattr(clause, "equals", None) or getattr(clause, "starts_with", None)
     parts = getattr(clause, "or_", [])
     return [name.lower()] if name else [name for part in parts for name in _names(part)]
@@ -213,5 +213,6 @@ def estimate(planned: Iterable[PlannedCalls], own: Mapping[str, Price]) -> Estim
         usd += one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
     tokens = sum(one.calls * (one.prompt_tokens + one.completion_tokens) for one in planned)
     own_used = any(known in own.values() for known in prices)
-    source = " and ".join(["--price"] * own_used + [SOURCE] * any(known not in own.values() for known in prices))
+    list_used = any(known not in own.values() for known in prices)
+    source = " and ".join(["--price"] * own_used + [SOURCE] * list_used)
     return Estimate(sum(one.calls for one in planned), tokens, usd, tuple(unpriced), source)

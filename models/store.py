@@ -218,8 +218,9 @@ class Store:
 
     def put_episode(self, key: str, episode: dict) -> None:
         """Store a finished episode; it is committed when this returns."""
+        row = key, _packed(json.dumps(episode))
         with self._faults():
-            self._db.execute("insert or ignore into episodes values (?, ?)", (key, _packed(json.dumps(episode))))
+            self._db.execute("insert or ignore into episodes values (?, ?)", row)
 
     def copy_episodes(self, other: Path) -> None:
         """Copy the episodes of another run's store, which must exist and is only read."""

@@ -28,8 +28,8 @@ STOPS = {"401": 401, "403": 403, "404": 404, "402": 402, "429 quota": 429}
 REFUSED = {"400": 400}  # a whim, played on demand only
 FLOOD = "flood"  # 64 MiB and more, played on demand only
 BROKEN = ("reset", "cut", "cut chunk", "endless", "silent", "not json", "html", "error in 200")
-BROKEN_ANSWERS = ("finish error", "error beside", "stream that ends")  # a part of an answer, then an error or nothing
-ANSWERS = ("empty", "length", "refusal", "content filter", "content filter 400", "no choices", "no message", "only thoughts")
+BROKEN_ANSWERS = ("finish error", "error beside")  # a part of an answer, then an error
+ANSWERS = ("empty", "length", "refusal", "content filter", "content filter 400", "no choices", "no message", "only thoughts", "stream that ends")
 FRAMES = ("text/plain", "data done", "byte order mark", "stream", "message in a stream")  # around a right answer
 JSON_ANSWERS = ("invalid json", "misses the schema", "json in prose", "json in a fence")
 CODE_ANSWERS = ("no fence", "several fences", "prose around", "unclosed fence", "thoughts")
@@ -431,6 +431,7 @@ def _framed(reply: dict, fault: str) -> tuple[str, dict]:
         content = choice["message"]["content"]
         half = len(content) // 2
         parts = [{"role": "assistant"}, {"content": content[:half]}, {"content": content[half:]}]
+        parts = parts if fault == "stream" else parts[:2]
         chunks = [{"choices": [{"index": 0, "delta": part, "finish_reason": None}]} for part in parts]
         chunks.append({"choices": [], "usage": reply["usage"]})
         lines = [": a comment", *(f"data: {json.dumps(chunk)}\n" for chunk in chunks)]

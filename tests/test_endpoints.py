@@ -16,7 +16,7 @@ import standins
 from errors import BudgetError, DesignError, InfrastructureError, UserError
 from llm import BARREN, Keys, Models, ModelSpec
 from models.credentials import Key, is_this_machine
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _status_fault
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _described, _status_fault
 from models.fair_queue import FairQueue
 from models.prices import Price
 from models.store import Store
@@ -70,7 +70,7 @@ def test_a_fault_is_met_logged_or_stored_and_does_not_change_the_answer(tmp_path
     assert server.requests == 3
     stored = [call.fault for call in Store(tmp_path / "store.sqlite", readonly=True).calls()]
     if fault in ANSWERS:
-        kind = {"no choices": "empty", "no message": "empty"}.get(fault, fault.removesuffix(" 400"))
+        kind = {"no choices": "empty", "no message": "empty", "stream that ends": "broken off"}.get(fault, fault.removesuffix(" 400"))
         assert stored == [kind] * 2 + [""]  # each was paid for
     else:
         assert stored == [""] and len(lines) == 1 and "asking again" in lines[0]
@@ -207,6 +207,8 @@ def test_a_retry_after_that_is_no_time_to_come_is_passed_over(tmp_path, seconds)
         {"error": {"message": "denied", "code": 404}},
         {"object": "error", "message": "The model `x` does not exist.", "type": "NotFoundError"},
         {"detail": "Invalid API key"},
+        {"error_code": 401, "error_msg": "Access token invalid"},
+        "Unauthorized",
         {"choices": [{"message": {"content": "right"}, "error": {"code": 401, "message": "denied"}}]},
     ],
     ids=str,
@@ -263,6 +265,16 @@ def test_a_full_context_with_status_200_is_a_full_context(tmp_path):
 @pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active", "insufficient_balance"])
 def test_a_429_that_no_waiting_helps_is_known_by_its_code(code):
     assert _status_fault(429, code, "You exceeded your current quota", {}).kind == "quota"
+
+
+def test_a_refused_parameter_is_found_in_whichever_form_it_is_named():
+    for error in (
+        {"detail": [{"type": "extra_forbidden", "loc": ["body", "reasoning_effort"], "msg": "Extra inputs"}]},
+        {"message": {"detail": [{"loc": ["body", "reasoning_effort"], "msg": "Extra inputs"}]}},
+        {"message": "Unsupported value", "param": "reasoning_effort", "code": "unsupported_value"},
+        "unknown field reasoning_effort",
+    ):
+        assert "reasoning_effort" in _described(error)[2]
 
 
 @pytest.mark.parametrize("fault", STOPS)
@@ -518,6 +530,13 @@ def test_a_text_that_is_too_long_is_cut_and_does_not_make_the_calls_smaller(tmp_
     assert "texts over 225 characters are cut" in lines[-1]
 
 
+def test_a_plain_500_over_many_texts_is_tried_with_fewer(tmp_path):
+    with ModelServer(answer) as server:
+        server.script = ["500"] * 4
+        assert len(asked(tmp_path, server, lambda models: models.embed(TEXTS))) == 40
+    assert [len(body["input"]) for body in server.bodies] == [40] * 4 + [20] * 2
+
+
 def test_one_text_that_is_refused_is_the_fault_of_its_design_and_of_no_other(tmp_path):
     async def ask(models):
         mine, yours = await asyncio.gather(
@@ -533,13 +552,24 @@ def test_one_text_that_is_refused_is_the_fault_of_its_design_and_of_no_other(tmp
     assert sum(text.startswith("text 7 ") for text in texts) <= 7  # good texts beside it are not sent for ever
 
 
+def test_a_long_text_that_is_refused_for_its_content_makes_no_others_shorter(tmp_path):
+    async def ask(models):
+        with pytest.raises(DesignError):
+            await models.embed(["bad" + "x" * 9000])
+        return await models.embed(["y" * 8000])
+
+    with ModelServer(answer, bad_text="bad") as server:
+        asked(tmp_path, server, ask)
+        assert len(server.bodies[-1]["input"][0]) == 8000
+
+
 def test_an_endpoint_that_embeds_nothing_stops_the_run_in_one_line(tmp_path):
     line = r"embedding at .*: 400 .*not allowed"
     with ModelServer(answer, bad_text="e") as server, pytest.raises(InfrastructureError, match=line):
         asked(tmp_path, server, lambda models: models.embed(["one", "text"]))
 
 
-@pytest.mark.parametrize("body", ['{"data": []}', '{"data": [{"embedding": [null]}]}', '{"data": [{"embedding": [NaN]}]}'])
+@pytest.mark.parametrize("body", ['{"data": []}', '{"data": [{"embedding": [null]}]}', '{"data": [{"embedding": [NaN]}]}', '{"data": [{"embedding": [1e39]}]}'])
 def test_an_endpoint_without_vectors_stops_after_some_tries(tmp_path, body):
     with ModelServer(answer) as server:
         server.script = [body] * 20
@@ -571,13 +601,13 @@ def test_vectors_without_an_index_and_in_base64_are_read(tmp_path):
         ("SSL_CERT_DIR", "/nonexistent"),
     ],
 )
-def test_a_bad_proxy_or_certificate_is_one_line_that_names_the_variable(monkeypatch, variable, value):
+def test_a_bad_proxy_or_certificate_is_one_line_that_names_the_variable(tmp_path, monkeypatch, variable, value):
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ssl_cert_file", "ssl_cert_dir"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
     monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=variable) as caught:
-        Endpoint("https://example.org/v1", Key("k"), QUICK, print).open()
+        Endpoint("https://example.org/v1", Key("X", "k"), QUICK, print, Store(tmp_path / "store.sqlite")).open()
     assert "\n" not in str(caught.value) and "secret" not in str(caught.value)
 
 
@@ -715,6 +745,22 @@ def test_a_call_that_is_cancelled_while_it_waits_gives_its_turn_away():
             return done
 
     assert asyncio.run(run()) == ["a", "c", "d"]
+
+
+def test_a_higher_priority_goes_first_and_equals_in_order():
+    async def run():
+        queue, order = FairQueue(1), []
+
+        async def work(name: str, priority: float):
+            async with queue.turn(priority=priority):
+                order.append(name)
+                await asyncio.sleep(0)
+
+        works = [("first", 0), ("short", 1), ("long", 9), ("short too", 1), ("unknown", float("inf"))]
+        await asyncio.gather(*(work(*one) for one in works))
+        return order
+
+    assert asyncio.run(run()) == ["first", "unknown", "long", "short", "short too"]
 
 
 def test_calls_in_flight_never_pass_the_limit(tmp_path):

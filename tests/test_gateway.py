@@ -49,17 +49,15 @@ def say(text: str) -> list[dict]:
     return [{"role": "user", "content": text}]
 
 
-def test_answers_and_vectors_go_through_whatever_their_text(serving):
+def test_answers_go_through_whatever_their_text(serving):
     text = "north \x00 ☃ " + "x" * 300_000
 
     def work(address: str):
         client = GatewayClient(address)
         lone = client.chat("agent", say("\ud800"), sample="pass 1", seed=3)
-        return client.chat("agent", say(text)), lone, client.embed(["a mug", "a mug", ""])
+        return client.chat("agent", say(text)), lone
 
-    said, lone, vectors = serving(work)
-    assert (said, lone) == (f"agent: {text}", "agent: ?")
-    assert vectors[0] == vectors[1] and [len(vector) for vector in vectors] == [256] * 3
+    assert serving(work) == (f"agent: {text}", "agent: ?")
 
 
 @pytest.mark.parametrize("error", [InfrastructureError, BudgetError, ContextOverflow])

@@ -10,16 +10,18 @@ import subprocess
 import sys
 import textwrap
 import traceback
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+import llm
 from errors import InfrastructureError, UserError
-from llm import EFFORTS, Models, ModelSpec
+from llm import EFFORTS, Model, Models, ModelSpec
 from models import credentials as keys
 from models.answers import AnswerError
 from models.credentials import OPENAI_URL, PROVIDERS, Keys, child_environment, is_local
-from models.endpoint import Patience
+from models.endpoint import Patience, Reply
 from models.store import Store
 from tests.endpoint import ModelServer
 
@@ -356,6 +358,29 @@ def test_stand_ins_are_asked_like_models_and_need_nothing(tmp_path):
     said, vectors, totals, stored = asyncio.run(run())
     assert "key" in said and len(vectors) == 2 and len(vectors[0]) == 256
     assert (totals["calls"], totals["usd"], stored) == (2, 0, [])
+
+
+def test_another_kind_of_model_is_one_class_and_one_line(tmp_path, monkeypatch):
+    class Person(Model):
+        def __init__(self, folder, log):
+            self.folder, self.faults, self.asked = folder, Counter(), 0
+
+        async def ask(self, question):
+            self.asked += 1
+            return Reply(f"{question.stage}: {question.messages[-1]['content']}", prompt_tokens=3)
+
+    monkeypatch.setitem(llm.NAMED, "person", Person)
+
+    async def run():
+        specs = {"meta": ModelSpec.parse("person")}
+        with Store(tmp_path / "store.sqlite") as store:
+            async with Models(specs, store, budget_usd=1.0) as models:  # it costs nothing, so no price is missed
+                await models.load()
+                said = [await models.chat("meta", user("x"), stage="ideate") for _ in range(2)]
+                person = models._models["person"]
+                return said, person.asked, person.folder, models.totals()["prompt_tokens"]
+
+    assert asyncio.run(run()) == (["ideate: x"] * 2, 1, tmp_path, 3)
 
 
 # ------------------------------------------------------------------------- answers in a form

@@ -1,6 +1,7 @@
 """Prices, budgets and estimates."""
 
 import asyncio
+import importlib.metadata
 import subprocess
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from errors import BudgetError, UserError
 from llm import Keys, Models, ModelSpec
 from models.credentials import PROVIDERS
 from models.endpoint import Patience
-from models.prices import Budget, PlannedCalls, Price, estimate, parse_price, price
+from models.prices import SOURCE, Budget, PlannedCalls, Price, estimate, parse_price, price
 from models.store import Store
 from tests.endpoint import ModelServer
 
@@ -68,6 +69,10 @@ def test_a_long_prompt_costs_what_its_tier_says():
 def test_prices_need_no_network(python):
     code = "import socket; from models.prices import price; socket.socket = None; assert price('gpt-5', {})"
     assert subprocess.run([python, "-c", code], cwd=ROOT).returncode == 0
+
+
+def test_the_list_prices_are_of_the_release_that_is_named():
+    assert f"genai-prices {importlib.metadata.version('genai-prices')}," in SOURCE
 
 
 def test_an_estimate_says_where_its_prices_come_from():

@@ -87,7 +87,7 @@ def test_the_key_is_in_no_file_of_the_run_and_in_nothing_it_said(seen):
 def test_the_key_is_in_no_childs_command_environment_or_memory(seen):
     *_, children = seen
     commands = b"".join(command for command, _, _ in children.values())
-    assert b"forkserver" in commands and b"sandbox_child" in commands
+    assert b"forkserver" in commands and b"jail.child" in commands
     assert len(children) >= 5
     if os.geteuid() == 0:
         assert sum(len(memory) > 1_000_000 for _, _, memory in children.values()) >= 5
