@@ -68,18 +68,13 @@ HINTS = {
     "quota": "the account has no credit left",
     "moved": "give the address that it points to",
 }
-BARREN = 10  # questions in a row: then the endpoint is at fault, not an answer
 MOST_BYTES = 64 << 20  # of the body of an answer
 SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
-
-
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
 FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
 SHORTEST_CUT = 100  # characters; a text that is shorter is not too long
 LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
 MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
-
-
 
 
 @dataclass(frozen=True)
