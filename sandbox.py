@@ -154,8 +154,7 @@ class Sandbox:
         sources = {name: (HERE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8") for name in names}
         return {"trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
                 "disable": sorted(self._disable), "sources": sources, "host": os.getpid(),
-                "temporary": tempfile.gettempdir(), "tools": [name for name in dir(memory_base.Tools) if name[0] != "_"],
-                "most_forks": self._most_forks}
+                "temporary": tempfile.gettempdir(), "tools": _declared_tools(), "most_forks": self._most_forks}
 
     def _judge_layers(self) -> None:
         held = {name.split()[0] for name in self.layers}
@@ -438,11 +437,10 @@ class Worker:
         if self._calls > self.limits.calls:
             raise DesignError("budget", f"more than {self.limits.calls} model calls in one call of the design")
         number, name = message.get("id"), message.get("tool")
-        tool = getattr(memory_base.Tools, name, None) if isinstance(name, str) and name[:1] not in ("", "_") else None
-        if type(number) is not int or tool is None:
+        if type(number) is not int or name not in _declared_tools():
             raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
         await self._slots.acquire()  # until then nothing more is read: the worker has to wait
-        task = asyncio.ensure_future(self._serve(tool, number, message))
+        task = asyncio.ensure_future(self._serve(getattr(memory_base.Tools, name), number, message))
         self._tasks.add(task)
         task.add_done_callback(self._served)
 
@@ -469,6 +467,11 @@ class Worker:
             self._stop(error)  # whatever the tools raise comes out of the call that is under way
         else:
             await self._write(frame)
+
+
+def _declared_tools() -> list[str]:
+    """The names of what a design may call."""
+    return [name for name in dir(memory_base.Tools) if not name.startswith("_")]
 
 
 async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, limits: Limits | None = None,
