@@ -162,6 +162,7 @@ class Template:
         try:
             socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
         except OSError as error:
+            self.alive = False
             raise TemplateDied(f"the sandbox's template process cannot be reached: {error}") from error
 
     async def close(self) -> None:
