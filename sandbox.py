@@ -92,22 +92,31 @@ class Sandbox:
         self._template: Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
+        async def first_layers() -> list[str]:
+            async with self._jail(tools=None) as worker:
+                return worker.layers
+
         try:
-            self.layers = await outlive(self._first_layers)
-            self._judge_layers()
+            self.layers = await outlive(first_layers)
         except BaseException:
             await self.__aexit__()
             raise
+        held = {name.split()[0] for name in self.layers}
+        files = [] if held & {"landlock", "namespaces"} else ["Landlock (or user and mount namespaces)"]
+        missing = [*files, *{"seccomp"} - held]
+        self.unsafe = bool(missing)
+        if missing and not self._allow_unsafe:
+            await self.__aexit__()
+            raise UserError(
+                f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files "
+                "and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
+            )
         return self
 
     async def __aexit__(self, *exception) -> None:
         template, self._template = self._template, None
         if template is not None:
             await template.close()
-
-    async def _first_layers(self) -> list[str]:
-        async with self._jail(tools=None) as worker:
-            return worker.layers
 
     @contextlib.asynccontextmanager
     async def worker(self, source: str, tools: Tools, forks: bool = False) -> AsyncIterator["Worker"]:
@@ -156,20 +165,6 @@ class Sandbox:
                 "disable": sorted(self._disable), "sources": sources, "host": os.getpid(),
                 "temporary": tempfile.gettempdir(), "tools": _declared_tools(), "most_forks": self._most_forks}
 
-    def _judge_layers(self) -> None:
-        held = {name.split()[0] for name in self.layers}
-        missing = []
-        if not held & {"landlock", "namespaces"}:
-            missing.append("Landlock (or user and mount namespaces)")
-        if "seccomp" not in held:
-            missing.append("seccomp")
-        if missing and not self._allow_unsafe:
-            raise UserError(
-                f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files "
-                "and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
-            )
-        self.unsafe = bool(missing)
-
 
 class Worker:
     """The host's end of one worker. Its methods raise DesignError for all that is the design's fault."""
@@ -194,7 +189,7 @@ class Worker:
         self._reading: asyncio.Task | None = None
         self._stream: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._output = frames.Output(limits, self._flooded)
+        self._output = frames.Output(limits, self._stop)
 
     # ------------------------------------------------------------------ what the evaluation calls
 
@@ -313,9 +308,6 @@ class Worker:
             if not future.done():
                 future.set_exception(error)
                 future.exception()
-
-    def _flooded(self) -> None:
-        self._stop(DesignError("flood", f"more than {self.limits.flood_bytes} bytes on stdout and stderr"))
 
     # ----------------------------------------------------------------------------------- commands
 
@@ -442,11 +434,7 @@ class Worker:
         await self._slots.acquire()  # until then nothing more is read: the worker has to wait
         task = asyncio.ensure_future(self._serve(getattr(memory_base.Tools, name), number, message))
         self._tasks.add(task)
-        task.add_done_callback(self._served)
-
-    def _served(self, task: asyncio.Task) -> None:
-        self._tasks.discard(task)
-        self._slots.release()
+        task.add_done_callback(lambda done: (self._tasks.discard(done), self._slots.release()))
 
     async def _serve(self, tool: Callable, number: int, message: dict) -> None:
         """Answer one call of a tool."""

@@ -265,7 +265,8 @@ def test_a_fault_of_one_fork_is_its_own(run_with_forks, disable):
 
     expected = {name: status for name, (status, _) in FAULTS.items()}
     source = design("self.n = 3", f"{lines}\n        return self.n")
-    assert run_with_forks(source, work, disable=disable) == (expected, 3)
+    limits = Limits(cpu_seconds=3.0, wall_seconds=10.0)
+    assert run_with_forks(source, work, limits=limits, disable=disable) == (expected, 3)
 
 
 @BOTH

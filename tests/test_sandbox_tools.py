@@ -1,15 +1,17 @@
 """One protocol declares what designs may call: arguments are judged by it, and a new tool is one method there."""
 
 import asyncio
+import inspect
 from typing import Any, Protocol
 
 import pytest
 
 import memory_base
 from errors import DesignError
+from evaluate import DesignTools
 from jail import frames
 from jail.frames import Limits
-from sandbox import Sandbox
+from sandbox import Sandbox, _declared_tools
 from tests.test_sandbox import LINUX, SHORT, Tools, design, trajectories
 
 pytestmark = pytest.mark.skipif(not LINUX, reason="the sandbox's layers are those of Linux on x86-64")
@@ -81,3 +83,10 @@ def test_many_texts_are_embedded_in_several_requests():
     source = design(retrieve="return len(await embed(['x' * 5000] * 150))")
     assert retrieved(source, Counts()) == 150 and sorted(Counts.sizes) == [22, 64, 64]
     assert max(Counts.sizes) <= Limits().items
+
+
+def test_what_answers_in_a_run_has_every_tool_with_the_declared_arguments():
+    for name in _declared_tools():
+        declared, answers = (inspect.signature(getattr(one, name)) for one in (memory_base.Tools, DesignTools))
+        assert list(declared.parameters) == list(answers.parameters)
+        assert asyncio.iscoroutinefunction(getattr(DesignTools, name))
