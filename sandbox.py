@@ -219,15 +219,19 @@ class Worker:
         it then does not count. Raises WorkerKilled and TemplateDied, after which this worker is of no use.
         """
         async with self.turns():
-            copy = Worker(self._template, tools, self.limits, self._trajectories)
+            copy, fault = Worker(self._template, tools, self.limits, self._trajectories), None
             try:
                 async with self._forking:
                     await copy._start_as_fork(self)
                 yield copy
+            except DesignError as error:
+                fault = error
             finally:
-                await copy.close()
-                if self._number in self._template.created:
-                    raise CannotFork("a fork wanted to create a file")
+                await copy.close()  # after that it is known what the template has seen
+            if self._number in self._template.created:
+                raise CannotFork("a fork wanted to create a file")
+            if fault is not None:
+                raise fault
 
     @property
     def killed(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from errors import DesignError
+from errors import BudgetError, DesignError
 from evaluate import halve
 from harness.cli import baseline
 from jail.frames import Limits
@@ -214,6 +214,20 @@ def test_a_retrieval_that_writes_a_file_does_not_count_and_nothing_is_forked_aft
 
     source = design("pass", f"if not trajectory.init: return os.listdir('.')\n        {body}")
     assert run_with_forks(source, work, disable=disable) == []
+
+
+def test_what_the_models_raise_in_a_fork_comes_out_whatever_else_the_design_did(run_with_forks):
+    class Broke(StandIns):
+        async def ask(self, *_):
+            raise BudgetError("spent")
+
+    async def work(retrieve, worker, _):
+        async with worker.fork(Broke()) as fork:
+            await fork.retrieve({})
+
+    source = design("pass", "try: open('x', 'a')\n        except OSError: await llm('x')")
+    with pytest.raises(BudgetError):
+        run_with_forks(source, work)
 
 
 @BOTH
