@@ -256,7 +256,7 @@ FAULTS = {
     "cpu": ("timeout", "while True: pass"), "wall": ("timeout", "time.sleep(60)"),
     "memory": ("error", "bytearray(900 << 20)"), "output": ("flood", "while True: print('x' * 10000)"),
     "exit": ("died", "os._exit(3)"), "crash": ("died", "ctypes.string_at(0)"),
-    "calls": ("budget", "[await llm('x') for _ in range(600)]"), "an error": ("error", "raise ValueError(1)"),
+    "calls": ("budget", "await asyncio.gather(*(llm('x') for _ in range(600)))"), "an error": ("error", "raise ValueError(1)"),
     "descriptors": ("error", "[os.dup(1) for _ in range(300)]"), "an answer": ("invalid", "return print"),
     "words": ("protocol", "os.write(3, b'\\0\\0\\0\\1{')"), "a fork": ("error", "os.fork()"),
 }
@@ -409,8 +409,6 @@ def test_only_the_forks_that_the_host_asked_for_come_about_and_none_lives_on(
     assert most <= 4 + 3 and not left
     if name.startswith("a fork forks"):
         assert outcomes == {"a fork forks": {str([-1] * 50)[:40]: 9}}.get(name, {"0": 9})
-    if name == "a thread forks all the time":
-        assert set(outcomes) <= {"1", "no fork came in 3.0 s"}  # it may have held a lock
 
 
 # --------------------------------------------------------------------------------- whole evaluations
