@@ -11,8 +11,9 @@ behave as outside; it is no defence against a hole in the kernel. Layers that ar
 named, and without the needed ones nothing runs unless `unsafe` is given.
 
 A worker that has learned can be forked for each retrieval (`Worker.fork`): the fork has all that the
-design keeps, wherever it does, and what it writes reaches no other fork. Where that cannot be
-promised there is no fork (`CannotFork`), and the memory has to be built again.
+design keeps, also in closures and cached functions, and what it writes reaches no other fork. Where that
+cannot be promised there is no fork (`CannotFork`), and the memory has to be built again. A design that
+overwrites our checks on purpose can pass words through a pipe to its own forks, and to nobody else's.
 
 This file and `jail/template.py` are the host's side, `jail/frames.py` judges what comes in,
 `jail/layers.py` builds the jail, `jail/child.py` is what runs in it.
