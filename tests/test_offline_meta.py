@@ -7,12 +7,12 @@ import re
 from collections import Counter
 
 import pytest
+from standins.grammar import CHOICES, SLOTS, TITLES, Blueprint
 
 from memory_base import Trajectory
 from meta import plan_schema
 from sandbox import Sandbox
 from standins import grammar, offline
-from standins.grammar import CHOICES, SLOTS, TITLES, Blueprint
 from tests.conftest import ROOT
 from tests.test_offline import Boxes, LocalTools, design, play, rate, retrieved
 
@@ -54,7 +54,7 @@ def test_every_change_can_be_taken_back():
         assert all(form == slot for slot, form in back.forms.items())
 
 
-def test_every_part_loads_learns_is_saved_and_retrieves_in_the_sandbox():
+def test_every_part_loads_learns_is_forked_and_retrieves_in_the_sandbox():
     codes = [grammar.write(Blueprint((layer,), forms={"shape": "shape_sentences"})) for layer in TITLES]
     codes += [grammar.write(Blueprint(tuple(TITLES), forms={slot: form})) for slot in SLOTS for form in SLOTS[slot]]
 
@@ -62,12 +62,12 @@ def test_every_part_loads_learns_is_saved_and_retrieves_in_the_sandbox():
         told = []
         async with Sandbox(BOXES[:12]) as sandbox:
             for code in dict.fromkeys(codes):
-                async with sandbox.worker(code, LocalTools()) as worker:
+                async with sandbox.worker(code, LocalTools(), forks=True) as worker:
                     empty = await worker.retrieve(BOXES[0].init)
                     for number in range(12):
                         await worker.update(number)
-                    assert await worker.save()
-                    told.append((empty, await worker.retrieve(BOXES[0].init)))
+                    async with worker.fork(LocalTools()) as fork:
+                        told.append((empty, await fork.retrieve(BOXES[0].init)))
         return told
 
     told = asyncio.run(go())
