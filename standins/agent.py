@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from standins.prompt import OUTCOME, Observation, Plan, command, noise, read_brief, read_memory, read_observation, words
-from standins.world import UNKNOWN, Map, follow, read_directions, ways
+from standins.state import UNKNOWN, Map, follow, read_directions, ways
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ class Game:
             left *= 0.3 if one.others and one.thing & self.goal and action not in self.taken[:number] else 0.97
 
     def _news(self) -> list[bool]:
-        """For each step: did it bring a new place, a word that speaks of a score, or words not seen before?
+        """For each step: was there a new place, a word that speaks of a score, or words not seen before?
 
         Where each turn has its own actions, a word is news if a command, the goal or directions have it.
         """
@@ -257,7 +257,7 @@ def advised(game: Game) -> dict[str, float]:
 
 def noted(game: Game) -> dict[str, float]:
     """What the notes of the memory say for and against each action: as far as they name it, and as far as the
-    conditions that they name, which are all their other words, are met."""
+    rest of their words hold here."""
     memory, scores = game.memory, {}
     known = game.seen.union(game.rare, game.goal)
     for one in set(game.commands.values()) if memory.notes else ():

@@ -12,7 +12,7 @@ from memory_base import MemoryDesign
 LAYERS = ["Plans"]
 TOP = 5  # items that a layer tells at most
 LENGTH = 12  # steps of a plan or an episode that are told at most
-RATE = 0.2  # share of cases from which something is told
+RATE = 0.3  # share of cases from which something is told
 TRUST = 2.0  # cases that count as seen before the first one: the more, the later a rate is believed
 SMALL = set("a an the of to in on at by for from with and or is are it you your that this".split())
 
@@ -103,7 +103,7 @@ class Places:
         told = {}
         for word in dict.fromkeys(goal):
             rates = {action: n / (self.done[action] + TRUST) for action, n in self.found[word].items()} if word in self.found else {}
-            least = RATE * max(rates.values(), default=0.0)
+            least = (1 + RATE) / 2 * max(rates.values(), default=0.0)
             best = sorted((action for action in rates if rates[action] >= least), key=lambda action: (-rates[action], action))
             if best:
                 told[word] = best[:TOP]

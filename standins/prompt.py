@@ -1,7 +1,7 @@
 """How the stand-in agent reads its prompt: words, commands, observations, and the retrieved memory.
 
 Promises: the same text is read alike in every process. Any JSON and any text is read by the same few rules;
-nothing here names a domain, a task, a thing or a key of a memory. It does not promise to understand: negation
+nothing here names a domain, a task, a thing or a key of a memory. It does not promise to understand: a warning
 is a list of words, and who does what to whom is lost.
 """
 

@@ -53,19 +53,19 @@ class Sketch:
         return f'"""A memory of these layers.\n\n{told}\n"""\n\n{source}'
 
 
+def constants_of(code: str) -> dict:
+    """The settings that a module begins with, by name."""
+    nodes = (node for node in ast.parse(code).body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes if node.targets[0].id in ("LAYERS", *STEPS)}
+
+
 def read(code: str) -> Sketch:
-    """The layers and constants of a module: none and the library's where it has none, or is no sketch."""
-    found = {}
-    for text in (LIBRARY, code):
-        try:
-            nodes = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
-        except (SyntaxError, ValueError):
-            continue
-        for node in nodes:
-            if node.targets[0].id in ("LAYERS", *STEPS) if isinstance(node.targets[0], ast.Name) else False:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-        if "class Memory(MemoryDesign)" not in text or "LAYERS" not in found:
-            found["LAYERS"] = []
+    """What a module was written from; no layers where it is no sketch."""
+    found = constants_of(LIBRARY) | {"LAYERS": []}
+    try:
+        found |= constants_of(code) if "class Memory(MemoryDesign)" in code else {}
+    except (SyntaxError, ValueError):
+        pass
     return Sketch(tuple(name for name in found["LAYERS"] if name in LAYERS), tuple(found[name] for name in STEPS))
 
 

@@ -1,4 +1,4 @@
-"""What the stand-in agent knows of its world: the map of places, the inventory, and directions to carry out.
+"""What the stand-in agent knows of its episode: the map of places, the inventory, and directions to carry out.
 
 Promises: all of it follows from the observations and commands of the episode, by the same rules in every domain.
 It knows no names of places, no directions of the compass and no verb; where observations do not begin with the
@@ -84,6 +84,7 @@ def ways(game) -> dict[str, float]:
     if not game.listed or len(atlas.looks) < 2:
         return {}
     known = [one for one in dict.fromkeys((*game.taken, *game.actions, *game.brief.quoted)) if atlas.leaves(one)]
+    since = 1 + max((number for number, new in enumerate(game.news, 1) if new), default=0)  # there was no more news
     worth = {}
     for place, look in atlas.looks.items():
         named = (one for one in known if atlas.is_open(place, one) and look.words >= command(one).rest)
@@ -92,7 +93,7 @@ def ways(game) -> dict[str, float]:
         turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
         place = next((place for place, turn in turns if turn.names(thing) and turn.lines != game.told.lines), None)
         if place and not any(thing <= one.words for one in game.commands.values()):
-            worth[place] = max(worth[place], 0.5 ** (atlas.visits[place] - 1))
+            worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
     return atlas.toward(worth) | {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
 
 
@@ -174,15 +175,20 @@ def follow(game) -> dict[str, float]:
     unfinished = {Thing(step[1:]) for step in left}
     held = Inventory(game, work)
     missing = unfinished.union(told.listed) - held.things
-    full = held.things and any(held.out_of_reach(thing) for thing in missing.intersection(told.listed))
+    ready = told.next_of(left)
+    stuck = [
+        step for step in ready
+        if Thing(step[1:]) in held.things and not any(does_step(game, action, step) for action in game.commands)
+    ]  # fmt: skip
+    lacking = missing.intersection(told.listed).union(thing for thing in held.at_hand - held.things if stuck and thing & tools)
+    full = held.things and any(map(held.out_of_reach, lacking))
     for action, one in game.commands.items():
-        coming = enumerate(told.next_of(left))
-        does = max((LATER**rank * does_step(game, action, step) for rank, step in coming), default=0.0)
+        does = max((LATER**rank * does_step(game, action, step) for rank, step in enumerate(ready)), default=0.0)
         thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
         if action in done or (not does and any(one.verb == step[0] and one.words.issuperset(step) for step in left)):
             scores[action] = -0.8
         elif does:
-            scores[action] = does
+            scores[action] = does / (1 + game.counts.get(action, 0.0))
         elif thing and one.verb in work:
             scores[action] = -0.9  # told of others, or too much
         elif one.thing in held.things:
@@ -241,11 +247,14 @@ class Inventory:
         had = {thing for thing, verbs in dealt.items() if thing in self.at_hand and (thing, verbs[0]) not in self.offered}
         self.things = had
         self.getting = {dealt[thing][-1] for thing in had}
-        # After these, things were still there to be got again.
-        again = [[*dealt[thing], verb] for thing, verb in self.offered if thing in dealt.keys() - had]
-        again += [dealt[thing] for thing in had]
-        pairs = ((verb, verbs[at + 1 :]) for verbs in again for at, verb in enumerate(verbs))
-        self.undone = {verb for verb, later in pairs if self.getting.intersection(later)} - self.getting
+        # A verb lets go of things that were got before, if they are still there, or were got again.
+        self.undone = {
+            verb
+            for thing, verbs in dealt.items()
+            for at, verb in enumerate(verbs)
+            if self.getting.intersection(verbs[:at]) and verb not in self.getting
+            and (self.getting.intersection(verbs[at:]) or (thing in self.at_hand - had and at == len(verbs) - 1))
+        }  # fmt: skip
 
     def out_of_reach(self, thing: Thing) -> bool:
         """Whether a thing is at hand that cannot be got."""
