@@ -11,7 +11,7 @@ Layers, from the outside in; a worker names those that hold in its first message
 6. `seccomp`: a list of allowed system calls; no fork, exec, socket, kill, ptrace, shared memory, ...
 
 Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. A scratch folder
-on the host's own disk is then given only together with a count of the files created in it: nothing
+on the host's own disk is then given only while the template is counting the files created in it: nothing
 else would stop a design from filling the disk.
 
 A worker that is to be forked for each retrieval asks the template for each fork, and reports each
