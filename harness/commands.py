@@ -30,6 +30,7 @@ from harness.estimate import ask_before_paying, designs_of
 from harness.run import Run
 from harness.run_folder import RunFolder, is_full, read_json, write_atomic, write_json, write_report
 from llm import Keys
+from memory_base import read_source
 from models import OFFLINE
 from report import compare as comparison
 from report.data import read_run
@@ -303,13 +304,23 @@ def find_design(name: str) -> str:
     """The code of a design: a file, RUN/ID of a run's archive, or the name of a baseline."""
     path = Path(name)
     if path.is_file():
-        return path.read_text(encoding="utf-8", errors="replace")
+        return _source(path)
     archived = path.parent / "designs" / path.name / "design.py"
     if archived.is_file():
         return archived.read_text(encoding="utf-8")
     if "/" in name or name.endswith(".py"):
         raise UserError(f"no such design: {name} is neither a file nor RUN/ID")
     return baseline(name)
+
+
+def _source(path: Path) -> str:
+    """The text of a design's file, in the encoding that it says it is in."""
+    try:
+        return read_source(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except SyntaxError as error:
+        raise UserError(f"cannot read {path}: {error}") from None
 
 
 def export(command) -> int:
@@ -340,11 +351,7 @@ def export(command) -> int:
 
 
 def check(command) -> int:
-    path = Path(command.file)
-    try:
-        source = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    source = _source(Path(command.file))
     tasks = [task for task in envs.domain_class(command.env).tasks() if task.split == "learning"][:3]
     played = [play_episode(Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True)) for task in tasks]
     trajectories = [one.trajectory for one in played]
