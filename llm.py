@@ -29,7 +29,7 @@ from errors import DesignError, InfrastructureError, UserError
 from models import OFFLINE, gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, clean
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, without_surrogates
 from models.fair_queue import FairQueue
 from models.gateway import GatewayClient
 from models.prices import Budget, Price, price
@@ -263,7 +263,7 @@ class Models:
         self, role: str, messages: Sequence[dict], schema: dict | None = None, model: str = "", **where
     ) -> tuple[Question, ModelSpec]:
         spec = self._spec(role, model)
-        cleaned = tuple({"role": one["role"], "content": clean(one["content"])} for one in messages)
+        cleaned = tuple({"role": one["role"], "content": without_surrogates(one["content"])} for one in messages)
         limit = MOST_OUTPUT[role]
         return Question(role, spec.name, cleaned, (), spec.effort, schema, limit, **where), spec
 
@@ -438,7 +438,7 @@ class Models:
         A text that is longer than the model takes is cut. Raises DesignError for a text that is refused.
         """
         spec = self._spec("embedding")
-        cleaned = tuple(clean(text) or " " for text in texts)
+        cleaned = tuple(without_surrogates(text) or " " for text in texts)
         question = Question("embedding", spec.name, texts=cleaned, design=design, stage=stage)
         model = self._models[spec.place]
         if not model.stored:

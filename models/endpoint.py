@@ -779,7 +779,7 @@ def _read_answer(data: dict, question: Question) -> Reply:
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     content, refusal = _text(message.get("content")), _text(message.get("refusal"))
-    text = strip_thoughts(clean(content or refusal))
+    text = strip_thoughts(without_surrogates(content or refusal))
     thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
     fault = FINISHED.get(finish, "refusal" if refusal else "")
     fault = fault or ("" if text else "only thoughts" if thoughts else "empty")
@@ -836,6 +836,6 @@ def _read_usage(usage, prompt: int, completion: int) -> dict:
     }
 
 
-def clean(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Text that can be written as UTF-8: lone surrogates become question marks."""
     return text.encode("utf-8", "replace").decode()
