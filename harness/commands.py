@@ -292,7 +292,7 @@ async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Exper
 
     def report_error(loop, context: dict) -> None:  # suppress follow-up errors once the run is stopping
         error = context.get("exception")
-        if not isinstance(error, InfrastructureError | BudgetError) and not machine_fault(error):
+        if not isinstance(error, UserError | InfrastructureError | BudgetError) and not machine_fault(error):
             loop.default_exception_handler(context)
 
     loop.set_exception_handler(report_error)

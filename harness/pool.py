@@ -7,6 +7,7 @@ starts first. A worker holds no key: it asks the host for each answer of a real 
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import heapq
 import itertools
 import multiprocessing
@@ -56,6 +57,8 @@ class Pool:
         try:
             self._context.Lock()
         except (OSError, ImportError) as error:
+            if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE):
+                raise
             raise UserError(
                 f"worker processes need shared memory, and /dev/shm cannot be used here ({error}): "
                 "in a container, mount a tmpfs there (docker run --shm-size=64m)"

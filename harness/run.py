@@ -189,6 +189,7 @@ class Run:
         finally:
             for one in left:
                 one.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def score(
         self, split: str, label: str, code: str, mode: str = "static", size: int | None = None
