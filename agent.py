@@ -18,7 +18,7 @@ import envs
 import standins
 from errors import ContextOverflow, InfrastructureError
 from memory_base import Trajectory
-from models import OFFLINE
+from models import MOST_OUTPUT, OFFLINE
 from models.answers import match_action
 from models.gateway import GatewayClient
 from prompts import render
@@ -40,6 +40,8 @@ class Episode:
     sample: str = ""  # tells passes apart: three passes are three samples of the model
     show_admissible: bool = False  # put TextWorld's admissible commands into the prompt
     style: str = "act"  # how the agent answers, a key of STYLES
+    tokens: int = MOST_OUTPUT["agent"]  # most tokens of an answer, reasoning included
+    constrain: bool = False  # ask for one of the listed actions by JSON schema, where the endpoint can
 
     def key(self) -> str:
         """Hash under which the result is stored; it changes with the code and the prompts that shape an episode."""
@@ -112,6 +114,7 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
         goal=info["goal"],
     )
     # Actions that the system prompt describes are the same at each turn: they are not listed again.
+    shown = env.lists_actions or episode.show_admissible
     listed = (env.lists_actions and not env.action_descriptions) or episode.show_admissible
     turns: list[tuple[dict, dict]] = []  # messages with an observation and with an answer
     left_out = invalid = 0
@@ -128,7 +131,7 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
                 {"role": "user", "content": now},
             ]
             try:
-                answer = ask(episode, messages, gateway, design)
+                answer = ask(episode, messages, gateway, design, actions if shown else [])
                 break
             except ContextOverflow:
                 if left_out >= len(turns):
@@ -149,13 +152,32 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
     return Played(trajectory, bool(info["success"]), invalid, left_out, invalid_answer)
 
 
-def ask(episode: Episode, messages: list[dict], gateway: str | None, design: str) -> str:
-    """The agent's answer: the stand-in's, or the model's by way of the host."""
+def ask(episode: Episode, messages: list[dict], gateway: str | None, design: str, actions: list[str]) -> str:
+    """The agent's answer: the stand-in's, or the model's by way of the host; `actions` are those it was shown."""
     if episode.agent_model == OFFLINE:
         return standins.chat("agent", messages, None, episode.seed)
+    schema = action_schema(actions) if episode.constrain and actions else None
     return _client(gateway).chat(
-        "agent", messages, sample=episode.sample, design=design, stage="play", seed=episode.seed
+        "agent",
+        messages,
+        schema=schema,
+        limit=episode.tokens,
+        sample=episode.sample,
+        design=design,
+        stage="play",
+        seed=episode.seed,
     )
+
+
+def action_schema(actions: list[str]) -> dict:
+    """JSON schema of an answer that is one of the actions; closed, so that OpenAI takes it as strict."""
+    action = {"type": "string", "enum": actions}
+    return {
+        "type": "object",
+        "properties": {"action": action},
+        "required": ["action"],
+        "additionalProperties": False,
+    }
 
 
 @functools.cache

@@ -24,6 +24,7 @@ import envs
 from agent import Episode, Played, play
 from errors import ContextOverflow, DesignError, UserError
 from memory_base import Trajectory
+from models import MOST_OUTPUT
 from prompts import count_tokens
 from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive
 from score import Outcome, Score, score_of
@@ -103,6 +104,8 @@ class Protocol:
     show_admissible: bool = False
     keep_models: bool = False  # a design's calls go to the model that it names
     style: str = "act"  # how the agent answers
+    tokens: int = MOST_OUTPUT["agent"]  # most of an answer of the agent
+    constrain: bool = False  # the agent's answers to the listed actions
 
 
 class Evaluator:
@@ -237,6 +240,8 @@ class Fold:
             sample=str(phase),
             show_admissible=protocol.show_admissible,
             style=protocol.style,
+            tokens=protocol.tokens,
+            constrain=protocol.constrain,
         )
 
     async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:

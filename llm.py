@@ -26,7 +26,7 @@ from typing import Protocol
 
 import standins
 from errors import DesignError, InfrastructureError, UserError
-from models import OFFLINE, gateway
+from models import MOST_OUTPUT, OFFLINE, gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
 from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, without_surrogates
@@ -41,7 +41,6 @@ __all__ = [
 ]  # fmt: skip
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
-MOST_OUTPUT = {"meta": 32_000, "agent": 8_000, "memory": 8_000}  # tokens, reasoning included
 KEPT_REQUESTS = ("meta", "memory")  # an agent's are long, many, and follow from its episode
 MOST_ANSWERS = 3  # that are read before it is given up, each sent back with the error
 DRAIN_SECONDS = 5.0  # for the calls in flight when a run stops
@@ -226,16 +225,24 @@ class Models:
     # Asking.
 
     async def chat(
-        self, role: str, messages: Sequence[dict], *, schema: dict | None = None, model: str = "", **where
+        self,
+        role: str,
+        messages: Sequence[dict],
+        *,
+        schema: dict | None = None,
+        model: str = "",
+        limit: int = 0,
+        **where,
     ) -> str:
         """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
 
-        `model`: another one at the endpoint of the role. `where`: sample, design, stage, seed of `Question`.
+        `model`: another one at the endpoint of the role. `limit`: most tokens of the answer (0: MOST_OUTPUT).
+        `where`: sample, design, stage, seed of `Question`. An agent's answer is taken as it is, JSON or not.
         Where the model gives no usable answer (a refusal, nothing at all, no JSON when asked again),
         the last one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
-        question, spec = self._question(role, messages, schema, model, **where)
-        if not is_schema(schema):
+        question, spec = self._question(role, messages, schema, model, limit, **where)
+        if role == "agent" or not is_schema(schema):
             return (await self._complete(question, spec)).answer
         try:
             read = functools.partial(extract_json, schema=schema)
@@ -260,11 +267,17 @@ class Models:
         return await self._until_read(*self._question(role, messages, **where), extract_code, tries)
 
     def _question(
-        self, role: str, messages: Sequence[dict], schema: dict | None = None, model: str = "", **where
+        self,
+        role: str,
+        messages: Sequence[dict],
+        schema: dict | None = None,
+        model: str = "",
+        limit: int = 0,
+        **where,
     ) -> tuple[Question, ModelSpec]:
         spec = self._spec(role, model)
         cleaned = tuple({"role": one["role"], "content": without_surrogates(one["content"])} for one in messages)
-        limit = MOST_OUTPUT[role]
+        limit = limit or MOST_OUTPUT[role]
         return Question(role, spec.name, cleaned, (), spec.effort, schema, limit, **where), spec
 
     def _spec(self, role: str, model: str = "") -> ModelSpec:
@@ -303,6 +316,8 @@ class Models:
             call = await self._finished(keys[-1], question, spec)
             if not call.fault or attempt >= RULES[call.fault][1]:
                 break
+            if call.fault == "length" and call.answer and question.limit < MOST_OUTPUT[question.role]:
+                break  # a small model writes on after its action: --agent-tokens cuts it there
         if question.stage == "probe":
             return call
         if call.fault == "rejected":

@@ -30,7 +30,7 @@ from harness.config import Config
 from harness.estimate import ask_before_paying, designs_of
 from harness.run import Run
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
-from llm import Keys
+from llm import Keys, ModelSpec, is_local
 from memory_base import read_source
 from models import OFFLINE
 from report import compare as comparison
@@ -245,11 +245,15 @@ def complete(settings: Config) -> Config:
     domain = envs.domain_class(settings.env)
     if settings.agent_style not in STYLES:
         raise UserError(f"unknown --agent-style {settings.agent_style!r}: choose from {', '.join(STYLES)}")
-    reachable = bool(Keys.read())
+    keys = Keys.read()
     models = {
-        role: getattr(settings, role) or (paper if reachable else OFFLINE) for role, paper in config.PAPER_MODELS.items()
+        role: getattr(settings, role) or (paper if keys else OFFLINE) for role, paper in config.PAPER_MODELS.items()
     }
     offline_agent = models["agent_model"] == OFFLINE
+    if settings.constrain_actions and settings.agent_style != "act":
+        raise UserError("--constrain-actions leaves no room for thoughts: it goes with --agent-style act alone")
+    agent = ModelSpec.parse(models["agent_model"])
+    local = agent.at_endpoint and is_local(agent.base_url or keys.base_url)
     passes, test_passes = domain.offline_passes if offline_agent else (config.PAPER_PASSES, config.PAPER_PASSES)
     steps = config.OFFLINE_STEPS if models["meta_model"] == OFFLINE else config.PAPER_STEPS
     folded = config.OFFLINE_FOLDS if offline_agent else config.PAPER_FOLDS
@@ -262,7 +266,7 @@ def complete(settings: Config) -> Config:
         passes=settings.passes or passes,
         test_passes=settings.test_passes or settings.passes or test_passes,
         collection_passes=settings.collection_passes or collection,
-        workers=settings.workers or config.default_workers(0 if offline_agent else settings.in_flight),
+        workers=settings.workers or config.default_workers(0 if offline_agent else settings.in_flight, local),
         show_admissible=settings.show_admissible or offline_agent,
     )
 

@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from alma import SAMPLING_RULES
 from domains import DOMAINS
 from errors import UserError
-from models import OFFLINE
+from models import MOST_OUTPUT, OFFLINE
 
 PAPER_MODELS = {  # role: the paper's choice, the default where there is a key or a base URL
     "meta_model": "gpt-5:medium",
@@ -56,8 +56,14 @@ class Config:
     memory_model: str = setting("", "answers calls inside memory designs")
     embedding_model: str = setting("", "embeds texts inside memory designs")
     agent_style: str = setting("act", "how the agent answers: act (one action, as in the paper), react (thoughts first)")
+    agent_tokens: int = setting(
+        MOST_OUTPUT["agent"], "most tokens of an answer of the agent, reasoning included; less for a small local model"
+    )
+    constrain_actions: bool = setting(
+        False, "ask for one of the listed actions by JSON schema, where the agent's endpoint can"
+    )
     in_flight: int = setting(10, "model calls at a time for each endpoint")
-    workers: int = setting(0, "processes that play episodes; 0: cores offline, else calls in flight and cores")
+    workers: int = setting(0, "processes that play episodes; 0: cores offline, calls in flight for a local agent, else both")
     scheduler: str = setting("", "tcp://host:8786 of a Dask cluster that plays episodes in place of --workers")
     outage_seconds: float = setting(1800.0, "how long an endpoint may be down before the run stops")
     call_seconds: float = setting(300.0, "how long one model call may take; the meta agent's four times that")
@@ -120,8 +126,9 @@ def from_flags(arguments: argparse.Namespace) -> Config:
     if "price" in given:
         given["price"] = tuple(given["price"])
     config = Config(**given)
-    if config.in_flight < 1:
-        raise UserError("--in-flight must be at least 1")
+    for name in ("in_flight", "agent_tokens"):
+        if getattr(config, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     for name in ("call_seconds", "temperature"):
         if getattr(config, name) <= 0:
             raise UserError(f"--{name.replace('_', '-')} must be above 0, not {getattr(config, name)}")
@@ -141,6 +148,10 @@ def names() -> list[str]:
     return [one.name for one in fields(Config)]
 
 
-def default_workers(in_flight: int) -> int:
-    """One process for each call that is waited for, and for each core one that steps its engine meanwhile."""
-    return in_flight + (os.cpu_count() or 1)
+def default_workers(in_flight: int, local: bool = False) -> int:
+    """One process for each call that is waited for, and for each core one that steps its engine meanwhile.
+
+    With a local agent none of the latter: a server that answers `in_flight` calls at a time caches the prompts of
+    as many episodes, and one more would push one of them out at each step.
+    """
+    return in_flight if local else in_flight + (os.cpu_count() or 1)

@@ -172,6 +172,8 @@ class Run:
             mode=mode,
             show_admissible=config.show_admissible,
             style=config.agent_style,
+            tokens=config.agent_tokens,
+            constrain=config.constrain_actions,
             keep_models=config.keep_models,
         )
 

@@ -6,6 +6,7 @@ can be sent back to the model. Whether the code works is for the sandbox to find
 """
 
 import ast
+import contextlib
 import functools
 import json
 import re
@@ -328,6 +329,8 @@ _SAID = re.compile(
     r"(?:i(?:'ll|'d|\s+(?:will|would|shall|should|must)|(?:'m|\s+am)\s+going\s+to|\s+choo?se(?:\s+to)?|"
     r"\s+decided?\s+(?:to|on))|let's|let\s+(?:me|us)|we\s+should)[\s:]+(?:(?:now|then|first|just)\s+)*",
     re.I | re.M)  # fmt: skip
+# What --constrain-actions asks for, perhaps cut behind the action; quotes in it are escaped.
+_CONSTRAINED = re.compile(r"""\s*\{\s*"action"\s*:\s*("(?:[^"\\\n]|\\.)*")\s*\}?\s*""")
 _QUOTED = re.compile(
     r"`([^`\n]{1,200})`|\"([^\"\n]{1,200})\"|(?<!\w)'([^'\n]{1,200})'(?!\w)|\*{1,2}([^*\n]{1,200})\*{1,2}"
 )
@@ -361,7 +364,11 @@ def match_action(answer: str, actions: Sequence[str]) -> str | None:
     """
     if answer in actions:
         return answer
-    text = _plain(strip_thoughts(answer))
+    text = strip_thoughts(answer)
+    if constrained := _CONSTRAINED.fullmatch(text):
+        with contextlib.suppress(ValueError):
+            return match_action(json.loads(constrained[1]), actions)
+    text = _plain(text)
     text = re.sub(r"\\+[ ,;]", " ", text)  # LaTeX's spaces
     for _ in range(2):  # \boxed{\textbf{\text{go north}}}
         text = re.sub(r"\\+(?:text|math|mbox)\w*\s*\{([^{}\n]*)\}", r"\1", text)

@@ -186,7 +186,7 @@ class Question:
         if self.texts:
             return {"model": self.model, "input": list(self.texts)}
         messages, response_format = list(self.messages), None
-        if self.schema:
+        if self.schema and not (self.role == "agent" and abilities.format):  # its prompt says how to answer
             response_format = _response_format(self.schema, FORMATS[abilities.format])
             if abilities.format or not is_schema(self.schema):
                 messages = _add_to_system(messages, SCHEMA_REQUEST + json.dumps(self.schema))
@@ -297,7 +297,7 @@ class Endpoint:
                     self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
                     return Reply("", "rejected")
                 # A schema of a design's own making may be at fault, not the endpoint.
-                used, remember = less, remember and "invalid schema" not in str(fault).lower()
+                used, remember = less, remember and not BAD_SCHEMA.search(str(fault))
             else:
                 if remember:
                     self._remember(question.model, used)
@@ -579,6 +579,7 @@ CONTEXT = re.compile(
 )
 FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
 QUOTA = re.compile(r"insufficient_(quota|balance|credits?|funds)|billing", re.I)  # no waiting helps
+BAD_SCHEMA = re.compile(r"invalid schema|schema error at|\$ref", re.I)  # OpenAI's words, llama.cpp's
 UNSUPPORTED = re.compile(r"not support|n't support|unsupported", re.I)
 _UNIT = r"\b(?:inputs?|texts?|tokens?|sequences?|items?|batch)\b"
 _OVER = r"(?:too (?:long|many)|exceed|larger|longer|less|at most|maximum)"
