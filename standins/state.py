@@ -180,6 +180,7 @@ def follow(game) -> dict[str, float]:
         step for step in ready
         if Thing(step[1:]) in held.things and not any(does_step(game, action, step) for action in game.commands)
     ]  # fmt: skip
+    riddles = {Thing(step[1:]) for step in stuck if not explained[step[0]]}  # nobody says how: fetch tools and try
     lacking = missing.intersection(told.listed).union(thing for thing in held.at_hand - held.things if stuck and thing & tools)
     full = held.things and any(map(held.out_of_reach, lacking))
     for action, one in game.commands.items():
@@ -196,8 +197,12 @@ def follow(game) -> dict[str, float]:
             if full and (one.verb in held.undone or not named) and one.verb not in held.getting | work:
                 spare = 0.3 if one.thing in unfinished else 0.6 if named else 0.8 if one.thing & tools else 1.0
                 scores[action] = spare * (1.0 if one.verb in held.undone else 0.5)
+            elif one.thing in riddles and held.things.issuperset(told.listed) and one.verb not in held.undone:
+                scores[action] = 0.2 if action not in game.taken else -0.7
             elif named or one.thing & tools:
                 scores[action] = -0.7
+        elif riddles and one.verb in held.getting and not thing and one.thing not in held.dealt:
+            scores[action] = 0.45
         elif one.thing in missing or one.thing & tools:
             scores[action] = 0.5 if one.verb in held.getting or not held.getting else 0.0
         elif thing:
@@ -237,7 +242,7 @@ class Inventory:
 
     def __init__(self, game, work: Iterable[str]):
         """`work`: verbs that are done to things for another end."""
-        dealt: dict[Thing, list[str]] = {}
+        self.dealt = dealt = {}  # thing: verbs
         for one in map(command, game.taken):
             if one.thing and one.verb not in work:
                 dealt.setdefault(one.thing, []).append(one.verb)
