@@ -11,7 +11,17 @@ from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 
-from standins.prompt import OUTCOME, Observation, Plan, command, noise, read_brief, read_memory, read_observation, words
+from standins.prompt import (
+    OUTCOME,
+    Observation,
+    Plan,
+    command,
+    noise,
+    read_brief,
+    read_memory,
+    read_observation,
+    words,
+)
 from standins.state import UNKNOWN, Map, follow, read_directions, ways
 
 

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
+import standins
 from evaluate import halve
 from harness.cli import baseline
 from memory_base import Trajectory
 from sandbox import Sandbox
-import standins
 from tests.test_evaluate import scores_of
 from tests.toy import Doors
 

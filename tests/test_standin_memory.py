@@ -11,7 +11,6 @@ import pytest
 import memory_base
 import standins
 from memory_base import Trajectory
-from standins.sketch import LAYERS, read
 from tests.conftest import ROOT
 
 # ------------------------------------------------------------------- a game that is in no grammar
