@@ -166,10 +166,6 @@ def pointed_at(game: Game) -> dict[str, float]:
     count = Counter(word for clause in clauses for word in clause)
     named = game.goal & count.keys() - game.rare.keys()
     wanted = {word: 1 / math.sqrt(len(named)) for word in named}
-    for clause in clauses:  # what stands beside it
-        mass = 0.5 * sum(wanted[word] for word in clause & named) / math.sqrt(len(clause))
-        for word in clause - named - game.rare.keys() if mass else ():
-            wanted[word] = max(wanted.get(word, 0.0), mass)
     for word, share in game.advised.items():
         if word in count and word not in game.verbs:
             wanted[word] = max(wanted.get(word, 0.0), 2 * share)

@@ -36,24 +36,13 @@ class Map:
             self.looks |= {turn.title: turn} if is_name else {}
         self.here = self.places[-1]
         self.leads: dict[tuple[str, str], str] = {}  # where a command leads from a place
-        self.passed: Counter[str] = Counter()  # how often a place was left by a known way
         self.visits = Counter(self.places[:1])
-        back: dict[str, set[str]] = {}  # what led back from where each command led
         for action, before, after in zip(taken, self.places, self.places[1:], strict=False):
-            if before == after:
-                continue
-            self.visits[after] += 1
-            self.passed[before] += (before, action) in self.leads
-            self.leads[before, action] = after
-            for (place, other), there in self.leads.items():
-                if place == after and there == before:
-                    back.setdefault(action, set()).add(other)
-                    back.setdefault(other, set()).add(action)
+            if before != after:
+                self.visits[after] += 1
+                self.leads[before, action] = after
         self.moving = {command(action).verb for _, action in self.leads}
         self.tried = set(zip(self.places, taken, strict=False))
-        for (place, action), there in list(self.leads.items()):
-            if len(back.get(action, ())) == 1:
-                self.leads.setdefault((there, *back[action]), place)
 
     def leaves(self, action: str) -> bool:
         """Whether a command is of the kind that leads elsewhere."""
@@ -88,7 +77,7 @@ def ways(game) -> dict[str, float]:
     worth = {}
     for place, look in atlas.looks.items():
         named = (one for one in known if atlas.is_open(place, one) and look.words >= command(one).rest)
-        worth[place] = UNKNOWN * 0.5 ** atlas.passed[place] if any(command(one).rest for one in named) else 0.0
+        worth[place] = UNKNOWN * 0.8 ** atlas.visits[place] if any(command(one).rest for one in named) else 0.0
     for thing in game.told.things if game.told else ():
         turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
         place = next((place for place, turn in turns if turn.names(thing) and turn.lines != game.told.lines), None)
