@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import standins
 from errors import DesignError
 from harness.cli import baseline
 from memory_base import Trajectory
 from sandbox import Sandbox
-import standins
 
 BASELINES = ("no_memory", "trajectory_retrieval", "reasoning_bank", "dynamic_cheatsheet", "g_memory")
 DESIGNS = Path(__file__).parent / "designs"

@@ -9,13 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import standins
 from errors import InfrastructureError
 from llm import Keys, Models, ModelSpec
 from models.endpoint import BARREN, RULES, ContextOverflow, Patience, _status_fault
 from models.fair_queue import FairSlots
 from models.prices import Price
 from models.store import Store
-import standins
 from tests.endpoint import ANSWERS, BROKEN, FAULTS, FLOOD, STATUS, STOPS, ModelServer
 
 QUICK = Patience(outage=20.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=0.5)
