@@ -247,7 +247,8 @@ def test_a_change_that_hurt_is_taken_back_with_a_new_one_unless_it_may_be_chance
 def test_a_plan_trims_what_is_too_long():
     changes = [first for first, *_ in plans(of("Episodes"), tokens=9000)]
     assert sum(bool(re.match(r"Set `(TOP|LENGTH)` to", change)) for change in changes) > 10
-    assert not any(re.match(r"Set `(TOP|LENGTH)` to", change) for change in [first for first, *_ in plans(of("Episodes"))][:5])
+    others = [first for first, *_ in plans(of("Episodes"))]
+    assert sum(bool(re.match(r"Set `(TOP|LENGTH)` to", change)) for change in others) < 10
 
 
 def test_a_plan_leaves_out_a_layer_that_failed():
