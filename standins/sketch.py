@@ -142,6 +142,8 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     made = [found.group() for found in CHANGE.finditer(text)]  # on the way from the first design to this one
     gain, noise = number("score difference"), max(MATTERS, number("standard error"))
     back = [inverse(change) for change in made[:1] if gain < -noise]
+    for change in back:
+        sketch = apply(sketch, change)
     errors = ERRORS.search(text)
 
     ideas: dict[str, tuple[float, str]] = {}  # changes: how much speaks for each, and what
@@ -154,8 +156,8 @@ def ideate(prompt: str, rng: random.Random) -> dict:
             ideas[f"Add the layer `{layer}`."] = (weight, "the episodes shown have what it learns from")
         elif len(sketch.layers) > 1:
             failed = bool(errors) and layer in errors[1]
-            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[verdicts[layer]] + 20 * failed
-            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {verdicts[layer]}")
+            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[verdicts.get(layer, "neutral")] + 20 * failed
+            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {verdicts.get(layer, 'neutral')}")
     for name, value in zip(STEPS, sketch.constants, strict=True):
         at = min(range(len(STEPS[name])), key=lambda n: abs(STEPS[name][n] - value))
         for step in (-1, 1):
