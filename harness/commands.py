@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from evaluate import folds
 from harness import config
 from harness.cli import command_line, flag, say
 from harness.config import Config
+from harness.doctor import as_text, can_start, examine
 from harness.estimate import ask_before_paying, designs_of
 from harness.run import Run
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
@@ -41,6 +42,7 @@ from score import Score, against
 BASELINES = Path(__file__).resolve().parents[1] / "baselines"
 LEARNED = "learned design"
 NO_MEMORY = "no_memory"
+SAYS_CHARS = 4000  # of what the learned memory said for one task
 
 
 # ------------------------------------------------------------------------- commands that play
@@ -57,7 +59,13 @@ class Experiment:
 
 
 def learn(command) -> int:
-    return _carry_out(command, Experiment(_learn, _designs_learned, ("learn",)))
+    async def work(run: Run) -> dict:
+        result = await _learn(run)
+        lines = (run.folder.design(result["learned"]) / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
+        outcomes = map(json.loads, lines)
+        return {**result, **_says((one["task"], one["retrieved"]) for one in outcomes)}
+
+    return _carry_out(command, Experiment(work, _designs_learned, ("learn",)))
 
 
 def reproduce(command) -> int:
@@ -75,7 +83,8 @@ def reproduce(command) -> int:
         memories = {**{name: baseline(name) for name in baselines()}, LEARNED: _learned_code(run, result)}
         for split in sets(run.config):
             result[split] = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
-        return result
+        tested = await run.score("test", LEARNED, memories[LEARNED])  # known by now
+        return {**result, **_says((one.task, one.retrieved) for one in tested.outcomes)}
 
     return _carry_out(command, Experiment(work, designs, ("reproduce",)))
 
@@ -156,6 +165,15 @@ async def _learn(run: Run) -> dict:
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
     return {"learned": best.id, "score": best.score, "no_memory": archive.f0, "designs": len(archive.evaluated())}
+
+
+def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
+    """What the learned memory said for one task: the first of (task, retrieved) that is not empty, cut."""
+    for task, retrieved in outcomes:
+        if retrieved not in (None, "", [], {}):
+            said = retrieved if isinstance(retrieved, str) else json.dumps(retrieved, indent=1, ensure_ascii=False)
+            return {"says": {"task": task, "text": said[:SAYS_CHARS]}}
+    return {}
 
 
 def _learned_code(run: Run, learned: dict) -> str:
@@ -244,10 +262,7 @@ def complete(settings: Config) -> Config:
     domain = envs.domain_class(settings.env)
     if settings.agent_style not in STYLES:
         raise UserError(f"unknown --agent-style {settings.agent_style!r}: choose from {', '.join(STYLES)}")
-    reachable = bool(Keys.read())
-    models = {
-        role: getattr(settings, role) or (paper if reachable else OFFLINE) for role, paper in config.PAPER_MODELS.items()
-    }
+    models = _models(settings)
     offline_agent = models["agent_model"] == OFFLINE
     passes, test_passes = domain.offline_passes if offline_agent else (config.PAPER_PASSES, config.PAPER_PASSES)
     steps = config.OFFLINE_STEPS if models["meta_model"] == OFFLINE else config.PAPER_STEPS
@@ -264,6 +279,14 @@ def complete(settings: Config) -> Config:
         workers=settings.workers or config.default_workers(0 if offline_agent else settings.in_flight),
         show_admissible=settings.show_admissible or offline_agent,
     )
+
+
+def _models(settings: Config) -> dict[str, str]:
+    """The model of each role: the paper's where none is named, without a key and an address a stand-in."""
+    reachable = bool(Keys.read())
+    return {
+        role: getattr(settings, role) or (paper if reachable else OFFLINE) for role, paper in config.PAPER_MODELS.items()
+    }
 
 
 def _do(
@@ -388,7 +411,21 @@ class OfflineTools:
         return standins.embed(texts)
 
 
-# ------------------------------------------------------------------------------------- domains
+# ------------------------------------------------------------------------------ machine, domains
+
+
+def doctor(command) -> int:
+    """What this machine has for runs with these settings, on one domain or on all."""
+    settings = config.from_flags(command)
+    settings = replace(settings, **_models(settings))
+    in_flight = 0 if settings.agent_model == OFFLINE else settings.in_flight
+    settings = replace(settings, workers=settings.workers or config.default_workers(in_flight))
+    lines = examine(settings, [command.env] if command.env else list(envs.DOMAINS))
+    if command.json:
+        print(json.dumps({"ok": can_start(lines), "checks": [asdict(line) for line in lines]}))
+    else:
+        print(as_text(lines))
+    return 0 if can_start(lines) else 1
 
 
 def tasks(command) -> int:
