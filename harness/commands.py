@@ -133,14 +133,16 @@ def ablation(command) -> int:
     else:
         settings = _settings(command, experiment)
         name = f"ablation-{settings.env}"
-        root = RunFolder.create(Path(command.runs), name, settings.agent_model, asdict(settings), command.typed).path
+        values = asdict(settings)
+        root = RunFolder.create(Path(command.runs), name, settings.agent_model, values, command.typed).path
     results: dict[str, list[dict]] = {rule: [] for rule in SAMPLING_RULES}
     for seed in range(settings.seed, settings.seed + command.seeds):
         known = None
         for rule in SAMPLING_RULES:
             path, own = root / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
             folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            this = Experiment(functools.partial(work, known=known), lambda _: {**_designs_learned(settings), "test": 1}, ())
+            own_designs = {**_designs_learned(settings), "test": 1}
+            this = Experiment(functools.partial(work, known=known), lambda _, own=own_designs: own, ())
             again = ("ablation", *flag("resume", root), *flag("seeds", command.seeds))
             stopped, result = _do(folder, {}, command, this, again)
             if stopped:
@@ -292,7 +294,10 @@ def _models(settings: Config) -> dict[str, str]:
 def _do(
     folder: RunFolder, overrides: dict, command, experiment: Experiment, again: Sequence[str]
 ) -> tuple[int, dict]:
-    """Do an experiment in a folder: exit code and result; a run that stops says with which arguments to resume it."""
+    """Do an experiment in a folder: exit code and result. A run that stops prints the line that resumes it.
+
+    `again`: the arguments of that line.
+    """
     resume = f"resume with: {command_line(*again)}"
     try:
         result = asyncio.run(_in_run(folder, overrides, command, experiment))
@@ -303,7 +308,8 @@ def _do(
         say(f"alma: interrupted\n{resume}")
         return 130, {}
     except Exception as error:
-        if not (fault := str(error) if isinstance(error, InfrastructureError | BudgetError) else machine_fault(error)):
+        fault = str(error) if isinstance(error, InfrastructureError | BudgetError) else machine_fault(error)
+        if not fault:
             raise
         say(f"alma: stopped: {fault}\n{resume}")
         return 3, {}
@@ -360,8 +366,10 @@ def export(command) -> int:
     source = folder.design(command.id) / "design.py"
     archive = [line for line in folder.archive() if line.get("state") == "evaluated"]
     if not source.is_file():
-        raise UserError(f"no design {command.id!r} in {folder.path}; it has {', '.join(line['id'] for line in archive) or 'none'}")
-    parents = {line["id"]: line.get("parents") or [line["parent"]] if line.get("parent") or line.get("parents") else [] for line in archive}
+        ids = ", ".join(line["id"] for line in archive) or "none"
+        raise UserError(f"no design {command.id!r} in {folder.path}; it has {ids}")
+    # Older archives have one parent in place of a list.
+    parents = {line["id"]: [one for one in line.get("parents") or [line.get("parent")] if one] for line in archive}
     lineage, todo = [], [command.id]  # all ancestors, the first parents' line first
     while todo:
         if (one := todo.pop(0)) not in lineage:

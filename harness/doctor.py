@@ -1,13 +1,14 @@
-"""Looks at this machine and at the models' endpoints before a run does: what is there, what is not, what to do.
+"""Looks at this machine and at the models' endpoints before a run does: what is there, and what to do where not.
 
-Promises: each line comes from a real attempt (a sandbox worker, a worker process, a file, a model call), and a run
-could start where no line says "missing". A call of a paid model costs a fraction of a cent; its price is shown. No
-key is shown. It does not promise that there is enough memory, disk or money for a whole run.
+Promises: each line comes from a real attempt (a sandbox worker, a worker process, a file, a model call), and a
+run could start where no line says "missing". A call of a paid model costs a fraction of a cent; its price is
+shown, a key never. It does not promise that there is enough memory, disk or money for a whole run.
 """
 
 import asyncio
 import os
 import platform
+import re
 import resource
 import shutil
 import tempfile
@@ -53,13 +54,15 @@ class Line:
 
 def examine(config: Config, domains: list[str]) -> list[Line]:
     """All lines, for runs with these settings on these domains."""
-    machine = [_python(), _compiler(), *asyncio.run(_sandbox(config)), _workers(config), *_room(), _descriptors(config)]
+    machine = [_python(), _compiler(), *asyncio.run(_sandbox(config)), _workers(config)]
+    machine += [*_room(), _descriptors(config)]
     data = [_data(name) for name in domains]
     return machine + data + [asyncio.run(_model(config, role)) for role in ROLES]
 
 
 def _python() -> Line:
-    pinned = [line.strip().split("==") for line in (ROOT / "requirements.txt").read_text().splitlines() if "==" in line]
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pinned = [line.strip().split("==") for line in lines if "==" in line]
     absent, other = [], []
     for name, version in pinned:
         try:
@@ -69,9 +72,11 @@ def _python() -> Line:
             absent.append(name)
     found = f"{platform.python_version()}, {len(pinned) - len(absent)} of {len(pinned)} packages"
     if absent:
-        return Line("python", "missing", f"{found}; without {', '.join(absent)}", "make install, then .venv/bin/python")
+        do = "make install, then .venv/bin/python alma.py ..."
+        return Line("python", "missing", f"{found}; without {', '.join(absent)}", do)
     if other:
-        return Line("python", "warning", f"{found}; {', '.join(other)}", "make install, for the versions that were tried")
+        do = "make install, for the versions that were tried"
+        return Line("python", "warning", f"{found}; {', '.join(other)}", do)
     return Line("python", "ok", found)
 
 
@@ -140,15 +145,16 @@ def _data(name: str) -> Line:
 def _room() -> list[Line]:
     """Memory, and the disks on which runs, games and temporary files are kept."""
     lines = []
-    with_unit = {line.split(":")[0]: line.split(":")[1] for line in _text("/proc/meminfo").splitlines()}
-    free = int(with_unit.get("MemAvailable", "0 kB").split()[0]) * 1024
+    available = re.search(r"MemAvailable: *(\d+) kB", _text("/proc/meminfo"))
+    free = int(available[1]) * 1024 if available else 0
     limit, used = _text("/sys/fs/cgroup/memory.max").strip(), _text("/sys/fs/cgroup/memory.current").strip()
     if limit.isdigit() and used.isdigit():  # of a container
         free = min(free, int(limit) - int(used))
     if free:
         do = "" if free >= FREE_BYTES else "use fewer --workers"
         lines.append(Line("memory", "warning" if do else "ok", f"{free / 1e9:.1f} GB free", do))
-    for what, place in {"runs": lambda: "runs", "games": envs.cache_dir, "temporary files": tempfile.gettempdir}.items():
+    places = {"runs": lambda: "runs", "games": envs.cache_dir, "temporary files": tempfile.gettempdir}
+    for what, place in places.items():
         try:
             folder = Path(place()).absolute()
             while not folder.exists():
@@ -156,7 +162,8 @@ def _room() -> list[Line]:
             tempfile.TemporaryFile(dir=folder).close()
             free = shutil.disk_usage(folder).free
         except FAULTS as error:
-            lines.append(Line(f"disk: {what}", "missing", _why(error), "set --runs, ALMA_CACHE or TMPDIR to another folder"))
+            do = "set --runs, ALMA_CACHE or TMPDIR to a folder that can be written"
+            lines.append(Line(f"disk: {what}", "missing", _why(error), do))
             continue
         do = "" if free >= FREE_BYTES else "free some space there, or choose another folder"
         lines.append(Line(f"disk: {what}", "warning" if do else "ok", f"{free / 1e9:.1f} GB free in {folder}", do))
