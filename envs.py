@@ -150,9 +150,13 @@ def derive_seed(*parts) -> int:
 
 
 def cache_dir() -> Path:
-    """Where generated games and downloaded levels are kept: $ALMA_CACHE or ~/.cache/alma."""
-    path = Path(os.environ.get("ALMA_CACHE") or Path.home() / ".cache" / "alma")
-    path.mkdir(parents=True, exist_ok=True)
+    """Where generated games are kept: $ALMA_CACHE or ~/.cache/alma. Raises UserError where it cannot be made."""
+    try:
+        path = Path(os.environ.get("ALMA_CACHE") or Path.home() / ".cache" / "alma")
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as error:  # the second where there is no home folder
+        why = f"{error.strerror}: {error.filename}" if isinstance(error, OSError) else error
+        raise UserError(f"no cache folder ({why}): set ALMA_CACHE to a folder that can be written") from None
     return path
 
 

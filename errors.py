@@ -3,6 +3,7 @@
 `clean` is here because the messages of errors quote what designs, models and games wrote.
 """
 
+import errno
 import re
 
 
@@ -44,6 +45,33 @@ class BudgetError(Exception):
 
 class ContextOverflow(Exception):
     """The prompt does not fit into the model's context: leave out the oldest turns and ask again."""
+
+
+# What helps where the machine refuses something, by the number of the error.
+_HELP = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n) or use fewer --workers",
+    errno.ENFILE: "other programs use all files that this system can open",
+    errno.EAGAIN: "raise the limit of processes (ulimit -u) or use fewer --workers",
+    errno.ENOMEM: "use fewer --workers",
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some space there",
+    **dict.fromkeys(
+        (errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that can be written (--runs, ALMA_CACHE, TMPDIR)"
+    ),
+}
+
+
+def machine_fault(error: BaseException | None) -> str:
+    """One line on what the machine refused and what helps; empty where the error is of another kind."""
+    if isinstance(error, MemoryError):
+        return f"the memory is used up: {_HELP[errno.ENOMEM]}"
+    if isinstance(error, RuntimeError) and "start new thread" in str(error):
+        return f"no more threads can be started: {_HELP[errno.EAGAIN]}"
+    if not isinstance(error, OSError):
+        return ""
+    place = f": {error.filename}" if error.filename is not None else ""
+    help = f"; {_HELP[error.errno]}" if error.errno in _HELP else ""
+    return clean(f"{error.strerror or error}{place}{help}").replace("\n", " ")
 
 
 _TURNS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing

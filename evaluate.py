@@ -1,9 +1,8 @@
-"""What turns a memory design into a score: the collection and the deployment phase.
+"""What turns a memory design into a score: the collection phase and the deployment phase.
 
-Promises: every design meets the same collected trajectories in the same order and the same
-episodes (task, seed); scores are means of episodes that were really played; a fault of the design,
-of the agent and of the infrastructure are three different things (SPEC: failures). It does not
-promise that a difference is no luck: that is what the interval is for.
+Every design meets the same collected trajectories in the same order, and the same episodes (task, seed). Three kinds
+of failure are never mixed: a design that raises or breaks a limit scores 0 for that task and the error is kept; an
+invalid action costs the agent a step; an infrastructure fault stops the run and is never a score.
 
 Try it: `python alma.py evaluate --env minihack --design no_memory --design trajectory_retrieval`
 """
@@ -32,7 +31,7 @@ from score import Outcome, Score, score_of
 
 
 def halve(tasks: Sequence[envs.Task], seed: int) -> tuple[list[envs.Task], list[envs.Task]]:
-    """A task set's collection half and deployment half, each spread over the families of task."""
+    """A task set's collection half and deployment half, each with tasks of every family."""
     order = random.Random(envs.derive_seed("halve", seed))
     shuffled = order.sample(list(tasks), len(tasks))
     shuffled.sort(key=lambda task: task.family)  # stable: random within each family
@@ -41,12 +40,10 @@ def halve(tasks: Sequence[envs.Task], seed: int) -> tuple[list[envs.Task], list[
 
 
 def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
-    """Tasks to collect from and tasks to deploy on, for each fold of a task set by a run's settings.
+    """For each fold of a task set: the tasks to collect on and the tasks to deploy on. Raises UserError.
 
-    The learning set and the test set are halved; with two folds each half is deployed on with what was
-    collected from the other one. The shift set is deployed whole, after a collection phase on the test
-    set, as in the paper (collected on `valid_seen`, deployed on `valid_unseen`).
-    Raises UserError where the domain has no such set.
+    The learning set and the test set are halved. With two folds the halves also change places. The shift set is
+    deployed whole, after a collection phase on the test set, as in the paper (`valid_seen`, then `valid_unseen`).
     """
     tasks = [task for task in envs.domain_class(config.env).tasks() if task.split == split]
     chosen = tasks[: (config.tasks if split == "learning" else config.test_tasks) or None]
@@ -59,10 +56,10 @@ def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
 
 
 class DesignTools:
-    """What answers `memory_base.Tools` for one memory: its model calls are counted and stored.
+    """Answers `memory_base.Tools` for one memory; its model calls are counted and stored.
 
-    A memory that is built again (a fresh worker for each task) asks the same things again: the
-    n-th time that it asks one thing is the same call, and is not paid for twice.
+    A memory that is built again asks the same things again: the n-th time that it asks one thing is the same call,
+    and is not paid for twice.
     """
 
     def __init__(
@@ -112,7 +109,7 @@ class Protocol:
 
 
 class Evaluator:
-    """Evaluates designs on one task set: on each of its folds, and on all of them together.
+    """Evaluates designs on one task set, on all of its folds together.
 
     `async with Evaluator(folds)` plays the collection phases and starts the folds' sandboxes.
     """
@@ -121,7 +118,7 @@ class Evaluator:
         self.folds = folds
 
     async def __aenter__(self) -> "Evaluator":
-        async with contextlib.AsyncExitStack() as stack:  # where one fails, those before it are left again
+        async with contextlib.AsyncExitStack() as stack:  # where one fails, those before it are closed
             for fold in self.folds:
                 await stack.enter_async_context(fold)
             self._stack = stack.pop_all()
@@ -151,17 +148,18 @@ class Evaluator:
         errors = sum((one.errors for one in deployed), Counter())
         return replace(
             score_of([outcome for one in deployed for outcome in one.outcomes]),
-            errors=tuple(f"{count} × {error}" for error, count in most_common(errors, 10)),
+            # Sorted by text too, so that the order does not depend on which came first.
+            errors=tuple(f"{count} × {text}" for text, count in sorted(errors.items(), key=lambda one: (-one[1], one[0]))[:10]),
             output=deployed[0].output,
             update_seconds=deployed[0].update_seconds,
         )
 
 
 class Fold:
-    """A half to collect from and a half to deploy on: collects once and measures no memory once.
+    """A half to collect on and a half to deploy on. All designs share its collection and its episodes without memory.
 
-    `async with Fold(...)` plays the collection phase and starts the sandbox that holds what was
-    collected. The episodes without memory go on meanwhile: a deployed one waits for its like alone.
+    `async with Fold(...)` plays the collection phase and starts the sandbox that holds what was collected. The
+    episodes without memory are played meanwhile; a deployed episode waits only for the same one without memory.
     """
 
     def __init__(
@@ -188,11 +186,13 @@ class Fold:
         self.without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
 
     async def __aenter__(self) -> "Fold":
-        collecting = asyncio.gather(*map(self._play_first, self.collection_episodes()))
+        def play_first(episode: Episode) -> Awaitable[Played]:
+            return self.play(episode, "no_memory", length=math.inf)  # high priority: others wait for it
+
+        collecting = asyncio.gather(*map(play_first, self.collection_episodes()))
         for number in range(self.protocol.passes):
             for task in self.deployment:
-                playing = self._play_first(self.episode(task, number))
-                self.without[task.id, number] = asyncio.create_task(playing)
+                self.without[task.id, number] = asyncio.create_task(play_first(self.episode(task, number)))
         try:
             self.collected = await collecting
             self.sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
@@ -209,10 +209,6 @@ class Fold:
         if self.sandbox is not None:
             await self.sandbox.__aexit__(*exception)
 
-    def _play_first(self, episode: Episode) -> Awaitable[Played]:
-        """An episode that others wait for: it goes before all whose length is known."""
-        return self.play(episode, "no_memory", length=math.inf)
-
     @property
     def episodes(self) -> int:
         """How many episodes of each design are deployed."""
@@ -228,7 +224,7 @@ class Fold:
         return DesignTools(self.models, design, stage, asked, self.protocol.keep_models)
 
     def collection_episodes(self) -> list[Episode]:
-        """The collection phase, one pass after the other."""
+        """The episodes of the collection phase, one pass after the other."""
         phases = [f"{self._phase} {number}" if number else self._phase for number in range(self.protocol.collection_passes)]
         episodes = [self.episode(task, phase) for phase in phases for task in self._collection]
         return episodes[: self.protocol.collection_size]
@@ -251,8 +247,8 @@ class Fold:
     async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:
         """The outcome of an episode: from the store, else played in a worker and stored.
 
-        Of those that wait, the one of the greatest expected `length` in steps is played first. Two
-        designs that retrieve the same thing want the same episode, which is played once.
+        Of the episodes that wait, the one with the greatest expected `length` in steps is played first. Two designs
+        that retrieve the same thing share an episode, which is played once.
         """
         key = episode.key()
         known = self._store.get_episode(key)
@@ -280,13 +276,8 @@ class Fold:
         return deployment
 
 
-def most_common(errors: Counter[str], most: int) -> list[tuple[str, int]]:
-    """In an order that does not depend on which came first."""
-    return sorted(errors.items(), key=lambda one: (-one[1], one[0]))[:most]
-
-
 class Deployment:
-    """One design meeting the deployment half of a fold."""
+    """One design on the deployment half of a fold."""
 
     def __init__(self, fold: Fold, design: str, source: str):
         self._fold, self._design, self._source = fold, design, source
@@ -317,7 +308,7 @@ class Deployment:
             await self._learned.aclose()
 
     async def dynamic(self) -> None:
-        """Each pass has a memory of its own, which learns from each deployed trajectory in order."""
+        """Each pass has its own copy of the memory, which learns from each deployed trajectory in order."""
         passes = range(self._fold.protocol.passes)
         by_pass = await asyncio.gather(*(outlive(lambda n=n: self._dynamic_pass(n)) for n in passes))
         self.outcomes = [outcome for outcomes in by_pass for outcome in outcomes]
@@ -413,7 +404,7 @@ class Deployment:
         self.update_seconds = self.update_seconds or worker.seconds - before
 
     async def _update(self, worker: Worker, trajectory: int | Trajectory, errors: Counter) -> None:
-        """An update that raises costs the design that trajectory; one that kills it costs the rest."""
+        """An update that raises loses that trajectory for the design; one that kills the worker ends the learning."""
         try:
             await worker.update(trajectory)
         except DesignError as error:
@@ -423,7 +414,7 @@ class Deployment:
 
 
 def memory_text(retrieved: Any) -> str:
-    """What was retrieved as it stands in the prompt; empty where a design says nothing."""
+    """What was retrieved, as JSON for the agent's prompt; empty where a design says nothing."""
     if retrieved is None or retrieved == "" or retrieved == {} or retrieved == []:
         return ""
     return json.dumps(retrieved, indent=1, ensure_ascii=False)

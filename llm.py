@@ -29,7 +29,7 @@ from errors import DesignError, InfrastructureError, UserError
 from models import MOST_OUTPUT, OFFLINE, gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, clean
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, without_surrogates
 from models.fair_queue import FairQueue
 from models.gateway import GatewayClient
 from models.prices import Budget, Price, price
@@ -276,7 +276,7 @@ class Models:
         **where,
     ) -> tuple[Question, ModelSpec]:
         spec = self._spec(role, model)
-        cleaned = tuple({"role": one["role"], "content": clean(one["content"])} for one in messages)
+        cleaned = tuple({"role": one["role"], "content": without_surrogates(one["content"])} for one in messages)
         limit = limit or MOST_OUTPUT[role]
         return Question(role, spec.name, cleaned, (), spec.effort, schema, limit, **where), spec
 
@@ -453,7 +453,7 @@ class Models:
         A text that is longer than the model takes is cut. Raises DesignError for a text that is refused.
         """
         spec = self._spec("embedding")
-        cleaned = tuple(clean(text) or " " for text in texts)
+        cleaned = tuple(without_surrogates(text) or " " for text in texts)
         question = Question("embedding", spec.name, texts=cleaned, design=design, stage=stage)
         model = self._models[spec.place]
         if not model.stored:

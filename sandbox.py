@@ -11,8 +11,9 @@ behave as outside; it is no defence against a hole in the kernel. Layers that ar
 named, and without the needed ones nothing runs unless `unsafe` is given.
 
 A worker that has learned can be forked for each retrieval (`Worker.fork`): the fork has all that the
-design keeps, wherever it does, and what it writes reaches no other fork. Where that cannot be
-promised there is no fork (`CannotFork`), and the memory has to be built again.
+design keeps, also in closures and cached functions, and what it writes reaches no other fork. Where that
+cannot be promised there is no fork (`CannotFork`), and the memory has to be built again. A design that
+overwrites our checks on purpose can pass words through a pipe to its own forks, and to nobody else's.
 
 This file and `jail/template.py` are the host's side, `jail/frames.py` judges what comes in,
 `jail/layers.py` builds the jail, `jail/child.py` is what runs in it.
@@ -92,22 +93,31 @@ class Sandbox:
         self._template: Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
+        async def first_layers() -> list[str]:
+            async with self._jail(tools=None) as worker:
+                return worker.layers
+
         try:
-            self.layers = await outlive(self._first_layers)
-            self._judge_layers()
+            self.layers = await outlive(first_layers)
         except BaseException:
             await self.__aexit__()
             raise
+        held = {name.split()[0] for name in self.layers}
+        files = [] if held & {"landlock", "namespaces"} else ["Landlock (or user and mount namespaces)"]
+        missing = [*files, *{"seccomp"} - held]
+        self.unsafe = bool(missing)
+        if missing and not self._allow_unsafe:
+            await self.__aexit__()
+            raise UserError(
+                f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files "
+                "and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
+            )
         return self
 
     async def __aexit__(self, *exception) -> None:
         template, self._template = self._template, None
         if template is not None:
             await template.close()
-
-    async def _first_layers(self) -> list[str]:
-        async with self._jail(tools=None) as worker:
-            return worker.layers
 
     @contextlib.asynccontextmanager
     async def worker(self, source: str, tools: Tools, forks: bool = False) -> AsyncIterator["Worker"]:
@@ -154,22 +164,7 @@ class Sandbox:
         sources = {name: (HERE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8") for name in names}
         return {"trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
                 "disable": sorted(self._disable), "sources": sources, "host": os.getpid(),
-                "temporary": tempfile.gettempdir(), "tools": [name for name in dir(memory_base.Tools) if name[0] != "_"],
-                "most_forks": self._most_forks}
-
-    def _judge_layers(self) -> None:
-        held = {name.split()[0] for name in self.layers}
-        missing = []
-        if not held & {"landlock", "namespaces"}:
-            missing.append("Landlock (or user and mount namespaces)")
-        if "seccomp" not in held:
-            missing.append("seccomp")
-        if missing and not self._allow_unsafe:
-            raise UserError(
-                f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files "
-                "and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
-            )
-        self.unsafe = bool(missing)
+                "temporary": tempfile.gettempdir(), "tools": _declared_tools(), "most_forks": self._most_forks}
 
 
 class Worker:
@@ -195,7 +190,7 @@ class Worker:
         self._reading: asyncio.Task | None = None
         self._stream: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._output = frames.Output(limits, self._flooded)
+        self._output = frames.Output(limits, self._stop)
 
     # ------------------------------------------------------------------ what the evaluation calls
 
@@ -225,15 +220,19 @@ class Worker:
         it then does not count. Raises WorkerKilled and TemplateDied, after which this worker is of no use.
         """
         async with self.turns():
-            copy = Worker(self._template, tools, self.limits, self._trajectories)
+            copy, fault = Worker(self._template, tools, self.limits, self._trajectories), None
             try:
                 async with self._forking:
                     await copy._start_as_fork(self)
                 yield copy
+            except DesignError as error:
+                fault = error
             finally:
-                await copy.close()
-                if self._number in self._template.created:
-                    raise CannotFork("a fork wanted to create a file")
+                await copy.close()  # after that it is known what the template has seen
+            if self._number in self._template.created:
+                raise CannotFork("a fork wanted to create a file")
+            if fault is not None:
+                raise fault
 
     @property
     def killed(self) -> bool:
@@ -314,9 +313,6 @@ class Worker:
             if not future.done():
                 future.set_exception(error)
                 future.exception()
-
-    def _flooded(self) -> None:
-        self._stop(DesignError("flood", f"more than {self.limits.flood_bytes} bytes on stdout and stderr"))
 
     # ----------------------------------------------------------------------------------- commands
 
@@ -438,17 +434,12 @@ class Worker:
         if self._calls > self.limits.calls:
             raise DesignError("budget", f"more than {self.limits.calls} model calls in one call of the design")
         number, name = message.get("id"), message.get("tool")
-        tool = getattr(memory_base.Tools, name, None) if isinstance(name, str) and name[:1] not in ("", "_") else None
-        if type(number) is not int or tool is None:
+        if type(number) is not int or name not in _declared_tools():
             raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
         await self._slots.acquire()  # until then nothing more is read: the worker has to wait
-        task = asyncio.ensure_future(self._serve(tool, number, message))
+        task = asyncio.ensure_future(self._serve(getattr(memory_base.Tools, name), number, message))
         self._tasks.add(task)
-        task.add_done_callback(self._served)
-
-    def _served(self, task: asyncio.Task) -> None:
-        self._tasks.discard(task)
-        self._slots.release()
+        task.add_done_callback(lambda done: (self._tasks.discard(done), self._slots.release()))
 
     async def _serve(self, tool: Callable, number: int, message: dict) -> None:
         """Answer one call of a tool."""
@@ -469,6 +460,11 @@ class Worker:
             self._stop(error)  # whatever the tools raise comes out of the call that is under way
         else:
             await self._write(frame)
+
+
+def _declared_tools() -> list[str]:
+    """The names of what a design may call."""
+    return [name for name in dir(memory_base.Tools) if not name.startswith("_")]
 
 
 async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, limits: Limits | None = None,

@@ -33,8 +33,8 @@ TASK = "Your task is to:"
 
 def data_dir() -> Path | None:
     """Folder of the official games, under $ALFWORLD_DATA or the default place; None without games."""
-    root = os.environ.get("ALFWORLD_DATA") or Path.home() / ".cache" / "alfworld"
-    folder = Path(root).expanduser() / LAYOUT
+    root = os.environ.get("ALFWORLD_DATA") or "~/.cache/alfworld"
+    folder = Path(os.path.expanduser(root)) / LAYOUT  # as it is where there is no home folder
     return folder if any(folder.glob("*/*/*/game.tw-pddl")) else None
 
 

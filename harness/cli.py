@@ -6,11 +6,12 @@ A command's function is imported when it is called, so that `--help` answers at 
 import argparse
 import importlib
 import os
+import shlex
 import sys
 from pathlib import Path
 
 from domains import DOMAINS
-from errors import BudgetError, InfrastructureError, UserError
+from errors import BudgetError, InfrastructureError, UserError, machine_fault
 from harness import config
 
 ENV = f"{', '.join(DOMAINS)}, or module:Class"
@@ -24,26 +25,102 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command: 0 done, 1 a check or comparison failed, 2 the user's mistake, 3 stopped."""
-    command = parse(arguments)
+    """Run a command: 0 done, 1 a check or comparison failed, 2 the user's mistake, 3 stopped, 130 interrupted."""
+    open_standard_streams()
     try:
-        return getattr(importlib.import_module("harness.commands"), command.command)(command)
+        try:
+            command = parse(arguments)
+            code = getattr(importlib.import_module("harness.commands"), command.command)(command)
+        except SystemExit as end:  # of the parser: it has printed help, or what is wrong
+            code = end.code
+        sys.stdout.flush()
+        return code
     except UserError as error:
-        print(f"alma: {error}", file=sys.stderr)
+        say(f"alma: {error}")
         return 2
     except (InfrastructureError, BudgetError) as error:
-        print(f"alma: stopped: {error}", file=sys.stderr)
+        say(f"alma: stopped: {error}")
         return 3
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # else Python would fail once more at its end
+    except BrokenPipeError:  # the reader of the output has left
         return 1
     except KeyboardInterrupt:
-        print("alma: interrupted", file=sys.stderr)
+        say("alma: interrupted")
         return 130
+    except Exception as error:
+        if not (fault := machine_fault(error)):
+            raise
+        say(f"alma: stopped: {_unwritten() or fault}")
+        return 3
+    finally:  # Python flushes once more at its end, and would then print a traceback of its own
+        for number, stream in ((1, sys.stdout), (2, sys.stderr)):
+            try:
+                stream.flush()
+            except OSError:
+                _discard(number)
+
+
+def _unwritten() -> str:
+    """What is wrong with standard output, if it does not take a line."""
+    try:
+        print(flush=True)
+    except OSError as error:
+        return f"standard output cannot be written: {error.strerror}"
+    return ""
+
+
+def open_standard_streams() -> None:
+    """Make standard input, output and error usable where one is closed or takes no more than ASCII.
+
+    A closed one becomes /dev/null; otherwise the next file that is opened would get its number.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            _discard(number)
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w" if number else "r", encoding="utf-8", closefd=False))
+    sys.stdin.reconfigure(errors="replace")
+    sys.stdout.reconfigure(errors="replace")
+
+
+def say(text: str) -> None:
+    """Print a message on standard error, if that takes any."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        _discard(2)
+
+
+def _discard(number: int) -> None:
+    """Point a standard stream to /dev/null."""
+    null = os.open(os.devnull, os.O_RDWR)
+    if null != number:
+        os.dup2(null, number)
+        os.close(null)
+
+
+def command_line(*arguments: str) -> str:
+    """The command line with these arguments, to be pasted into a shell."""
+    script = sys.argv[0] if Path(sys.argv[0]).name == "alma.py" else "alma.py"
+    here = Path("alma.py")
+    if here.exists() and Path(script).exists() and here.samefile(script):
+        script = "alma.py"
+    return shlex.join(["python", script, *arguments])
+
+
+def flag(name: str, value: object) -> list[str]:
+    """A flag with its value; a value that looks like a flag has to be attached."""
+    value = str(value)
+    return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
-    """Parse the command line; `command` of the result names a function of `harness.commands`."""
+    """Parse the command line; `command` of the result names a function of `harness.commands`.
+
+    `typed` is the whole line, as it can be pasted into a shell.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
     parser = Parser(
         prog="alma.py",
         description="ALMA: a meta agent writes the memory of another agent, tries it on real games, "
@@ -53,7 +130,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     for name, (summary, flags) in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
         flags(sub)
-    return parser.parse_args(arguments)
+    return parser.parse_args(arguments, argparse.Namespace(typed=command_line(*map(str, arguments))))
 
 
 def _run(parser) -> None:

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,14 +22,16 @@ from agent import STYLES, Episode
 from agent import play as play_episode
 from alma import SAMPLING_RULES, design_id
 from alma import learn as learning_loop
-from errors import BudgetError, InfrastructureError, UserError
+from errors import BudgetError, InfrastructureError, UserError, machine_fault
 from evaluate import folds
 from harness import config
+from harness.cli import command_line, flag, say
 from harness.config import Config
 from harness.estimate import ask_before_paying, designs_of
 from harness.run import Run
-from harness.run_folder import RunFolder, is_full, read_json, write_atomic, write_json, write_report
+from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, ModelSpec, is_local
+from memory_base import read_source
 from models import OFFLINE
 from report import compare as comparison
 from report.data import read_run
@@ -51,12 +53,12 @@ class Experiment:
 
     work: Callable[[Run], Awaitable[dict]]  # returns the result that is printed and kept in score.json
     designs: Callable[[Config], dict[str, int]]  # for each task set, how many designs it evaluates there
-    again: str  # the command line that resumes it, without `--resume RUN`
+    again: tuple[str, ...]  # the arguments that resume it, without `--resume RUN`
     writes: int = 1  # times that the learning loop is run
 
 
 def learn(command) -> int:
-    return _carry_out(command, Experiment(_learn, _designs_learned, "learn"))
+    return _carry_out(command, Experiment(_learn, _designs_learned, ("learn",)))
 
 
 def reproduce(command) -> int:
@@ -76,15 +78,16 @@ def reproduce(command) -> int:
             result[split] = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
         return result
 
-    return _carry_out(command, Experiment(work, designs, "reproduce"))
+    return _carry_out(command, Experiment(work, designs, ("reproduce",)))
 
 
 def evaluate(command) -> int:
     sources = {name: find_design(name) for name in command.design}  # a wrong name is said before anything is made
     sizes = command.collection_size or (None,)
-    again = [f"--design {name}" for name in command.design] + [f"--split {command.split} --mode {command.mode}"]
+    again = ["evaluate", *(part for name in command.design for part in flag("design", name))]
+    again += [*flag("split", command.split), *flag("mode", command.mode)]
     if command.collection_size:
-        again.append(f"--collection-size {','.join(map(str, sizes))}")
+        again += flag("collection-size", ",".join(map(str, sizes)))
 
     async def work(run: Run) -> dict:
         results = {size: await _compare(run, sources, command.split, command.mode, size) for size in sizes}
@@ -98,7 +101,7 @@ def evaluate(command) -> int:
             raise UserError(f"--collection-size {most}: {collected} episodes are collected (--collection-passes)")
         return {command.split: len(sources) * len(sizes)}
 
-    return _carry_out(command, Experiment(work, designs, f"evaluate {' '.join(again)}", writes=0))
+    return _carry_out(command, Experiment(work, designs, tuple(again), writes=0))
 
 
 def ablation(command) -> int:
@@ -114,7 +117,7 @@ def ablation(command) -> int:
         result = await _learn(run)
         return {**result, "test": await _compare(run, {LEARNED: _learned_code(run, result)}, "test", "static")}
 
-    experiment = Experiment(work, designs, "", writes=runs)
+    experiment = Experiment(work, designs, (), writes=runs)
     if command.resume:
         folder = RunFolder.open(Path(command.resume))
         folder.check_code(command.anyway)
@@ -122,21 +125,22 @@ def ablation(command) -> int:
     else:
         settings = _settings(command, experiment)
         name = f"ablation-{settings.env}"
-        root = RunFolder.create(Path(command.runs), name, settings.agent_model, asdict(settings)).path
+        root = RunFolder.create(Path(command.runs), name, settings.agent_model, asdict(settings), command.typed).path
     results: dict[str, list[dict]] = {rule: [] for rule in SAMPLING_RULES}
     for seed in range(settings.seed, settings.seed + command.seeds):
         known = None
         for rule in SAMPLING_RULES:
             path, own = root / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
             folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            this = Experiment(functools.partial(work, known=known), lambda _: {**_designs_learned(settings), "test": 1}, "")
-            stopped, result = _do(folder, {}, command, this, f"ablation --resume {root} --seeds {command.seeds}")
+            this = Experiment(functools.partial(work, known=known), lambda _: {**_designs_learned(settings), "test": 1}, ())
+            again = ("ablation", *flag("resume", root), *flag("seeds", command.seeds))
+            stopped, result = _do(folder, {}, command, this, again)
             if stopped:
                 return stopped
             known = path
             results[rule].append(result)
     write_json(root / "ablation.json", results)
-    print(json.dumps(results) if command.json else f"{ablation_table(results)}\nrun folder: {root}")
+    _print_result(json.dumps(results) if command.json else f"{ablation_table(results)}\nrun folder: {root}", root)
     return 0
 
 
@@ -204,13 +208,26 @@ def _carry_out(command, experiment: Experiment) -> int:
         folder.check_code(command.anyway)
     else:
         settings, overrides = _settings(command, experiment), {}
-        folder = RunFolder.create(Path(command.runs), settings.env, settings.agent_model, asdict(settings))
-    again = [experiment.again, f"--resume {folder.path}"]
-    again += [f"--{name.replace('_', '-')} {value}" for name, value in overrides.items()]
-    stopped, result = _do(folder, overrides, command, experiment, " ".join(again))
+        folder = RunFolder.create(
+            Path(command.runs), settings.env, settings.agent_model, asdict(settings), command.typed
+        )
+    again = [*experiment.again, *flag("resume", folder.path)]
+    for name, value in overrides.items():
+        again += flag(name.replace("_", "-"), value)
+    stopped, result = _do(folder, overrides, command, experiment, again)
     if not stopped:
-        print(json.dumps(result) if command.json else summary(result))
+        _print_result(json.dumps(result) if command.json else summary(result), folder.path)
     return stopped
+
+
+def _print_result(text: str, folder: Path) -> None:
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        kept = f"the result is kept in {folder}"
+        raise InfrastructureError(f"standard output cannot be written: {error.strerror}; {kept}") from None
 
 
 def _settings(command, experiment: Experiment) -> Config:
@@ -254,21 +271,24 @@ def complete(settings: Config) -> Config:
     )
 
 
-def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, again: str) -> tuple[int, dict]:
-    """Do an experiment in a folder: exit code and result; a run that stops says how to resume it."""
+def _do(
+    folder: RunFolder, overrides: dict, command, experiment: Experiment, again: Sequence[str]
+) -> tuple[int, dict]:
+    """Do an experiment in a folder: exit code and result; a run that stops says with which arguments to resume it."""
+    resume = f"resume with: {command_line(*again)}"
     try:
         result = asyncio.run(_in_run(folder, overrides, command, experiment))
         write_json(folder.path / "score.json", result)
         write_report(folder.path)
         return 0, result
-    except (InfrastructureError, BudgetError, OSError) as error:
-        if isinstance(error, OSError) and not is_full(error):
-            raise
-        print(f"alma: stopped: {error}\nresume with: python alma.py {again}", file=sys.stderr)
-        return 3, {}
     except (KeyboardInterrupt, asyncio.CancelledError):
-        print(f"alma: interrupted\nresume with: python alma.py {again}", file=sys.stderr)
+        say(f"alma: interrupted\n{resume}")
         return 130, {}
+    except Exception as error:
+        if not (fault := str(error) if isinstance(error, InfrastructureError | BudgetError) else machine_fault(error)):
+            raise
+        say(f"alma: stopped: {fault}\n{resume}")
+        return 3, {}
 
 
 async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Experiment) -> dict:
@@ -276,7 +296,8 @@ async def _in_run(folder: RunFolder, overrides: dict, command, experiment: Exper
     loop.add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
 
     def report_error(loop, context: dict) -> None:  # suppress follow-up errors once the run is stopping
-        if not isinstance(context.get("exception"), InfrastructureError | BudgetError):
+        error = context.get("exception")
+        if not isinstance(error, UserError | InfrastructureError | BudgetError) and not machine_fault(error):
             loop.default_exception_handler(context)
 
     loop.set_exception_handler(report_error)
@@ -307,13 +328,23 @@ def find_design(name: str) -> str:
     """The code of a design: a file, RUN/ID of a run's archive, or the name of a baseline."""
     path = Path(name)
     if path.is_file():
-        return path.read_text(encoding="utf-8", errors="replace")
+        return _source(path)
     archived = path.parent / "designs" / path.name / "design.py"
     if archived.is_file():
         return archived.read_text(encoding="utf-8")
     if "/" in name or name.endswith(".py"):
         raise UserError(f"no such design: {name} is neither a file nor RUN/ID")
     return baseline(name)
+
+
+def _source(path: Path) -> str:
+    """The text of a design's file, in the encoding that it says it is in."""
+    try:
+        return read_source(path)
+    except OSError as error:
+        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    except SyntaxError as error:
+        raise UserError(f"cannot read {path}: {error}") from None
 
 
 def export(command) -> int:
@@ -344,11 +375,7 @@ def export(command) -> int:
 
 
 def check(command) -> int:
-    path = Path(command.file)
-    try:
-        source = path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
+    source = _source(Path(command.file))
     tasks = [task for task in envs.domain_class(command.env).tasks() if task.split == "learning"][:3]
     played = [play_episode(Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True)) for task in tasks]
     trajectories = [one.trajectory for one in played]

@@ -7,6 +7,7 @@ starts first. A worker holds no key: it asks the host for each answer of a real 
 import asyncio
 import concurrent.futures
 import contextlib
+import errno
 import multiprocessing
 import multiprocessing.util
 import os
@@ -21,7 +22,6 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 
-from agent import environment
 from errors import InfrastructureError, UserError
 from harness.run_folder import fingerprint
 from models.fair_queue import FairQueue
@@ -30,6 +30,7 @@ PRELOAD_DOMAIN = "ALMA_PRELOAD_DOMAIN"  # environment variable that tells the fo
 ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
 CONNECT_SECONDS = 10.0  # that a scheduler has to answer
 END_SECONDS = 5.0  # that a worker has to end
+SOCKET_FOLDER = 60  # characters of a folder in which a socket's address still fits
 
 
 def open_pool(domain: str, workers: int, scheduler: str, log: Callable[[str], None]) -> "Pool | Cluster":
@@ -51,7 +52,16 @@ class Pool:
         self._context.set_forkserver_preload(["harness.preload"])
         self._domain = domain
         # In the folder of this process that `multiprocessing` removes at its end.
-        self._temporary = tempfile.mkdtemp(prefix="alma-", dir=multiprocessing.util.get_temp_dir())
+        self._temporary = tempfile.mkdtemp(prefix="alma-", dir=_folder_for_sockets())
+        try:
+            self._context.Lock()
+        except (OSError, ImportError) as error:
+            if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE):
+                raise
+            raise UserError(
+                f"worker processes need shared memory, and /dev/shm cannot be used here ({error}): "
+                "in a container, mount a tmpfs there (docker run --shm-size=64m)"
+            ) from None
         self._all = {self._executor() for _ in range(workers)}
         self._idle = list(self._all)
         self._queue = FairQueue(workers)
@@ -60,8 +70,7 @@ class Pool:
 
     def _executor(self) -> concurrent.futures.ProcessPoolExecutor:
         """A worker; its process starts with the first thing that it has to do."""
-        arguments = self._domain, self._temporary
-        return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, arguments)
+        return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, (self._temporary,))
 
     async def run(self, function: Callable, *args, length: float = 0.0):
         """`function(*args)` in a worker; an exception of the function itself is raised here.
@@ -75,7 +84,7 @@ class Pool:
                     await asyncio.sleep(attempt / 2)  # what kills one after the other may pass
                     try:
                         with _starting(self._domain):
-                            future = executor.submit(function, *args)
+                            future = executor.submit(_in_folder, function, *args)
                         return await asyncio.wrap_future(future)
                     except (BrokenProcessPool, ConnectionError, EOFError):  # the worker died, or the fork server
                         executor = self._replace(executor)
@@ -102,6 +111,19 @@ class Pool:
         shutil.rmtree(self._temporary, ignore_errors=True)
 
 
+def _folder_for_sockets() -> str:
+    """This process's folder for sockets: in TMPDIR, or elsewhere where that makes an address too long."""
+    chosen = tempfile.tempdir
+    try:
+        if len(os.fsencode(tempfile.gettempdir())) > SOCKET_FOLDER:
+            tempfile.tempdir = next(place for place in ("/tmp", "/var/tmp", "/dev/shm") if os.access(place, os.W_OK))
+        return multiprocessing.util.get_temp_dir()
+    except StopIteration:
+        raise UserError(f"TMPDIR is too long for sockets: choose one of at most {SOCKET_FOLDER} characters") from None
+    finally:
+        tempfile.tempdir = chosen
+
+
 @contextlib.contextmanager
 def _starting(domain: str) -> Iterator[None]:
     """Ctrl-C is for the host: what is started here inherits that the signal is blocked."""
@@ -111,16 +133,23 @@ def _starting(domain: str) -> Iterator[None]:
     try:
         forkserver.ensure_running()
         yield
+    except FileNotFoundError:  # the fork server's socket; it cannot be started again while its workers live
+        raise InfrastructureError("somebody has removed this run's temporary folder") from None
     finally:
         del os.environ[PRELOAD_DOMAIN]
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _start_worker(domain: str, temporary: str) -> None:
-    """Make a worker end with the host, and start its engine."""
+def _start_worker(temporary: str) -> None:
+    """Make a worker end with the host."""
     tempfile.tempdir = temporary
     threading.Thread(target=_end_with_host, args=(temporary,), daemon=True).start()
-    environment(domain)
+
+
+def _in_folder(function: Callable, *args):
+    """`function(*args)` in a worker, with its temporary folder, which somebody may have removed."""
+    os.makedirs(tempfile.gettempdir(), exist_ok=True)
+    return function(*args)
 
 
 def _end_with_host(temporary: str) -> None:

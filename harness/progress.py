@@ -8,6 +8,7 @@ left assumes that the remaining episodes take as long as those played so far, so
 Try it: `python alma.py learn --env babaisai`, and the same with `--plain`
 """
 
+import contextlib
 import os
 import sys
 import time
@@ -91,7 +92,8 @@ class Display:
             for descriptor, saved in zip((1, 2), self._saved, strict=True):
                 os.dup2(saved, descriptor)
                 os.close(saved)
-            self._terminal.close()
+            with contextlib.suppress(OSError):
+                self._terminal.close()
             self._terminal, self._saved = sys.stderr, []
 
     # ---------------------------------------------------------------------------- what happened
@@ -150,7 +152,8 @@ class Display:
         if self._live:
             self._live.console.print(Text(text))
         else:
-            print(text, file=self._terminal, flush=True)
+            with contextlib.suppress(OSError):  # a terminal that takes no text does not stop the run
+                print(text, file=self._terminal, flush=True)
 
     def _progress(self, now: bool = False) -> None:
         if self.plain and (now or time.monotonic() - self._last > LINES_EVERY):

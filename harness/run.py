@@ -68,16 +68,19 @@ class Run:
             self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
         return self
 
-    async def __aexit__(self, *exception) -> None:
+    async def __aexit__(self, kind, error, trace) -> None:
         try:
             at_work = [*self._evaluations.values(), *self._evaluators.values()]
             for task in at_work:
                 task.cancel()
             await asyncio.gather(*at_work, return_exceptions=True)
-            await self._stack.aclose()
-        finally:
-            kind, error = exception[:2]
-            self._note("stopped" if kind else "finished", (str(error) or kind.__name__) if kind else "")
+            try:
+                await self._stack.aclose()
+            finally:
+                self._note("stopped" if kind else "finished", (str(error) or kind.__name__) if kind else "")
+        except Exception:
+            if not kind:
+                raise  # else what happened first is what counts
 
     def _note(self, event: str, why: str = "") -> None:
         """Append to history.jsonl: when the run was started, resumed, stopped, finished."""
@@ -188,6 +191,7 @@ class Run:
         finally:
             for one in left:
                 one.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
     async def score(
         self, split: str, label: str, code: str, mode: str = "static", size: int | None = None

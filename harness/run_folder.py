@@ -4,6 +4,7 @@ Files are written whole (a temporary name, then a rename); a folder is claimed b
 time. A folder that cannot be read or written is the user's to mend: one line says what is wrong.
 """
 
+import contextlib
 import errno
 import fcntl
 import functools
@@ -40,7 +41,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what happened first is what counts
+            temporary.unlink()
         if is_full(error):
             raise InfrastructureError(f"the disk is full: {path} could not be written") from error
         raise UserError(f"cannot write {path}: {error.strerror}") from error
@@ -81,22 +83,25 @@ class RunFolder:
         self._lock = None
 
     @classmethod
-    def create(cls, runs: Path, environment: str, model: str, config: dict) -> "RunFolder":
-        """A new folder `<UTC timestamp>-<env>-<model>` under `runs`, with its config.json."""
+    def create(cls, runs: Path, environment: str, model: str, config: dict, command: str = "") -> "RunFolder":
+        """A new folder `<UTC timestamp>-<env>-<model>` under `runs`, with its config.json.
+
+        `command` is the command line that starts the same run.
+        """
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{stamp}-{environment}-{model.split('@')[0]}")
         names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-        return cls.at(next(path for path in (Path(runs) / name for name in names) if not path.exists()), config)
+        return cls.at(next(path for path in (Path(runs) / name for name in names) if not path.exists()), config, command)
 
     @classmethod
-    def at(cls, path: Path, config: dict) -> "RunFolder":
+    def at(cls, path: Path, config: dict, command: str = "") -> "RunFolder":
         """A new run in the folder `path`, which must not exist."""
         try:
             path.mkdir(parents=True)
         except OSError as error:
             kind = InfrastructureError if is_full(error) else UserError
             raise kind(f"cannot make a run folder {path}: {error.strerror}") from error
-        write_json(path / "config.json", {**config, "about": about()})
+        write_json(path / "config.json", {**config, "about": {**about(), **({"command": command} if command else {})}})
         return cls(path)
 
     @classmethod
@@ -109,16 +114,16 @@ class RunFolder:
     def check_code(self, anyway: bool) -> None:
         """Raise UserError where the code or a prompt has changed since the run began, unless `anyway`."""
         config = self.config()
-        known = config.get("about", {}).get("code", "")
-        if known == fingerprint():
+        before = config.get("about", {})
+        if before.get("code", "") == fingerprint():
             return
         if not anyway:
             raise UserError(
                 f"the code or the prompts have changed since {self.path} began: with --anyway it goes on with what "
                 "is here now, and plays again the episodes that this shapes"
             )
-        write_json(self.path / "config.json", {**config, "about": about()})
-        self.note({"event": "code changed", "before": known})
+        write_json(self.path / "config.json", {**config, "about": {**before, **about()}})
+        self.note({"event": "code changed", "before": before.get("code", "")})
 
     def claim(self) -> None:
         """Keep other processes out while this one writes; the claim ends with the process."""

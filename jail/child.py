@@ -188,7 +188,7 @@ class Template:
     def _fork(self, number: int, forks: bool, descriptors: list[int]) -> None:
         pid, group, supervisor = self._layers.fork(self._setup, forks)
         if pid == 0:
-            Worker(descriptors, self._setup, self._layers, supervisor).run()
+            run_worker(descriptors, self._setup, self._layers, supervisor)
         self._families[group] = Family(number, pid, group, supervisor)
         self._poll.register(supervisor.descriptor(), select.POLLIN)
         for descriptor in descriptors:
@@ -285,37 +285,30 @@ def main(setup: dict, control: int) -> None:
 # ------------------------------------------------------------------------------------ worker
 
 
-class Worker:
-    """One design in its jail: reads commands, runs them one after the other, answers each."""
-
-    def __init__(self, descriptors: list[int], setup: dict, layers: types.ModuleType, supervisor: object):
-        self._descriptors, self._setup, self._layers = descriptors, setup, layers
-        self._supervisor = supervisor
-
-    def run(self) -> None:
-        """Lock down, then serve until the host hangs up. Never returns to the template's code."""
+def run_worker(descriptors: list[int], setup: dict, layers: types.ModuleType, supervisor: object) -> None:
+    """Lock down, then serve one design until the host hangs up. Never returns to the template's code."""
+    try:
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+        kept = layers.standard_descriptors(*descriptors)
+        channel = Channel(socket.socket(fileno=kept), setup["limits"]["frame_bytes"])
         try:
-            signal.set_wakeup_fd(-1)
-            for number in (signal.SIGCHLD, signal.SIGTERM):
-                signal.signal(number, signal.SIG_DFL)
-            kept = self._layers.standard_descriptors(*self._descriptors)
-            channel = Channel(socket.socket(fileno=kept), self._setup["limits"]["frame_bytes"])
-            try:
-                layers, forks = self._layers.lock_down(self._setup, self._supervisor)
-                hello = {"op": "hello", "layers": layers, "forks": forks}
-            except OSError as error:
-                hello = {"op": "broken", "error": str(error)}
-            channel.start()
-            channel.send(hello)
-            sys.stdout = sys.__stdout__ = _line_by_line(1)
-            sys.stderr = sys.__stderr__ = _line_by_line(2)
-            faulthandler.enable()
-            faulthandler.register(signal.SIGUSR1)  # the host asks where a worker hangs before it kills it
-            Server(channel, self._setup, self._layers).serve()
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
+            held, forks = layers.lock_down(setup, supervisor)
+            hello = {"op": "hello", "layers": held, "forks": forks}
+        except OSError as error:
+            hello = {"op": "broken", "error": str(error)}
+        channel.start()
+        channel.send(hello)
+        sys.stdout = sys.__stdout__ = _line_by_line(1)
+        sys.stderr = sys.__stderr__ = _line_by_line(2)
+        faulthandler.enable()
+        faulthandler.register(signal.SIGUSR1)  # the host asks where a worker hangs before it kills it
+        Server(channel, setup, layers).serve()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
 
 
 class Channel:

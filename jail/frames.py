@@ -171,8 +171,8 @@ def _design_part(trace: re.Match) -> str:
 class Output:
     """Drains a worker's stdout and stderr, and keeps the beginning and the end of it."""
 
-    def __init__(self, limits: Limits, flooded: Callable[[], None]):
-        self._limits, self._flooded = limits, flooded
+    def __init__(self, limits: Limits, stop: Callable[[DesignError], None]):
+        self._limits, self._stop = limits, stop
         self._head, self._tail, self._bytes = b"", b"", 0
         self._descriptor = -1
 
@@ -222,7 +222,7 @@ class Output:
         self._head += data[:room]
         self._tail = (self._tail + data[room:])[-half:]
         if self._bytes > self._limits.flood_bytes:
-            self._flooded()
+            self._stop(DesignError("flood", f"more than {self._limits.flood_bytes} bytes on stdout and stderr"))
 
 
 class Stopwatch:

@@ -11,7 +11,7 @@ Layers, from the outside in; a worker names those that hold in its first message
 6. `seccomp`: a list of allowed system calls; no fork, exec, socket, kill, ptrace, shared memory, ...
 
 Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. A scratch folder
-on the host's own disk is then given only together with a count of the files created in it: nothing
+on the host's own disk is then given only while the template is counting the files created in it: nothing
 else would stop a design from filling the disk.
 
 A worker that is to be forked for each retrieval asks the template for each fork, and reports each
@@ -96,7 +96,7 @@ def enter_template(setup: dict) -> None:
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("900")  # where memory runs out, a worker goes before the host does
     setup["own_users"] = os.geteuid() == 0 and _exists_as_user(FIRST_USER)
-    if "namespaces" not in setup["disable"] and _in_child(_enter_all_namespaces, setup):
+    if "namespaces" not in setup["disable"] and _namespaces_are_allowed(setup):
         _enter_namespaces(setup)
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -129,21 +129,15 @@ def _exists_as_user(user: int) -> bool:
     return any(first <= user and user + (1 << 30) <= first + count for first, _, count in ranges)
 
 
-def _enter_all_namespaces(setup: dict) -> None:
-    """What the template and a worker do one after the other, to see whether it can be done."""
-    _enter_namespaces(setup)
-    _enter_own_root(setup)
-
-
-def _in_child(function, *arguments) -> bool:
-    """Whether a function succeeds, tried in a process of its own."""
+def _namespaces_are_allowed(setup: dict) -> bool:
+    """Whether what the template and a worker do one after the other can be done, tried in another process."""
     pid = os.fork()
     if pid == 0:
-        failed = 1
         with contextlib.suppress(OSError):
-            function(*arguments)
-            failed = 0
-        os._exit(failed)
+            _enter_namespaces(setup)
+            _enter_own_root(setup)
+            os._exit(0)
+        os._exit(1)
     return os.waitpid(pid, 0)[1] == 0
 
 

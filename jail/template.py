@@ -56,12 +56,20 @@ class Template:
     async def start(cls, setup: dict) -> "Template":
         control, childs = socket.socketpair()
         errors = _unnamed_file()
+        # As isolated as -I, which would ignore PYTHONHASHSEED too: no user site, no unsafe path, and
+        # an environment that holds nothing but what stands below.
+        command = [sys.executable, "-s", "-P", "-B", "-c", BOOT, str(childs.fileno())]
+        environment = {
+            "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/scratch", "TMPDIR": "/scratch",
+            "PYTHONHASHSEED": "0",  # the same order of sets in every run
+            "MALLOC_ARENA_MAX": "1",  # an arena for each thread would eat the address space
+            **{f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "NUMEXPR")},
+        }
         with childs, _unnamed_file() as given:
             given.write(json.dumps(setup).encode())
             given.seek(0)
             process = subprocess.Popen(
-                _command(childs.fileno()), stdin=given, stdout=errors, stderr=errors, cwd="/",
-                env=_clean_environment(), pass_fds=(childs.fileno(),), start_new_session=True,
+                command, stdin=given, stdout=errors, stderr=errors, cwd="/", env=environment, pass_fds=(childs.fileno(),), start_new_session=True,
             )
         template = cls(process, control, errors)
         control.setblocking(False)
@@ -162,6 +170,7 @@ class Template:
         try:
             socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
         except OSError as error:
+            self.alive = False
             raise TemplateDied(f"the sandbox's template process cannot be reached: {error}") from error
 
     async def close(self) -> None:
@@ -193,19 +202,3 @@ def _kill_session(session: int) -> None:
         with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
             if int(file.read().rpartition(")")[2].split()[3]) == session:
                 os.kill(int(name), signal.SIGKILL)
-
-
-def _command(control: int) -> list[str]:
-    # As isolated as -I, which would ignore PYTHONHASHSEED too: no user site, no unsafe path, and
-    # an environment that holds nothing but what stands below.
-    return [sys.executable, "-s", "-P", "-B", "-c", BOOT, str(control)]
-
-
-def _clean_environment() -> dict[str, str]:
-    one_thread = {f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "NUMEXPR")}
-    return {
-        "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/scratch", "TMPDIR": "/scratch",
-        "PYTHONHASHSEED": "0",  # the same order of sets in every run
-        "MALLOC_ARENA_MAX": "1",  # an arena for each thread would eat the address space
-        **one_thread,
-    }

@@ -74,6 +74,7 @@ MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters 
 FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
 SHORTEST_CUT = 100  # characters; a text that is shorter is not too long
 LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
+LEAST_ROOM = 256  # tokens of an answer; no limit of a provider's own is lower, so the context cuts a shorter one
 MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
 
 
@@ -452,6 +453,11 @@ class Endpoint:
                 status, codes, message = error
                 raise _status_fault(status, codes, self._hide(message), body)
             reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
+            # llama.cpp begins an answer that the context has no room for, and says "length".
+            short = reply.counted and reply.completion_tokens < min(question.limit, LEAST_ROOM)
+            if reply.fault == "length" and short and LIMITS[abilities.limit]:
+                cut = f"the answer was cut after {reply.completion_tokens} tokens"
+                raise Fault("context", f"{cut} of {question.limit}: the context is full")
         except (Fault, openai.OpenAIError, TimeoutError, ValueError, RecursionError) as error:
             fault = error if isinstance(error, Fault) else self._fault(error, body)
             if fault.kind == "content filter" and not question.texts:
@@ -780,7 +786,7 @@ def _read_answer(data: dict, question: Question) -> Reply:
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     content, refusal = _text(message.get("content")), _text(message.get("refusal"))
-    text = strip_thoughts(clean(content or refusal))
+    text = strip_thoughts(without_surrogates(content or refusal))
     thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
     fault = FINISHED.get(finish, "refusal" if refusal else "")
     fault = fault or ("" if text else "only thoughts" if thoughts else "empty")
@@ -837,6 +843,6 @@ def _read_usage(usage, prompt: int, completion: int) -> dict:
     }
 
 
-def clean(text: str) -> str:
+def without_surrogates(text: str) -> str:
     """Text that can be written as UTF-8: lone surrogates become question marks."""
     return text.encode("utf-8", "replace").decode()

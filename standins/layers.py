@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from memory_base import MemoryDesign
 
 LAYERS = ["Plans"]
-TOP = 3  # items that a layer tells at most
+TOP = 5  # items that a layer tells at most
 LENGTH = 12  # steps of a plan or an episode that are told at most
 RATE = 0.3  # share of cases from which something is told
 TRUST = 2.0  # cases that count as seen before the first one: the more, the later a rate is believed
@@ -74,7 +74,7 @@ class Plans:
         if episode.won:
             aims = set(episode.goal)
             named = [kind(action) for action in episode.actions if aims & set(words(action)[1:])]
-            told = named or [kind(action) for action in episode.actions]
+            told = named if len(named) > 1 else [kind(action) for action in episode.actions[-2:]]
             last = {action: number for number, action in enumerate(told)}  # what was done again counts where it was last
             self.won.append((episode.goal, sorted(last, key=last.get)[-LENGTH:]))
 
@@ -103,31 +103,8 @@ class Places:
         told = {}
         for word in dict.fromkeys(goal):
             rates = {action: n / (self.done[action] + TRUST) for action, n in self.found[word].items()} if word in self.found else {}
-            least = RATE * max(rates.values(), default=0.0)
+            least = (1 + RATE) / 2 * max(rates.values(), default=0.0)
             best = sorted((action for action in rates if rates[action] >= least), key=lambda action: (-rates[action], action))
-            if best:
-                told[word] = best[:TOP]
-        return told
-
-
-class Uses:
-    """Which commands go with a word of the goal: those that were commoner in won episodes than in others."""
-
-    def __init__(self):
-        self.won, self.all = defaultdict(Counter), defaultdict(Counter)
-
-    def learn(self, episode):
-        done = sorted(set(map(kind, episode.actions)))
-        for word in set(episode.goal):
-            self.all[word].update(["", *done])
-            self.won[word].update(["", *done] if episode.won else [])
-
-    def tell(self, goal, text):
-        told = {}
-        for word in dict.fromkeys(goal):
-            usual = self.won[word][""] / (self.all[word][""] + TRUST) if word in self.won else 1.0
-            lift = {action: n / (self.all[word][action] + TRUST) - usual for action, n in self.won.get(word, {}).items()}
-            best = sorted((action for action in lift if action and lift[action] > RATE / 3), key=lambda action: (-lift[action], action))
             if best:
                 told[word] = best[:TOP]
         return told

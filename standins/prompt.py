@@ -1,7 +1,7 @@
 """How the stand-in agent reads its prompt: words, commands, observations, and the retrieved memory.
 
 Promises: the same text is read alike in every process. Any JSON and any text is read by the same few rules;
-nothing here names a domain, a task, a thing or a key of a memory. It does not promise to understand: negation
+nothing here names a domain, a task, a thing or a key of a memory. It does not promise to understand: a warning
 is a list of words, and who does what to whom is lost.
 """
 
@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -27,6 +28,7 @@ STOP, NEGATIVE = frozenset(_STOP.split()), frozenset(_NEGATIVE.split())
 OUTCOME = re.compile(r"reward|score|success|won|win_rate|outcome|result", re.I)
 LETTERS = re.compile(r"[a-z]+|[^\W\d_a-z]", re.I)
 PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
+SAME = 0.8  # share of common lines from which two observations count as one situation
 NOTES, PLANS, PLAN_STEPS = 1500, 60, 100  # of a longer memory the rest is not read
 
 
@@ -68,7 +70,8 @@ class Command:
     words: frozenset[str]
     thing: frozenset[str]  # words of what it is done to, up to the first preposition
     others: tuple[frozenset[str], ...]  # words of each thing behind a preposition
-    exact: frozenset[str]  # words and numbers but the verb's: which things they are
+    rest: frozenset[str]  # all words but the verb
+    exact: frozenset[str]  # the same with numbers: which things they are
 
 
 @lru_cache(maxsize=20_000)
@@ -77,7 +80,7 @@ def command(text: str) -> Command:
     thing, *rest = PREPOSITION.split(text.lower())
     others = tuple(words(part) for part in rest if words(part))
     exact = frozenset(re.findall(r"[a-z]+|\d+", text.lower())[1:]) - STOP
-    return Command(found[0] if found else text, frozenset(found), frozenset(tokens(thing)[1:]), others, exact)
+    return Command(found[0] if found else text, frozenset(found), frozenset(tokens(thing)[1:]), others, frozenset(found[1:]), exact)
 
 
 def is_command(text: str, verbs: frozenset[str]) -> bool:
@@ -100,13 +103,15 @@ class Observation:
     title: str  # the first line, where it is a heading and no sentence: the name of a place
     actions: tuple[str, ...]  # valid actions that came with it, if any
     question: str  # the sentence that asks something, if any
-    answers: frozenset[str]  # words and letters that it offers in brackets
 
-    def like(self, other: "Observation") -> float:
-        """Share of common lines; the present observation may have more lines than it has later."""
-        if self.question != other.question:
-            return 0.0
-        return len(self.line_set & other.line_set) / (min(len(self.line_set), len(other.line_set)) or 1)
+    def is_like(self, other: "Observation") -> bool:
+        """Whether most lines are the same; the present observation may have more than it has later."""
+        common = len(self.line_set & other.line_set)
+        return self.question == other.question and common >= SAME * min(len(self.line_set), len(other.line_set))
+
+    def names(self, thing: frozenset[str]) -> bool:
+        """Whether a clause has all words of a thing's name."""
+        return thing <= self.words and any(thing <= clause for clause, _ in self.clauses)
 
 
 @lru_cache(maxsize=4096)
@@ -116,18 +121,10 @@ def read_observation(text: str) -> Observation:
     lines = tuple(line.strip() for line in body.splitlines() if line.strip())
     clauses = tuple(dict.fromkeys(clause for line in lines for clause in _clauses(line)))
     title = lines[0] if lines and len(tokens(lines[0])) <= 5 and lines[0][-1] not in ".!?:," else ""
-    asked = re.search(r"([A-Za-z][^.!?\n]* [a-z]+)\?(?:\s*[\[(](.+?)[\])])?", body)
-    offered = re.findall(r"[a-z]+", (asked.group(2) or "").lower()) if asked else []
-    return Observation(
-        lines,
-        frozenset(lines),
-        clauses,
-        frozenset().union(*(found for found, _ in clauses)),
-        title,
-        tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- ")),
-        asked.group(1).strip() if asked else "",
-        frozenset(offered).union(*offered),
-    )
+    asked = re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)
+    actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
+    seen = frozenset().union(*(found for found, _ in clauses))
+    return Observation(lines, frozenset(lines), clauses, seen, title, actions, asked.group() if asked else "")
 
 
 @lru_cache(maxsize=20_000)
@@ -154,48 +151,6 @@ def read_brief(text: str) -> Brief:
     listed = dict(re.findall(r"(?m)^([^\n]+?): (.*)$", actions.group(1))) if actions else {}
     quoted = re.findall(r"`([a-z][^`\n]*)`", text.partition("\n## ")[0])
     return Brief(words(goal), listed, tuple(quoted), memory.group(1) if memory else "")
-
-
-# ------------------------------------------------------------------------------------- directions
-
-
-@dataclass(frozen=True, eq=False)
-class Directions:
-    """A list in an observation that tells what to do, as a recipe does."""
-
-    lines: tuple[str, ...]  # of that observation
-    steps: tuple[tuple[str, ...], ...]  # the words of each step in order, its verb first
-    listed: tuple[frozenset[str], ...]  # things that other lists beside it name
-
-    @property
-    def things(self) -> frozenset[frozenset[str]]:
-        """What is listed, and what the steps name."""
-        return frozenset(self.listed).union(frozenset(step[1:]) for step in self.steps) - {frozenset()}
-
-
-@lru_cache(maxsize=4096)
-def read_directions(turn: Observation, verbs: frozenset[str]) -> Directions | None:
-    """Lists are runs of short lines after a colon; one is of steps if a third of it reads like known commands, or
-    deals with what another list names."""
-    lists: list[list[str]] = []
-    inside = False
-    for line in turn.lines:
-        short = len(tokens(line)) <= 6 and line[-1] not in ".!?"
-        if line.endswith(":"):
-            inside = short
-            lists.append([])
-        elif inside := inside and short:
-            lists[-1].append(line)
-    entries = {words(line) for found in lists for line in found}
-    steps, listed = [], []
-    for found in lists:
-        told = [tokens(line) for line in found if tokens(line)]
-        likely = sum(is_command(line, verbs) or frozenset(tokens(line)[1:]) in entries for line in found)
-        if len(told) > 1 and 3 * likely >= len(found):
-            steps += told
-        else:
-            listed += [frozenset(one) for one in told]
-    return Directions(turn.lines, tuple(steps), tuple(dict.fromkeys(listed))) if steps else None
 
 
 # ------------------------------------------------------------------------------------- the memory
@@ -228,6 +183,10 @@ class Memory:
     plans: list[Plan] = field(default_factory=list)
     having: dict[str, list[Note]] = field(default_factory=dict)  # the notes that have a word
     weight: dict[str, float] = field(default_factory=dict)  # of a word: rare ones tell more
+
+    def having_any(self, found: Iterable[str]) -> list[Note]:
+        """The notes that have one of some words, in one order in every process."""
+        return list(dict.fromkeys(note for word in sorted(self.having.keys() & set(found)) for note in self.having[word]))
 
 
 @lru_cache(maxsize=32)

@@ -53,19 +53,19 @@ class Sketch:
         return f'"""A memory of these layers.\n\n{told}\n"""\n\n{source}'
 
 
+def constants_of(code: str) -> dict:
+    """The settings that a module begins with, by name."""
+    nodes = (node for node in ast.parse(code).body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name))
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes if node.targets[0].id in ("LAYERS", *STEPS)}
+
+
 def read(code: str) -> Sketch:
-    """The layers and constants of a module: none and the library's where it has none, or is no sketch."""
-    found = {}
-    for text in (LIBRARY, code):
-        try:
-            nodes = [node for node in ast.parse(text).body if isinstance(node, ast.Assign)]
-        except (SyntaxError, ValueError):
-            continue
-        for node in nodes:
-            if node.targets[0].id in ("LAYERS", *STEPS) if isinstance(node.targets[0], ast.Name) else False:
-                found[node.targets[0].id] = ast.literal_eval(node.value)
-        if "class Memory(MemoryDesign)" not in text or "LAYERS" not in found:
-            found["LAYERS"] = []
+    """What a module was written from; no layers where it is no sketch."""
+    found = constants_of(LIBRARY) | {"LAYERS": []}
+    try:
+        found |= constants_of(code) if "class Memory(MemoryDesign)" in code else {}
+    except (SyntaxError, ValueError):
+        pass
     return Sketch(tuple(name for name in found["LAYERS"] if name in LAYERS), tuple(found[name] for name in STEPS))
 
 
@@ -149,10 +149,10 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     lost = [one for one in episodes if one[0] < 0.5]
     wins = len(episodes) - len(lost)
     early = len({len(actions) for _, _, actions, _ in lost}) > 1
-    wanted = {"Plans": wins, "Targets": wins, "Uses": wins, "Places": len(lost), "Waste": len(lost), "Dangers": len(lost) * early}
+    wanted = {"Plans": wins, "Targets": wins, "Places": len(lost), "Waste": len(lost), "Dangers": len(lost) * early}
     for layer in LAYERS:
         if layer not in sketch.layers:
-            weight = 1 + wanted.get(layer, 0.0) / (len(episodes) or 1)
+            weight = 1 + 3 * wanted.get(layer, 0.0) / (len(episodes) or 1)
             ideas[f"Add the layer `{layer}`."] = (weight, "the episodes shown have what it learns from")
         elif len(sketch.layers) > 1:
             failed = bool(errors) and layer in errors[1]
@@ -165,7 +165,7 @@ def ideate(prompt: str, rng: random.Random) -> dict:
                 shorter = number("retrieved tokens") > LONG and name in ("TOP", "LENGTH") and step < 0
                 further = gain > noise and any(f"`{name}`" in change for change in made[:1])
                 why = "it tells too much" if shorter else "the last change helped" if further else "to see whether it matters"
-                ideas[f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."] = (0.2 + 5 * shorter + 2 * further, why)
+                ideas[f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."] = (0.05 + 5 * shorter + 2 * further, why)
     fresh = {change: idea for change, idea in ideas.items() if not repeats(change, made)} or ideas
     what = rng.choices(list(fresh), [weight for weight, _ in fresh.values()])[0]
     changes = [{"what": change, "why": "the last change hurt"} for change in back]

@@ -167,3 +167,21 @@ def test_the_text_for_the_meta_agent_names_the_limits_that_hold():
 def test_a_trajectory_is_made_of_json_values():
     text = json.dumps(vars(Trajectory({"obs": "x"})))
     assert Trajectory(**json.loads(text)) == Trajectory({"obs": "x"}, [], 0.0)
+
+
+@pytest.mark.parametrize("head", ["", "# -*- coding: latin-1 -*-\n", "#!/usr/bin/python\n# vim: set fileencoding=cp1252 :\n"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_design_file_is_read_as_python_reads_it(tmp_path, head, newline):
+    encoding = "latin-1" if "latin" in head else "cp1252" if "cp1252" in head else "utf-8-sig"
+    path = tmp_path / "design.py"
+    path.write_bytes(f'{head}word = "café"\n'.replace("\n", newline).encode(encoding))
+    space = {}
+    exec(compile(memory_base.read_source(path), "design.py", "exec"), space)
+    assert space["word"] == "café" and memory_base.read_source(path).endswith('word = "café"\n')
+
+
+@pytest.mark.parametrize("content", [b'word = "caf\xe9"\n', b"# coding: no-such-coding\n"])
+def test_a_design_file_that_python_cannot_read_is_a_syntax_error(tmp_path, content):
+    (tmp_path / "design.py").write_bytes(content)
+    with pytest.raises(SyntaxError):
+        memory_base.read_source(tmp_path / "design.py")

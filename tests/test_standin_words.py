@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from statistics import mean, stdev
 
@@ -10,15 +10,13 @@ import pytest
 
 import envs
 from memory_base import Trajectory
-from standins import grammar as offline_grammar
-from standins import parts as offline_parts
-from standins import text as offline_text
+from standins import prompt, sketch
 from tests import nonsense
 from tests.runs import archive, finish, folder, start
-from tests.test_offline import design, retrieved
-from tests.test_offline_agent import episode, halves
+from tests.test_standin_agent import episode, halves
+from tests.test_standin_memory import design, retrieved
 
-LAYERS = tuple(layer for layer in offline_grammar.TITLES if layer != "Episodes")  # whole episodes are no knowledge
+LAYERS = tuple(layer for layer in sketch.LAYERS if layer != "Episodes")  # whole episodes are no knowledge
 STANDARD_ERRORS = 3  # of a paired difference
 ALLOWANCE = 0.08  # for the words that come first in the alphabet, which differ
 
@@ -36,12 +34,12 @@ class Deployed:
     """The same episodes on the deployment half without and with a memory."""
 
     none: list[Trajectory]
-    told: list[dict]  # what all the grammar's layers tell
+    told: list[dict]  # what all layers of a sketch tell
     memory: list[Trajectory]  # with that
 
 
 def deploy(env: str, families: str, passes: int, number: int, collected: list[Trajectory]) -> Deployed:
-    memory = design(offline_grammar.write(offline_grammar.Blueprint(LAYERS)), collected)
+    memory = design(replace(sketch.read(""), layers=LAYERS).code(), collected)
     _, deployment = map(list, halves(env, families))
     which = [(task, f"{number} {n}") for n in range(passes) for task in deployment]
     none = [episode(env, *one) for one in which]
@@ -124,9 +122,9 @@ def test_each_word_of_a_domain_has_one_invented_word_and_no_two_share_one(domain
     invented = {word: nonsense.invent(word) for word in words}
     assert len(set(invented.values())) == len(words) > 60
     assert not set(invented.values()) & (words | nonsense.GRAMMAR)
-    same = {offline_text.stem(word): set() for word in words}
+    same = {prompt.stem(word): set() for word in words}
     for word in words:
-        same[offline_text.stem(word)].add(offline_text.stem(invented[word]))
+        same[prompt.stem(word)].add(prompt.stem(invented[word]))
     compass = {word for word in same if nonsense.COMPASS.fullmatch(word)}
     assert all(len(same[word]) == 1 for word in same.keys() - compass)  # plural and tense are seen as before
 
@@ -157,8 +155,8 @@ def test_invented_descriptions_are_up_to_date(domain):
 
 
 def test_the_words_that_the_stand_ins_skip_are_grammar():
-    assert nonsense.GRAMMAR | {"s", "t"} >= offline_text.STOP
-    assert nonsense.GRAMMAR >= offline_parts.GRAMMAR
+    assert nonsense.GRAMMAR | {"s", "t"} >= prompt.STOP
+    assert frozenset(re.search(r'SMALL = set\("(.*?)"', sketch.LIBRARY)[1].split()) <= nonsense.GRAMMAR
 
 
 def test_a_whole_run_in_invented_words_shows_no_english_one(tmp_path):

@@ -1,4 +1,4 @@
-"""The stand-ins: deterministic, of the promised form, and no better than the text they are given."""
+"""The stand-ins in a small game of their own: deterministic, of the promised form, no better than what they are told."""
 
 import asyncio
 import json
@@ -9,8 +9,8 @@ import subprocess
 import pytest
 
 import memory_base
+import standins
 from memory_base import Trajectory
-from standins import offline
 from tests.conftest import ROOT
 
 # ------------------------------------------------------------------- a game that is in no grammar
@@ -58,7 +58,7 @@ def play(seed: int, memory: object = "", rename=lambda text: text) -> Trajectory
         listed = "\n".join(f"- {action}" for action in game.actions())
         last = f"Observation:\n{game.text}\n\nValid actions:\n{listed}"
         messages = [{"role": "system", "content": system}, *turns, {"role": "user", "content": last}]
-        action = offline.chat("agent", messages, None, seed)
+        action = standins.chat("agent", messages, None, seed)
         assert action in game.actions()
         turns += [{"role": "user", "content": f"Observation:\n{game.text}"}, {"role": "assistant", "content": action}]
         game.step(action)
@@ -82,10 +82,10 @@ class LocalTools:
     """What the sandbox gives a design, without the sandbox."""
 
     async def ask(self, system, user, schema, model):
-        return offline.chat("memory", [{"role": "system", "content": system}, {"role": "user", "content": user}], schema)
+        return standins.chat("memory", [{"role": "system", "content": system}, {"role": "user", "content": user}], schema)
 
     async def embed(self, texts):
-        return offline.embed(texts)
+        return standins.embed(texts)
 
 
 def design(code: str, trajectories) -> memory_base.MemoryDesign:
@@ -173,16 +173,24 @@ def test_agent_scores_stay_when_every_word_is_swapped_for_nonsense():
     assert len(set(made_up.values())) == len(made_up) > 5
 
 
+def test_an_unknown_role_and_an_unknown_stage_are_errors():
+    with pytest.raises(ValueError, match="judge"):
+        standins.chat("judge", [{"role": "user", "content": "Hello"}])
+    for text in ("# Stage: merge\n\nMerge these.", "Write something."):
+        with pytest.raises(ValueError, match="stages first, ideate, implement, repair"):
+            standins.chat("meta", [{"role": "user", "content": text}])
+
+
 def test_agent_answers_where_no_actions_are_listed():
     messages = [{"role": "system", "content": "A game."}, {"role": "user", "content": "Observation:\nA door."}]
-    assert offline.chat("agent", messages)
+    assert standins.chat("agent", messages)
 
 
 def test_agent_takes_a_static_list_of_actions_and_what_the_observation_points_to():
     system = "A game.\n\n## Actions\nleft: go left\nright: go right\nwait: do nothing\n\n## Goal\nReach the lamp."
     text = "Observation:\nlamp 3 steps to the right\nstone 1 step to the left"
     messages = [{"role": "system", "content": system}, {"role": "user", "content": text}]
-    assert {offline.chat("agent", messages, seed=seed) for seed in range(20)} == {"right"}
+    assert {standins.chat("agent", messages, seed=seed) for seed in range(20)} == {"right"}
 
 
 # -------------------------------------------------------------------------------- models in designs
@@ -201,20 +209,20 @@ SCHEMA = {
 
 def test_memory_role_extracts_sentences_of_its_input():
     text = "The crate held the ring. The weather was fine. Open the crate to get the ring."
-    answer = offline.chat("memory", [{"role": "user", "content": text}])
+    answer = standins.chat("memory", [{"role": "user", "content": text}])
     assert answer and all(line in text for line in answer.splitlines())
     assert "ring" in answer.splitlines()[0]
 
 
 def test_memory_role_fills_a_schema():
-    answer = offline.chat("memory", [{"role": "user", "content": "fetch 12 rings. Open the crate."}], SCHEMA)
+    answer = standins.chat("memory", [{"role": "user", "content": "fetch 12 rings. Open the crate."}], SCHEMA)
     value = json.loads(answer)
     assert value["kind"] == "fetch" and value["count"] == 9 and value["sure"] is True
     assert value["lessons"] and all(isinstance(lesson, str) for lesson in value["lessons"])
 
 
 def test_embeddings_are_unit_vectors_and_near_for_texts_with_common_words():
-    a, b, c, empty = offline.embed(["open the red crate", "a red crate", "a flute plays", "12 -- !"])
+    a, b, c, empty = standins.embed(["open the red crate", "a red crate", "a flute plays", "12 -- !"])
     dot = [sum(x * y for x, y in zip(a, other, strict=True)) for other in (a, b, c)]
     assert len(a) == 256 and dot[0] == pytest.approx(1) and dot[1] > 0.4 > abs(dot[2])
     assert not any(empty)
@@ -224,12 +232,13 @@ def test_embeddings_are_unit_vectors_and_near_for_texts_with_common_words():
 
 SCRIPT = """
 import sys; sys.path[:0] = sys.argv[1:3]
-import json, test_offline as t
-from standins.grammar import Blueprint, TITLES, write
+import json, standins, test_standin_memory as t
+from dataclasses import replace
 played = [t.play(seed) for seed in range(12)]
-told = [t.retrieved(t.design(write(Blueprint((layer,))), played), played[0]) for layer in TITLES]
-moves = [step["action_took"] for seed in range(5) for step in t.play(seed, told[5]).steps]
-print(json.dumps([told, moves, t.offline.embed(["open the crate"])]))
+told = [t.retrieved(t.design(replace(t.read(""), layers=(layer,)).code(), played), played[0]) for layer in t.LAYERS]
+moves = [step["action_took"] for seed in range(5) for step in t.play(seed, t.facts()).steps]
+first = [standins.chat("meta", [{"role": "user", "content": "# Stage: first"}], None, seed) for seed in range(4)]
+print(json.dumps([told, moves, first, standins.embed(["open the crate"])]))
 """
 
 

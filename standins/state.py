@@ -1,0 +1,261 @@
+"""What the stand-in agent knows of its episode: the map of places, the inventory, and directions to carry out.
+
+Promises: all of it follows from the observations and commands of the episode, by the same rules in every domain.
+It knows no names of places, no directions of the compass and no verb; where observations do not begin with the
+name of a place there is no map, and where they tell no directions there is nothing to carry out.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from standins.prompt import Note, Observation, command, is_command, tokens, words
+
+FARTHER = 0.93  # what is left of a place's worth for each step to it
+UNKNOWN = 0.8  # what a way promises that nobody has taken
+LATER = 0.97  # what is left of a step's worth for each one before it that may come next too
+Thing = frozenset[str]  # the words of its name
+
+
+# ------------------------------------------------------------------------------------------- map
+
+
+class Map:
+    """The places of an episode and the ways between them."""
+
+    def __init__(self, turns: tuple[Observation, ...], taken: tuple[str, ...]):
+        def marks(title: str) -> str:
+            return "".join(mark for mark in title[:1] + title[-1:] if not mark.isalnum())
+
+        self.places = [turns[0].title]  # of each turn
+        self.looks = {turns[0].title: turns[0]}  # the last description of each place
+        for turn in turns[1:]:
+            is_name = turn.title and marks(turn.title) == marks(turns[0].title)
+            self.places.append(turn.title if is_name else self.places[-1])
+            self.looks |= {turn.title: turn} if is_name else {}
+        self.here = self.places[-1]
+        self.leads: dict[tuple[str, str], str] = {}  # where a command leads from a place
+        self.passed: Counter[str] = Counter()  # how often a place was left by a known way
+        self.visits = Counter(self.places[:1])
+        back: dict[str, set[str]] = {}  # what led back from where each command led
+        for action, before, after in zip(taken, self.places, self.places[1:], strict=False):
+            if before == after:
+                continue
+            self.visits[after] += 1
+            self.passed[before] += (before, action) in self.leads
+            self.leads[before, action] = after
+            for (place, other), there in self.leads.items():
+                if place == after and there == before:
+                    back.setdefault(action, set()).add(other)
+                    back.setdefault(other, set()).add(action)
+        self.moving = {command(action).verb for _, action in self.leads}
+        self.tried = set(zip(self.places, taken, strict=False))
+        for (place, action), there in list(self.leads.items()):
+            if len(back.get(action, ())) == 1:
+                self.leads.setdefault((there, *back[action]), place)
+
+    def leaves(self, action: str) -> bool:
+        """Whether a command is of the kind that leads elsewhere."""
+        return command(action).verb in self.moving
+
+    def is_open(self, place: str, action: str) -> bool:
+        """Whether nobody has tried where a command leads from a place."""
+        return self.leaves(action) and (place, action) not in self.leads and (place, action) not in self.tried
+
+    def toward(self, worth: dict[str, float]) -> dict[str, float]:
+        """For each known way out of here the best worth of a place that it leads to, less with each step."""
+        best: dict[str, float] = {}
+        reached, queue = {self.here}, deque([(self.here, "", 0)])
+        while queue:
+            place, first, steps = queue.popleft()
+            if first:
+                best[first] = max(best.get(first, 0.0), worth.get(place, 0.0) * FARTHER ** (steps - 1))
+            for (start, action), there in self.leads.items():
+                if start == place and there not in reached:
+                    reached.add(there)
+                    queue.append((there, first or action, steps + 1))
+        return best
+
+
+def ways(game) -> dict[str, float]:
+    """Commands that lead to places with unknown ways out, and to where something that directions need was seen."""
+    atlas = game.map
+    if not game.listed or len(atlas.looks) < 2:
+        return {}
+    known = [one for one in dict.fromkeys((*game.taken, *game.actions, *game.brief.quoted)) if atlas.leaves(one)]
+    since = 1 + max((number for number, new in enumerate(game.news, 1) if new), default=0)  # there was no more news
+    worth = {}
+    for place, look in atlas.looks.items():
+        named = (one for one in known if atlas.is_open(place, one) and look.words >= command(one).rest)
+        worth[place] = UNKNOWN * 0.5 ** atlas.passed[place] if any(command(one).rest for one in named) else 0.0
+    for thing in game.told.things if game.told else ():
+        turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
+        place = next((place for place, turn in turns if turn.names(thing) and turn.lines != game.told.lines), None)
+        if place and not any(thing <= one.words for one in game.commands.values()):
+            worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
+    return atlas.toward(worth) | {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
+
+
+# ------------------------------------------------------------------------------------- directions
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """A list in an observation that tells what to do, as a recipe does."""
+
+    lines: tuple[str, ...]  # of that observation
+    steps: tuple[tuple[str, ...], ...]  # the words of each step in order, its verb first
+    listed: tuple[Thing, ...]  # things that other lists beside it name
+
+    @cached_property
+    def things(self) -> list[Thing]:
+        """What is listed, and what the steps name."""
+        named = dict.fromkeys((*self.listed, *(Thing(step[1:]) for step in self.steps)))
+        return [thing for thing in named if thing]
+
+    def next_of(self, left: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
+        """The steps that may come next: on listed things in any order, others after all before them."""
+        free = next((number for number, step in enumerate(left) if Thing(step[1:]) not in self.listed), len(left))
+        return left[: max(1, free)]
+
+
+@lru_cache(maxsize=4096)
+def read_directions(turn: Observation, verbs: frozenset[str]) -> Directions | None:
+    """Lists are runs of short lines after a colon; one is of steps if a third of it reads like known commands, or
+    deals with what another list names."""
+    lists: list[list[str]] = []
+    inside = False
+    for line in turn.lines:
+        short = len(tokens(line)) <= 6 and line[-1] not in ".!?"
+        if line.endswith(":"):
+            inside = short
+            lists.append([])
+        elif inside := inside and short:
+            lists[-1].append(line)
+    entries = {words(line) for found in lists for line in found}
+    steps, listed = [], []
+    for found in lists:
+        told = [tokens(line) for line in found if tokens(line)]
+        likely = sum(is_command(line, verbs) or Thing(tokens(line)[1:]) in entries for line in found)
+        if len(told) > 1 and 3 * likely >= len(found):
+            steps += told
+        else:
+            listed += map(Thing, told)
+    return Directions(turn.lines, tuple(steps), tuple(dict.fromkeys(listed))) if steps else None
+
+
+@lru_cache(maxsize=4096)
+def left_after(told: Directions, left: tuple, action: str, answer: Observation) -> tuple:
+    """The steps that are left after a command and its answer: it did one itself, or the answer tells of one."""
+    one, still = command(action), list(left)
+    for step in told.next_of(left) if answer.lines != told.lines else ():
+        itself = one.verb == step[0] and one.words.issuperset(step) and answer.words & set(step)
+        if itself or any(set(step) <= clause <= one.words.union(step) for clause, _ in answer.clauses):
+            still.remove(step)
+    return tuple(still)
+
+
+def follow(game) -> dict[str, float]:
+    """For commands that do the next steps of directions, and for getting what these take; against what spoils it:
+    a step too early or twice, and other things done to what the directions name."""
+    told, scores = game.told, {}
+    if not told or not game.listed:
+        return scores
+    left, done = told.steps, set()
+    for action, answer in zip(game.taken, game.turns[1:], strict=True):
+        still = left_after(told, left, action, answer)
+        done |= {action} if still != left else set()
+        left = still
+    explained = {step[0]: explaining(game, step[0]) for step in told.steps}
+    work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *explained.values()) & game.verbs
+    if not left:
+        return {action: -0.8 for action, one in game.commands.items() if action in done or one.verb in work}
+    tools = Thing().union(*(explained[step[0]] for step in left)) & game.seen - game.verbs
+    unfinished = {Thing(step[1:]) for step in left}
+    held = Inventory(game, work)
+    missing = unfinished.union(told.listed) - held.things
+    ready = told.next_of(left)
+    stuck = [
+        step for step in ready
+        if Thing(step[1:]) in held.things and not any(does_step(game, action, step) for action in game.commands)
+    ]  # fmt: skip
+    lacking = missing.intersection(told.listed).union(thing for thing in held.at_hand - held.things if stuck and thing & tools)
+    full = held.things and any(map(held.out_of_reach, lacking))
+    for action, one in game.commands.items():
+        does = max((LATER**rank * does_step(game, action, step) for rank, step in enumerate(ready)), default=0.0)
+        thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
+        if action in done or (not does and any(one.verb == step[0] and one.words.issuperset(step) for step in left)):
+            scores[action] = -0.8
+        elif does:
+            scores[action] = does / (1 + game.counts.get(action, 0.0))
+        elif thing and one.verb in work:
+            scores[action] = -0.9  # told of others, or too much
+        elif one.thing in held.things:
+            named = one.thing in told.things
+            if full and (one.verb in held.undone or not named) and one.verb not in held.getting | work:
+                spare = 0.3 if one.thing in unfinished else 0.6 if named else 0.8 if one.thing & tools else 1.0
+                scores[action] = spare * (1.0 if one.verb in held.undone else 0.5)
+            elif named or one.thing & tools:
+                scores[action] = -0.7
+        elif one.thing in missing or one.thing & tools:
+            scores[action] = 0.5 if one.verb in held.getting or not held.getting else 0.0
+        elif thing:
+            scores[action] = -0.2
+    return scores
+
+
+def short_notes(game, verb: str) -> list[Note]:
+    """Notes that have a word, and are not about too much."""
+    return [note for note in game.memory.having.get(verb, ()) if len(note.words) <= 12]
+
+
+def explaining(game, verb: str) -> Thing:
+    """The words of short advice that has the verb of a step."""
+    return Thing().union(*(note.words for note in short_notes(game, verb) if note.sign > 0))
+
+
+def does_step(game, action: str, step: tuple[str, ...]) -> float:
+    """How far a command does a step, in [0, 1]: by its own words, or by notes that have the step's verb."""
+    one = game.commands[action]
+    if not one.words.issuperset(step[1:]):
+        return 0.0
+    if one.verb == step[0]:
+        return 1.0
+    if any(one.verb == other[0] for other in game.told.steps):
+        return 0.0  # a step of its own
+    own, total, weight = (one.words - set(step)) | {one.verb}, 0.0, game.memory.weight
+    for note in short_notes(game, step[0]):
+        rest = note.words - {step[0]}
+        if sum(weight[word] for word in own & rest) >= 0.6 * sum(weight[word] for word in rest):
+            total += note.sign * len(own & rest) / len(own)
+    return max(0.0, min(1.0, total))
+
+
+class Inventory:
+    """The things that one has, and by which verbs things are got and let go of, read off what was done so far."""
+
+    def __init__(self, game, work: Iterable[str]):
+        """`work`: verbs that are done to things for another end."""
+        dealt: dict[Thing, list[str]] = {}
+        for one in map(command, game.taken):
+            if one.thing and one.verb not in work:
+                dealt.setdefault(one.thing, []).append(one.verb)
+        self.offered = dict.fromkeys((one.thing, one.verb) for one in game.commands.values())
+        self.at_hand = {thing for thing, _ in self.offered}
+        # Had is what is at hand while the command that dealt with it first is offered no longer.
+        had = {thing for thing, verbs in dealt.items() if thing in self.at_hand and (thing, verbs[0]) not in self.offered}
+        self.things = had
+        self.getting = {dealt[thing][-1] for thing in had}
+        # A verb lets go of things that were got before, if they are still there, or were got again.
+        self.undone = {
+            verb
+            for thing, verbs in dealt.items()
+            for at, verb in enumerate(verbs)
+            if self.getting.intersection(verbs[:at]) and verb not in self.getting
+            and (self.getting.intersection(verbs[at:]) or (thing in self.at_hand - had and at == len(verbs) - 1))
+        }  # fmt: skip
+
+    def out_of_reach(self, thing: Thing) -> bool:
+        """Whether a thing is at hand that cannot be got."""
+        return thing in self.at_hand and not any((thing, verb) in self.offered for verb in self.getting)
