@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python
 INSTALLED := $(VENV)/.installed-$(shell cksum requirements.txt | cut -d' ' -f1)
+LOCAL := $(VENV)/.local-$(shell cksum requirements-local.txt | cut -d' ' -f1)
 
 FLAGS := --env $(ENV) --seed $(SEED)
 FLAGS += $(if $(STEPS),--steps $(STEPS))
@@ -15,13 +16,13 @@ FLAGS += $(if $(EMBEDDING_MODEL),--embedding-model '$(EMBEDDING_MODEL)')
 FLAGS += $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install doctor reproduce test bench ablation data-alfworld data-boxoban lint clean
+.PHONY: help install doctor reproduce local test bench ablation data-alfworld data-boxoban lint clean
 
 help:  ## show this help
 	@echo "ALMA: a meta agent writes the memory of another agent. Targets:"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 24
 	@echo "Variables: ENV=alfworld|textworld|babaisai|minihack STEPS SEED AGENT_MODEL META_MODEL"
-	@echo "           MEMORY_MODEL EMBEDDING_MODEL ARGS='--passes 1 ...' (any flag of alma.py)"
+	@echo "           MEMORY_MODEL EMBEDDING_MODEL MODEL PORT ARGS='--passes 1 ...' (any flag of alma.py)"
 
 install: $(INSTALLED)  ## make .venv with every pinned package (three minutes: three are C++)
 
@@ -44,6 +45,13 @@ reproduce: $(INSTALLED)  ## learn a memory design for ENV, then test it beside t
 
 ablation: $(INSTALLED)  ## archive, greedy and random sampling at equal budget over several seeds
 	@$(RUN) alma.py ablation $(FLAGS)
+
+local: $(LOCAL)  ## serve a small model, or MODEL=file.gguf, on PORT of this machine (ARGS=--embedding: embeddings)
+	@$(RUN) -m models.local_server $(if $(MODEL),--model '$(MODEL)') $(if $(PORT),--port '$(PORT)') $(ARGS)
+
+$(LOCAL): $(INSTALLED)
+	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-local.txt
+	@rm -f $(VENV)/.local-*; touch $@
 
 test: $(INSTALLED)  ## run the tests
 	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)

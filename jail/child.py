@@ -420,7 +420,7 @@ class Server:
             self._channel.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
 
     def _load(self, command: dict) -> None:
-        import memory_base
+        memory_base = sys.modules["memory_base"]
         source = command["source"]
         remember_source(DESIGN, source)
         module = sys.modules["design"] = types.ModuleType("design")
@@ -482,7 +482,7 @@ class Server:
         return self._loop.run_until_complete(_finish(self._design.general_retrieve, trajectory))
 
     def _trajectory(self, given: int | dict):
-        import memory_base
+        memory_base = sys.modules["memory_base"]
 
         if isinstance(given, int):
             if (parsed := self._setup["parsed"].pop(given, None)) is not None:
@@ -535,7 +535,7 @@ def _flush() -> None:
 
 def install_other_names() -> None:
     """Let the imports at the top of the authors' published designs resolve to our own types."""
-    import memory_base
+    memory_base = sys.modules["memory_base"]
 
     @dataclasses.dataclass
     class Sub_memo_layer(memory_base.MemoryLayer):

@@ -74,6 +74,7 @@ MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters 
 FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
 SHORTEST_CUT = 100  # characters; a text that is shorter is not too long
 LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
+LEAST_ROOM = 256  # tokens of an answer; no limit of a provider's own is lower, so the context cuts a shorter one
 MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
 
 
@@ -452,6 +453,11 @@ class Endpoint:
                 status, codes, message = error
                 raise _status_fault(status, codes, self._hide(message), body)
             reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
+            # llama.cpp begins an answer that the context has no room for, and says "length".
+            short = reply.counted and reply.completion_tokens < min(question.limit, LEAST_ROOM)
+            if reply.fault == "length" and short and LIMITS[abilities.limit]:
+                cut = f"the answer was cut after {reply.completion_tokens} tokens"
+                raise Fault("context", f"{cut} of {question.limit}: the context is full")
         except (Fault, openai.OpenAIError, TimeoutError, ValueError, RecursionError) as error:
             fault = error if isinstance(error, Fault) else self._fault(error, body)
             if fault.kind == "content filter" and not question.texts:

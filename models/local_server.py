@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--model", type=Path, metavar="FILE.gguf", help="default: SmolLM2-135M-Instruct")
     parser.add_argument("--port", type=int, default=8080, help="0: a free one (default 8080)")
     parser.add_argument("--slots", type=int, default=2, help="calls at a time (default 2)")
-    parser.add_argument("--context", type=int, default=8192, help="tokens of a prompt and its answer (default 8192)")
+    parser.add_argument("--context", type=int, default=8192, help="tokens of a prompt and its answer, in steps of 256 (default 8192)")
     parser.add_argument("--threads", type=int, default=-1, help="default: one for each core")
     parser.add_argument("--embedding", action="store_true", help="embed texts instead of chatting")
     options = parser.parse_args(arguments)

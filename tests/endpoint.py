@@ -389,7 +389,10 @@ class ModelServer:
             reply["usage"] = self.usage or None
         else:
             prompt = sum(len(one["content"]) for one in body["messages"]) // 4
-            reply["usage"] = self._used(prompt, len(text) // 4 + 1, 5 if "reasoning_effort" in body else 0)
+            written = len(text) // 4 + 1
+            if fault == "length":
+                written = body.get("max_completion_tokens") or body.get("max_tokens") or written
+            reply["usage"] = self._used(prompt, written, 5 if "reasoning_effort" in body else 0)
         return reply
 
     def _embed(self, body: dict) -> dict:

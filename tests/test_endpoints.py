@@ -482,6 +482,18 @@ def test_a_server_that_counts_the_answer_as_context_gets_no_limit_for_it(tmp_pat
     assert server.requests == 3 + 1
 
 
+def test_an_answer_that_a_full_context_cuts_is_no_answer_and_one_at_the_own_limit_is(tmp_path):
+    async def ask(models):
+        with pytest.raises(ContextOverflow, match="cut after 7 tokens of 16: the context is full"):
+            await models.chat("agent", user("a long dialogue"), limit=16)
+        return await models.chat("agent", user("a short one"), limit=7)
+
+    with ModelServer(answer, usage={"prompt_tokens": 993, "completion_tokens": 7}) as server:
+        server.script = ["length", "length"]
+        assert "I say a short one".startswith(asked(tmp_path, server, ask))
+    assert server.requests == 2
+
+
 def test_a_text_that_is_too_long_to_embed_is_cut_and_said(tmp_path):
     lines: list[str] = []
     with ModelServer(answer, context=500) as server:
