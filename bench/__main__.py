@@ -67,8 +67,6 @@ def evaluations() -> None:
     """Whole evaluations against the time that their model calls alone would need."""
     print("evaluations against an endpoint of fixed latency")
     latency.table()
-    print("how the cost grows")
-    latency.growth()
 
 
 def success() -> None:

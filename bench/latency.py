@@ -22,9 +22,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import envs
@@ -81,24 +80,23 @@ TURNS = (
     [(domain, SLOW if number < 2 else SLOW_MANY) for number, domain in enumerate(DOMAINS)],
     *([(domain, setting)] for domain in DOMAINS for setting in (FAST, FAST_MANY)),
 )
-BASE = Setting(0.05, 5, 8, tasks=8, designs=2)
 
 
 # ------------------------------------------------------------------------------ one evaluation
 
 
 def measure(domain: str, setting: Setting, url: str, wait=lambda: None) -> dict:
-    """The row of a setting: seconds, floor, their ratio, start-up, CPU of the host a call, peak memory in MB.
+    """The row of a setting: seconds, floor, their ratio, start-up, CPU of the host a call.
 
     `wait` is called between start-up and evaluation.
     """
-    with tempfile.TemporaryDirectory() as folder, PeakMemory() as memory:
+    with tempfile.TemporaryDirectory() as folder:
         measured = asyncio.run(_evaluate(domain, setting, url, Path(folder), wait))
     waiting = measured["calls"] * setting.latency / setting.in_flight
     engine = engine_seconds(domain, setting.episodes, measured["calls"]) / (os.cpu_count() or 1)
     floor = max(waiting, engine)
     ratio = measured["seconds"] / floor
-    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio, "memory": memory.peak / 1e6}
+    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio}
 
 
 async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait) -> dict:
@@ -140,45 +138,6 @@ def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> flo
         step += (time.process_time() - before) / (number + 1)
     env.close()
     return (resets * reset + steps * step) / len(tasks)
-
-
-class PeakMemory:
-    """The greatest sum of proportional set sizes of this process and its descendants, in bytes."""
-
-    def __enter__(self) -> "PeakMemory":
-        self.peak, self._over = 0, threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._over.wait(2.0):
-            self.peak = max(self.peak, sum(map(_memory, _descendants(os.getpid()))))
-
-
-def _descendants(root: int) -> set[int]:
-    """The process `root` and all that descend from it."""
-    parents = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):  # the process has ended
-            parents[int(path.parent.name)] = int(path.read_text().rsplit(")", 1)[1].split()[1])
-    found, size = {root}, 0
-    while len(found) > size:
-        size = len(found)
-        found |= {one for one, parent in parents.items() if parent in found}
-    return found
-
-
-def _memory(process: int) -> int:
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:  # the process has ended, or is jailed and an ordinary user may not look into it
-        return 0
-    return sum(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
 
 
 # ------------------------------------------------------------------------------ the endpoint
@@ -251,12 +210,8 @@ def measure_in_turn(domain: str, setting: Setting, url: str) -> None:
     print(json.dumps(measure(domain, setting, url, wait)), file=answers, flush=True)
 
 
-COLUMNS = {"calls": ",", "floor": ".1f", "seconds": ".1f", "ratio": ".2f", "host_ms": ".1f", "memory": ",.0f"}
-HEAD = "calls | floor, s | measured, s | ratio | host CPU, ms a call | memory, MB |"
-
-
-def _line(name: str, row: dict) -> str:
-    return f"| {name} | {' | '.join(format(row[column], form) for column, form in COLUMNS.items())} |"
+COLUMNS = {"calls": ",", "floor": ".1f", "seconds": ".1f", "ratio": ".2f", "host_ms": ".1f"}
+HEAD = "calls | floor, s | measured, s | ratio | host CPU, ms a call |"
 
 
 def table(domains: tuple[str, ...] = tuple(DOMAINS)) -> None:
@@ -271,20 +226,10 @@ def table(domains: tuple[str, ...] = tuple(DOMAINS)) -> None:
         turn = [(domain, setting) for domain, setting in turn if domain in domains]
         for (domain, setting), row in zip(turn, side_by_side(turn), strict=True):
             rows[domain, setting] = row
-            print(_line(f"{domain} | {setting.latency} / {setting.in_flight}", row), flush=True)
+            cells = " | ".join(format(row[column], form) for column, form in COLUMNS.items())
+            print(f"| {domain} | {setting.latency} / {setting.in_flight} | {cells} |", flush=True)
     start_up = max(row["start_up"] for row in rows.values())
     print(f"start-up of a run, not included: up to {start_up:.1f} s")
-
-
-def growth() -> None:
-    """How the time of an evaluation grows with designs, tasks and calls in flight."""
-    more = {"designs": 2 * BASE.designs, "tasks": 2 * BASE.tasks, "in_flight": 2 * BASE.in_flight}
-    settings = {"base": BASE}
-    settings |= {f"twice the {name}": replace(BASE, **{name: value}) for name, value in more.items()}
-    settings["twice all three"] = replace(BASE, **more)
-    print(f"| babaisai | {HEAD}\n|{' --- |' * (1 + len(COLUMNS))}")
-    for name, setting in settings.items():
-        print(_line(name, side_by_side([("babaisai", setting)])[0]), flush=True)
 
 
 if __name__ == "__main__":
