@@ -1,5 +1,6 @@
-"""The README does what it says: its Python runs, its command lines are ones that there are."""
+"""The README and docs/ do what they say: their Python runs, their commands, files and names are there, numbers hold."""
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -8,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from harness import cli as commands
+import envs
+from harness import cli, commands, config, estimate
+from models import prices
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.M | re.S)
+PAGES = README + "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md")) if path.stem != "forking")
+BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGES, re.M | re.S)
 LINES = [line for language, block in BLOCKS if not language for line in block.splitlines()]
 
 
@@ -25,7 +29,13 @@ def test_a_learned_memory_works_in_ones_own_agent_as_shown(code):
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("python alma.py")])
 def test_every_command_line_is_one_that_there_is(line):
-    assert commands.parse(shlex.split(line.partition("#")[0])[2:]).run
+    command = cli.parse(shlex.split(line.partition("#")[0])[2:]).command
+    assert callable(getattr(commands, command))
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_every_command_has_its_function_and_the_readme_names_it(name):
+    assert callable(getattr(commands, name)) and name in README
 
 
 @pytest.mark.parametrize("line", [line for line in LINES if line.startswith("make ")])
@@ -34,6 +44,35 @@ def test_every_make_target_is_one_that_there_is(line):
     assert subprocess.run(["make", "--dry-run", *words[1:]], cwd=ROOT, capture_output=True).returncode == 0
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([a-z_]+\.py)`", README))))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`((?:\w+/)*[\w.]+\.(?:py|md|txt))`", PAGES))))
 def test_every_file_that_is_named_is_there(name):
-    assert (ROOT / name).is_file() or (ROOT / "tests" / name).is_file() or name in ("design.py", "my.py")
+    made = ("design.py", "my.py", "report.md", "E.py", "log.txt")
+    assert any((ROOT / folder / name).is_file() for folder in ("", "tests", "standins")) or name in made
+
+
+@pytest.mark.parametrize(("module", "names"), re.findall(r"^\| [^|]* \| `(\w+)\.py`: ((?:`\w+(?:\.\w+)*`(?:, )?)+)", README, re.M))
+def test_every_name_beside_the_paper_is_in_its_module(module, names):
+    for name in re.findall(r"`([\w.]+)`", names):
+        if name not in ("self", "general_retrieve"):
+            found = importlib.import_module(module)
+            for part in name.split("."):
+                found = getattr(found, part)
+
+
+@pytest.mark.parametrize("link", sorted(set(re.findall(r"\]\(((?!https?:)[^)#]+)\)", README))))
+def test_every_link_leads_somewhere(link):
+    assert (ROOT / link).exists()
+
+
+@pytest.mark.parametrize("env", envs.DOMAINS)
+def test_the_cost_of_a_real_run_is_what_the_estimator_says(env):
+    row = re.search(rf"^\| {env} \| ([\d,]+) \| ([\d.]+) billion \| (\d+) \| (\d+) \|$", README, re.M)
+    calls, tokens, dollars, hours = (float(value.replace(",", "")) for value in row.groups())
+    settings = config.Config(
+        env=env, steps=config.PAPER_STEPS, folds=1, passes=3, test_passes=3, collection_passes=1, **config.PAPER_MODELS
+    )
+    memories, splits = len(commands.baselines()) + 1, {task.split for task in envs.domain_class(env).tasks()}
+    designs = {"learning": estimate.designs_of(settings.steps), **dict.fromkeys(splits - {"learning"}, memories)}
+    found = prices.estimate(estimate.planned_calls(settings, designs, designs["learning"]), {})
+    assert round(found.calls, -3) == calls and f"{found.tokens / 1e9:.1f}" == f"{tokens:.1f}"
+    assert round(found.usd) == dollars and round(found.calls * 3 / 10 / 3600) == hours
