@@ -8,6 +8,18 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+# The files that take longest. With `--dist loadfile` a file stays on one worker: these start first, so that at the end
+# no worker is left alone with one of them.
+LONGEST = (
+    "run_faults", "offline_kills", "sandbox_hostile", "run_kills", "machines", "run_money", "standin_agent", "standin_words",
+    "local", "forking", "experiments", "textworld", "evaluate", "sandbox_forks", "dask", "report_browser", "doctor", "loop",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items) -> None:
+    order = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: order.get(item.path.name, len(order)))
+
 
 # Shells start jobs in the background with Ctrl-C ignored, and what is started here would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
