@@ -16,7 +16,7 @@ FLAGS += $(if $(EMBEDDING_MODEL),--embedding-model '$(EMBEDDING_MODEL)')
 FLAGS += $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce local test bench ablation data-alfworld data-boxoban lint clean
+.PHONY: help install doctor reproduce local test bench ablation data-alfworld data-boxoban lint clean
 
 help:  ## show this help
 	@echo "ALMA: a meta agent writes the memory of another agent. Targets:"
@@ -36,6 +36,9 @@ $(INSTALLED): requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@rm -f $(VENV)/.installed-*; touch $@
+
+doctor: $(INSTALLED)  ## look at what this machine has, and whether each model answers
+	@$(RUN) alma.py doctor $(FLAGS)
 
 reproduce: $(INSTALLED)  ## learn a memory design for ENV, then test it beside the baselines
 	@$(RUN) alma.py reproduce $(FLAGS)

@@ -168,6 +168,11 @@ def _sizes(text: str) -> tuple[int, ...]:
     return sizes
 
 
+def _doctor(parser) -> None:
+    config.add_flags(parser)
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _ablation(parser) -> None:
     _run(parser)
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds, from --seed on (default 3)")
@@ -221,5 +226,6 @@ COMMANDS = {  # name of the command and of its function in `harness.commands`: s
     "check": ("Run one design file through the sandbox on a few episodes; exit code 0 if it works.", _check),
     "play": ("Play a task in the terminal: the quickest way to understand a domain.", _play),
     "tasks": ("List a domain's tasks, their splits and where they come from.", _tasks),
+    "doctor": ("Look at what this machine has, and whether each model answers; exit code 0 if a run could start.", _doctor),
     "data": ("Download a domain's data with its package's own command.", _data),
 }

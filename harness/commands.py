@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from evaluate import folds
 from harness import config
 from harness.cli import command_line, flag, say
 from harness.config import Config
+from harness.doctor import as_text, can_start, examine
 from harness.estimate import ask_before_paying, designs_of
 from harness.run import Run
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
@@ -42,6 +43,7 @@ from score import Score, against
 BASELINES = Path(__file__).resolve().parents[1] / "baselines"
 LEARNED = "learned design"
 NO_MEMORY = "no_memory"
+SAYS_CHARS = 4000  # of what the learned memory said for one task
 
 
 # ------------------------------------------------------------------------- commands that play
@@ -58,7 +60,13 @@ class Experiment:
 
 
 def learn(command) -> int:
-    return _carry_out(command, Experiment(_learn, _designs_learned, ("learn",)))
+    async def work(run: Run) -> dict:
+        result = await _learn(run)
+        lines = (run.folder.design(result["learned"]) / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
+        outcomes = map(json.loads, lines)
+        return {**result, **_says((one["task"], one["retrieved"]) for one in outcomes)}
+
+    return _carry_out(command, Experiment(work, _designs_learned, ("learn",)))
 
 
 def reproduce(command) -> int:
@@ -76,7 +84,8 @@ def reproduce(command) -> int:
         memories = {**{name: baseline(name) for name in baselines()}, LEARNED: _learned_code(run, result)}
         for split in sets(run.config):
             result[split] = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
-        return result
+        tested = await run.score("test", LEARNED, memories[LEARNED])  # known by now
+        return {**result, **_says((one.task, one.retrieved) for one in tested.outcomes)}
 
     return _carry_out(command, Experiment(work, designs, ("reproduce",)))
 
@@ -125,14 +134,16 @@ def ablation(command) -> int:
     else:
         settings = _settings(command, experiment)
         name = f"ablation-{settings.env}"
-        root = RunFolder.create(Path(command.runs), name, settings.agent_model, asdict(settings), command.typed).path
+        values = asdict(settings)
+        root = RunFolder.create(Path(command.runs), name, settings.agent_model, values, command.typed).path
     results: dict[str, list[dict]] = {rule: [] for rule in SAMPLING_RULES}
     for seed in range(settings.seed, settings.seed + command.seeds):
         known = None
         for rule in SAMPLING_RULES:
             path, own = root / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
             folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            this = Experiment(functools.partial(work, known=known), lambda _: {**_designs_learned(settings), "test": 1}, ())
+            own_designs = {**_designs_learned(settings), "test": 1}
+            this = Experiment(functools.partial(work, known=known), lambda _, own=own_designs: own, ())
             again = ("ablation", *flag("resume", root), *flag("seeds", command.seeds))
             stopped, result = _do(folder, {}, command, this, again)
             if stopped:
@@ -157,6 +168,15 @@ async def _learn(run: Run) -> dict:
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
     return {"learned": best.id, "score": best.score, "no_memory": archive.f0, "designs": len(archive.evaluated())}
+
+
+def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
+    """What the learned memory said for one task: the first of (task, retrieved) that is not empty, cut."""
+    for task, retrieved in outcomes:
+        if retrieved not in (None, "", [], {}):
+            said = retrieved if isinstance(retrieved, str) else json.dumps(retrieved, indent=1, ensure_ascii=False)
+            return {"says": {"task": task, "text": said[:SAYS_CHARS]}}
+    return {}
 
 
 def _learned_code(run: Run, learned: dict) -> str:
@@ -245,10 +265,7 @@ def complete(settings: Config) -> Config:
     domain = envs.domain_class(settings.env)
     if settings.agent_style not in STYLES:
         raise UserError(f"unknown --agent-style {settings.agent_style!r}: choose from {', '.join(STYLES)}")
-    keys = Keys.read()
-    models = {
-        role: getattr(settings, role) or (paper if keys else OFFLINE) for role, paper in config.PAPER_MODELS.items()
-    }
+    keys, models = Keys.read(), _models(settings)
     offline_agent = models["agent_model"] == OFFLINE
     if settings.constrain_actions and settings.agent_style != "act":
         raise UserError("--constrain-actions leaves no room for thoughts: it goes with --agent-style act alone")
@@ -271,10 +288,21 @@ def complete(settings: Config) -> Config:
     )
 
 
+def _models(settings: Config) -> dict[str, str]:
+    """The model of each role: the paper's where none is named, without a key and an address a stand-in."""
+    reachable = bool(Keys.read())
+    return {
+        role: getattr(settings, role) or (paper if reachable else OFFLINE) for role, paper in config.PAPER_MODELS.items()
+    }
+
+
 def _do(
     folder: RunFolder, overrides: dict, command, experiment: Experiment, again: Sequence[str]
 ) -> tuple[int, dict]:
-    """Do an experiment in a folder: exit code and result; a run that stops says with which arguments to resume it."""
+    """Do an experiment in a folder: exit code and result. A run that stops prints the line that resumes it.
+
+    `again`: the arguments of that line.
+    """
     resume = f"resume with: {command_line(*again)}"
     try:
         result = asyncio.run(_in_run(folder, overrides, command, experiment))
@@ -285,7 +313,8 @@ def _do(
         say(f"alma: interrupted\n{resume}")
         return 130, {}
     except Exception as error:
-        if not (fault := str(error) if isinstance(error, InfrastructureError | BudgetError) else machine_fault(error)):
+        fault = str(error) if isinstance(error, InfrastructureError | BudgetError) else machine_fault(error)
+        if not fault:
             raise
         say(f"alma: stopped: {fault}\n{resume}")
         return 3, {}
@@ -352,8 +381,10 @@ def export(command) -> int:
     source = folder.design(command.id) / "design.py"
     archive = [line for line in folder.archive() if line.get("state") == "evaluated"]
     if not source.is_file():
-        raise UserError(f"no design {command.id!r} in {folder.path}; it has {', '.join(line['id'] for line in archive) or 'none'}")
-    parents = {line["id"]: line.get("parents") or [line["parent"]] if line.get("parent") or line.get("parents") else [] for line in archive}
+        ids = ", ".join(line["id"] for line in archive) or "none"
+        raise UserError(f"no design {command.id!r} in {folder.path}; it has {ids}")
+    # Older archives have one parent in place of a list.
+    parents = {line["id"]: [one for one in line.get("parents") or [line.get("parent")] if one] for line in archive}
     lineage, todo = [], [command.id]  # all ancestors, the first parents' line first
     while todo:
         if (one := todo.pop(0)) not in lineage:
@@ -399,7 +430,21 @@ class OfflineTools:
         return standins.embed(texts)
 
 
-# ------------------------------------------------------------------------------------- domains
+# ------------------------------------------------------------------------------ machine, domains
+
+
+def doctor(command) -> int:
+    """What this machine has for runs with these settings, on one domain or on all."""
+    settings = config.from_flags(command)
+    settings = replace(settings, **_models(settings))
+    in_flight = 0 if settings.agent_model == OFFLINE else settings.in_flight
+    settings = replace(settings, workers=settings.workers or config.default_workers(in_flight))
+    lines = examine(settings, [command.env] if command.env else list(envs.DOMAINS))
+    if command.json:
+        print(json.dumps({"ok": can_start(lines), "checks": [asdict(line) for line in lines]}))
+    else:
+        print(as_text(lines))
+    return 0 if can_start(lines) else 1
 
 
 def tasks(command) -> int:

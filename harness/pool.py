@@ -30,7 +30,7 @@ PRELOAD_DOMAIN = "ALMA_PRELOAD_DOMAIN"  # environment variable that tells the fo
 ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
 CONNECT_SECONDS = 10.0  # that a scheduler has to answer
 END_SECONDS = 5.0  # that a worker has to end
-SOCKET_FOLDER = 60  # characters of a folder in which a socket's address still fits
+SOCKET_FOLDER = 75  # most characters of a folder in which `multiprocessing` makes sockets: an address has 107
 
 
 def open_pool(domain: str, workers: int, scheduler: str, log: Callable[[str], None]) -> "Pool | Cluster":

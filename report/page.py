@@ -222,7 +222,9 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
 
 
 def command(run: RunData) -> str:
-    """The command line that starts the same run again: every setting of config.json as its flag."""
+    """The command line that starts the same run again: as it was typed, else every setting of config.json as its flag."""
+    if typed := text(run.about.get("command")):
+        return line(typed, 4000)
     parts = ["python", "alma.py", "reproduce" if "test-static" in run.results else "learn"]
     for name, value in run.config.items():
         if name == "workers" or value is None or value is False or value in ("", []):

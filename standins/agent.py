@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from standins.prompt import (
     OUTCOME,
+    Command,
     Observation,
     Plan,
     command,
@@ -55,7 +56,7 @@ def act(messages: list[dict], seed: int) -> str:
     """Choose the valid action with the most evidence for it and the least against it."""
     game = Game(messages)
     walk = ways(game)
-    for_it = (
+    evidence = (
         (W.plan, next_of_plans(game)),
         (W.directed, follow(game)),
         (W.goal, shared_with_goal(game)),
@@ -63,12 +64,16 @@ def act(messages: list[dict], seed: int) -> str:
         (W.pointed, pointed_at(game)),
         (W.walk, walk),
     )
-    against = exploration(game, walk)
+    total = {action: -against for action, against in exploration(game, walk).items()}
+    for weight, scores in evidence:
+        for action, score in scores.items():
+            if action in total:
+                total[action] += weight * score
     place = " ".join(sorted(game.now.words))
 
     def score(action: str) -> float:
-        total = sum(weight * evidence.get(action, 0.0) for weight, evidence in for_it) - against[action]
-        return total + W.chance * noise(seed, len(game.taken), action, place)
+        # Rounded, for sums over sets differ in their last digits from process to process.
+        return round(total[action], 9) + W.chance * noise(seed, len(game.taken), action, place)
 
     return max(game.actions, key=score)
 
@@ -90,7 +95,7 @@ class Game:
         self.verbs = frozenset(command(action).verb for action in known)
         self.memory = read_memory(self.brief.memory, self.verbs)
         self.map = Map(self.turns, self.taken)
-        told = (read_directions(turn, self.verbs) for turn in reversed(self.turns))
+        told = (read_directions(turn, self.verbs) for turn in reversed(self.turns) if self.listed)
         self.told = next((found for found in told if found), None)
         self.seen = frozenset().union(*(turn.words for turn in self.turns))
         self.advised = advised(self)
@@ -103,6 +108,10 @@ class Game:
             self.counts[action] = self.counts.get(action, 0.0) + left * (0.3 if self.news[number] else 1.0)
             one = command(action)
             left *= 0.3 if one.others and one.thing & self.goal and action not in self.taken[:number] else 0.97
+
+    def mass(self, one: Command) -> float:
+        """How much the words of an action tell of which one is meant."""
+        return sum([self.rare[word] for word in one.words])
 
     def _news(self) -> list[bool]:
         """For each step: was there a new place, a word that speaks of a score, or words not seen before?
@@ -147,7 +156,7 @@ def shared_with_goal(game: Game) -> dict[str, float]:
     scores = {}
     for action, one in game.commands.items():
         common = sum(worth[word] for word in one.words & worth.keys())
-        mass = sum(game.rare[word] for word in one.words) * aims
+        mass = game.mass(one) * aims
         described = (words(game.brief.actions.get(action, "")) - one.words) & game.goal
         scores[action] = common / math.sqrt(mass or 1.0) + 0.1 * len(described)
         if game.listed:
@@ -166,10 +175,6 @@ def pointed_at(game: Game) -> dict[str, float]:
     count = Counter(word for clause in clauses for word in clause)
     named = game.goal & count.keys() - game.rare.keys()
     wanted = {word: 1 / math.sqrt(len(named)) for word in named}
-    for clause in clauses:  # what stands beside it
-        mass = 0.5 * sum(wanted[word] for word in clause & named) / math.sqrt(len(clause))
-        for word in clause - named - game.rare.keys() if mass else ():
-            wanted[word] = max(wanted.get(word, 0.0), mass)
     for word, share in game.advised.items():
         if word in count and word not in game.verbs:
             wanted[word] = max(wanted.get(word, 0.0), 2 * share)
@@ -185,8 +190,8 @@ def pointed_at(game: Game) -> dict[str, float]:
     for mass, clause in masses:
         for mine in scores if mass > 0.15 * top else ():
             got = sum(game.rare[word] * (1.0 if word in clause else 0.5 * within(word, clause)) for word in mine)
-            scores[mine] = max(scores[mine], mass / top * got / (sum(game.rare[word] for word in mine) or 1.0))
-    return {action: scores[one.words] for action, one in game.commands.items()}
+            scores[mine] = max(scores[mine], mass / top * got) if got else scores[mine]
+    return {action: scores[one.words] / (game.mass(one) or 1.0) for action, one in game.commands.items()}
 
 
 @lru_cache(maxsize=50_000)
@@ -271,7 +276,7 @@ def noted(game: Game) -> dict[str, float]:
     memory, scores = game.memory, {}
     known = game.seen.union(game.rare, game.goal)
     for one in set(game.commands.values()) if memory.notes else ():
-        mass, total = sum(game.rare[word] for word in one.words) or 1.0, 0.0
+        mass, total = game.mass(one) or 1.0, 0.0
         for note in memory.having_any(one.words):
             told = note.command
             if told and told.verb == one.verb and told.rest and not told.rest & one.words:

@@ -7,6 +7,7 @@ there for tests, for ablations of the loop at no cost, and for a domain of one's
 """
 
 import ast
+import contextlib
 import hashlib
 import json
 import random
@@ -62,10 +63,8 @@ def constants_of(code: str) -> dict:
 def read(code: str) -> Sketch:
     """What a module was written from; no layers where it is no sketch."""
     found = constants_of(LIBRARY) | {"LAYERS": []}
-    try:
+    with contextlib.suppress(SyntaxError, ValueError):
         found |= constants_of(code) if "class Memory(MemoryDesign)" in code else {}
-    except (SyntaxError, ValueError):
-        pass
     return Sketch(tuple(name for name in found["LAYERS"] if name in LAYERS), tuple(found[name] for name in STEPS))
 
 
@@ -97,7 +96,7 @@ def write(messages: list[dict], seed: int) -> str:
 
 
 def first(prompt: str, rng: random.Random) -> Sketch:
-    layers = [name for name in LAYERS if name not in ("Waste", "Dangers")]  # which say alone too little
+    layers = [name for name in LAYERS if name != "Waste"]  # which alone says too little
     return replace(read(""), layers=(rng.choice(layers),))
 
 
@@ -138,26 +137,27 @@ def ideate(prompt: str, rng: random.Random) -> dict:
         found = re.search(NUMBER.format(name), text, re.M)
         return float(found[1]) if found else 0.0
 
-    episodes = [(float(score), told, set(ACTION.findall(rest)), rest) for score, told, rest in EPISODE.findall(text)]
+    episodes = [(float(score), told, set(ACTION.findall(rest))) for score, told, rest in EPISODE.findall(text)]
     verdicts = {layer: verdict(layer, episodes) for layer in sketch.layers}
     made = [found.group() for found in CHANGE.finditer(text)]  # on the way from the first design to this one
     gain, noise = number("score difference"), max(MATTERS, number("standard error"))
     back = [inverse(change) for change in made[:1] if gain < -noise]
+    for change in back:
+        sketch = apply(sketch, change)
     errors = ERRORS.search(text)
 
     ideas: dict[str, tuple[float, str]] = {}  # changes: how much speaks for each, and what
     lost = [one for one in episodes if one[0] < 0.5]
     wins = len(episodes) - len(lost)
-    early = len({len(actions) for _, _, actions, _ in lost}) > 1
-    wanted = {"Plans": wins, "Targets": wins, "Places": len(lost), "Waste": len(lost), "Dangers": len(lost) * early}
+    wanted = {"Plans": wins, "Targets": wins, "Places": len(lost), "Waste": len(lost)}
     for layer in LAYERS:
         if layer not in sketch.layers:
             weight = 1 + 3 * wanted.get(layer, 0.0) / (len(episodes) or 1)
             ideas[f"Add the layer `{layer}`."] = (weight, "the episodes shown have what it learns from")
         elif len(sketch.layers) > 1:
             failed = bool(errors) and layer in errors[1]
-            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[verdicts[layer]] + 20 * failed
-            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {verdicts[layer]}")
+            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[verdicts.get(layer, "neutral")] + 20 * failed
+            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {verdicts.get(layer, 'neutral')}")
     for name, value in zip(STEPS, sketch.constants, strict=True):
         at = min(range(len(STEPS[name])), key=lambda n: abs(STEPS[name][n] - value))
         for step in (-1, 1):
@@ -165,7 +165,7 @@ def ideate(prompt: str, rng: random.Random) -> dict:
                 shorter = number("retrieved tokens") > LONG and name in ("TOP", "LENGTH") and step < 0
                 further = gain > noise and any(f"`{name}`" in change for change in made[:1])
                 why = "it tells too much" if shorter else "the last change helped" if further else "to see whether it matters"
-                ideas[f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."] = (0.05 + 5 * shorter + 2 * further, why)
+                ideas[f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."] = (0.15 + 5 * shorter + 2 * further, why)
     fresh = {change: idea for change, idea in ideas.items() if not repeats(change, made)} or ideas
     what = rng.choices(list(fresh), [weight for weight, _ in fresh.values()])[0]
     changes = [{"what": change, "why": "the last change hurt"} for change in back]
@@ -183,7 +183,7 @@ def verdict(layer: str, episodes: list[tuple]) -> str:
     """Whether what a layer told was done in the better or in the worse episodes."""
     mean = sum(score for score, *_ in episodes) / (len(episodes) or 1)
     gain, told = 0.0, False
-    for score, retrieved, actions, _ in episodes:
+    for score, retrieved, actions in episodes:
         part = retrieved.partition(f'"{layer.lower()}"')[2].partition("\n ]")[0]
         told = told or bool(part)
         gain += (score - mean) * sum(re.sub(r" \d+", "", action) in part for action in actions) / (len(actions) or 1)

@@ -36,24 +36,13 @@ class Map:
             self.looks |= {turn.title: turn} if is_name else {}
         self.here = self.places[-1]
         self.leads: dict[tuple[str, str], str] = {}  # where a command leads from a place
-        self.passed: Counter[str] = Counter()  # how often a place was left by a known way
         self.visits = Counter(self.places[:1])
-        back: dict[str, set[str]] = {}  # what led back from where each command led
         for action, before, after in zip(taken, self.places, self.places[1:], strict=False):
-            if before == after:
-                continue
-            self.visits[after] += 1
-            self.passed[before] += (before, action) in self.leads
-            self.leads[before, action] = after
-            for (place, other), there in self.leads.items():
-                if place == after and there == before:
-                    back.setdefault(action, set()).add(other)
-                    back.setdefault(other, set()).add(action)
+            if before != after:
+                self.visits[after] += 1
+                self.leads[before, action] = after
         self.moving = {command(action).verb for _, action in self.leads}
         self.tried = set(zip(self.places, taken, strict=False))
-        for (place, action), there in list(self.leads.items()):
-            if len(back.get(action, ())) == 1:
-                self.leads.setdefault((there, *back[action]), place)
 
     def leaves(self, action: str) -> bool:
         """Whether a command is of the kind that leads elsewhere."""
@@ -88,7 +77,7 @@ def ways(game) -> dict[str, float]:
     worth = {}
     for place, look in atlas.looks.items():
         named = (one for one in known if atlas.is_open(place, one) and look.words >= command(one).rest)
-        worth[place] = UNKNOWN * 0.5 ** atlas.passed[place] if any(command(one).rest for one in named) else 0.0
+        worth[place] = UNKNOWN * 0.8 ** atlas.visits[place] if any(command(one).rest for one in named) else 0.0
     for thing in game.told.things if game.told else ():
         turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
         place = next((place for place, turn in turns if turn.names(thing) and turn.lines != game.told.lines), None)
@@ -180,6 +169,7 @@ def follow(game) -> dict[str, float]:
         step for step in ready
         if Thing(step[1:]) in held.things and not any(does_step(game, action, step) for action in game.commands)
     ]  # fmt: skip
+    riddles = {Thing(step[1:]) for step in stuck if not explained[step[0]]}  # nobody says how: fetch tools and try
     lacking = missing.intersection(told.listed).union(thing for thing in held.at_hand - held.things if stuck and thing & tools)
     full = held.things and any(map(held.out_of_reach, lacking))
     for action, one in game.commands.items():
@@ -196,8 +186,12 @@ def follow(game) -> dict[str, float]:
             if full and (one.verb in held.undone or not named) and one.verb not in held.getting | work:
                 spare = 0.3 if one.thing in unfinished else 0.6 if named else 0.8 if one.thing & tools else 1.0
                 scores[action] = spare * (1.0 if one.verb in held.undone else 0.5)
+            elif one.thing in riddles and held.things.issuperset(told.listed) and one.verb not in held.undone:
+                scores[action] = 0.2 if action not in game.taken else -0.7
             elif named or one.thing & tools:
                 scores[action] = -0.7
+        elif riddles and one.verb in held.getting and not thing and one.thing not in held.dealt:
+            scores[action] = 0.45
         elif one.thing in missing or one.thing & tools:
             scores[action] = 0.5 if one.verb in held.getting or not held.getting else 0.0
         elif thing:
@@ -237,7 +231,7 @@ class Inventory:
 
     def __init__(self, game, work: Iterable[str]):
         """`work`: verbs that are done to things for another end."""
-        dealt: dict[Thing, list[str]] = {}
+        self.dealt = dealt = {}  # thing: verbs
         for one in map(command, game.taken):
             if one.thing and one.verb not in work:
                 dealt.setdefault(one.thing, []).append(one.verb)

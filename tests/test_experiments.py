@@ -32,6 +32,17 @@ def test_reproduce_tests_the_learned_design_and_all_baselines_on_the_test_set_an
     assert {task["task"].split("-")[1] for task in reproduced["shift"]["no_memory"]["tasks"]} == {"6"}
 
 
+def test_reproduce_shows_what_the_learned_memory_says_for_one_task(reproduced):
+    says = reproduced["says"]
+    assert says["task"] in {task["task"] for task in reproduced["test"]["learned design"]["tasks"]}
+    assert 2 < len(says["text"]) <= 4000
+
+
+def test_a_run_keeps_the_command_line_that_started_it(reproduced):
+    about = json.loads((Path(reproduced["folder"]) / "config.json").read_text())["about"]
+    assert about["command"].startswith("python alma.py reproduce --env tests.toy:Doors --plain --steps 2 ")
+
+
 def test_what_reproduce_prints_as_json_is_kept_in_the_run_folder(reproduced):
     folder = Path(reproduced["folder"])
     assert json.loads((folder / "score.json").read_text()) == reproduced

@@ -113,6 +113,14 @@ def test_the_page_says_how_to_run_it_again(made):
     }
 
 
+def test_the_page_says_how_to_run_it_again_as_it_was_typed(made):
+    path = made(steps=1)
+    known = json.loads((path / "config.json").read_text())
+    typed = "python alma.py learn --env minihack --runs 'my runs'"
+    (path / "config.json").write_text(json.dumps({**known, "about": {**known.get("about", {}), "command": typed}}))
+    assert report_page.command(read_run(path)) == typed
+
+
 @pytest.mark.parametrize(
     ("interval", "words"),
     [

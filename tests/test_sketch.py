@@ -77,8 +77,6 @@ REACHED = [
     for a, b in (("lamp", "cup"), ("cup", "vase"), ("ring", "lamp"))
 ]
 IDLE = [story("win", "a hall", *((f"stare at wall {n}", "a hall", 0.0) for n in range(22)), ("leave", "a yard", 1.0))]
-ENDED = [story("win", "a hall", ("wait", "a hall", 0.0), ("jump", "you fall", 0.0)) for _ in range(4)]
-ENDED += [story("win", "a hall", *[("wait", "a hall", 0.0)] * 9) for _ in range(4)]
 FETCHED = [
     story(
         f"put a hot {thing} on the {place}", "shelf 1, table 1, stove 1",
@@ -94,11 +92,8 @@ FETCHED = [
     [
         ("Targets", REACHED, "win", "vase is blue\nflute is red", ["go to flute"]),
         ("Waste", IDLE, "win", "", ["avoid stare"]),
-        ("Dangers", ENDED, "win", "", ["never jump"]),
-        ("Dangers", [*ENDED, story("win", "a roof", ("jump", "you land", 1.0))], "win", "", None),
         ("Places", FETCHED, "put a cold cup on the shelf", "", {"cup": ["go to shelf"]}),
         ("Plans", FETCHED, "put a hot bowl on the desk", "", ["take bowl from shelf", "heat bowl with stove", "put bowl on desk"]),
-        ("Scoring", FETCHED, "put a hot bowl on the desk", "", ["put cup on bench", "put cup on table", "put egg on tray", "put plate on table"]),
     ],
 )  # fmt: skip
 def test_a_layer_tells_what_it_is_for(layer, episodes, goal, start, told):
@@ -252,7 +247,8 @@ def test_a_change_that_hurt_is_taken_back_with_a_new_one_unless_it_may_be_chance
 def test_a_plan_trims_what_is_too_long():
     changes = [first for first, *_ in plans(of("Episodes"), tokens=9000)]
     assert sum(bool(re.match(r"Set `(TOP|LENGTH)` to", change)) for change in changes) > 10
-    assert not any(re.match(r"Set `(TOP|LENGTH)` to", change) for change in [first for first, *_ in plans(of("Episodes"))][:5])
+    others = [first for first, *_ in plans(of("Episodes"))]
+    assert sum(bool(re.match(r"Set `(TOP|LENGTH)` to", change)) for change in others) < 10
 
 
 def test_a_plan_leaves_out_a_layer_that_failed():

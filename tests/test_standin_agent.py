@@ -1,9 +1,13 @@
-"""The agent stand-in on real domains: a good memory helps it, a shuffled copy or a dump of everything less."""
+"""The agent stand-in on real domains: a good memory helps it, a shuffled copy or a dump of everything less.
+
+`python -m tests.test_standin_agent ENV DESIGN.py` prints the same four rates for a design over the whole test set.
+"""
 
 import asyncio
 import json
 import random
 import re
+import sys
 from pathlib import Path
 from statistics import mean
 
@@ -38,7 +42,7 @@ def halves(domain: str, families: str):
     tasks = [task for task in envs.domain_class(domain).tasks() if task.split == "test"]
     collection, deployment = evaluate.halve(tasks, 42)
     wanted = families.split()
-    return ([task for task in half if task.family in wanted] for half in (collection, deployment))
+    return ([task for task in half if not wanted or task.family in wanted] for half in (collection, deployment))
 
 
 def episode(domain: str, task: envs.Task, phase: str, memory: object = "") -> Trajectory:
@@ -47,9 +51,9 @@ def episode(domain: str, task: envs.Task, phase: str, memory: object = "") -> Tr
     return play(Episode(domain, task.id, seed, "offline", text, "", show_admissible=True)).trajectory
 
 
-def learned(probe: str, trajectories: list[Trajectory]) -> memory_base.MemoryDesign:
+def learned(design: Path, trajectories: list[Trajectory]) -> memory_base.MemoryDesign:
     memory_base.connect(LocalTools())
-    memory = memory_base.load_design(PROBES / f"{probe}.py")()
+    memory = memory_base.load_design(design)()
 
     async def learn():
         for trajectory in trajectories:
@@ -59,11 +63,11 @@ def learned(probe: str, trajectories: list[Trajectory]) -> memory_base.MemoryDes
     return memory
 
 
-def rates(domain: str, families: str, times: int, passes: int) -> dict[str, float]:
-    """Success on the deployment half with no memory, the probe's, a shuffled copy of the probe's, a dump."""
+def rates(domain: str, families: str, times: int, passes: int, design: Path | None = None) -> dict[str, float]:
+    """Success on the deployment half with no memory, a design's (else the probe's), a shuffled copy of it, a dump."""
     collection, deployment = halves(domain, families)
     collected = [episode(domain, task, f"collection {n}") for task in collection for n in range(times)]
-    memory = learned(domain, collected)
+    memory = learned(design or PROBES / f"{domain}.py", collected)
     deployed = [(task, number) for number in range(passes) for task in deployment]
     none = [episode(domain, task, number) for task, number in deployed]
     told = [asyncio.run(memory.general_retrieve(Trajectory(one.init))) for one in none]
@@ -260,3 +264,7 @@ def test_a_warning_of_one_thing_says_nothing_of_another(warning, heeded):
     messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
     picked = {act(messages, seed) for seed in range(40)}
     assert picked == ({"open door"} if heeded else {"open door", "take lamp"})
+
+
+if __name__ == "__main__":
+    print({name: round(100 * rate, 1) for name, rate in rates(sys.argv[1], "", 2, 2, Path(sys.argv[2])).items()})

@@ -234,8 +234,9 @@ SCRIPT = """
 import sys; sys.path[:0] = sys.argv[1:3]
 import json, standins, test_standin_memory as t
 from dataclasses import replace
+from standins.sketch import LAYERS, read
 played = [t.play(seed) for seed in range(12)]
-told = [t.retrieved(t.design(replace(t.read(""), layers=(layer,)).code(), played), played[0]) for layer in t.LAYERS]
+told = [t.retrieved(t.design(replace(read(""), layers=(layer,)).code(), played), played[0]) for layer in LAYERS]
 moves = [step["action_took"] for seed in range(5) for step in t.play(seed, t.facts()).steps]
 first = [standins.chat("meta", [{"role": "user", "content": "# Stage: first"}], None, seed) for seed in range(4)]
 print(json.dumps([told, moves, first, standins.embed(["open the crate"])]))
