@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = README + "".join(path.read_text(encoding="utf-8") for path in sorted(ROOT.glob("docs/*.md")) if path.stem != "forking")
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", PAGES, re.M | re.S)
-LINES = [line for language, block in BLOCKS if not language for line in block.splitlines()]
+LINES = [line for language, block in BLOCKS if not language for line in block.replace("\\\n", "").splitlines()]
 
 
 @pytest.mark.parametrize("code", [block for language, block in BLOCKS if language == "python" and "memory_base" in block])
