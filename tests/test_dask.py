@@ -109,7 +109,7 @@ def test_a_scheduler_that_cannot_be_used_is_one_line_and_code_2(tmp_path):
 
 def test_without_dask_a_scheduler_is_one_line_and_code_2(tmp_path):
     arguments = ["learn", *FEW, "--runs", str(tmp_path), "--scheduler", "tcp://127.0.0.1:9"]
-    code = f"import sys; sys.modules['distributed'] = None; import alma; sys.exit(alma.main({arguments}))"
+    code = f"import sys; sys.modules['distributed'] = None; from harness.cli import main; sys.exit(main({arguments}))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and "requirements-dask.txt" in done.stderr
