@@ -3,14 +3,13 @@
 Promises: `read_run` raises UserError where there is no run at all, and nothing else; a missing value is
 None or empty, a file that cannot be read is named in `RunData.notes`, and no file is read beyond a limit.
 Texts are returned unchanged: whoever shows them cleans and escapes them.
-
-Try it: `python -c "import sys; from report.data import read_run; print(read_run(sys.argv[1]).state)" RUN`
 """
 
 import contextlib
 import fcntl
 import functools
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -29,10 +28,10 @@ OBSERVATION_LIMIT, ACTION_LIMIT, RETRIEVED_LIMIT = 700, 200, 6_000  # characters
 SAMPLES = 6  # trajectories of a design
 LEARNED = "learned design"  # its name in results-*.json
 USAGE = """
-select role, model, design, stage, count(*) calls, sum(prompt_tokens) prompt_tokens,
+select {columns}, count(*) calls, sum(prompt_tokens) prompt_tokens,
     sum(cached_tokens) cached_tokens, sum(completion_tokens) completion_tokens,
     sum(reasoning_tokens) reasoning_tokens, sum(usd) usd, sum(usd is null) unpriced, sum(seconds) seconds
-from calls group by role, model, design, stage order by role, model, design, stage
+from calls group by {columns} order by {columns}
 """
 
 
@@ -130,9 +129,8 @@ class State:
     kind: str  # "finished", "running", "interrupted", "stopped"
     words: str
     resumed: int  # times
-    seconds: float  # from start to end, 0 where unknown
-    started: str  # ISO time, empty where unknown
-    ended: str  # time of the last event that is known
+    started: datetime | None  # UTC, None where unknown
+    ended: datetime | None  # the last event that is known
 
 
 @dataclass(frozen=True)
@@ -146,7 +144,8 @@ class RunData:
     state: State
     nodes: tuple[Node, ...]
     results: dict[str, dict[str, Result]]  # "test-static" -> name -> result
-    usage: tuple[dict, ...]  # model calls by role, model, design and stage: the columns of USAGE
+    usage: tuple[dict, ...]  # model calls by role, model and stage: the columns of USAGE
+    usage_by_design: tuple[dict, ...]  # the same for each design
     notes: tuple[str, ...]  # what could not be read
 
     @property
@@ -177,19 +176,12 @@ class RunData:
 
     def design(self, node: Node) -> Design:
         """The files of a candidate; empty where they are missing."""
-        place = f"dropped/{node.name}" if node.state == "dropped" else f"designs/{node.id}"
-        folder = self.path / place
-        stamps = []
-        for name in ("trajectories.jsonl", "score.json", "design.py", "error.json"):
-            try:
-                status = (folder / name).stat()
-                stamps.append((status.st_mtime_ns, status.st_size))
-            except OSError:
-                stamps.append(None)
-        return _read_design(folder, tuple(stamps))
-
-
-# ------------------------------------------------------------------------------------ the whole run
+        folder = self.path / (f"dropped/{node.name}" if node.state == "dropped" else f"designs/{node.id}")
+        stamps = ()
+        with contextlib.suppress(OSError):
+            found = [(file.name, file.stat()) for file in os.scandir(folder)]
+            stamps = tuple(sorted((name, status.st_mtime_ns, status.st_size) for name, status in found))
+        return _read_design(folder, stamps)
 
 
 def read_run(path: str | Path) -> RunData:
@@ -214,13 +206,16 @@ def read_run(path: str | Path) -> RunData:
     offline = any(config.get(role) == "offline" for role in config if role.endswith("_model"))
     labels = ["offline"] * offline + ["unsafe sandbox"] * (config.get("unsafe_sandbox") is True) + labels
 
-    usage = ()
+    usage = usage_by_design = ()
     if (path / "store.sqlite").exists():
         address = f"{(path / 'store.sqlite').absolute().as_uri()}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as db:
                 db.row_factory = sqlite3.Row
-                usage = tuple(dict(row) for row in db.execute(USAGE))
+                usage, usage_by_design = (
+                    tuple(dict(row) for row in db.execute(USAGE.format(columns=columns)))
+                    for columns in ("role, model, stage", "role, model, design, stage")
+                )
         except sqlite3.Error as error:
             notes.append(f"model calls in store.sqlite could not be read: {error}")
 
@@ -233,6 +228,7 @@ def read_run(path: str | Path) -> RunData:
         nodes=nodes,
         results=results,
         usage=usage,
+        usage_by_design=usage_by_design,
         notes=tuple(notes),
     )
 
@@ -352,18 +348,11 @@ def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) 
         head = file.read(20)
         file.seek(max(0, (path / "log.txt").stat().st_size - 20_000))
         stamps += [row[:20].decode("ascii", "replace") for row in (head, *file.read().splitlines()[-3:])]
-    times = {}
+    times = []
     for stamp in stamps:
         with contextlib.suppress(ValueError):
-            if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", stamp, re.ASCII):
-                times[datetime.fromisoformat(stamp)] = stamp
-    if not times:
-        return State(kind, words, resumed, 0.0, "", "")
-    start, end = min(times), max(times)
-    return State(kind, words, resumed, (end - start).total_seconds(), times[start], times[end])
-
-
-# ------------------------------------------------------------------------------ the files of a design
+            times.append(datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
+    return State(kind, words, resumed, min(times, default=None), max(times, default=None))
 
 
 @functools.lru_cache(maxsize=256)  # a run writes its report after each step; its designs do not change
@@ -426,9 +415,6 @@ def _sample(value: dict) -> Sample:
         total_steps=len(steps),
         error=text(value.get("error"))[:RETRIEVED_LIMIT],
     )
-
-
-# ------------------------------------------------------------- files and values that may be damaged
 
 
 def read_text(path: Path) -> str:

@@ -223,9 +223,6 @@ PLOTS = {
 }
 
 
-# --------------------------------------------------------------------------------------- the numbers
-
-
 def curves(designs: Sequence[Node]) -> tuple[dict[int, float], dict[int, float]]:
     """By learning step: the best score so far, and the mean score of the step's designs."""
     steps = sorted({one.step for one in designs})
@@ -266,9 +263,6 @@ def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]
     ]
 
 
-# --------------------------------------------------------------------------------------------- labels
-
-
 def _name(name: str) -> str:
     return ascii_line(name.replace("_", " "), 24)
 
@@ -304,9 +298,6 @@ def label_right(axes, labels: list[tuple[str, float, str]]) -> None:
     for (name, _, colour), spot in zip(labels, spots, strict=True):
         axes.annotate(name, (1, spot), xycoords=("axes fraction", "data"), xytext=(5, 0), color=colour,
                       textcoords="offset points", va="center", fontsize=8.5, annotation_clip=False)
-
-
-# ------------------------------------------------------------------------------- the archive as a tree
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from markupsafe import Markup, escape
+
 from errors import clean
 from report import figures, words
 from report.data import LEARNED, Node, RunData, read_result, read_run, text, texts
@@ -31,7 +33,6 @@ LINES, COLUMNS = 10_000, 2_000  # of code: more than any design has that somebod
 DIFF_LINES = 2_500  # of each of two codes that are compared: the time grows with their product
 SAYS, SAYS_LIMIT = 3, 2000  # tasks for which report.md shows what was retrieved, and characters of it
 TITLES = {"alfworld": "ALFWorld", "textworld": "TextWorld", "babaisai": "Baba Is AI", "minihack": "MiniHack"}
-SUMS = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 
 
 def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
@@ -44,7 +45,7 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
     files = {"report.html": page(run, drawn)}
     if plots:
         files["report.md"] = markdown(run, drawn)
-        template, style = _templates("html").get_template("archive.svg"), _markup(_file("archive.css"))
+        template, style = _templates("html").get_template("archive.svg"), Markup(_file("archive.css"))
         files["plots/archive.svg"] = template.render(tree=tree(run), style=style)
         files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
     contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
@@ -56,13 +57,13 @@ def page(run: RunData, drawn: Sequence[Plot]) -> str:
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     names = [None, *(node.name for node in run.nodes), None]
-    pieces = [(node.name, _markup(_piece(run, node, names[place], names[place + 2])))
+    pieces = [(node.name, Markup(_piece(run, node, names[place], names[place + 2])))
               for place, node in enumerate(run.nodes)]
     return _templates("html").get_template("report.html").render(
-        style=_markup(_file("report.css")),
-        script=_markup(script),
-        script_hash=_markup(digest),
-        figures=[(one, _markup(one.themed)) for one in drawn],
+        style=Markup(_file("report.css")),
+        script=Markup(script),
+        script_hash=Markup(digest),
+        figures=[(one, Markup(one.themed)) for one in drawn],
         tree=tree(run),
         pieces=pieces,
         rows=[(node, _title(run.design(node).code)) for node in run.nodes],
@@ -75,7 +76,7 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
 
     def indented(value: str) -> str:
         """A block of code in Markdown that nothing inside can end."""
-        return _markup("\n".join(f"    {one}".rstrip() for one in clean(value).splitlines()))
+        return Markup("\n".join(f"    {one}".rstrip() for one in clean(value).splitlines()))
 
     best = run.design(run.learned) if run.learned else None
     samples = {one.task: one for one in best.samples} if best else {}
@@ -93,18 +94,10 @@ def _file(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def _markup(safe: str) -> str:
-    """Text that the templates print as it is."""
-    from markupsafe import Markup
-
-    return Markup(safe)
-
-
 @functools.cache
 def _templates(kind: str):
     """The jinja2 environment whose printed strings are cleaned, cut, and escaped for "html" or "md"."""
     import jinja2
-    from markupsafe import Markup
 
     def finish(value):
         if isinstance(value, Markup) or not isinstance(value, str):
@@ -128,9 +121,6 @@ def _templates(kind: str):
     return environment
 
 
-# -------------------------------------------------------------------------------- facts of the run
-
-
 def _facts(run: RunData) -> dict:
     """What both report.html and report.md show."""
     env = text(run.config.get("env"))
@@ -139,24 +129,13 @@ def _facts(run: RunData) -> dict:
         split, mode, size = (*line(key, 60).split("-", 2), "", "")[:3]
         title = [f"{split.capitalize()} set", mode and f"{mode} mode", size and f"{size} episodes collected"]
         short = {name: one.replace("_", " ") for name, one in words.short_names(rows).items()}
-        compared, warnings = [], []
-        for name, one in rows.items():
-            if one.to_best_other and one.best_difference is not None:
-                other = short.get(one.best_other, "another")
-                compared.append((short[name], one.mean, other, one.best_difference, one.to_best_other))
-            warnings.append(words.invalid_words(short[name], one.invalid, one.example))
         if rows:
-            notes = [words.best_words(compared)] if compared else []
-            notes += filter(None, warnings)
+            notes = words.notes([
+                (short[name], one.mean, short.get(one.best_other, "another"), one.best_difference,
+                 one.best_difference is not None and one.to_best_other, one.invalid, one.example)
+                for name, one in rows.items()
+            ])  # fmt: skip
             results.append((", ".join(filter(None, title)), rows, short, notes))
-    by_stage: dict[tuple, dict] = {}  # model calls by role, model and stage; each design has its own table
-    for row in run.usage:
-        kind = {name: row[name] for name in ("role", "model", "stage")}
-        total = by_stage.setdefault(tuple(kind.values()), kind | dict.fromkeys(SUMS, 0) | {"usd": None})
-        for key in SUMS:
-            total[key] += row[key] or 0
-        if row["usd"] is not None:
-            total["usd"] = (total["usd"] or 0) + row["usd"]
     return {
         "run": run,
         "title": f"ALMA on {TITLES.get(env, line(env, 60) or 'an unknown environment')}",
@@ -165,7 +144,6 @@ def _facts(run: RunData) -> dict:
         "results": results,
         "paper": words.PAPER.get(env, {}),
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
-        "by_stage": list(by_stage.values()),
         "command": command(run),
         "states": {node.state for node in run.nodes},
         "learned": run.learned,
@@ -213,16 +191,17 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
         tiles.append(("spent", usd(sum(row["usd"] or 0 for row in run.usage)), note))
     else:
         tiles.append(("spent", "nothing", "no paid model was called"))
-    if run.state.seconds:
-        hours, minutes = divmod(int(run.state.seconds) // 60, 60)
-        took = f"{hours} h {minutes} min" if hours else f"{minutes} min {int(run.state.seconds) % 60} s"
-        start, end = (stamp[:16].replace("T", " ") for stamp in (run.state.started, run.state.ended))
-        tiles.append(("from start to end", took, f"{start} to {end} UTC"))
+    start, end = run.state.started, run.state.ended
+    if start != end:
+        minutes, seconds = divmod(int((end - start).total_seconds()), 60)
+        hours, minutes = divmod(minutes, 60)
+        took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+        tiles.append(("from start to end", took, f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"))
     return tiles
 
 
 def command(run: RunData) -> str:
-    """The command line that starts the same run again: as it was typed, else every setting of config.json as its flag."""
+    """The command line that starts the same run again: as it was typed, else from the settings."""
     if typed := text(run.about.get("command")):
         return line(typed, 4000)
     parts = ["python", "alma.py", "reproduce" if "test-static" in run.results else "learn"]
@@ -234,9 +213,6 @@ def command(run: RunData) -> str:
         for each in values:
             parts += [flag] if each is True else [flag, line(str(each), 200)]
     return shlex.join(parts)
-
-
-# ------------------------------------------------------------------------------------- one design
 
 
 def _piece(run: RunData, node: Node, previous: str | None, following: str | None) -> str:
@@ -264,7 +240,7 @@ def _piece(run: RunData, node: Node, previous: str | None, following: str | None
         "families": by_family(shown.tasks),
         "errors": texts(shown.score.get("errors")),
         "output": text(shown.score.get("output")),
-        "calls": [row for row in run.usage if row["design"] in own],
+        "calls": [row for row in run.usage_by_design if row["design"] in own],
         "previous": previous,
         "following": following,
     }
@@ -299,9 +275,6 @@ def _plan(value: dict) -> dict[str, list[tuple[str, str, str]]]:
     return shown
 
 
-# ------------------------------------------------------------------------------------------- code
-
-
 class Row(NamedTuple):
     """A line of a comparison."""
 
@@ -311,21 +284,16 @@ class Row(NamedTuple):
     html: str
 
 
-def lines_of(code: str) -> list[str]:
+def lines_of(code: str) -> tuple[str, ...]:
     """The lines of some code, cleaned; only absurdly long ones are cut."""
     lines = clean(code).splitlines()
     shown = [line if len(line) <= COLUMNS else f"{line[:COLUMNS]}…" for line in lines[:LINES]]
-    return shown + [f"# … {len(lines) - LINES:,} more lines"] * (len(lines) > LINES)
-
-
-def highlight(lines: Sequence[str]) -> tuple[str, ...]:
-    """Each line of Python as escaped HTML, with an element only where a colour changes."""
-    return _highlight("\n".join(lines))
+    return tuple(shown + [f"# … {len(lines) - LINES:,} more lines"] * (len(lines) > LINES))
 
 
 @functools.lru_cache(maxsize=256)  # a design's code is shown on its own and in comparisons with its children
-def _highlight(code: str) -> tuple[str, ...]:
-    from markupsafe import Markup, escape
+def highlight(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Each line of Python as escaped HTML, with an element only where a colour changes."""
     from pygments.lexers import PythonLexer
     from pygments.token import Token
 
@@ -335,7 +303,7 @@ def _highlight(code: str) -> tuple[str, ...]:
         Token.Name.Builtin: "b",
     }  # fmt: skip
     out: list[list[str]] = [[]]
-    for kind, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens(code):
+    for kind, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines)):
         while kind not in classes and kind is not Token:
             kind = kind.parent
         for place, part in enumerate(value.split("\n")):
@@ -349,10 +317,10 @@ def _highlight(code: str) -> tuple[str, ...]:
 
 def difference(old: str, new: str, context: int = 3) -> list[Row]:
     """What changed from one code to another, with some unchanged lines around."""
-    before, after = lines_of(old)[:DIFF_LINES], lines_of(new)[:DIFF_LINES]
-    shown_before, shown_after = highlight(lines_of(old)), highlight(lines_of(new))
+    before, after = lines_of(old), lines_of(new)
+    shown_before, shown_after = highlight(before), highlight(after)
     rows: list[Row] = []
-    for group in difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(context):
+    for group in difflib.SequenceMatcher(None, before[:DIFF_LINES], after[:DIFF_LINES]).get_grouped_opcodes(context):
         (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
         rows.append(Row("gap", None, None, f"lines {i1 + 1} to {i2} → {j1 + 1} to {j2}"))
         for tag, i1, i2, j1, j2 in group:
@@ -362,9 +330,6 @@ def difference(old: str, new: str, context: int = 3) -> list[Row]:
                 rows += [Row("old", i + 1, None, shown_before[i]) for i in range(i1, i2)]
                 rows += [Row("new", None, j + 1, shown_after[j]) for j in range(j1, j2)]
     return rows
-
-
-# ------------------------------------------------------------------------------------------ words
 
 
 def usd(value: float | None) -> str:

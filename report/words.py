@@ -27,13 +27,8 @@ PAPER = {
         "gpt-5-mini": {"no memory": "67.6", "ALMA": "87.1 (1.4)"},
     },
     "textworld": {
-        "gpt-5-nano": {
-            "no memory": "5.4",
-            "Trajectory Retrieval": "2.7",
-            "Dynamic Cheatsheet": "4.3",
-            "G-Memory": "2.1",
-            "ALMA": "6.2 (1.7)",
-        },
+        "gpt-5-nano": {"no memory": "5.4", "Trajectory Retrieval": "2.7", "Dynamic Cheatsheet": "4.3",
+                       "G-Memory": "2.1", "ALMA": "6.2 (1.7)"},
         "gpt-5-mini": {"no memory": "60.5", "ALMA": "75.0 (2.3)"},
     },
     "babaisai": {
@@ -48,9 +43,6 @@ PAPER = {
 
 # The same for the shift set in dynamic mode: collected on valid_seen, deployed on valid_unseen.
 PAPER_SHIFT = {"alfworld": {"gpt-5-mini": {"ALMA": "84.1"}}}
-
-
-# ------------------------------------------------------------------------------------- safe texts
 
 
 def block(text: str, limit: int) -> str:
@@ -78,9 +70,6 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     short = {name: line(PurePath(name).name.removesuffix(".py") or name, 40) for name in names}
     uses = Counter(short.values())
     return {name: one if uses[one] == 1 else line(name, 80) for name, one in short.items()}
-
-
-# --------------------------------------------------------------------------- numbers and verdicts
 
 
 def percent(value: float | None) -> str:
@@ -126,22 +115,22 @@ def shrinkage_words(learning: float, test: float, interval: Sequence[float] | No
     return words + shown
 
 
-def best_words(compared: Sequence[tuple[str, float, str, float, Sequence[float]]]) -> str:
-    """The best memory and its lead; `compared`: name, score, best other memory, difference, interval."""
-    name, _, second, difference, interval = max(compared, key=lambda row: row[1])
-    lead = difference_words(difference, interval)
-    return f"best memory: {name}, {lead} points ahead of the second best, {second}"
+def notes(rows: Sequence[tuple]) -> list[str]:
+    """What to say below a table: the best memory's lead, and where most of the answers were no actions.
 
-
-def invalid_words(name: str, invalid: float | None, example: str) -> str:
-    """A warning if more than half of the agent's answers were no valid actions, else nothing."""
-    if invalid is None or invalid <= 0.5:
-        return ""
-    quoted = f', for example "{line(example, 100)}"' if example else ""
-    return f"{name}: {percent(invalid)} % of the agent's answers were no valid actions{quoted}"
-
-
-# -------------------------------------------------------------------------------- printed tables
+    `rows`: name, mean, best other memory, difference to it, its interval, share of invalid answers, one of
+    them; None where one is unknown.
+    """
+    found = []
+    if compared := [row for row in rows if row[4]]:
+        name, _, other, difference, interval, *_ = max(compared, key=lambda row: row[1])
+        lead = difference_words(difference, interval)
+        found.append(f"best memory: {name}, {lead} points ahead of the second best, {other}")
+    for name, *_, invalid, example in rows:
+        if (invalid or 0) > 0.5:
+            quoted = f', for example "{line(example, 100)}"' if example else ""
+            found.append(f"{name}: {percent(invalid)} % of the agent's answers were no valid actions{quoted}")
+    return found
 
 
 def summary(result: dict) -> str:
@@ -197,15 +186,13 @@ def table(scores: dict[str, dict]) -> str:
             f"{score['retrieved_tokens']:6.0f}  {score['steps']:5.1f}  {percent(score.get('invalid')):>9}  "
             f"{score['memory_calls']:9}{f'  {usd:>7}' * costs}"
         )
-    compared = []
+    below = []
     for name, score in scores.items():
-        if other := score.get("against_best"):
-            second = names.get(other["name"], line(other["name"], 40))
-            compared.append((names[name], score["mean"], second, other["difference"], other["interval"]))
-    rows += [best_words(compared)] if compared else []
-    for name, score in scores.items():
-        warning = invalid_words(names[name], score.get("invalid"), score.get("example") or "")
-        rows += [warning] if warning else []
+        other = score.get("against_best") or {"name": "", "difference": None, "interval": None}
+        second = names.get(other["name"], line(other["name"], 40))
+        below.append((names[name], score["mean"], second, other["difference"], other["interval"],
+                      score.get("invalid"), score.get("example")))
+    rows += notes(below)
     return "\n".join(rows)
 
 
