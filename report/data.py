@@ -61,22 +61,6 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One deployed episode, cut so that it can be shown."""
-
-    task: str
-    number: int  # of the pass
-    score: float
-    without: float | None  # score of the same episode without memory
-    tokens: float
-    retrieved: str  # JSON
-    goal: str
-    steps: tuple[tuple[int, str, str, float | None], ...]  # number, action, observation, score so far
-    total_steps: int
-    error: str
-
-
-@dataclass(frozen=True)
 class TaskScore:
     """A design on one task, mean over the passes."""
 
@@ -97,7 +81,7 @@ class Design:
     error: str
     score: dict
     tasks: tuple[TaskScore, ...]
-    samples: tuple[Sample, ...]
+    samples: tuple[dict, ...]  # some deployed episodes, as _sample cuts them
     episodes: int
 
 
@@ -219,18 +203,9 @@ def read_run(path: str | Path) -> RunData:
         except sqlite3.Error as error:
             notes.append(f"model calls in store.sqlite could not be read: {error}")
 
-    return RunData(
-        path=path,
-        config=config,
-        about=about,
-        labels=tuple(dict.fromkeys(line(label, 40) for label in labels)),
-        state=_state(path, config, nodes, notes),
-        nodes=nodes,
-        results=results,
-        usage=usage,
-        usage_by_design=usage_by_design,
-        notes=tuple(notes),
-    )
+    labels = tuple(dict.fromkeys(line(label, 40) for label in labels))
+    state = _state(path, config, nodes, notes)
+    return RunData(path, config, about, labels, state, nodes, results, usage, usage_by_design, tuple(notes))
 
 
 def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
@@ -359,7 +334,7 @@ def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) 
 def _read_design(folder: Path, stamps: tuple) -> Design:
     """The files of designs/<id>/ or dropped/<candidate>/, with a few episodes of each outcome."""
     rows: list[dict] = []
-    kinds: dict[str, list[Sample]] = {}  # sorted by name, the most interesting kinds of episodes come first
+    kinds: dict[str, list[dict]] = {}  # sorted by name, the most interesting kinds of episodes come first
     for value in read_lines(folder / "trajectories.jsonl", []):
         score, without = rate(value.get("score")), rate(value.get("without"))
         if score is None:
@@ -388,7 +363,8 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
     )
 
 
-def _sample(value: dict) -> Sample:
+def _sample(value: dict) -> dict:
+    """One deployed episode, cut so that it can be shown."""
     trajectory = value.get("trajectory") if isinstance(value.get("trajectory"), dict) else {}
     init = trajectory.get("init") if isinstance(trajectory.get("init"), dict) else {}
     steps = trajectory.get("steps") if isinstance(trajectory.get("steps"), list) else []
@@ -403,18 +379,18 @@ def _sample(value: dict) -> Sample:
         seen = "\n".join(row for row in rows if row)
         seen = seen if len(seen) <= OBSERVATION_LIMIT else f"{seen[:OBSERVATION_LIMIT]}…"
         shown.append((place, text(step.get("action_took"))[:ACTION_LIMIT], seen, rate(step.get("scores"))))
-    return Sample(
-        task=text(value.get("task")),
-        number=int(number(value.get("number")) or 0),
-        score=rate(value.get("score")),
-        without=rate(value.get("without")),
-        tokens=number(value.get("tokens")) or 0.0,
-        retrieved=json.dumps(value.get("retrieved"), indent=1, ensure_ascii=False)[:RETRIEVED_LIMIT],
-        goal=text(init.get("goal"))[:1000],
-        steps=tuple(shown),
-        total_steps=len(steps),
-        error=text(value.get("error"))[:RETRIEVED_LIMIT],
-    )
+    return {
+        "task": text(value.get("task")),
+        "number": int(number(value.get("number")) or 0),  # of the pass
+        "score": rate(value.get("score")),
+        "without": rate(value.get("without")),  # score of the same episode without memory
+        "tokens": number(value.get("tokens")) or 0.0,
+        "retrieved": json.dumps(value.get("retrieved"), indent=1, ensure_ascii=False)[:RETRIEVED_LIMIT],
+        "goal": text(init.get("goal"))[:1000],
+        "steps": shown,  # number, action, observation, score so far
+        "total_steps": len(steps),
+        "error": text(value.get("error"))[:RETRIEVED_LIMIT],
+    }
 
 
 def read_text(path: Path) -> str:

@@ -10,7 +10,7 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
@@ -135,7 +135,8 @@ def progress(figure: "Figure", run: RunData) -> bool:
         labels.append((_name(name), 100 * score, MUTED))
     last = max(best)
     axes.set(xlim=(0.5, last + 0.5), xticks=range(1, last + 1, 1 + last // 13), xlabel="learning step",
-             ylim=_limits(scores + [y for _, y, _ in labels]), ylabel="success, % of the learning set")
+             ylabel="success, % of the learning set")
+    axes.margins(y=0.08)
     label_right(axes, labels)
     return True
 
@@ -143,9 +144,7 @@ def progress(figure: "Figure", run: RunData) -> bool:
 def cost(figure: "Figure", run: RunData) -> bool:
     """Success against retrieved tokens on the learning set, every design among them."""
     results = run.results.get("learning-static", {})
-    rows = [("", one.tokens, one.score, one.name) for one in run.evaluated if one is not run.learned]
-    if best := run.learned:
-        rows.append((LEARNED, best.tokens, best.score, best.name))
+    rows = [(LEARNED if one is run.learned else "", one.tokens, one.score, one.name) for one in run.evaluated]
     rows += [(name, one.tokens, one.mean, "") for name, one in results.items() if name != LEARNED]
     if run.f0 is not None and "no_memory" not in results:
         rows.append(("no_memory", 0.0, run.f0, ""))
@@ -160,7 +159,7 @@ def cost_test(figure: "Figure", run: RunData) -> bool:
 
 def _scatter(figure: "Figure", rows: list[tuple[str, float | None, float, str]]) -> bool:
     """A dot for each row of memory (may be empty), tokens, score and candidate (may be empty)."""
-    rows = [row for row in rows if row[1] is not None]
+    rows = sorted((row for row in rows if row[1] is not None), key=lambda row: row[0])
     if not rows:
         return False
     axes = figure.subplots()
@@ -170,12 +169,10 @@ def _scatter(figure: "Figure", rows: list[tuple[str, float | None, float, str]])
                              edgecolors=INK)
         if candidate:
             drawn.set_urls([f"#design-{candidate}"])
-    positive = [tokens for _, tokens, *_ in rows if tokens > 0] or [10.0]
-    linear = max(1.0, 10.0 ** math.floor(math.log10(min(positive))))
-    axes.set_xscale("symlog", linthresh=linear, linscale=0.35)
+    axes.set_xscale("symlog", linthresh=10, linscale=0.35)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set(xlim=(-0.12 * min(positive) - 0.5, 1.5 * max(positive)), xlabel="retrieved tokens a task",
-             ylim=_limits([100 * score for _, _, score, _ in rows]), ylabel="success, %")
+    axes.set(xlabel="retrieved tokens a task", ylabel="success, %")
+    axes.margins(0.08)
     axes.grid(True, axis="both")
 
     # Names stand beside their dots, in the right part of the plot to the left of them.
@@ -233,22 +230,13 @@ def curves(designs: Sequence[Node]) -> tuple[dict[int, float], dict[int, float]]
 
 def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
     """The learned design by task, with no memory beside it, for each task set that it was evaluated on."""
-    sets = {}
-    if run.learned:
-        sets["learning set"] = run.design(run.learned).tasks, run.results.get("learning-static", {})
+    found = {"learning set": run.design(run.learned).tasks} if run.learned else {}
     for key, results in run.results.items():
         split, _, mode = key.partition("-")
         if LEARNED in results and split != "learning":
             title = f"{split} set" if mode == "static" else f"{split} set, {mode} mode"
-            sets[title] = results[LEARNED].tasks, results
-    found = {}
-    for title, (tasks, results) in sets.items():
-        none = {one.task: one.score for one in results["no_memory"].tasks} if "no_memory" in results else {}
-        if tasks:
-            found[title] = tuple(
-                replace(one, without=none.get(one.task)) if one.without is None else one for one in tasks
-            )
-    return found
+            found[title] = results[LEARNED].tasks
+    return {title: tasks for title, tasks in found.items() if tasks}
 
 
 def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]:
@@ -265,13 +253,6 @@ def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]
 
 def _name(name: str) -> str:
     return ascii_line(name.replace("_", " "), 24)
-
-
-def _limits(values: list[float]) -> tuple[float, float]:
-    """Limits of an axis in percent with some room, at least ten points apart."""
-    low, high = min(values), max(values)
-    room = max(10 - (high - low), 0.12 * (high - low), 2) / 2
-    return max(-1.0, low - room), min(102.0, high + room)
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:

@@ -79,12 +79,12 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
         return Markup("\n".join(f"    {one}".rstrip() for one in clean(value).splitlines()))
 
     best = run.design(run.learned) if run.learned else None
-    samples = {one.task: one for one in best.samples} if best else {}
+    samples = {one["task"]: one for one in best.samples} if best else {}
     return _templates("md").get_template("report.md").render(
         plots=drawn,
         lineage=[(node, [line(what, 200) for _, what, _ in _plan(run.design(node).plan)["changes"]])
                  for node in run.lineage(run.learned)],
-        says=[(one, indented(block(one.retrieved, SAYS_LIMIT))) for one in list(samples.values())[:SAYS]],
+        says=[(one, indented(block(one["retrieved"], SAYS_LIMIT))) for one in list(samples.values())[:SAYS]],
         code=indented("\n".join(lines_of(best.code))) if best else "",
         **_facts(run),
     )
@@ -247,7 +247,7 @@ def _piece(run: RunData, node: Node, previous: str | None, following: str | None
     share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
     template = _templates("html").get_template("design.html")
     for less in range(7):  # fewer and shorter texts until it fits
-        samples = [(one, one.steps[: (40 >> less) + 1]) for one in shown.samples[: 6 - less]]
+        samples = [(one, one["steps"][: (40 >> less) + 1]) for one in shown.samples[: 6 - less]]
         html = template.render(samples=samples, text=30_000 // 3**less, **facts)
         piece = json.dumps(html, ensure_ascii=False).replace("<", "\\u003c")
         if len(piece.encode()) <= share:
