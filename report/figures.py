@@ -141,24 +141,16 @@ def progress(figure: "Figure", run: RunData) -> bool:
     return True
 
 
-def cost(figure: "Figure", run: RunData) -> bool:
-    """Success against retrieved tokens on the learning set, every design among them."""
-    results = run.results.get("learning-static", {})
-    rows = [(LEARNED if one is run.learned else "", one.tokens, one.score, one.name) for one in run.evaluated]
-    rows += [(name, one.tokens, one.mean, "") for name, one in results.items() if name != LEARNED]
-    if run.f0 is not None and "no_memory" not in results:
-        rows.append(("no_memory", 0.0, run.f0, ""))
-    return _scatter(figure, rows)
-
-
-def cost_test(figure: "Figure", run: RunData) -> bool:
-    """Success against retrieved tokens on the test set."""
-    results = run.results.get("test-static", {})
-    return _scatter(figure, [(name, one.tokens, one.mean, "") for name, one in results.items()])
-
-
-def _scatter(figure: "Figure", rows: list[tuple[str, float | None, float, str]]) -> bool:
-    """A dot for each row of memory (may be empty), tokens, score and candidate (may be empty)."""
+def cost(figure: "Figure", run: RunData, split: str = "learning") -> bool:
+    """Success against retrieved tokens, on the learning set with every design."""
+    results = run.results.get(f"{split}-static", {})
+    rows = [(name, one.tokens, one.mean, "") for name, one in results.items()]  # the last: of the candidate
+    if split == "learning":
+        rows = [row for row in rows if row[0] != LEARNED]
+        for one in run.evaluated:
+            rows.append((LEARNED if one is run.learned else "", one.tokens, one.score, one.name))
+        if run.f0 is not None and "no_memory" not in results:
+            rows.append(("no_memory", 0.0, run.f0, ""))
     rows = sorted((row for row in rows if row[1] is not None), key=lambda row: row[0])
     if not rows:
         return False
@@ -213,7 +205,7 @@ PLOTS = {
                  "Each dot is a design. Dashed: no memory and the baselines on the learning set."),
     "cost": (cost, "Success against retrieved tokens, learning set",
              "Each dot is a design or a baseline."),
-    "cost-test": (cost_test, "Success against retrieved tokens, test set",
+    "cost-test": (functools.partial(cost, split="test"), "Success against retrieved tokens, test set",
                   "All played the same episodes."),
     "families": (families, "Success by kind of task",
                  "Open: no memory. Filled: the learned design. In brackets: the number of tasks."),

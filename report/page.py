@@ -56,16 +56,13 @@ def page(run: RunData, drawn: Sequence[Plot]) -> str:
     """report.html of a run."""
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    names = [None, *(node.name for node in run.nodes), None]
-    pieces = [(node.name, Markup(_piece(run, node, names[place], names[place + 2])))
-              for place, node in enumerate(run.nodes)]
     return _templates("html").get_template("report.html").render(
         style=Markup(_file("report.css")),
         script=Markup(script),
         script_hash=Markup(digest),
         figures=[(one, Markup(one.themed)) for one in drawn],
         tree=tree(run),
-        pieces=pieces,
+        pieces=[(node.name, Markup(_piece(run, node))) for node in run.nodes],
         rows=[(node, _title(run.design(node).code)) for node in run.nodes],
         **_facts(run),
     )
@@ -171,15 +168,13 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
     """Title, number and small print of the most important numbers."""
     best, test = run.learned, run.results.get("test-static", {})
     tiles = []
-    for title, score, none in (
-        ("learning set", best and (best.score, best.stderr), run.f0),
-        ("test set", LEARNED in test and (test[LEARNED].mean, test[LEARNED].stderr),
-         test["no_memory"].mean if "no_memory" in test else None),
-    ):
-        if score:
-            note = f" · no memory {percent(none)} %" if none is not None else ""
-            note = f"± {percent(score[1] or 0)} standard error{note}"
-            tiles.append((title, f"{percent(score[0])} %", note))
+    scores = [("learning set", best.score, best.stderr, run.f0)] if best else []
+    if LEARNED in test:
+        none = test["no_memory"].mean if "no_memory" in test else None
+        scores.append(("test set", test[LEARNED].mean, test[LEARNED].stderr, none))
+    for title, mean, stderr, none in scores:
+        note = f" · no memory {percent(none)} %" if none is not None else ""
+        tiles.append((title, f"{percent(mean)} %", f"± {percent(stderr or 0)} standard error{note}"))
     states = [node.state for node in run.nodes]
     note = f"{states.count('dropped')} dropped, {states.count('duplicate')} duplicate"
     tiles.append(("designs", str(len(run.evaluated)), note))
@@ -193,10 +188,8 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
         tiles.append(("spent", "nothing", "no paid model was called"))
     start, end = run.state.started, run.state.ended
     if start != end:
-        minutes, seconds = divmod(int((end - start).total_seconds()), 60)
-        hours, minutes = divmod(minutes, 60)
-        took = f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
-        tiles.append(("from start to end", took, f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"))
+        times = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+        tiles.append(("from start to end (h:min:s)", str(end - start), times))
     return tiles
 
 
@@ -215,15 +208,15 @@ def command(run: RunData) -> str:
     return shlex.join(parts)
 
 
-def _piece(run: RunData, node: Node, previous: str | None, following: str | None) -> str:
+def _piece(run: RunData, node: Node) -> str:
     """A candidate's piece of the page: a JSON string of HTML that cannot end the script element around it."""
     shown = run.design(node)
-    by_name = {one.name: one for one in run.nodes}
-    lines = lines_of(shown.code)
+    names = [one.name for one in run.nodes]
+    place = names.index(node.name)
     own = {node.name, node.id} if node.state == "evaluated" else {node.name}
     changed = None
     if node.parent and shown.code:
-        changed = difference(run.design(by_name[node.parent]).code, shown.code)
+        changed = difference(run.design(run.nodes[names.index(node.parent)]).code, shown.code)
     facts = {
         "node": node,
         "run": run,
@@ -235,14 +228,14 @@ def _piece(run: RunData, node: Node, previous: str | None, following: str | None
         "score": read_result(node.name, shown.score) if node.state == "evaluated" else None,
         "scale": max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0]),
         "plan": _plan(shown.plan),
-        "code": highlight(lines),
+        "code": highlight(lines_of(shown.code)),
         "changed": changed,
         "families": by_family(shown.tasks),
         "errors": texts(shown.score.get("errors")),
         "output": text(shown.score.get("output")),
         "calls": [row for row in run.usage_by_design if row["design"] in own],
-        "previous": previous,
-        "following": following,
+        "previous": names[place - 1] if place else None,
+        "following": names[place + 1] if place + 1 < len(names) else None,
     }
     share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
     template = _templates("html").get_template("design.html")
