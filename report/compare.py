@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 
 from report.data import LEARNED, RunData
-from report.figures import ACCENT, STYLE, WARM, Plot, curves, label_right
+from report.figures import ACCENT, STYLE, WARM, Plot, best_by_step, label_right
 from report.words import ascii_line, difference_words, line, percent, points, verdict
 
 NOT_COMPARED = ("seed", "workers", "in_flight", "budget_usd", "budget_tokens", "price", "outage_seconds")
@@ -79,7 +79,7 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
     groups: dict[str, list[dict[float, float]]] = {}
     for run, group in zip(runs, by_settings(runs)[1], strict=True):
         if run.evaluated:
-            best = {step: 100 * score for step, score in curves(run.evaluated)[0].items()}
+            best = {step: 100 * score for step, score in best_by_step(run.evaluated).items()}
             last = max(best)  # a curve ends half a step later, so that its last step shows
             groups.setdefault(group, []).append(best | {last + 0.5: best[last]})
     if not groups:

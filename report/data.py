@@ -317,16 +317,10 @@ def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) 
     if resumed:
         words += f" It was resumed {'once' if resumed == 1 else f'{resumed} times'}."
 
-    # Start and end: the times of all events, and of the first and the last lines of log.txt.
-    stamps = [text(one.get("time")) for one in events]
-    with contextlib.suppress(OSError), open(path / "log.txt", "rb") as file:
-        head = file.read(20)
-        file.seek(max(0, (path / "log.txt").stat().st_size - 20_000))
-        stamps += [row[:20].decode("ascii", "replace") for row in (head, *file.read().splitlines()[-3:])]
     times = []
-    for stamp in stamps:
+    for one in events:
         with contextlib.suppress(ValueError):
-            times.append(datetime.strptime(stamp, "%Y-%m-%dT%H:%M:%SZ"))
+            times.append(datetime.strptime(text(one.get("time")), "%Y-%m-%dT%H:%M:%SZ"))
     return State(kind, words, resumed, min(times, default=None), max(times, default=None))
 
 

@@ -37,7 +37,6 @@ STYLE = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "grid.color": GRID,
-    "grid.linewidth": 0.8,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "font.size": 9.5,
@@ -112,20 +111,17 @@ def plots(run: RunData) -> list[Plot]:
 
 
 def progress(figure: "Figure", run: RunData) -> bool:
-    """Best and mean score by learning step, with the baselines of the learning set as lines."""
+    """Every score and the best so far by learning step, with the baselines of the learning set as lines."""
     if not run.evaluated:
         return False
     axes = figure.subplots()
-    best, mean = curves(run.evaluated)
+    best = best_by_step(run.evaluated)
     scores = [100 * one.score for one in run.evaluated]
     axes.scatter([one.step for one in run.evaluated], scores, s=14, color=MUTED, alpha=0.45, linewidths=0)
-    labels = []
-    thin = {"color": WARM, "linewidth": 1.4, "markersize": 3}
-    thick = {"color": ACCENT, "linewidth": 2.2, "markersize": 4.5, "drawstyle": "steps-post"}
-    for name, curve, style in (("mean of the step", mean, thin), ("best so far", best, thick)):
-        values = [100 * score for score in curve.values()]
-        axes.plot(list(curve), values, marker="o", **style)
-        labels.append((name, values[-1], style["color"]))
+    values = [100 * score for score in best.values()]
+    axes.plot(list(best), values, marker="o", color=ACCENT, linewidth=2.2, markersize=4.5,
+              drawstyle="steps-post")
+    labels = [("best so far", values[-1], ACCENT)]
     results = run.results.get("learning-static", {})
     baselines = {name: one.mean for name, one in results.items() if name != LEARNED}
     if run.f0 is not None:
@@ -212,12 +208,10 @@ PLOTS = {
 }
 
 
-def curves(designs: Sequence[Node]) -> tuple[dict[int, float], dict[int, float]]:
-    """By learning step: the best score so far, and the mean score of the step's designs."""
+def best_by_step(designs: Sequence[Node]) -> dict[int, float]:
+    """The best score so far by learning step."""
     steps = sorted({one.step for one in designs})
-    best = {step: max(one.score for one in designs if one.step <= step) for step in steps}
-    scores = {step: [one.score for one in designs if one.step == step] for step in steps}
-    return best, {step: fmean(values) for step, values in scores.items()}
+    return {step: max(one.score for one in designs if one.step <= step) for step in steps}
 
 
 def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
@@ -284,7 +278,6 @@ class Spot:
     fill: str
     ink: str  # colour of the text in it
     on_path: bool  # from the first design to the learned one
-    best: bool  # the learned design
 
 
 @dataclass(frozen=True)
@@ -328,8 +321,7 @@ def tree(run: RunData) -> Tree:
             rgb = [round(a + (b - a) * min(1.0, abs(part)) ** 0.8) for a, b in zip(EQUAL, end, strict=True)]
             fill = "#{:02x}{:02x}{:02x}".format(*rgb)
             ink = "#14181f" if 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140 else "#ffffff"
-        place = x[node.step], y[node.name][-1]
-        spots[node.name] = Spot(node, *place, radius, fill, ink, node in path, node is run.learned)
+        spots[node.name] = Spot(node, x[node.step], y[node.name][-1], radius, fill, ink, node in path)
     edges = []
     for child in sorted(spots.values(), key=lambda spot: spot.on_path):
         for name in reversed(child.node.parents):

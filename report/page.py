@@ -12,7 +12,6 @@ import difflib
 import functools
 import hashlib
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +45,7 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
     if plots:
         files["report.md"] = markdown(run, drawn)
         template, style = _templates("html").get_template("archive.svg"), Markup(_file("archive.css"))
-        files["plots/archive.svg"] = template.render(tree=tree(run), style=style)
+        files["plots/archive.svg"] = template.render(tree=tree(run), learned=run.learned, style=style)
         files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
     contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
     return contents | ({f"plots/{one.name}.png": one.png for one in drawn} if plots else {})
@@ -141,7 +140,7 @@ def _facts(run: RunData) -> dict:
         "results": results,
         "paper": words.PAPER.get(env, {}),
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
-        "command": command(run),
+        "command": line(text(run.about.get("command")), 4000) or "not stored: see config.json",
         "states": {node.state for node in run.nodes},
         "learned": run.learned,
         "LEARNED": LEARNED,
@@ -191,21 +190,6 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
         times = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
         tiles.append(("from start to end (h:min:s)", str(end - start), times))
     return tiles
-
-
-def command(run: RunData) -> str:
-    """The command line that starts the same run again: as it was typed, else from the settings."""
-    if typed := text(run.about.get("command")):
-        return line(typed, 4000)
-    parts = ["python", "alma.py", "reproduce" if "test-static" in run.results else "learn"]
-    for name, value in run.config.items():
-        if name == "workers" or value is None or value is False or value in ("", []):
-            continue  # the number of workers changes no result
-        flag = f"--{line(name, 60).replace('_', '-')}"
-        values = value if isinstance(value, list) else [value]
-        for each in values:
-            parts += [flag] if each is True else [flag, line(str(each), 200)]
-    return shlex.join(parts)
 
 
 def _piece(run: RunData, node: Node) -> str:
@@ -313,7 +297,8 @@ def difference(old: str, new: str, context: int = 3) -> list[Row]:
     before, after = lines_of(old), lines_of(new)
     shown_before, shown_after = highlight(before), highlight(after)
     rows: list[Row] = []
-    for group in difflib.SequenceMatcher(None, before[:DIFF_LINES], after[:DIFF_LINES]).get_grouped_opcodes(context):
+    matcher = difflib.SequenceMatcher(None, before[:DIFF_LINES], after[:DIFF_LINES])
+    for group in matcher.get_grouped_opcodes(context):
         (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
         rows.append(Row("gap", None, None, f"lines {i1 + 1} to {i2} → {j1 + 1} to {j2}"))
         for tag, i1, i2, j1, j2 in group:

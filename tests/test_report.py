@@ -15,8 +15,6 @@ import pytest
 from markupsafe import escape
 
 from errors import UserError, clean
-from harness import cli as commands
-from harness import config
 from harness.run_folder import write_report
 from report import compare
 from report import figures as plots
@@ -104,21 +102,13 @@ def test_report_md_has_the_results_the_archive_and_links_to_its_figures(made):
     assert len(linked) >= 5 and all((folder / name).exists() for name in linked)
 
 
-def test_the_page_says_how_to_run_it_again(made):
-    run = read_run(made(steps=3))
-    words = report_page.command(run).split()
-    again = config.from_flags(commands.parse(words[2:]))
-    assert {key: value for key, value in dataclasses.asdict(again).items() if key != "workers"} == {
-        key: tuple(value) if isinstance(value, list) else value for key, value in run.config.items() if key != "workers"
-    }
-
-
 def test_the_page_says_how_to_run_it_again_as_it_was_typed(made):
-    path = made(steps=1)
+    path = made(copy=True, steps=1)
     known = json.loads((path / "config.json").read_text())
     typed = "python alma.py learn --env minihack --runs 'my runs'"
     (path / "config.json").write_text(json.dumps({**known, "about": {**known.get("about", {}), "command": typed}}))
-    assert report_page.command(read_run(path)) == typed
+    assert f"\n    {typed}\n" in report_page.markdown(read_run(path), [])
+    assert typed in "".join(Tags(page_of(path)).words)
 
 
 @pytest.mark.parametrize(
