@@ -3,14 +3,13 @@
 Promises: `read_run` raises UserError where there is no run at all, and nothing else; a missing value is
 None or empty, a file that cannot be read is named in `RunData.notes`, and no file is read beyond a limit.
 Texts are returned unchanged: whoever shows them cleans and escapes them.
-
-Try it: `python -c "import sys; from report.data import read_run; print(read_run(sys.argv[1]).state)" RUN`
 """
 
 import contextlib
 import fcntl
 import functools
 import json
+import os
 import re
 import sqlite3
 from collections.abc import Iterator
@@ -29,10 +28,10 @@ OBSERVATION_LIMIT, ACTION_LIMIT, RETRIEVED_LIMIT = 700, 200, 6_000  # characters
 SAMPLES = 6  # trajectories of a design
 LEARNED = "learned design"  # its name in results-*.json
 USAGE = """
-select role, model, design, stage, count(*) calls, sum(prompt_tokens) prompt_tokens,
+select {columns}, count(*) calls, sum(prompt_tokens) prompt_tokens,
     sum(cached_tokens) cached_tokens, sum(completion_tokens) completion_tokens,
     sum(reasoning_tokens) reasoning_tokens, sum(usd) usd, sum(usd is null) unpriced, sum(seconds) seconds
-from calls group by role, model, design, stage order by role, model, design, stage
+from calls group by {columns} order by {columns}
 """
 
 
@@ -62,22 +61,6 @@ class Node:
 
 
 @dataclass(frozen=True)
-class Sample:
-    """One deployed episode, cut so that it can be shown."""
-
-    task: str
-    number: int  # of the pass
-    score: float
-    without: float | None  # score of the same episode without memory
-    tokens: float
-    retrieved: str  # JSON
-    goal: str
-    steps: tuple[tuple[int, str, str, float | None], ...]  # number, action, observation, score so far
-    total_steps: int
-    error: str
-
-
-@dataclass(frozen=True)
 class TaskScore:
     """A design on one task, mean over the passes."""
 
@@ -98,7 +81,7 @@ class Design:
     error: str
     score: dict
     tasks: tuple[TaskScore, ...]
-    samples: tuple[Sample, ...]
+    samples: tuple[dict, ...]  # some deployed episodes, as _sample cuts them
     episodes: int
 
 
@@ -130,9 +113,8 @@ class State:
     kind: str  # "finished", "running", "interrupted", "stopped"
     words: str
     resumed: int  # times
-    seconds: float  # from start to end, 0 where unknown
-    started: str  # ISO time, empty where unknown
-    ended: str  # time of the last event that is known
+    started: datetime | None  # UTC, None where unknown
+    ended: datetime | None  # the last event that is known
 
 
 @dataclass(frozen=True)
@@ -146,7 +128,8 @@ class RunData:
     state: State
     nodes: tuple[Node, ...]
     results: dict[str, dict[str, Result]]  # "test-static" -> name -> result
-    usage: tuple[dict, ...]  # model calls by role, model, design and stage: the columns of USAGE
+    usage: tuple[dict, ...]  # model calls by role, model and stage: the columns of USAGE
+    usage_by_design: tuple[dict, ...]  # the same for each design
     notes: tuple[str, ...]  # what could not be read
 
     @property
@@ -177,19 +160,12 @@ class RunData:
 
     def design(self, node: Node) -> Design:
         """The files of a candidate; empty where they are missing."""
-        place = f"dropped/{node.name}" if node.state == "dropped" else f"designs/{node.id}"
-        folder = self.path / place
-        stamps = []
-        for name in ("trajectories.jsonl", "score.json", "design.py", "error.json"):
-            try:
-                status = (folder / name).stat()
-                stamps.append((status.st_mtime_ns, status.st_size))
-            except OSError:
-                stamps.append(None)
-        return _read_design(folder, tuple(stamps))
-
-
-# ------------------------------------------------------------------------------------ the whole run
+        folder = self.path / (f"dropped/{node.name}" if node.state == "dropped" else f"designs/{node.id}")
+        stamps = ()
+        with contextlib.suppress(OSError):
+            found = [(file.name, file.stat()) for file in os.scandir(folder)]
+            stamps = tuple(sorted((name, status.st_mtime_ns, status.st_size) for name, status in found))
+        return _read_design(folder, stamps)
 
 
 def read_run(path: str | Path) -> RunData:
@@ -214,27 +190,22 @@ def read_run(path: str | Path) -> RunData:
     offline = any(config.get(role) == "offline" for role in config if role.endswith("_model"))
     labels = ["offline"] * offline + ["unsafe sandbox"] * (config.get("unsafe_sandbox") is True) + labels
 
-    usage = ()
+    usage = usage_by_design = ()
     if (path / "store.sqlite").exists():
         address = f"{(path / 'store.sqlite').absolute().as_uri()}?mode=ro"
         try:
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as db:
                 db.row_factory = sqlite3.Row
-                usage = tuple(dict(row) for row in db.execute(USAGE))
+                usage, usage_by_design = (
+                    tuple(dict(row) for row in db.execute(USAGE.format(columns=columns)))
+                    for columns in ("role, model, stage", "role, model, design, stage")
+                )
         except sqlite3.Error as error:
             notes.append(f"model calls in store.sqlite could not be read: {error}")
 
-    return RunData(
-        path=path,
-        config=config,
-        about=about,
-        labels=tuple(dict.fromkeys(line(label, 40) for label in labels)),
-        state=_state(path, config, nodes, notes),
-        nodes=nodes,
-        results=results,
-        usage=usage,
-        notes=tuple(notes),
-    )
+    labels = tuple(dict.fromkeys(line(label, 40) for label in labels))
+    state = _state(path, config, nodes, notes)
+    return RunData(path, config, about, labels, state, nodes, results, usage, usage_by_design, tuple(notes))
 
 
 def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
@@ -346,31 +317,18 @@ def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) 
     if resumed:
         words += f" It was resumed {'once' if resumed == 1 else f'{resumed} times'}."
 
-    # Start and end: the times of all events, and of the first and the last lines of log.txt.
-    stamps = [text(one.get("time")) for one in events]
-    with contextlib.suppress(OSError), open(path / "log.txt", "rb") as file:
-        head = file.read(20)
-        file.seek(max(0, (path / "log.txt").stat().st_size - 20_000))
-        stamps += [row[:20].decode("ascii", "replace") for row in (head, *file.read().splitlines()[-3:])]
-    times = {}
-    for stamp in stamps:
+    times = []
+    for one in events:
         with contextlib.suppress(ValueError):
-            if re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", stamp, re.ASCII):
-                times[datetime.fromisoformat(stamp)] = stamp
-    if not times:
-        return State(kind, words, resumed, 0.0, "", "")
-    start, end = min(times), max(times)
-    return State(kind, words, resumed, (end - start).total_seconds(), times[start], times[end])
-
-
-# ------------------------------------------------------------------------------ the files of a design
+            times.append(datetime.strptime(text(one.get("time")), "%Y-%m-%dT%H:%M:%SZ"))
+    return State(kind, words, resumed, min(times, default=None), max(times, default=None))
 
 
 @functools.lru_cache(maxsize=256)  # a run writes its report after each step; its designs do not change
 def _read_design(folder: Path, stamps: tuple) -> Design:
     """The files of designs/<id>/ or dropped/<candidate>/, with a few episodes of each outcome."""
     rows: list[dict] = []
-    kinds: dict[str, list[Sample]] = {}  # sorted by name, the most interesting kinds of episodes come first
+    kinds: dict[str, list[dict]] = {}  # sorted by name, the most interesting kinds of episodes come first
     for value in read_lines(folder / "trajectories.jsonl", []):
         score, without = rate(value.get("score")), rate(value.get("without"))
         if score is None:
@@ -399,7 +357,8 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
     )
 
 
-def _sample(value: dict) -> Sample:
+def _sample(value: dict) -> dict:
+    """One deployed episode, cut so that it can be shown."""
     trajectory = value.get("trajectory") if isinstance(value.get("trajectory"), dict) else {}
     init = trajectory.get("init") if isinstance(trajectory.get("init"), dict) else {}
     steps = trajectory.get("steps") if isinstance(trajectory.get("steps"), list) else []
@@ -414,21 +373,18 @@ def _sample(value: dict) -> Sample:
         seen = "\n".join(row for row in rows if row)
         seen = seen if len(seen) <= OBSERVATION_LIMIT else f"{seen[:OBSERVATION_LIMIT]}…"
         shown.append((place, text(step.get("action_took"))[:ACTION_LIMIT], seen, rate(step.get("scores"))))
-    return Sample(
-        task=text(value.get("task")),
-        number=int(number(value.get("number")) or 0),
-        score=rate(value.get("score")),
-        without=rate(value.get("without")),
-        tokens=number(value.get("tokens")) or 0.0,
-        retrieved=json.dumps(value.get("retrieved"), indent=1, ensure_ascii=False)[:RETRIEVED_LIMIT],
-        goal=text(init.get("goal"))[:1000],
-        steps=tuple(shown),
-        total_steps=len(steps),
-        error=text(value.get("error"))[:RETRIEVED_LIMIT],
-    )
-
-
-# ------------------------------------------------------------- files and values that may be damaged
+    return {
+        "task": text(value.get("task")),
+        "number": int(number(value.get("number")) or 0),  # of the pass
+        "score": rate(value.get("score")),
+        "without": rate(value.get("without")),  # score of the same episode without memory
+        "tokens": number(value.get("tokens")) or 0.0,
+        "retrieved": json.dumps(value.get("retrieved"), indent=1, ensure_ascii=False)[:RETRIEVED_LIMIT],
+        "goal": text(init.get("goal"))[:1000],
+        "steps": shown,  # number, action, observation, score so far
+        "total_steps": len(steps),
+        "error": text(value.get("error"))[:RETRIEVED_LIMIT],
+    }
 
 
 def read_text(path: Path) -> str:

@@ -3,8 +3,6 @@
 Promises: the same run gives the same bytes; a plot shows only numbers of the run's folder, and there is
 none without data; `themed` SVG takes the page's own colours. matplotlib is used without pyplot, so nothing
 global is left behind. It is slow to import, so the functions that draw import it.
-
-Try it: `python alma.py report RUN`, then look into RUN/plots
 """
 
 import functools
@@ -12,11 +10,11 @@ import io
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from report.data import LEARNED, Node, Result, RunData, TaskScore
+from report.data import LEARNED, Node, RunData, TaskScore
 from report.words import ascii_line
 
 if TYPE_CHECKING:
@@ -39,13 +37,11 @@ STYLE = {
     "axes.grid": True,
     "axes.grid.axis": "y",
     "grid.color": GRID,
-    "grid.linewidth": 0.8,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
     "font.size": 9.5,
     "figure.constrained_layout.use": True,
 }
-SMALLEST_BUBBLE, LARGEST_BUBBLE = 25, 420  # area, square points
 DASHED = (0, (4, 3))
 
 COLUMN, ROW, MARGIN, HEAD = 96, 50, 40, 30  # of the tree, pixels
@@ -115,20 +111,17 @@ def plots(run: RunData) -> list[Plot]:
 
 
 def progress(figure: "Figure", run: RunData) -> bool:
-    """Best and mean score by learning step, with the baselines of the learning set as lines."""
+    """Every score and the best so far by learning step, with the baselines of the learning set as lines."""
     if not run.evaluated:
         return False
     axes = figure.subplots()
-    best, mean = curves(run.evaluated)
+    best = best_by_step(run.evaluated)
     scores = [100 * one.score for one in run.evaluated]
     axes.scatter([one.step for one in run.evaluated], scores, s=14, color=MUTED, alpha=0.45, linewidths=0)
-    labels = []
-    thin = {"color": WARM, "linewidth": 1.4, "markersize": 3}
-    thick = {"color": ACCENT, "linewidth": 2.2, "markersize": 4.5, "drawstyle": "steps-post"}
-    for name, curve, style in (("mean of the step", mean, thin), ("best so far", best, thick)):
-        values = [100 * score for score in curve.values()]
-        axes.plot(list(curve), values, marker="o", **style)
-        labels.append((name, values[-1], style["color"]))
+    values = [100 * score for score in best.values()]
+    axes.plot(list(best), values, marker="o", color=ACCENT, linewidth=2.2, markersize=4.5,
+              drawstyle="steps-post")
+    labels = [("best so far", values[-1], ACCENT)]
     results = run.results.get("learning-static", {})
     baselines = {name: one.mean for name, one in results.items() if name != LEARNED}
     if run.f0 is not None:
@@ -138,82 +131,45 @@ def progress(figure: "Figure", run: RunData) -> bool:
         labels.append((_name(name), 100 * score, MUTED))
     last = max(best)
     axes.set(xlim=(0.5, last + 0.5), xticks=range(1, last + 1, 1 + last // 13), xlabel="learning step",
-             ylim=_limits(scores + [y for _, y, _ in labels]), ylabel="success, % of the learning set")
+             ylabel="success, % of the learning set")
+    axes.margins(y=0.08)
     label_right(axes, labels)
     return True
 
 
-def cost(figure: "Figure", run: RunData) -> bool:
-    """Success against retrieved tokens on the learning set, every design among them."""
-    named = [row for row in _measured(run.results.get("learning-static", {})) if row[0] != LEARNED]
-    designs = [
-        (LEARNED if node is run.learned else "", node.tokens, node.score, node.cost, node)
-        for node in run.evaluated if node.tokens is not None
-    ]
-    if designs and run.f0 is not None and "no_memory" not in {name for name, *_ in named}:
-        named.append(("no_memory", 0.0, run.f0, 0.0, None))
-    return _bubbles(figure, sorted(designs, key=lambda row: row[0]) + named)
-
-
-def cost_test(figure: "Figure", run: RunData) -> bool:
-    """Success against retrieved tokens on the test set."""
-    return _bubbles(figure, _measured(run.results.get("test-static", {})))
-
-
-def _measured(results: dict[str, Result]) -> list[tuple]:
-    """Rows for `_bubbles` of the memories whose tokens are known."""
-    known = {name: one for name, one in results.items() if one.tokens is not None}
-    return [(name, one.tokens, one.mean, one.usd, None) for name, one in known.items()]
-
-
-def _bubbles(figure: "Figure", rows: list[tuple[str, float, float, float | None, Node | None]]) -> bool:
-    """A bubble for each row of name (may be empty), tokens, score, dollars and candidate."""
+def cost(figure: "Figure", run: RunData, split: str = "learning") -> bool:
+    """Success against retrieved tokens, on the learning set with every design."""
+    results = run.results.get(f"{split}-static", {})
+    rows = [(name, one.tokens, one.mean, "") for name, one in results.items()]  # the last: of the candidate
+    if split == "learning":
+        rows = [row for row in rows if row[0] != LEARNED]
+        for one in run.evaluated:
+            rows.append((LEARNED if one is run.learned else "", one.tokens, one.score, one.name))
+        if run.f0 is not None and "no_memory" not in results:
+            rows.append(("no_memory", 0.0, run.f0, ""))
+    rows = sorted((row for row in rows if row[1] is not None), key=lambda row: row[0])
     if not rows:
         return False
     axes = figure.subplots()
-    dollars = max(usd or 0 for _, _, _, usd, _ in rows)
-    labels = []
-    for name, tokens, score, usd, node in rows:
-        size = SMALLEST_BUBBLE + (LARGEST_BUBBLE - SMALLEST_BUBBLE) * (usd or 0) / dollars if dollars else 45
+    for name, tokens, score, candidate in rows:
         colour = ACCENT if name == LEARNED else WARM if name else MUTED
-        drawn = axes.scatter([tokens], [100 * score], s=size, color=colour, alpha=0.55, linewidths=0.6,
+        drawn = axes.scatter([tokens], [100 * score], s=45, color=colour, alpha=0.55, linewidths=0.6,
                              edgecolors=INK)
-        if node:
-            drawn.set_urls([f"#design-{node.name}"])
-        if name:
-            labels.append((_name(name), tokens, 100 * score, math.sqrt(size) / 2))
-    positive = [tokens for _, tokens, *_ in rows if tokens > 0] or [10.0]
-    linear = max(1.0, 10.0 ** math.floor(math.log10(min(positive))))
-    axes.set_xscale("symlog", linthresh=linear, linscale=0.35)
+        if candidate:
+            drawn.set_urls([f"#design-{candidate}"])
+    axes.set_xscale("symlog", linthresh=10, linscale=0.35)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-    axes.set(xlim=(-0.12 * min(positive) - 0.5, 1.5 * max(positive)), xlabel="retrieved tokens a task",
-             ylim=_limits([100 * score for _, _, score, *_ in rows]), ylabel="success, %")
+    axes.set(xlabel="retrieved tokens a task", ylabel="success, %")
+    axes.margins(0.08)
     axes.grid(True, axis="both")
-    _label_points(axes, labels)
-    return True
 
-
-def transfer(figure: "Figure", run: RunData) -> bool:
-    """Learning set against test set: how much of a difference on the one is left on the other."""
-    test = run.results.get("test-static", {})
-    learning = {"no_memory": (run.f0, None)} if run.f0 is not None else {}
-    learning |= {name: (one.mean, one.stderr) for name, one in run.results.get("learning-static", {}).items()}
-    if run.learned:
-        learning[LEARNED] = run.learned.score, run.learned.stderr
-    rows = [(name, *score, test[name]) for name, score in learning.items() if name in test]
-    if not rows:
-        return False
-    axes = figure.subplots()
-    for name, score, stderr, tested in rows:
-        axes.errorbar([100 * score], [100 * tested.mean], xerr=100 * (stderr or 0),
-                      yerr=100 * (tested.stderr or 0), fmt="o", color=ACCENT if name == LEARNED else WARM,
-                      markersize=6, elinewidth=1)
-    limits = _limits([100 * value for _, score, _, tested in rows for value in (score, tested.mean)])
-    axes.plot(limits, limits, color=MUTED, linewidth=1, linestyle=DASHED)
-    axes.set(xlim=limits, ylim=limits, xlabel="success on the learning set, %",
-             ylabel="success on the test set, %")
-    axes.grid(True, axis="both")
-    _label_points(axes, [(_name(name), 100 * score, 100 * tested.mean, 4) for name, score, _, tested in rows])
+    # Names stand beside their dots, in the right part of the plot to the left of them.
+    named = [(_name(name), tokens, 100 * score) for name, tokens, score, _ in rows if name]
+    low, high = axes.get_ylim()
+    for (name, x, _), y in zip(named, spread([y for _, _, y in named], (high - low) / 18), strict=True):
+        left = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.6
+        axes.annotate(name, (x, y), xytext=(-7 if left else 7, 0), textcoords="offset points", color=INK,
+                      va="center", ha="right" if left else "left", fontsize=8.5, annotation_clip=False)
     return True
 
 
@@ -244,45 +200,29 @@ PLOTS = {
     "progress": (progress, "Score by learning step",
                  "Each dot is a design. Dashed: no memory and the baselines on the learning set."),
     "cost": (cost, "Success against retrieved tokens, learning set",
-             "Each bubble is a design or a baseline; its area is its cost in dollars, where that is known."),
-    "cost-test": (cost_test, "Success against retrieved tokens, test set",
-                  "All played the same episodes. The area is the cost of the memory's own model calls."),
-    "transfer": (transfer, "Learning set against test set",
-                 "Dashed: both are equal. The best of many is partly lucky, so it tends to lie below."),
+             "Each dot is a design or a baseline."),
+    "cost-test": (functools.partial(cost, split="test"), "Success against retrieved tokens, test set",
+                  "All played the same episodes."),
     "families": (families, "Success by kind of task",
                  "Open: no memory. Filled: the learned design. In brackets: the number of tasks."),
 }
 
 
-# --------------------------------------------------------------------------------------- the numbers
-
-
-def curves(designs: Sequence[Node]) -> tuple[dict[int, float], dict[int, float]]:
-    """By learning step: the best score so far, and the mean score of the step's designs."""
+def best_by_step(designs: Sequence[Node]) -> dict[int, float]:
+    """The best score so far by learning step."""
     steps = sorted({one.step for one in designs})
-    best = {step: max(one.score for one in designs if one.step <= step) for step in steps}
-    scores = {step: [one.score for one in designs if one.step == step] for step in steps}
-    return best, {step: fmean(values) for step, values in scores.items()}
+    return {step: max(one.score for one in designs if one.step <= step) for step in steps}
 
 
 def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
     """The learned design by task, with no memory beside it, for each task set that it was evaluated on."""
-    sets = {}
-    if run.learned:
-        sets["learning set"] = run.design(run.learned).tasks, run.results.get("learning-static", {})
+    found = {"learning set": run.design(run.learned).tasks} if run.learned else {}
     for key, results in run.results.items():
         split, _, mode = key.partition("-")
         if LEARNED in results and split != "learning":
             title = f"{split} set" if mode == "static" else f"{split} set, {mode} mode"
-            sets[title] = results[LEARNED].tasks, results
-    found = {}
-    for title, (tasks, results) in sets.items():
-        none = {one.task: one.score for one in results["no_memory"].tasks} if "no_memory" in results else {}
-        if tasks:
-            found[title] = tuple(
-                replace(one, without=none.get(one.task)) if one.without is None else one for one in tasks
-            )
-    return found
+            found[title] = results[LEARNED].tasks
+    return {title: tasks for title, tasks in found.items() if tasks}
 
 
 def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]:
@@ -297,18 +237,8 @@ def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]
     ]
 
 
-# --------------------------------------------------------------------------------------------- labels
-
-
 def _name(name: str) -> str:
     return ascii_line(name.replace("_", " "), 24)
-
-
-def _limits(values: list[float]) -> tuple[float, float]:
-    """Limits of an axis in percent with some room, at least ten points apart."""
-    low, high = min(values), max(values)
-    room = max(10 - (high - low), 0.12 * (high - low), 2) / 2
-    return max(-1.0, low - room), min(102.0, high + room)
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
@@ -337,20 +267,6 @@ def label_right(axes, labels: list[tuple[str, float, str]]) -> None:
                       textcoords="offset points", va="center", fontsize=8.5, annotation_clip=False)
 
 
-def _label_points(axes, points: list[tuple[str, float, float, float]]) -> None:
-    """Names beside points (name, x, y, radius); in the right part of the plot, to the left of them."""
-    low, high = axes.get_ylim()
-    spots = spread([y for _, _, y, _ in points], (high - low) / 18)
-    for (name, x, _, radius), spot in zip(points, spots, strict=True):
-        left = axes.transAxes.inverted().transform(axes.transData.transform((x, spot)))[0] > 0.6
-        axes.annotate(name, (x, spot), xytext=((-4 - radius) if left else 4 + radius, 0), color=INK,
-                      textcoords="offset points", va="center", ha="right" if left else "left", fontsize=8.5,
-                      annotation_clip=False)
-
-
-# ------------------------------------------------------------------------------- the archive as a tree
-
-
 @dataclass(frozen=True)
 class Spot:
     """A candidate in the picture."""
@@ -362,7 +278,6 @@ class Spot:
     fill: str
     ink: str  # colour of the text in it
     on_path: bool  # from the first design to the learned one
-    best: bool  # the learned design
 
 
 @dataclass(frozen=True)
@@ -392,7 +307,9 @@ def tree(run: RunData) -> Tree:
     """
     steps = sorted({node.step for node in run.nodes})
     rows, path = _rows(run.nodes, steps), run.lineage(run.learned)
+    top = min((min(own) for own in rows.values()), default=0.0)
     x = {step: MARGIN + COLUMN * place for place, step in enumerate(steps)}
+    y = {name: [HEAD + MARGIN + ROW * (row - top) for row in own] for name, own in rows.items()}
     span = max([0.05, *(abs(node.score - run.f0) for node in run.evaluated)]) if run.f0 is not None else 1.0
     spots: dict[str, Spot] = {}
     for node in run.nodes:
@@ -404,66 +321,40 @@ def tree(run: RunData) -> Tree:
             rgb = [round(a + (b - a) * min(1.0, abs(part)) ** 0.8) for a, b in zip(EQUAL, end, strict=True)]
             fill = "#{:02x}{:02x}{:02x}".format(*rgb)
             ink = "#14181f" if 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140 else "#ffffff"
-        y = HEAD + MARGIN + ROW * rows[node.name]
-        spots[node.name] = Spot(node, x[node.step], y, radius, fill, ink, node in path, node is run.learned)
+        spots[node.name] = Spot(node, x[node.step], y[node.name][-1], radius, fill, ink, node in path)
     edges = []
     for child in sorted(spots.values(), key=lambda spot: spot.on_path):
         for name in reversed(child.node.parents):
-            # Leaves the parent to the right, becomes level within one column, then runs straight.
             parent, first = spots[name], name == child.node.parent
-            start, end = parent.x + parent.radius, child.x - child.radius
-            bend = min(end, parent.x + COLUMN - SMALLEST)
-            middle = (start + bend) / 2
-            curve = f"C{middle:.1f},{parent.y:.1f} {middle:.1f},{child.y:.1f} {bend:.1f},{child.y:.1f}"
-            curve = f"M{start:.1f},{parent.y:.1f} {curve} H{end:.1f}"
+            stops = y[child.node.name] if first else [child.y]
+            here, above, curve = parent.x, parent.y, f"M{parent.x + parent.radius:.1f},{parent.y:.1f}"
+            for place, row in enumerate(stops, 1):
+                # Becomes level within one column, then runs straight to the next stop or the child.
+                middle, bend = here + COLUMN / 2, here + COLUMN - LARGEST
+                curve += f" C{middle:.1f},{above:.1f} {middle:.1f},{row:.1f} {bend:.1f},{row:.1f}"
+                here, above = child.x - COLUMN * (len(stops) - place), row
+                curve += f" H{here:.1f}" if place < len(stops) else f" H{child.x - child.radius:.1f}"
             edges.append(Edge(curve, child.node.name, child.on_path and first, first))
     height = max((spot.y for spot in spots.values()), default=0) + MARGIN + 8
     width = max(x.values(), default=0) + MARGIN + 8
     return Tree(tuple(spots.values()), tuple(edges), tuple(x.items()), int(width), int(height), 100 * span)
 
 
-def _rows(nodes: Sequence[Node], steps: list[int]) -> dict[str, float]:
-    """The row of each candidate, from 0; parents come before their children in `nodes`.
+def _rows(nodes: Sequence[Node], steps: list[int]) -> dict[str, list[float]]:
+    """The rows of each candidate in the columns after its (first) parent's, up to its own.
 
-    Bottom up, each design stacks the subtrees of its children (by first parent) as closely as their
-    columns allow and stands in the middle of them; top down, the rows then add up.
+    Column by column, a candidate stands as near to its parent's row as its neighbours allow. A line that
+    passes a column has a place there like a candidate, so that it neither meets one nor crosses another line.
     """
-    children: dict[str | None, list[Node]] = {}
-    for node in nodes:
-        children.setdefault(node.parent, []).append(node)
-    columns = {step: place for place, step in enumerate(steps)}
-    outlines: dict[str, dict[int, tuple[float, float]]] = {}  # by column: first and last row, from the node's
-    below: dict[str, float] = {}  # rows from a node's parent to the node
-
-    def stack(siblings: list[Node]) -> dict[int, tuple[float, float]]:
-        """Place subtrees one below the other around row 0; returns their common outline."""
-        merged: dict[int, tuple[float, float]] = {}
-        places = []
-        for node in siblings:
-            outline = outlines[node.name]
-            down = max((merged[c][1] + 1 - outline[c][0] for c in outline if c in merged), default=0.0)
-            down = max([down, *([places[-1] + 0.6] if places else [])])
-            places.append(down)
-            for column, (first, last) in outline.items():
-                known = merged.get(column, (first + down, last + down))
-                merged[column] = min(known[0], first + down), max(known[1], last + down)
-        middle = (places[0] + places[-1]) / 2 if places else 0.0
-        for node, place in zip(siblings, places, strict=True):
-            below[node.name] = place - middle
-        return {column: (first - middle, last - middle) for column, (first, last) in merged.items()}
-
-    for node in reversed(nodes):
-        siblings = children.get(node.name, [])
-        outline = outlines[node.name] = stack(siblings) | {columns[node.step]: (0.0, 0.0)}
-        for child in siblings:  # keep the columns that an edge crosses free of other subtrees
-            for column in range(columns[node.step] + 1, columns[child.step]):
-                row = below[child.name]
-                first, last = outline.get(column, (row, row))
-                outline[column] = min(first, row), max(last, row)
-    stack(children.get(None, []))
-    rows: dict[str | None, float] = {None: 0.0}
-    for node in nodes:
-        rows[node.name] = rows[node.parent] + below[node.name]
-    del rows[None]
-    top = min(rows.values(), default=0.0)
-    return {name: row - top for name, row in rows.items()}
+    by_name = {node.name: node for node in nodes}
+    rows: dict[str, list[float]] = {}
+    for step in steps:
+        wanted: dict[str, float] = {}
+        below = max((own[-1] for own in rows.values()), default=0.0)  # designs from scratch start there
+        for node in nodes:
+            passing = node.parent and by_name[node.parent].step < step < node.step
+            if node.step == step or passing:
+                wanted[node.name] = rows.get(node.name, rows.get(node.parent, [below]))[-1]
+        for name, row in zip(wanted, spread(list(wanted.values()), 1.0), strict=True):
+            rows.setdefault(name, []).append(row)
+    return rows

@@ -12,10 +12,11 @@ import difflib
 import functools
 import hashlib
 import json
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from markupsafe import Markup, escape
 
 from errors import clean
 from report import figures, words
@@ -31,7 +32,6 @@ LINES, COLUMNS = 10_000, 2_000  # of code: more than any design has that somebod
 DIFF_LINES = 2_500  # of each of two codes that are compared: the time grows with their product
 SAYS, SAYS_LIMIT = 3, 2000  # tasks for which report.md shows what was retrieved, and characters of it
 TITLES = {"alfworld": "ALFWorld", "textworld": "TextWorld", "babaisai": "Baba Is AI", "minihack": "MiniHack"}
-SUMS = ("calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 
 
 def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
@@ -44,8 +44,8 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
     files = {"report.html": page(run, drawn)}
     if plots:
         files["report.md"] = markdown(run, drawn)
-        template, style = _templates("html").get_template("archive.svg"), _markup(_file("archive.css"))
-        files["plots/archive.svg"] = template.render(tree=tree(run), style=style)
+        template, style = _templates("html").get_template("archive.svg"), Markup(_file("archive.css"))
+        files["plots/archive.svg"] = template.render(tree=tree(run), learned=run.learned, style=style)
         files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
     contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
     return contents | ({f"plots/{one.name}.png": one.png for one in drawn} if plots else {})
@@ -55,16 +55,13 @@ def page(run: RunData, drawn: Sequence[Plot]) -> str:
     """report.html of a run."""
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    names = [None, *(node.name for node in run.nodes), None]
-    pieces = [(node.name, _markup(_piece(run, node, names[place], names[place + 2])))
-              for place, node in enumerate(run.nodes)]
     return _templates("html").get_template("report.html").render(
-        style=_markup(_file("report.css")),
-        script=_markup(script),
-        script_hash=_markup(digest),
-        figures=[(one, _markup(one.themed)) for one in drawn],
+        style=Markup(_file("report.css")),
+        script=Markup(script),
+        script_hash=Markup(digest),
+        figures=[(one, Markup(one.themed)) for one in drawn],
         tree=tree(run),
-        pieces=pieces,
+        pieces=[(node.name, Markup(_piece(run, node))) for node in run.nodes],
         rows=[(node, _title(run.design(node).code)) for node in run.nodes],
         **_facts(run),
     )
@@ -75,15 +72,15 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
 
     def indented(value: str) -> str:
         """A block of code in Markdown that nothing inside can end."""
-        return _markup("\n".join(f"    {one}".rstrip() for one in clean(value).splitlines()))
+        return Markup("\n".join(f"    {one}".rstrip() for one in clean(value).splitlines()))
 
     best = run.design(run.learned) if run.learned else None
-    samples = {one.task: one for one in best.samples} if best else {}
+    samples = {one["task"]: one for one in best.samples} if best else {}
     return _templates("md").get_template("report.md").render(
         plots=drawn,
         lineage=[(node, [line(what, 200) for _, what, _ in _plan(run.design(node).plan)["changes"]])
                  for node in run.lineage(run.learned)],
-        says=[(one, indented(block(one.retrieved, SAYS_LIMIT))) for one in list(samples.values())[:SAYS]],
+        says=[(one, indented(block(one["retrieved"], SAYS_LIMIT))) for one in list(samples.values())[:SAYS]],
         code=indented("\n".join(lines_of(best.code))) if best else "",
         **_facts(run),
     )
@@ -93,18 +90,10 @@ def _file(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-def _markup(safe: str) -> str:
-    """Text that the templates print as it is."""
-    from markupsafe import Markup
-
-    return Markup(safe)
-
-
 @functools.cache
 def _templates(kind: str):
     """The jinja2 environment whose printed strings are cleaned, cut, and escaped for "html" or "md"."""
     import jinja2
-    from markupsafe import Markup
 
     def finish(value):
         if isinstance(value, Markup) or not isinstance(value, str):
@@ -128,9 +117,6 @@ def _templates(kind: str):
     return environment
 
 
-# -------------------------------------------------------------------------------- facts of the run
-
-
 def _facts(run: RunData) -> dict:
     """What both report.html and report.md show."""
     env = text(run.config.get("env"))
@@ -139,24 +125,13 @@ def _facts(run: RunData) -> dict:
         split, mode, size = (*line(key, 60).split("-", 2), "", "")[:3]
         title = [f"{split.capitalize()} set", mode and f"{mode} mode", size and f"{size} episodes collected"]
         short = {name: one.replace("_", " ") for name, one in words.short_names(rows).items()}
-        compared, warnings = [], []
-        for name, one in rows.items():
-            if one.to_best_other and one.best_difference is not None:
-                other = short.get(one.best_other, "another")
-                compared.append((short[name], one.mean, other, one.best_difference, one.to_best_other))
-            warnings.append(words.invalid_words(short[name], one.invalid, one.example))
         if rows:
-            notes = [words.best_words(compared)] if compared else []
-            notes += filter(None, warnings)
+            notes = words.notes([
+                (short[name], one.mean, short.get(one.best_other, "another"), one.best_difference,
+                 one.best_difference is not None and one.to_best_other, one.invalid, one.example)
+                for name, one in rows.items()
+            ])  # fmt: skip
             results.append((", ".join(filter(None, title)), rows, short, notes))
-    by_stage: dict[tuple, dict] = {}  # model calls by role, model and stage; each design has its own table
-    for row in run.usage:
-        kind = {name: row[name] for name in ("role", "model", "stage")}
-        total = by_stage.setdefault(tuple(kind.values()), kind | dict.fromkeys(SUMS, 0) | {"usd": None})
-        for key in SUMS:
-            total[key] += row[key] or 0
-        if row["usd"] is not None:
-            total["usd"] = (total["usd"] or 0) + row["usd"]
     return {
         "run": run,
         "title": f"ALMA on {TITLES.get(env, line(env, 60) or 'an unknown environment')}",
@@ -165,8 +140,7 @@ def _facts(run: RunData) -> dict:
         "results": results,
         "paper": words.PAPER.get(env, {}),
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
-        "by_stage": list(by_stage.values()),
-        "command": command(run),
+        "command": line(text(run.about.get("command")), 4000) or "not stored: see config.json",
         "states": {node.state for node in run.nodes},
         "learned": run.learned,
         "LEARNED": LEARNED,
@@ -193,15 +167,13 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
     """Title, number and small print of the most important numbers."""
     best, test = run.learned, run.results.get("test-static", {})
     tiles = []
-    for title, score, none in (
-        ("learning set", best and (best.score, best.stderr), run.f0),
-        ("test set", LEARNED in test and (test[LEARNED].mean, test[LEARNED].stderr),
-         test["no_memory"].mean if "no_memory" in test else None),
-    ):
-        if score:
-            note = f" · no memory {percent(none)} %" if none is not None else ""
-            note = f"± {percent(score[1] or 0)} standard error{note}"
-            tiles.append((title, f"{percent(score[0])} %", note))
+    scores = [("learning set", best.score, best.stderr, run.f0)] if best else []
+    if LEARNED in test:
+        none = test["no_memory"].mean if "no_memory" in test else None
+        scores.append(("test set", test[LEARNED].mean, test[LEARNED].stderr, none))
+    for title, mean, stderr, none in scores:
+        note = f" · no memory {percent(none)} %" if none is not None else ""
+        tiles.append((title, f"{percent(mean)} %", f"± {percent(stderr or 0)} standard error{note}"))
     states = [node.state for node in run.nodes]
     note = f"{states.count('dropped')} dropped, {states.count('duplicate')} duplicate"
     tiles.append(("designs", str(len(run.evaluated)), note))
@@ -213,41 +185,22 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
         tiles.append(("spent", usd(sum(row["usd"] or 0 for row in run.usage)), note))
     else:
         tiles.append(("spent", "nothing", "no paid model was called"))
-    if run.state.seconds:
-        hours, minutes = divmod(int(run.state.seconds) // 60, 60)
-        took = f"{hours} h {minutes} min" if hours else f"{minutes} min {int(run.state.seconds) % 60} s"
-        start, end = (stamp[:16].replace("T", " ") for stamp in (run.state.started, run.state.ended))
-        tiles.append(("from start to end", took, f"{start} to {end} UTC"))
+    start, end = run.state.started, run.state.ended
+    if start != end:
+        times = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
+        tiles.append(("from start to end (h:min:s)", str(end - start), times))
     return tiles
 
 
-def command(run: RunData) -> str:
-    """The command line that starts the same run again: as it was typed, else every setting of config.json as its flag."""
-    if typed := text(run.about.get("command")):
-        return line(typed, 4000)
-    parts = ["python", "alma.py", "reproduce" if "test-static" in run.results else "learn"]
-    for name, value in run.config.items():
-        if name == "workers" or value is None or value is False or value in ("", []):
-            continue  # the number of workers changes no result
-        flag = f"--{line(name, 60).replace('_', '-')}"
-        values = value if isinstance(value, list) else [value]
-        for each in values:
-            parts += [flag] if each is True else [flag, line(str(each), 200)]
-    return shlex.join(parts)
-
-
-# ------------------------------------------------------------------------------------- one design
-
-
-def _piece(run: RunData, node: Node, previous: str | None, following: str | None) -> str:
+def _piece(run: RunData, node: Node) -> str:
     """A candidate's piece of the page: a JSON string of HTML that cannot end the script element around it."""
     shown = run.design(node)
-    by_name = {one.name: one for one in run.nodes}
-    lines = lines_of(shown.code)
+    names = [one.name for one in run.nodes]
+    place = names.index(node.name)
     own = {node.name, node.id} if node.state == "evaluated" else {node.name}
     changed = None
     if node.parent and shown.code:
-        changed = difference(run.design(by_name[node.parent]).code, shown.code)
+        changed = difference(run.design(run.nodes[names.index(node.parent)]).code, shown.code)
     facts = {
         "node": node,
         "run": run,
@@ -259,19 +212,19 @@ def _piece(run: RunData, node: Node, previous: str | None, following: str | None
         "score": read_result(node.name, shown.score) if node.state == "evaluated" else None,
         "scale": max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0]),
         "plan": _plan(shown.plan),
-        "code": highlight(lines),
+        "code": highlight(lines_of(shown.code)),
         "changed": changed,
         "families": by_family(shown.tasks),
         "errors": texts(shown.score.get("errors")),
         "output": text(shown.score.get("output")),
-        "calls": [row for row in run.usage if row["design"] in own],
-        "previous": previous,
-        "following": following,
+        "calls": [row for row in run.usage_by_design if row["design"] in own],
+        "previous": names[place - 1] if place else None,
+        "following": names[place + 1] if place + 1 < len(names) else None,
     }
     share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
     template = _templates("html").get_template("design.html")
     for less in range(7):  # fewer and shorter texts until it fits
-        samples = [(one, one.steps[: (40 >> less) + 1]) for one in shown.samples[: 6 - less]]
+        samples = [(one, one["steps"][: (40 >> less) + 1]) for one in shown.samples[: 6 - less]]
         html = template.render(samples=samples, text=30_000 // 3**less, **facts)
         piece = json.dumps(html, ensure_ascii=False).replace("<", "\\u003c")
         if len(piece.encode()) <= share:
@@ -299,9 +252,6 @@ def _plan(value: dict) -> dict[str, list[tuple[str, str, str]]]:
     return shown
 
 
-# ------------------------------------------------------------------------------------------- code
-
-
 class Row(NamedTuple):
     """A line of a comparison."""
 
@@ -311,21 +261,16 @@ class Row(NamedTuple):
     html: str
 
 
-def lines_of(code: str) -> list[str]:
+def lines_of(code: str) -> tuple[str, ...]:
     """The lines of some code, cleaned; only absurdly long ones are cut."""
     lines = clean(code).splitlines()
     shown = [line if len(line) <= COLUMNS else f"{line[:COLUMNS]}…" for line in lines[:LINES]]
-    return shown + [f"# … {len(lines) - LINES:,} more lines"] * (len(lines) > LINES)
-
-
-def highlight(lines: Sequence[str]) -> tuple[str, ...]:
-    """Each line of Python as escaped HTML, with an element only where a colour changes."""
-    return _highlight("\n".join(lines))
+    return tuple(shown + [f"# … {len(lines) - LINES:,} more lines"] * (len(lines) > LINES))
 
 
 @functools.lru_cache(maxsize=256)  # a design's code is shown on its own and in comparisons with its children
-def _highlight(code: str) -> tuple[str, ...]:
-    from markupsafe import Markup, escape
+def highlight(lines: tuple[str, ...]) -> tuple[str, ...]:
+    """Each line of Python as escaped HTML, with an element only where a colour changes."""
     from pygments.lexers import PythonLexer
     from pygments.token import Token
 
@@ -335,7 +280,7 @@ def _highlight(code: str) -> tuple[str, ...]:
         Token.Name.Builtin: "b",
     }  # fmt: skip
     out: list[list[str]] = [[]]
-    for kind, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens(code):
+    for kind, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines)):
         while kind not in classes and kind is not Token:
             kind = kind.parent
         for place, part in enumerate(value.split("\n")):
@@ -349,10 +294,11 @@ def _highlight(code: str) -> tuple[str, ...]:
 
 def difference(old: str, new: str, context: int = 3) -> list[Row]:
     """What changed from one code to another, with some unchanged lines around."""
-    before, after = lines_of(old)[:DIFF_LINES], lines_of(new)[:DIFF_LINES]
-    shown_before, shown_after = highlight(lines_of(old)), highlight(lines_of(new))
+    before, after = lines_of(old), lines_of(new)
+    shown_before, shown_after = highlight(before), highlight(after)
     rows: list[Row] = []
-    for group in difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(context):
+    matcher = difflib.SequenceMatcher(None, before[:DIFF_LINES], after[:DIFF_LINES])
+    for group in matcher.get_grouped_opcodes(context):
         (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
         rows.append(Row("gap", None, None, f"lines {i1 + 1} to {i2} → {j1 + 1} to {j2}"))
         for tag, i1, i2, j1, j2 in group:
@@ -362,9 +308,6 @@ def difference(old: str, new: str, context: int = 3) -> list[Row]:
                 rows += [Row("old", i + 1, None, shown_before[i]) for i in range(i1, i2)]
                 rows += [Row("new", None, j + 1, shown_after[j]) for j in range(j1, j2)]
     return rows
-
-
-# ------------------------------------------------------------------------------------------ words
 
 
 def usd(value: float | None) -> str:

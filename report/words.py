@@ -24,16 +24,11 @@ STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365
 PAPER = {
     "alfworld": {
         "gpt-5-nano": {"no memory": "2.9", "G-Memory": "7.6", "ALMA": "12.4 (0.5)"},
-        "gpt-5-mini": {"no memory": "67.6", "ALMA": "87.1 (1.4)"},
+        "gpt-5-mini": {"no memory": "67.6", "ALMA": "87.1 (1.4)", "ALMA, shift set, dynamic mode": "84.1"},
     },
     "textworld": {
-        "gpt-5-nano": {
-            "no memory": "5.4",
-            "Trajectory Retrieval": "2.7",
-            "Dynamic Cheatsheet": "4.3",
-            "G-Memory": "2.1",
-            "ALMA": "6.2 (1.7)",
-        },
+        "gpt-5-nano": {"no memory": "5.4", "Trajectory Retrieval": "2.7", "Dynamic Cheatsheet": "4.3",
+                       "G-Memory": "2.1", "ALMA": "6.2 (1.7)"},
         "gpt-5-mini": {"no memory": "60.5", "ALMA": "75.0 (2.3)"},
     },
     "babaisai": {
@@ -45,13 +40,6 @@ PAPER = {
         "gpt-5-mini": {"no memory": "15.0", "ALMA": "20.0 (2.9)"},
     },
 }
-
-# The same for the shift set in dynamic mode: collected on valid_seen, deployed on valid_unseen.
-PAPER_SHIFT = {"alfworld": {"gpt-5-mini": {"ALMA": "84.1"}}}
-
-
-# ------------------------------------------------------------------------------------- safe texts
-
 
 def block(text: str, limit: int) -> str:
     """At most about `limit` characters of a text, cleaned, lines kept, with a mark where it was cut."""
@@ -78,9 +66,6 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
     short = {name: line(PurePath(name).name.removesuffix(".py") or name, 40) for name in names}
     uses = Counter(short.values())
     return {name: one if uses[one] == 1 else line(name, 80) for name, one in short.items()}
-
-
-# --------------------------------------------------------------------------- numbers and verdicts
 
 
 def percent(value: float | None) -> str:
@@ -126,22 +111,22 @@ def shrinkage_words(learning: float, test: float, interval: Sequence[float] | No
     return words + shown
 
 
-def best_words(compared: Sequence[tuple[str, float, str, float, Sequence[float]]]) -> str:
-    """The best memory and its lead; `compared`: name, score, best other memory, difference, interval."""
-    name, _, second, difference, interval = max(compared, key=lambda row: row[1])
-    lead = difference_words(difference, interval)
-    return f"best memory: {name}, {lead} points ahead of the second best, {second}"
+def notes(rows: Sequence[tuple]) -> list[str]:
+    """What to say below a table: the best memory's lead, and where most of the answers were no actions.
 
-
-def invalid_words(name: str, invalid: float | None, example: str) -> str:
-    """A warning if more than half of the agent's answers were no valid actions, else nothing."""
-    if invalid is None or invalid <= 0.5:
-        return ""
-    quoted = f', for example "{line(example, 100)}"' if example else ""
-    return f"{name}: {percent(invalid)} % of the agent's answers were no valid actions{quoted}"
-
-
-# -------------------------------------------------------------------------------- printed tables
+    `rows`: name, mean, best other memory, difference to it, its interval, share of invalid answers, one of
+    them; None where one is unknown.
+    """
+    found = []
+    if compared := [row for row in rows if row[4]]:
+        name, _, other, difference, interval, *_ = max(compared, key=lambda row: row[1])
+        lead = difference_words(difference, interval)
+        found.append(f"best memory: {name}, {lead} points ahead of the second best, {other}")
+    for name, *_, invalid, example in rows:
+        if (invalid or 0) > 0.5:
+            quoted = f', for example "{line(example, 100)}"' if example else ""
+            found.append(f"{name}: {percent(invalid)} % of the agent's answers were no valid actions{quoted}")
+    return found
 
 
 def summary(result: dict) -> str:
@@ -154,13 +139,11 @@ def summary(result: dict) -> str:
             lines += ["", f"{split} set:", table(result[split])]
     if "collection sizes" in result:
         lines += ["", f"{result['split']} set, {result['mode']} mode:", curve(result["collection sizes"])]
-    sets = ("test", "test set", PAPER), ("shift", "shift set, dynamic mode", PAPER_SHIFT)
-    for split, where, numbers in sets:
-        known = numbers.get(result.get("env", ""), {}) if split in result else {}
-        if known:
-            lines += ["", f"success % in the paper, {where}, by agent model (standard error):"]
-        for model, row in known.items():
-            lines.append(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
+    known = PAPER.get(result.get("env", ""), {}) if "test" in result or "shift" in result else {}
+    if known:
+        lines += ["", "success % in the paper, test set, by agent model (standard error):"]
+    for model, row in known.items():
+        lines.append(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
     if "learned" in result:
         lead, none = result["score"] - result["no_memory"], percent(result["no_memory"])
         lines += ["", f"learned design: {result['learned']}, the best of {result['designs']}; learning set: "
@@ -197,15 +180,13 @@ def table(scores: dict[str, dict]) -> str:
             f"{score['retrieved_tokens']:6.0f}  {score['steps']:5.1f}  {percent(score.get('invalid')):>9}  "
             f"{score['memory_calls']:9}{f'  {usd:>7}' * costs}"
         )
-    compared = []
+    below = []
     for name, score in scores.items():
-        if other := score.get("against_best"):
-            second = names.get(other["name"], line(other["name"], 40))
-            compared.append((names[name], score["mean"], second, other["difference"], other["interval"]))
-    rows += [best_words(compared)] if compared else []
-    for name, score in scores.items():
-        warning = invalid_words(names[name], score.get("invalid"), score.get("example") or "")
-        rows += [warning] if warning else []
+        other = score.get("against_best") or {"name": "", "difference": None, "interval": None}
+        second = names.get(other["name"], line(other["name"], 40))
+        below.append((names[name], score["mean"], second, other["difference"], other["interval"],
+                      score.get("invalid"), score.get("example")))
+    rows += notes(below)
     return "\n".join(rows)
 
 
