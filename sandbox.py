@@ -54,7 +54,7 @@ class CannotFork(Exception):
 
 
 async def outlive(work: Callable[[], Awaitable]) -> Any:
-    """`await work()` again if a process of the sandbox is killed; if a worker always is, blame the design."""
+    """`await work()` again if a process of the sandbox is killed; DesignError if a worker is, each time."""
     for number in range(1, REBUILDS):
         with contextlib.suppress(TemplateDied):
             return await work()
@@ -279,7 +279,7 @@ class Worker:
     async def close(self) -> None:
         """End the process, whatever it is at, and wait until it is gone."""
         self._stop(InfrastructureError("the worker has been closed"))
-        tasks = [*self._tasks]  # a task takes itself out of the set
+        tasks = [*self._tasks]  # a model call takes itself out of the set
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -384,26 +384,25 @@ class Worker:
             self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
 
     async def _take(self, message: dict) -> None:
-        op = message.get("op")
+        op, number = message.get("op"), message.get("id")
         if not self._hello.done():
-            self._hello.set_result(message)
-        elif op in ("done", "fail"):
-            self._take_answer(message)
-        elif op == "call":
-            await self._take_request(message)
-        else:
+            return self._hello.set_result(message)
+        if op == "call":
+            return await self._take_request(message)
+        if op not in ("done", "fail"):
             raise DesignError("protocol", f"a message of no known kind: {clean(str(op))[:80]}")
-
-    def _take_answer(self, message: dict) -> None:
-        number = message.get("id")
         if self._pending is None or type(number) is not int or number != self._pending[0]:
             raise DesignError("protocol", f"an answer to a call that was never made: {str(number)[:80]}")
         future = self._pending[1]
         if future.done():
             raise DesignError("protocol", "two answers to one call")
         try:
-            if message["op"] == "done":
-                future.set_result(frames.judge_answer(message.get("value"), self.limits))
+            if op == "done":
+                value = frames.judge(message.get("value"), self.limits)
+                chars, most = len(json.dumps(value, ensure_ascii=False)), self.limits.retrieved_chars
+                if chars > most:
+                    raise DesignError("invalid", f"{chars} characters retrieved, at most {most} are allowed")
+                future.set_result(value)
             else:
                 status = "invalid" if message.get("status") == "invalid" else "error"
                 raise DesignError(status, frames.clean_trace(str(message.get("error")))[:ERROR_CHARS])

@@ -144,10 +144,12 @@ class Template:
             self._send(b"w", family.number, 0)
         elif what == "report":
             waiting = [number for number, process in family.forks.items() if not process]
-            if waiting and pid not in (family.pid, *family.forks.values()) and _is_child(pid):
-                family.forks[waiting[0]] = pid
-            else:
-                family.end()  # another process than the one that was let through
+            ours = bool(waiting) and pid not in (family.pid, *family.forks.values())
+            with contextlib.suppress(ChildProcessError):  # a thread, or nobody's child
+                if ours and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    family.forks[waiting[0]] = pid
+                    return
+            family.end()  # another process than the one that was let through
 
     def _answer(self) -> bool:
         """Do what the host asks; False when it has hung up."""
@@ -229,14 +231,6 @@ class Template:
 
     def _send(self, kind: bytes, number: int, value: int) -> None:
         self._control.sendall(RECORD.pack(kind, number, value))
-
-
-def _is_child(pid: int) -> bool:
-    """Whether this is a live child process of the template, and not a thread."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:
-        return False
 
 
 def main(setup: dict, control: int) -> None:

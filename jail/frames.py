@@ -98,15 +98,6 @@ def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
     return value
 
 
-def judge_answer(value: Any, limits: Limits) -> Any:
-    """The same for what a method of a design returns, whose text has a limit of its own."""
-    value = judge(value, limits)
-    chars, most = len(json.dumps(value, ensure_ascii=False)), limits.retrieved_chars
-    if chars > most:
-        raise DesignError("invalid", f"{chars} characters retrieved, at most {most} are allowed")
-    return value
-
-
 def wrong_with_call(tool: Callable, arguments: Any, limits: Limits) -> str | None:
     """What is wrong with the arguments of a call of `tool`, a method of `memory_base.Tools`, or None."""
     kinds = [kind for name, kind in typing.get_type_hints(tool).items() if name != "return"]

@@ -1,7 +1,6 @@
 """The jail: what the template and each worker do to themselves before a design runs.
 
 Layers, from the outside in; a worker names those that hold in its first message:
-
 1. clean start: the template was started by exec in an empty environment (`template.py`),
 2. `namespaces`: user, pid, net, ipc, uts and mount namespaces; the root is a small tmpfs with
    read-only binds of the Python runtime, and each worker has a scratch folder of limited size,
@@ -11,7 +10,8 @@ Layers, from the outside in; a worker names those that hold in its first message
 6. `seccomp`: a list of allowed system calls; no fork, exec, socket, kill, ptrace, shared memory, ...
 
 Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. The scratch folder
-is then on the host's disk, and the template counts the files created in it, so that it cannot fill the disk.
+is then on the host's disk, and no file is created in it that the template does not count: else a design could
+fill the disk.
 
 Seccomp holds a worker's calls that fork or create a file until the template has decided (`Supervisor`).
 Only one form of `clone` gets that far: it makes the fork a child of the template, in the worker's process
@@ -153,11 +153,10 @@ def _enter_namespaces(setup: dict) -> None:
 
 
 def _high(descriptor: int) -> int:
-    """The same descriptor above those that become a worker's standard ones."""
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
-    finally:
-        os.close(descriptor)
+    """Move a descriptor above those that become a worker's standard ones."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(descriptor)
+    return moved
 
 
 def _map_user(proc: int, inside: int, inside_group: int, outside: int, outside_group: int) -> None:
@@ -260,7 +259,18 @@ def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
     # Close what is not one of the first four, also what leads out of the root.
     _syscall(SYS_CLOSE_RANGE, 4, notify - 1, 0)
     _syscall(SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
-    _drop_privileges(setup)
+    _enter_scratch(setup)
+    # Gain no rights, and give up those there are.
+    _call(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    for capability in range(64):
+        if LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break  # past the last one, or not allowed to, and then none is held either
+    _call(LIBC.prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _syscall(SYS_CAPSET, struct.pack("Ii", 0x20080522, 0), bytes(24))
+    _call(LIBC.prctl, PR_SET_DUMPABLE, 0)
+    _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)  # after the changes of user above, which clear it
+    if os.getppid() != (0 if setup["namespaces"] else setup["template"]):
+        os._exit(1)
     _set_limits(setup)
     layers += ["no-new-privs", "no-capabilities", "limits"]
     # The version of Landlock that the kernel offers, -1 for none.
@@ -294,21 +304,6 @@ def _enter_own_root(setup: dict) -> None:
 def _enter_scratch(setup: dict) -> None:
     os.chdir(setup["scratch"])
     os.environ["HOME"] = os.environ["TMPDIR"] = setup["scratch"]
-
-
-def _drop_privileges(setup: dict) -> None:
-    """Gain no rights, give up those there are, and die with the template."""
-    _enter_scratch(setup)
-    _call(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    for capability in range(64):
-        if LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-            break  # past the last one, or not allowed to, and then none is held either
-    _call(LIBC.prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _syscall(SYS_CAPSET, struct.pack("Ii", 0x20080522, 0), bytes(24))
-    _call(LIBC.prctl, PR_SET_DUMPABLE, 0)
-    _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)  # after the changes of user above, which clear it
-    if os.getppid() != (0 if setup["namespaces"] else setup["template"]):
-        os._exit(1)
 
 
 def _set_limits(setup: dict) -> None:

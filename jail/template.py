@@ -45,7 +45,7 @@ class Template:
         self._exits: dict[int, asyncio.Future] = {}  # worker's number: exit code, -1 for no answer
         self._cpu: dict[int, float] = {}  # last known CPU seconds of a worker
         self._cpu_asked: dict[int, asyncio.Future] = {}
-        self.created: set[int] = set()  # workers of which a fork tried to create a file
+        self.created: set[int] = set()  # forked workers that, or a fork of which, tried to create a file
         self._reader = asyncio.ensure_future(self._read())
         self.alive = True
         self.ready: asyncio.Future = asyncio.get_running_loop().create_future()
