@@ -93,11 +93,11 @@ def enter_template(setup: dict) -> None:
         os._exit(1)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("900")  # where memory runs out, a worker goes before the host does
-    with open("/proc/self/uid_map") as file:  # the root of a container may have only a few user ids
-        ranges = [[int(number) for number in line.split()] for line in file]
-    last = FIRST_USER + (1 << 30)
-    known = any(first <= FIRST_USER and last <= first + count for first, _, count in ranges)
-    setup["own_users"] = os.geteuid() == 0 and known
+    if os.geteuid() == 0:  # the root of a container may have only a few user ids
+        with open("/proc/self/uid_map") as file:
+            ranges = [[int(number) for number in line.split()] for line in file]
+        last = FIRST_USER + (1 << 30)
+        setup["own_users"] = any(first <= FIRST_USER and last <= first + count for first, _, count in ranges)
     allowed = "namespaces" not in setup["disable"]
     if allowed:  # try in another process what the template and a worker do one after the other
         pid = os.fork()
