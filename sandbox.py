@@ -3,20 +3,16 @@
 It promises that a design cannot read the host's environment, keys, files or other designs; open a
 socket; write outside a small scratch folder; start a process; signal, trace or outlive the host;
 use more memory, CPU time, threads, descriptors or output than `Limits` says; or hang a call past
-its deadline. A design talks to the host in length-prefixed JSON over one socket pair. Whatever it
-sends cannot crash, block or bloat the host, and it never holds what its score is computed from.
+its deadline. It talks to the host in length-prefixed JSON over one socket pair; whatever it sends
+cannot crash, block or bloat the host. It never holds what its score is computed from.
 
-It does not promise that two designs take the same time, nor that a design's own files or threads
-behave as outside; it is no defence against a hole in the kernel. Layers that are missing are
-named, and without the needed ones nothing runs unless `unsafe` is given.
+It does not promise that two designs take the same time, or that files and threads behave as outside; it is no
+defence against a hole in the kernel. Without the needed layers nothing runs unless `unsafe` is given.
 
-A worker that has learned can be forked for each retrieval (`Worker.fork`): the fork has all that the
-design keeps, also in closures and cached functions, and what it writes reaches no other fork. Where that
-cannot be promised there is no fork (`CannotFork`), and the memory has to be built again. A design that
-overwrites our checks on purpose can pass words through a pipe to its own forks, and to nobody else's.
-
-This file and `jail/template.py` are the host's side, `jail/frames.py` judges what comes in,
-`jail/layers.py` builds the jail, `jail/child.py` is what runs in it.
+A worker that has learned can be forked for each retrieval (`Worker.fork`): the fork has all that the design
+keeps, also in closures and cached functions, and no other fork sees what it writes. Where that cannot be
+promised there is no fork (`CannotFork`), and the memory has to be built again. A design that overwrites our
+checks on purpose can pass words through a pipe to its own forks, and to nobody else's.
 """
 
 import asyncio
@@ -43,13 +39,14 @@ from memory_base import Tools, Trajectory
 from models.fair_queue import FairQueue
 
 HERE = Path(__file__).resolve().parent
+SENT = ("memory_base", "jail.layers", "jail.child")  # modules whose source the template gets
 REBUILDS = 5  # times that work is done again for a template process that was killed
 TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
 ERROR_CHARS = 8_000  # of a design's traceback that are kept
 
 
 class WorkerKilled(TemplateDied):
-    """Something outside killed a worker: not the host, none of its limits, and not the design."""
+    """A worker was killed from outside: not by the host, a limit, or the design."""
 
 
 class CannotFork(Exception):
@@ -57,10 +54,7 @@ class CannotFork(Exception):
 
 
 async def outlive(work: Callable[[], Awaitable]) -> Any:
-    """`await work()`, started again when a process of the sandbox is killed meanwhile.
-
-    A worker that is killed each time is its design's fault.
-    """
+    """`await work()` again if a process of the sandbox is killed; DesignError if a worker is, each time."""
     for number in range(1, REBUILDS):
         with contextlib.suppress(TemplateDied):
             return await work()
@@ -74,10 +68,9 @@ async def outlive(work: Callable[[], Awaitable]) -> Any:
 class Sandbox:
     """Starts workers for designs that learn from `trajectories`; use with `async with`.
 
-    `layers`: names of the layers that hold. `unsafe`: True where a needed one is missing. `disable`
-    names layers to leave out ("namespaces", "landlock", "seccomp"), for tests and for bug hunting;
-    the environment variable ALMA_SANDBOX_DISABLE does the same. Raises UserError where a needed
-    layer is missing and `unsafe` is not given.
+    `layers`: names of the layers that hold. `unsafe`: True where a needed one is missing, which raises
+    UserError unless the argument `unsafe` is True. `disable` (and the environment variable
+    ALMA_SANDBOX_DISABLE) names layers to leave out in tests: "namespaces", "landlock", "seccomp".
     """
 
     def __init__(self, trajectories: Sequence[Trajectory] = (), *, limits: Limits | None = None,
@@ -109,8 +102,8 @@ class Sandbox:
         if missing and not self._allow_unsafe:
             await self.__aexit__()
             raise UserError(
-                f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files "
-                "and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
+                f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your "
+                "files and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
             )
         return self
 
@@ -121,9 +114,9 @@ class Sandbox:
 
     @contextlib.asynccontextmanager
     async def worker(self, source: str, tools: Tools, forks: bool = False) -> AsyncIterator["Worker"]:
-        """A fresh worker with the design loaded; it ends with the block. Raises DesignError.
+        """A fresh worker with the design loaded; it ends with the block. `forks`: whether it is to be forked.
 
-        `forks`: it is to be forked, see `Worker.fork`. What `tools` raise comes out of the worker's methods.
+        Its methods raise DesignError, and what `tools` raise.
         """
         async with (self._forked if forks else self._slots).turn(source), self._jail(tools, forks) as worker:
             worker.turns = functools.partial(self._slots.turn, source)
@@ -132,14 +125,15 @@ class Sandbox:
 
     @contextlib.asynccontextmanager
     async def _jail(self, tools: Tools | None, forks: bool = False) -> AsyncIterator["Worker"]:
-        """A worker that has locked itself down and holds no design yet; a template that has died is started again."""
+        """A worker that is locked down, without a design; starts the template again if it has died."""
         for attempt in (1, 2):
             template = await self._live_template()
             worker = Worker(template, tools, self.limits, len(self._trajectories))
             try:
                 await worker.start(forks)
                 if self.layers and worker.layers != self.layers:
-                    raise InfrastructureError(f"a worker holds {worker.layers}, the first one held {self.layers}")
+                    held = f"a worker holds {worker.layers}, the first one held {self.layers}"
+                    raise InfrastructureError(held)
                 break
             except BaseException as error:
                 await worker.close()
@@ -150,21 +144,19 @@ class Sandbox:
         finally:
             await worker.close()
 
-    async def _live_template(self) -> "Template":
+    async def _live_template(self) -> Template:
         async with self._starting:
             if self._template is not None and not self._template.alive:
                 await self._template.close()
                 self._template = None
             if self._template is None:
-                self._template = await Template.start(self._setup())
+                files = {name: HERE / f"{name.replace('.', '/')}.py" for name in SENT}
+                self._template = await Template.start({
+                    "trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
+                    "sources": {name: file.read_text(encoding="utf-8") for name, file in files.items()},
+                    "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
+                    "tools": _declared_tools(), "most_forks": self._most_forks})
             return self._template
-
-    def _setup(self) -> dict:
-        names = ("memory_base", "jail.layers", "jail.child")
-        sources = {name: (HERE / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8") for name in names}
-        return {"trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
-                "disable": sorted(self._disable), "sources": sources, "host": os.getpid(),
-                "temporary": tempfile.gettempdir(), "tools": _declared_tools(), "most_forks": self._most_forks}
 
 
 class Worker:
@@ -181,24 +173,20 @@ class Worker:
         self._turn, self._writing, self._forking = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
         self._slots = asyncio.Semaphore(limits.parallel)
         self._numbers = itertools.count(1)
-        self._pending: tuple[int, asyncio.Future] | None = None  # the command that the worker is at
+        self._pending: tuple[int, asyncio.Future] | None = None  # the present command
         self._hello: asyncio.Future = self._loop.create_future()
         self._end: BaseException | None = None  # why no more commands are taken
-        self._tasks: set[asyncio.Task] = set()
+        self._tasks: set[asyncio.Task] = set()  # the reader, and one for each model call
         self._calls = 0  # model calls during the present command
         self._clock = frames.Stopwatch()
-        self._reading: asyncio.Task | None = None
-        self._stream: asyncio.StreamReader | None = None
         self._writer: asyncio.StreamWriter | None = None
         self._output = frames.Output(limits, self._stop)
-
-    # ------------------------------------------------------------------ what the evaluation calls
 
     async def load(self, source: str) -> None:
         await self._command("load", source=source)
 
     async def update(self, trajectory: int | Trajectory) -> None:
-        """Let the design learn from a trajectory, or from one that the sandbox was started with."""
+        """Let the design learn from a trajectory, or from the one with this index in the sandbox."""
         if isinstance(trajectory, Trajectory):
             trajectory = dataclasses.asdict(trajectory)
         await self._command("update", trajectory=trajectory)
@@ -209,15 +197,15 @@ class Worker:
             await self.update(index)
 
     async def retrieve(self, init: dict) -> Any:
-        """What the design says of a new task: a JSON value within the limits."""
+        """What the design retrieves for a new task: a JSON value within the limits."""
         return await self._command("retrieve", init=init)
 
     @contextlib.asynccontextmanager
     async def fork(self, tools: Tools) -> AsyncIterator["Worker"]:
-        """A worker that is an exact copy of this one as it now is; it ends with the block.
+        """An exact copy of this worker as it now is; it ends with the block.
 
-        Raises CannotFork where there can be none, also at the end of the block: what the design did in
-        it then does not count. Raises WorkerKilled and TemplateDied, after which this worker is of no use.
+        Raises CannotFork, also at the end of the block: what the design did in it then does not count.
+        After WorkerKilled and TemplateDied this worker is of no use.
         """
         async with self.turns():
             copy, fault = Worker(self._template, tools, self.limits, self._trajectories), None
@@ -244,11 +232,9 @@ class Worker:
         """What the design wrote to stdout and stderr so far, cut, without control characters."""
         return self._output.text()
 
-    # ------------------------------------------------------------------------------ start and end
-
     async def start(self, forks: bool) -> None:
         """Have the process forked and locked down."""
-        await self._connect(lambda connection, output: self._template.fork(connection, output, forks))
+        await self._connect(forks=forks)
         try:
             hello = await asyncio.wait_for(self._hello, START_SECONDS)
         except TimeoutError:
@@ -256,14 +242,15 @@ class Worker:
         except DesignError as error:  # no design is loaded yet
             raise InfrastructureError(f"a worker of the sandbox did not start: {error}") from None
         if hello.get("op") != "hello":
-            raise InfrastructureError(f"a worker of the sandbox could not lock itself down: {hello.get('error')}")
+            why = hello.get("error")
+            raise InfrastructureError(f"a worker of the sandbox could not lock itself down: {why}")
         self.layers, self.can_fork = hello["layers"], hello["forks"]
 
     async def _start_as_fork(self, worker: "Worker") -> None:
-        """Have `worker` forked. From here on the design may be in every word that the fork says."""
+        """Have `worker` forked. From here on all that the fork sends may come from the design."""
         if not worker.can_fork or worker._number in self._template.created:
             raise CannotFork("the template does not answer for it, or a fork has wanted to create a file")
-        await self._connect(lambda connection, output: self._template.permit(worker._number, connection, output))
+        await self._connect(worker=worker._number)
         try:
             if (why_not := await worker._command("fork")) != "":
                 raise CannotFork(clean(str(why_not)))
@@ -274,24 +261,25 @@ class Worker:
         except DesignError as error:
             raise CannotFork(str(error)) from None
 
-    async def _connect(self, fork: Callable[[socket.socket, int], int]) -> None:
-        """Give one end of a new connection and of a new output to the process that is forked by `fork`."""
+    async def _connect(self, forks: bool = False, worker: int = 0) -> None:
+        """Have the process forked, with one end of a new connection and of a new output."""
         try:
             here, there = socket.socketpair()
             with there, self._output.writing_end() as output:
-                self._number = fork(there, output)
-            self._stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
+                self._number = self._template.fork(there, output, forks, worker)
+            stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
         except InfrastructureError:
             here.close()
             raise
         except OSError as error:
-            raise InfrastructureError(f"no connection to a worker of the sandbox: {error.strerror} (ulimit -n)") from None
-        self._reading = asyncio.ensure_future(self._read())
+            why = f"no connection to a worker of the sandbox: {error.strerror} (ulimit -n)"
+            raise InfrastructureError(why) from None
+        self._tasks.add(asyncio.ensure_future(self._read(stream)))
 
     async def close(self) -> None:
         """End the process, whatever it is at, and wait until it is gone."""
         self._stop(InfrastructureError("the worker has been closed"))
-        tasks = [*self._tasks, *([self._reading] if self._reading else [])]
+        tasks = [*self._tasks]  # a model call takes itself out of the set
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -314,9 +302,10 @@ class Worker:
                 future.set_exception(error)
                 future.exception()
 
-    # ----------------------------------------------------------------------------------- commands
-
     async def _command(self, op: str, **fields: Any) -> Any:
+        """The worker's answer to a command; ends the worker when its time is up."""
+        limits, used_before = self.limits, None
+        look = min(1.0, limits.cpu_seconds / 4, limits.wall_seconds / 4)
         async with self._turn:
             if self._end is not None:
                 raise self._end
@@ -325,34 +314,27 @@ class Worker:
             self._clock.restart()
             try:
                 await self._write(frames.pack({"op": op, "id": number, **fields}))
-                return await self._watched(future, op)
+                while True:
+                    done, _ = await asyncio.wait({future}, timeout=look)
+                    if done:
+                        return future.result()
+                    used = await self._template.cpu_seconds(self._number)
+                    used_before = used if used_before is None else used_before
+                    if used - used_before > limits.cpu_seconds:
+                        message = f"{op} used more than {limits.cpu_seconds:g} s of CPU time"
+                    elif self._clock.seconds() > limits.wall_seconds:
+                        message = f"{op} took more than {limits.wall_seconds:g} s"
+                    else:
+                        continue
+                    self._template.ask_for_trace(self._number)
+                    await asyncio.sleep(TRACE_SECONDS)
+                    self._stop(DesignError("timeout", f"{message}\n{self._output.last_words()}".strip()))
             except asyncio.CancelledError:
                 self._stop(InfrastructureError("the call was cancelled"))
                 raise
             finally:
                 self._pending = None
                 self.seconds += time.monotonic() - started
-
-    async def _watched(self, future: asyncio.Future, op: str) -> Any:
-        """The answer to a command; ends the worker when its time is up."""
-        limits, used_before = self.limits, None
-        look = min(1.0, limits.cpu_seconds / 4, limits.wall_seconds / 4)
-        while True:
-            done, _ = await asyncio.wait({future}, timeout=look)
-            if done:
-                return future.result()
-            used = await self._template.cpu_seconds(self._number)
-            used_before = used if used_before is None else used_before
-            if used - used_before > limits.cpu_seconds:
-                await self._time_out(f"{op} used more than {limits.cpu_seconds:g} s of CPU time")
-            elif self._clock.seconds() > limits.wall_seconds:
-                await self._time_out(f"{op} took more than {limits.wall_seconds:g} s")
-
-    async def _time_out(self, message: str) -> None:
-        """End the worker, and say where it was."""
-        self._template.ask_for_trace(self._number)
-        await asyncio.sleep(TRACE_SECONDS)
-        self._stop(DesignError("timeout", f"{message}\n{self._output.last_words()}".strip()))
 
     async def _write(self, frame: bytes) -> None:
         """Send a frame; a worker that does not read it in time is ended."""
@@ -366,27 +348,26 @@ class Worker:
             except ConnectionError:
                 pass  # the reading side finds out how the process ended
 
-    # ------------------------------------------------------------------------- what the child says
-
-    async def _read(self) -> None:
+    async def _read(self, stream: asyncio.StreamReader) -> None:
         """Read frames until the connection ends; anything wrong with one ends the worker."""
         try:
             while self._end is None:
-                header = await self._stream.readexactly(frames.LENGTH.size)
+                header = await stream.readexactly(frames.LENGTH.size)
                 async with asyncio.timeout(self.limits.io_seconds):
-                    body = await self._stream.readexactly(frames.length(header, self.limits.frame_bytes))
+                    body = await stream.readexactly(frames.length(header, self.limits.frame_bytes))
                 await self._take(frames.parse(body, self.limits))
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._hung_up()
         except TimeoutError:
-            self._stop(DesignError("protocol", f"a message was not complete after {self.limits.io_seconds:g} s"))
+            late = f"a message was not complete after {self.limits.io_seconds:g} s"
+            self._stop(DesignError("protocol", late))
         except ValueError as error:  # of a length
             self._stop(DesignError("protocol", str(error)))
         except DesignError as error:
             self._stop(error)
 
     async def _hung_up(self) -> None:
-        """The connection is closed: say how the process ended; if it has not, it will now."""
+        """The connection is closed: say how the process ended, or end it."""
         try:
             code = await self._template.exit_code(self._number, 1.0)
         except TimeoutError:
@@ -403,26 +384,25 @@ class Worker:
             self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
 
     async def _take(self, message: dict) -> None:
-        op = message.get("op")
+        op, number = message.get("op"), message.get("id")
         if not self._hello.done():
-            self._hello.set_result(message)
-        elif op in ("done", "fail"):
-            self._take_answer(message)
-        elif op == "call":
-            await self._take_request(message)
-        else:
+            return self._hello.set_result(message)
+        if op == "call":
+            return await self._take_request(message)
+        if op not in ("done", "fail"):
             raise DesignError("protocol", f"a message of no known kind: {clean(str(op))[:80]}")
-
-    def _take_answer(self, message: dict) -> None:
-        number = message.get("id")
         if self._pending is None or type(number) is not int or number != self._pending[0]:
             raise DesignError("protocol", f"an answer to a call that was never made: {str(number)[:80]}")
         future = self._pending[1]
         if future.done():
             raise DesignError("protocol", "two answers to one call")
         try:
-            if message["op"] == "done":
-                future.set_result(frames.judge_answer(message.get("value"), self.limits))
+            if op == "done":
+                value = frames.judge(message.get("value"), self.limits)
+                chars, most = len(json.dumps(value, ensure_ascii=False)), self.limits.retrieved_chars
+                if chars > most:
+                    raise DesignError("invalid", f"{chars} characters retrieved, at most {most} are allowed")
+                future.set_result(value)
             else:
                 status = "invalid" if message.get("status") == "invalid" else "error"
                 raise DesignError(status, frames.clean_trace(str(message.get("error")))[:ERROR_CHARS])
@@ -432,7 +412,8 @@ class Worker:
     async def _take_request(self, message: dict) -> None:
         self._calls += 1
         if self._calls > self.limits.calls:
-            raise DesignError("budget", f"more than {self.limits.calls} model calls in one call of the design")
+            too_many = f"more than {self.limits.calls} model calls in one call of the design"
+            raise DesignError("budget", too_many)
         number, name = message.get("id"), message.get("tool")
         if type(number) is not int or name not in _declared_tools():
             raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
@@ -457,7 +438,7 @@ class Worker:
                 answer = {"op": "answer", "id": number, "value": value}
             frame = frames.pack(answer)
         except Exception as error:
-            self._stop(error)  # whatever the tools raise comes out of the call that is under way
+            self._stop(error)  # what the tools raise ends the call that is under way
         else:
             await self._write(frame)
 

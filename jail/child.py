@@ -1,14 +1,12 @@
 """What runs inside the sandbox: the template process, and the worker that it forks for each design.
 
-The host (`sandbox.py`) starts a template in a clean environment, with a control socket, and with
-this source and the collected trajectories as standard input. The template imports what designs
-use, parses the trajectories, and forks a worker whenever it is told to. It never sees a design. The
-worker locks itself down (`jail/layers.py`) before it reads the first byte of one, then serves
-`load`, `update`, `retrieve` and `fork`. Nothing of a worker's answers is trusted by the host.
+The template gets this source and the collected trajectories from the host (`jail/template.py`). It imports
+what designs use and forks workers, and never sees a design. A worker locks itself down (`jail/layers.py`)
+before it reads the first byte of one, then serves `load`, `update`, `retrieve` and `fork`. The host trusts
+nothing that it answers.
 
-It promises that a worker meets every design in the same state: same modules, same seeds, same
-trajectories; and that a fork of a worker has all that the design has learned, wherever it keeps it,
-or does not come about.
+Every design starts in the same state: same modules, same seeds, same trajectories. A fork of a worker has
+all that the design has learned, wherever it keeps it; otherwise there is no fork.
 """
 
 import asyncio
@@ -38,22 +36,19 @@ import traceback
 import types
 
 RECORD = struct.Struct("!cQq")  # control socket: kind, worker's number, value
-LENGTH = struct.Struct("!I")  # frames: length in bytes, then JSON
+LENGTH = struct.Struct("!I")  # a frame: length in bytes, then JSON
 TEXTS_A_REQUEST = 64  # texts of one embedding request, so that its answer stays small
 ERROR_CHARS = 6_000  # of a traceback
-PRELOADED = ("networkx", "numpy", "numpy.random", "collections", "copy", "datetime", "difflib", "hashlib", "heapq",
-             "langchain_chroma", "logging", "math", "re", "sqlite3", "statistics", "string", "textwrap", "typing",
-             "uuid")
+PRELOADED = ("networkx", "numpy", "numpy.random", "collections", "copy", "datetime", "difflib", "hashlib",
+             "heapq", "langchain_chroma", "logging", "math", "re", "sqlite3", "statistics", "string",
+             "textwrap", "typing", "uuid")
 DESIGN = "design.py"  # what a design's file is called in tracebacks
 PLACE = "/alma"  # where our own modules say that they are; there is no such folder
 SEED = 0  # of `random` and numpy's global generator in every worker
 
 
 class Invalid(Exception):
-    """The design returned what is no JSON or too much of it."""
-
-
-# ---------------------------------------------------------------------------------- template
+    """What the design returned is not JSON, or is too large."""
 
 
 def load_module(name: str, source: str) -> types.ModuleType:
@@ -78,27 +73,20 @@ class Family:
     pid: int  # the worker's
     group: int  # the process group's
     supervisor: object
-    forks: dict[int, int] = dataclasses.field(default_factory=dict)  # number: process id, 0 until it has reported
+    forks: dict[int, int] = dataclasses.field(default_factory=dict)  # number: process id, 0 before its report
     exit_code: int = -signal.SIGKILL  # of the worker
-    ended: bool = False  # all that is left is to be reaped
+    ended: bool = False  # killed as a whole, not all reaped yet
 
     def end(self) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.group, signal.SIGKILL)
-
-    def is_empty(self) -> bool:
-        try:
-            os.killpg(self.group, 0)
-        except ProcessLookupError:
-            return True
-        return False
 
     def process(self, number: int) -> int:
         return self.pid if number == self.number else self.forks[number]
 
 
 class Template:
-    """Forks workers on request, lets them be forked on request, kills them on request, reports their ends."""
+    """At the host's request: forks workers, permits their forks, kills them. Reports how they end."""
 
     def __init__(self, control: socket.socket, setup: dict, layers: types.ModuleType):
         self._control, self._setup, self._layers = control, setup, layers
@@ -106,7 +94,7 @@ class Template:
         self._signals, signals = os.pipe()  # readable after a signal
         os.set_blocking(signals, False)
         signal.set_wakeup_fd(signals)
-        for number in (signal.SIGCHLD, signal.SIGTERM):  # no exception: it could come while folders are removed
+        for number in (signal.SIGCHLD, signal.SIGTERM):  # no exception, which could interrupt cleaning up
             signal.signal(number, lambda *_: None)
             signal.siginterrupt(number, False)
         self._poll = select.poll()
@@ -137,13 +125,17 @@ class Template:
             self._supervise(family, ready[family.supervisor.descriptor()])
         if self._signals in ready:
             numbers = os.read(self._signals, 4096)
-            self._reap()
+            with contextlib.suppress(ChildProcessError):
+                while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                    family = self._families[os.getpgid(ended.si_pid)]
+                    pid, status, usage = os.wait4(ended.si_pid, 0)
+                    self._ended(family, pid, os.waitstatus_to_exitcode(status), usage)
             if signal.SIGTERM in numbers:
                 return False
         return True
 
     def _supervise(self, family: Family, events: int) -> None:
-        """Decide on a call of the family, and take note of what it was."""
+        """Decide on a system call of the family, and note what it was."""
         self._poll.unregister(family.supervisor.descriptor())
         what, pid = family.supervisor.serve() if events & select.POLLIN else ("end", 0)
         if what != "end":
@@ -152,13 +144,15 @@ class Template:
             self._send(b"w", family.number, 0)
         elif what == "report":
             waiting = [number for number, process in family.forks.items() if not process]
-            if waiting and pid not in (family.pid, *family.forks.values()) and _is_child(pid):
-                family.forks[waiting[0]] = pid
-            else:
-                family.end()  # another process than the one that was let through
+            ours = bool(waiting) and pid not in (family.pid, *family.forks.values())
+            with contextlib.suppress(ChildProcessError):  # a thread, or nobody's child
+                if ours and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+                    family.forks[waiting[0]] = pid
+                    return
+            family.end()  # another process than the one that was let through
 
     def _answer(self) -> bool:
-        """Do what the host asks for; False when it has hung up."""
+        """Do what the host asks; False when it has hung up."""
         data, descriptors, _, _ = socket.recv_fds(self._control, RECORD.size, 2)
         if len(data) < RECORD.size:
             return False
@@ -167,7 +161,13 @@ class Template:
         if kind == b"q":
             return False
         if kind == b"f":
-            self._fork(number, bool(value), descriptors)
+            pid, group, supervisor = self._layers.fork(self._setup, bool(value))
+            if pid == 0:
+                run_worker(descriptors, self._setup, self._layers, supervisor)
+            self._families[group] = Family(number, pid, group, supervisor)
+            self._poll.register(supervisor.descriptor(), select.POLLIN)
+            for descriptor in descriptors:
+                os.close(descriptor)
         elif kind == b"p":
             if family is None or family.ended:
                 self._send(b"e", value, -signal.SIGKILL)
@@ -175,27 +175,22 @@ class Template:
                     os.close(descriptor)
             else:
                 family.forks[value] = 0
-                family.supervisor.permit(value, list(zip(descriptors, fork_descriptors(self._setup), strict=True)))
+                given = zip(descriptors, self._setup["fork_descriptors"], strict=True)
+                family.supervisor.permit(value, list(given))
         elif kind == b"c":
-            pid = family.process(number) if family else 0
-            self._send(b"c", number, _cpu_milliseconds(pid) if pid else -1)
+            milliseconds = -1
+            if family and (pid := family.process(number)):
+                with contextlib.suppress(OSError):  # the clock id of another process is -8 pid - 6
+                    milliseconds = int(1000 * time.clock_gettime(-8 * pid - 6))
+            self._send(b"c", number, milliseconds)
         elif kind == b"t" and family and family.process(number):
             os.kill(family.process(number), signal.SIGUSR1)
         elif kind == b"k" and family:
             self._kill(family, number)
         return True
 
-    def _fork(self, number: int, forks: bool, descriptors: list[int]) -> None:
-        pid, group, supervisor = self._layers.fork(self._setup, forks)
-        if pid == 0:
-            run_worker(descriptors, self._setup, self._layers, supervisor)
-        self._families[group] = Family(number, pid, group, supervisor)
-        self._poll.register(supervisor.descriptor(), select.POLLIN)
-        for descriptor in descriptors:
-            os.close(descriptor)
-
     def _kill(self, family: Family, number: int) -> None:
-        """End a fork; its whole family where it is the worker, or a fork that has not said which process it is."""
+        """End a fork; the whole family if it is the worker, or a fork whose process is not known yet."""
         if family.process(number) == 0 and family.supervisor.withdraw(number):
             del family.forks[number]
             self._send(b"e", number, -signal.SIGKILL)
@@ -203,13 +198,6 @@ class Template:
             family.end()
         else:
             os.kill(family.forks[number], signal.SIGKILL)
-
-    def _reap(self) -> None:
-        with contextlib.suppress(ChildProcessError):
-            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-                family = self._families[os.getpgid(ended.si_pid)]
-                pid, status, usage = os.wait4(ended.si_pid, 0)
-                self._ended(family, pid, os.waitstatus_to_exitcode(status), usage)
 
     def _ended(self, family: Family, pid: int, exit_code: int, usage) -> None:
         fork = next((number for number, process in family.forks.items() if process == pid), None)
@@ -224,7 +212,9 @@ class Template:
         if pid == family.pid:
             family.exit_code = exit_code
             self._send(b"c", family.number, milliseconds)
-        if family.is_empty():
+        try:
+            os.killpg(family.group, 0)
+        except ProcessLookupError:  # the last one of the family
             for fork in family.forks:
                 self._send(b"e", fork, -signal.SIGKILL)
             self._send(b"e", family.number, family.exit_code)
@@ -243,34 +233,14 @@ class Template:
         self._control.sendall(RECORD.pack(kind, number, value))
 
 
-def fork_descriptors(setup: dict) -> tuple[int, int]:
-    """Where a worker that is forked finds the connection and the output of its fork: its last two numbers."""
-    most = setup["limits"]["open_files"]
-    return most - 2, most - 1
-
-
-def _is_child(pid: int) -> bool:
-    """Whether this is a live process that this one has to reap, and no thread of one."""
-    try:
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    except ChildProcessError:
-        return False
-
-
-def _cpu_milliseconds(pid: int) -> int:
-    """CPU time of all threads of another process (clock ids of other processes are -8 pid - 6)."""
-    try:
-        return int(1000 * time.clock_gettime(-8 * pid - 6))
-    except OSError:
-        return -1
-
-
 def main(setup: dict, control: int) -> None:
-    """Become the template; the caller has read `setup` from the host."""
+    """Become the template, with the `setup` that the host sent."""
     setup["control"] = control
     package = sys.modules["jail"] = types.ModuleType("jail")
     package.layers = layers = load_module("jail.layers", setup["sources"]["jail.layers"])
     layers.enter_template(setup)
+    most = setup["limits"]["open_files"]
+    setup["fork_descriptors"] = most - 2, most - 1  # numbers of a fork's connection and output in its worker
     for name in filter(importlib.util.find_spec, PRELOADED):  # once here, so that no worker has to
         importlib.import_module(name)
     base = load_module("memory_base", setup["sources"]["memory_base"])
@@ -282,17 +252,17 @@ def main(setup: dict, control: int) -> None:
     Template(socket.socket(fileno=control), setup, layers).serve()
 
 
-# ------------------------------------------------------------------------------------ worker
-
-
 def run_worker(descriptors: list[int], setup: dict, layers: types.ModuleType, supervisor: object) -> None:
     """Lock down, then serve one design until the host hangs up. Never returns to the template's code."""
     try:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        kept = layers.standard_descriptors(*descriptors)
-        channel = Channel(socket.socket(fileno=kept), setup["limits"]["frame_bytes"])
+        connection, output = descriptors
+        empty = os.open("/dev/null", os.O_RDONLY)
+        for number, source in enumerate((empty, output, output, connection)):
+            os.dup2(source, number)  # the sources are above 2, and only the last one can be 3
+        channel = Channel(socket.socket(fileno=3), setup["limits"]["frame_bytes"])
         try:
             held, forks = layers.lock_down(setup, supervisor)
             hello = {"op": "hello", "layers": held, "forks": forks}
@@ -347,24 +317,21 @@ class Channel:
         with self._connection.makefile("rb") as stream:
             while header := stream.read(LENGTH.size):
                 message = json.loads(stream.read(LENGTH.unpack(header)[0]))
-                if message["op"] in ("answer", "refuse"):
-                    self._resolve(message)
-                else:
+                if message["op"] not in ("answer", "refuse"):
                     self.commands.put(message)
+                    continue
+                future = self.waiting.pop(message["id"], None)
+                if future is None or not future.set_running_or_notify_cancel():
+                    continue  # the design no longer waits for it
+                if message["op"] == "answer":
+                    future.set_result(message["value"])
+                else:
+                    future.set_exception(ValueError(message["error"]))
         os._exit(0)  # the host hung up
-
-    def _resolve(self, message: dict) -> None:
-        future = self.waiting.pop(message["id"], None)
-        if future is None or not future.set_running_or_notify_cancel():
-            return  # the design no longer waits for it
-        if message["op"] == "answer":
-            future.set_result(message["value"])
-        else:
-            future.set_exception(ValueError(message["error"]))
 
 
 class Tools:
-    """The design's side of the tools: each call of a method that `memory_base.Tools` declares goes to the host."""
+    """The design's side of the tools: calls of what `memory_base.Tools` declares go to the host."""
 
     def __init__(self, channel: Channel, names: list[str]):
         self._channel, self._names = channel, names
@@ -379,7 +346,7 @@ class Tools:
         return call
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
-        """Many texts are several requests, so that each answer stays small."""
+        """Split many texts into several requests, so that each answer stays small."""
         ask = self.__getattr__("embed")
         starts = range(0, len(texts), TEXTS_A_REQUEST)
         parts = await asyncio.gather(*(ask(texts[i : i + TEXTS_A_REQUEST]) for i in starts))
@@ -391,48 +358,40 @@ class Server:
 
     def __init__(self, channel: Channel, setup: dict, layers: types.ModuleType):
         self._channel, self._setup, self._layers, self._design = channel, setup, layers, None
-        # Polls: no object of the kernel that a fork would share holds what is waited for.
+        # A poll selector: an epoll descriptor would be shared with forks.
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
-        self._descriptors = self._open_descriptors()  # the loop's pair of sockets, and those with fixed numbers
+        self._descriptors = self._open_descriptors()  # fixed numbers, and the loop's pair of sockets
         asyncio.set_event_loop(self._loop)
+        sys.modules["memory_base"].connect(Tools(channel, setup["tools"]))
+        random.seed(SEED)  # after the fork, for Python seeds this one anew in each child
+        sys.modules["numpy"].random.seed(SEED)
 
     def serve(self) -> None:
-        memory_base, numpy = sys.modules["memory_base"], sys.modules["numpy"]
-        memory_base.connect(Tools(self._channel, self._setup["tools"]))
-        random.seed(SEED)  # after the fork, for Python seeds this one anew in each child
-        numpy.random.seed(SEED)
-        self._serve()
-
-    def _serve(self) -> None:
         while True:
-            self._answer(self._channel.commands.get())
-
-    def _answer(self, command: dict) -> None:
-        number = command["id"]
-        try:
-            answer = {"op": "done", "id": number, "value": getattr(self, "_" + command["op"])(command)}
-            _flush()
-            self._channel.send(answer)
-        except Invalid as error:
-            self._channel.send({"op": "fail", "id": number, "status": "invalid", "error": str(error)})
-        except BaseException as error:  # SystemExit and KeyboardInterrupt are the design's too
-            _flush()
-            self._channel.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
+            command = self._channel.commands.get()
+            number = command["id"]
+            try:
+                answer = {"op": "done", "id": number, "value": getattr(self, "_" + command["op"])(command)}
+                _flush()
+                self._channel.send(answer)
+            except Invalid as error:
+                self._channel.send({"op": "fail", "id": number, "status": "invalid", "error": str(error)})
+            except BaseException as error:  # SystemExit and KeyboardInterrupt are the design's too
+                _flush()
+                self._channel.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
 
     def _load(self, command: dict) -> None:
-        memory_base = sys.modules["memory_base"]
-        source = command["source"]
-        remember_source(DESIGN, source)
+        remember_source(DESIGN, command["source"])
         module = sys.modules["design"] = types.ModuleType("design")
         module.__file__ = os.path.join(os.getcwd(), DESIGN)
-        exec(compile(source, DESIGN, "exec"), vars(module))
-        self._design = memory_base.find_design(module)()
+        exec(compile(command["source"], DESIGN, "exec"), vars(module))
+        self._design = sys.modules["memory_base"].find_design(module)()
 
     def _fork(self, command: dict) -> str:
-        """Go on in two processes; why not, where the fork could not have all that this one has.
+        """Fork, and serve the host in both processes; returns why not if it would lose or share something.
 
-        Threads do not live on in a fork; open files, and files in the scratch folder, would be shared.
-        The fork gets a connection and an output of its own from the template and serves there.
+        Threads are lost in a fork; open files and files in the scratch folder would be shared. The template
+        gives the fork a connection and an output of its own.
         """
         if len(sys._current_frames()) > 2:  # the main one, and the one that reads replies
             return "the design holds threads"
@@ -442,7 +401,7 @@ class Server:
             return "the design holds open files"
         seeds = random.getstate()  # which Python would change in the fork
         pid = self._layers.fork_worker()
-        connection, output = fork_descriptors(self._setup)
+        connection, output = self._setup["fork_descriptors"]
         if pid == 0:
             random.setstate(seeds)
             pair = socket.socketpair()
@@ -460,9 +419,9 @@ class Server:
             self._channel.start()
             self._channel.send({"op": "hello"})
             try:
-                self._serve()
+                self.serve()
             finally:
-                os._exit(1)  # and never back into what the worker was at
+                os._exit(1)  # never return into what the worker was doing
         return "" if pid > 0 else "the design has created files"
 
     def _open_descriptors(self) -> set[int]:
@@ -474,31 +433,30 @@ class Server:
         return found
 
     def _update(self, command: dict) -> None:
-        trajectory = self._trajectory(command["trajectory"])
-        self._loop.run_until_complete(_finish(self._design.general_update, trajectory))
+        given = command["trajectory"]
+        # A parsed trajectory is this process's own copy, which nobody has changed yet.
+        trajectory = self._setup["parsed"].pop(given, None) if isinstance(given, int) else None
+        if trajectory is None:
+            given = json.loads(self._setup["trajectories"][given]) if isinstance(given, int) else given
+            trajectory = sys.modules["memory_base"].Trajectory(**given)
+        self._run(self._design.general_update, trajectory)
 
     def _retrieve(self, command: dict) -> object:
-        trajectory = self._trajectory({"init": command["init"]})
-        return self._loop.run_until_complete(_finish(self._design.general_retrieve, trajectory))
+        trajectory = sys.modules["memory_base"].Trajectory(command["init"])
+        return self._run(self._design.general_retrieve, trajectory)
 
-    def _trajectory(self, given: int | dict):
-        memory_base = sys.modules["memory_base"]
+    def _run(self, method, trajectory) -> object:
+        """Call a design's method, which should be async and need not be."""
 
-        if isinstance(given, int):
-            if (parsed := self._setup["parsed"].pop(given, None)) is not None:
-                return parsed  # this process's own copy, and nobody has changed it yet
-            given = json.loads(self._setup["trajectories"][given])
-        return memory_base.Trajectory(**given)
+        async def finish():
+            value = method(trajectory)
+            return await value if inspect.isawaitable(value) else value
 
-
-async def _finish(method, trajectory):
-    """Call a design's method, which should be async and need not be."""
-    value = method(trajectory)
-    return await value if inspect.isawaitable(value) else value
+        return self._loop.run_until_complete(finish())
 
 
 def _plain(value):
-    """What a design may return beyond JSON's own types: numpy's, sets and dataclasses."""
+    """The JSON form of what a design may return besides JSON's own types: numpy's, sets, dataclasses."""
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, (set, frozenset)):
@@ -509,7 +467,7 @@ def _plain(value):
 
 
 def _explain(error: BaseException) -> str:
-    """The traceback from the design's first line on, its middle cut where it is long."""
+    """The traceback from the design's first line on, its middle cut if it is long."""
     trace = first = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != DESIGN:
         trace = trace.tb_next
@@ -520,7 +478,7 @@ def _explain(error: BaseException) -> str:
 
 
 def _line_by_line(descriptor: int):
-    """A stream that holds nothing back, for a design may end at any moment, and that takes any text."""
+    """A stream that takes any text and is written line by line: a design may end at any moment."""
     return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
 
 
@@ -528,9 +486,6 @@ def _flush() -> None:
     for stream in (sys.__stdout__, sys.__stderr__):
         if not stream.closed:
             stream.flush()
-
-
-# ------------------------------------------------------------------ names of the authors' designs
 
 
 def install_other_names() -> None:
@@ -549,14 +504,14 @@ def install_other_names() -> None:
             super().__init__()
 
     class Chroma(memory_base.VectorStore):
-        """Takes the arguments of langchain's class; settings of a database that is not there are ignored."""
+        """Takes the arguments of langchain's class; ignores settings of the database."""
 
         def __init__(self, collection_name=None, embedding_function=None, **settings):
             super().__init__(embedding_function)
 
         def get(self, ids=None, where=None, limit=None, **settings):
             found = super().get(ids)
-            chosen = [i for i, metadata in enumerate(found["metadatas"]) if (where or {}).items() <= metadata.items()]
+            chosen = [i for i, held in enumerate(found["metadatas"]) if (where or {}).items() <= held.items()]
             return {name: [values[i] for i in chosen[:limit]] for name, values in found.items()}
 
         def similarity_search(self, query, k=4, filter=None, **settings):

@@ -1,9 +1,8 @@
 """Judges what comes out of the sandbox: messages, values and printed text of hostile code.
 
-It promises that a message is a JSON object whose size, number of values and nesting are bounded,
-before and after it is parsed; that a value that is passed on has finite numbers of at most 64 bits
-and whole Unicode text; that printed text is cut and holds no control characters. It does not
-promise that a text is harmless to a model that reads it. Tried by `pytest tests/test_sandbox.py`.
+It promises that a message is a JSON object of bounded size, number of values and nesting; that a value that
+is passed on has finite numbers of at most 64 bits and whole Unicode text; that printed text is cut and holds
+no control characters. It does not promise that a text is harmless to a model that reads it.
 """
 
 import asyncio
@@ -13,7 +12,6 @@ import json
 import math
 import os
 import re
-import struct
 import sysconfig
 import time
 import types
@@ -22,9 +20,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from errors import DesignError, clean
+from jail.child import LENGTH
 
-LAST_CHARS = 2_000  # of a process's output that go into the message when it dies or hangs
-LENGTH = struct.Struct("!I")  # a frame: length in bytes, then JSON
+LAST_CHARS = 2_000  # of a process's output
 ADDRESSES = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 EXTENSIONS = re.compile(r"\nExtension modules: .*")
 TRACES = re.compile(r"(?:Current t|T)hread 0x\.\.\. \(most recent call first\):\n((?:  File .*\n)+)\n?")
@@ -63,7 +61,7 @@ def pack(message: Any) -> bytes:
 
 
 def length(header: bytes, most: int) -> int:
-    """The length that a frame claims to have, before any of it is read. Raises ValueError if it is over `most`."""
+    """The length that a frame claims to have. Raises ValueError if it is over `most`."""
     (claimed,) = LENGTH.unpack(header)
     if claimed > most:
         raise ValueError(f"a message of {claimed} bytes, at most {most} are allowed")
@@ -71,12 +69,13 @@ def length(header: bytes, most: int) -> int:
 
 
 def parse(body: bytes, limits: Limits) -> dict:
-    """The message in a frame; its values are still to be looked at by `judge`."""
+    """The message in a frame; `judge` has still to check its values."""
     # Each of these characters may begin a value, so the count bounds what the parser can build.
     if body.count(b",") + body.count(b"[") + body.count(b"{") > limits.nodes:
         raise DesignError("protocol", f"a message with more than {limits.nodes} values")
     try:
-        message = json.loads(body.decode(), parse_int=_integer, parse_float=_finite, parse_constant=_BadNumber)
+        numbers = {"parse_int": _integer, "parse_float": _finite, "parse_constant": _BadNumber}
+        message = json.loads(body.decode(), **numbers)
     except (ValueError, RecursionError) as error:
         raise DesignError("protocol", f"a message that is not JSON: {clean(str(error))[:200]}") from None
     if not isinstance(message, dict):
@@ -85,7 +84,7 @@ def parse(body: bytes, limits: Limits) -> dict:
 
 
 def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
-    """The same value with whole text. Raises DesignError for a bad number or too deep a nesting."""
+    """The value with lone surrogates replaced. Raises DesignError for a bad number or too deep a nesting."""
     if isinstance(value, str):
         return SURROGATES.sub("\ufffd", value)
     if isinstance(value, _BadNumber):
@@ -99,20 +98,8 @@ def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
     return value
 
 
-def judge_answer(value: Any, limits: Limits) -> Any:
-    """The same for what a method of a design returns, whose text has a limit of its own."""
-    value = judge(value, limits)
-    chars = len(json.dumps(value, ensure_ascii=False))
-    if chars > limits.retrieved_chars:
-        raise DesignError("invalid", f"{chars} characters retrieved, at most {limits.retrieved_chars} are allowed")
-    return value
-
-
 def wrong_with_call(tool: Callable, arguments: Any, limits: Limits) -> str | None:
-    """What is wrong with the arguments of a call of a tool, in words for the design.
-
-    `tool` is the method that `memory_base.Tools` declares; each argument must be of the declared type.
-    """
+    """What is wrong with the arguments of a call of `tool`, a method of `memory_base.Tools`, or None."""
     kinds = [kind for name, kind in typing.get_type_hints(tool).items() if name != "return"]
     if not isinstance(arguments, list) or len(arguments) != len(kinds):
         return f"{tool.__name__} takes {len(kinds)} arguments"
@@ -127,7 +114,7 @@ def wrong_with_call(tool: Callable, arguments: Any, limits: Limits) -> str | Non
 
 
 def _fits(value: Any, kind: Any) -> bool:
-    """Whether a JSON value is of a declared type: str, int, float, bool, None, Any, dict, list[...], or a union."""
+    """Whether a JSON value is of a type: str, int, float, bool, None, Any, dict, list[...], or a union."""
     if kind is Any:
         return True
     origin, inner = typing.get_origin(kind) or kind, typing.get_args(kind)
@@ -156,14 +143,14 @@ def _finite(text: str) -> float | _BadNumber:
 
 
 def clean_trace(text: str) -> str:
-    """Text that a design wrote, cleaned, without addresses and this machine's paths: a model is shown it."""
+    """A design's text, cleaned, without addresses and this machine's paths: a model is shown it."""
     for name in ("purelib", "platlib", "stdlib"):
         text = text.replace(sysconfig.get_path(name) + "/", "")
     return ADDRESSES.sub("0x...", clean(text))
 
 
 def _design_part(trace: re.Match) -> str:
-    """What is left of a trace that the interpreter prints when it dies or is asked where it is."""
+    """The design's part of a trace that the interpreter prints when it dies or is asked where it is."""
     end = trace[1].rfind('  File "design.py"')
     return "Most recent call first:\n" + trace[1][: trace[1].index("\n", end)] + "\n" if end >= 0 else ""
 
@@ -178,7 +165,7 @@ class Output:
 
     @contextlib.contextmanager
     def writing_end(self) -> Iterator[int]:
-        """The descriptor for the worker; it is closed here after the block."""
+        """The worker's descriptor; the host's copy is closed after the block."""
         self._descriptor, writing = os.pipe()
         os.set_blocking(self._descriptor, False)
         asyncio.get_running_loop().add_reader(self._descriptor, self._drain)
@@ -188,7 +175,6 @@ class Output:
             os.close(writing)
 
     def text(self) -> str:
-        """What was written so far."""
         for _ in range(2):  # as much as the pipe can hold, and not more: the design may go on writing
             self._drain()
         lost = self._bytes - len(self._head) - len(self._tail)
@@ -197,7 +183,7 @@ class Output:
         return EXTENSIONS.sub("", TRACES.sub(_design_part, text))
 
     def last_words(self) -> str:
-        """What a process that died or hung said in the end."""
+        """The end of the output, for the message when a process dies or hangs."""
         return self.text()[-LAST_CHARS:].strip()
 
     def close(self) -> None:
@@ -222,11 +208,12 @@ class Output:
         self._head += data[:room]
         self._tail = (self._tail + data[room:])[-half:]
         if self._bytes > self._limits.flood_bytes:
-            self._stop(DesignError("flood", f"more than {self._limits.flood_bytes} bytes on stdout and stderr"))
+            flood = f"more than {self._limits.flood_bytes} bytes on stdout and stderr"
+            self._stop(DesignError("flood", flood))
 
 
 class Stopwatch:
-    """Seconds since the restart, without the pauses, which may overlap."""
+    """Seconds since the restart without pauses, which may overlap."""
 
     def __init__(self) -> None:
         self._pauses, self._sum, self._since = 0, 0.0, time.monotonic()

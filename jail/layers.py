@@ -1,7 +1,6 @@
 """The jail: what the template and each worker do to themselves before a design runs.
 
 Layers, from the outside in; a worker names those that hold in its first message:
-
 1. clean start: the template was started by exec in an empty environment (`template.py`),
 2. `namespaces`: user, pid, net, ipc, uts and mount namespaces; the root is a small tmpfs with
    read-only binds of the Python runtime, and each worker has a scratch folder of limited size,
@@ -10,17 +9,16 @@ Layers, from the outside in; a worker names those that hold in its first message
 5. `landlock`: read the runtime, write the scratch folder, no TCP, no signals to the outside,
 6. `seccomp`: a list of allowed system calls; no fork, exec, socket, kill, ptrace, shared memory, ...
 
-Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. A scratch folder
-on the host's own disk is then given only while the template is counting the files created in it: nothing
-else would stop a design from filling the disk.
+Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. The scratch folder
+is then on the host's disk, and no file is created in it that the template does not count: else a design could
+fill the disk.
 
-A worker that is to be forked for each retrieval asks the template for each fork, and reports each
-file that it creates: seccomp holds the calling thread until the template has decided (`Supervisor`).
-Only one form of `clone` gets that far; it makes the fork a child of the template, in the process
-group of the worker, so that the template can find, end and reap it whatever the design does.
+Seccomp holds a worker's calls that fork or create a file until the template has decided (`Supervisor`).
+Only one form of `clone` gets that far: it makes the fork a child of the template, in the worker's process
+group, so that the template can find, end and reap it whatever the design does.
 
-It promises nothing on other systems than Linux on x86-64: the layers are then missing, and the
-host refuses to go on. Numbers of system calls and flags are those of the kernel's headers.
+On other systems than Linux on x86-64 layers are missing, and the host refuses to go on. Numbers of
+system calls and flags are those of the kernel's headers.
 """
 
 import contextlib
@@ -78,67 +76,54 @@ def _syscall(number: int, *arguments) -> int:
     return _call(LIBC.syscall, number, *arguments)
 
 
-# ---------------------------------------------------------------------------------- the template
-
-
 def enter_template(setup: dict) -> None:
-    """Tie this process to the host's life and enter the namespaces, where they are to be had."""
+    """Make this process end with the host, and enter namespaces where the kernel allows them."""
     os.umask(0o022)  # workers are other users and have to read what is made here
     setup.update(runtime=runtime_paths(), namespaces=None, own_users=False, tasks=0)
-    setup["limits"]["open_files"] = min(setup["limits"]["open_files"], _most_descriptors() - 8)
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    setup["limits"]["open_files"] = min(setup["limits"]["open_files"], most - 8)
     setup["next_user"] = FIRST_USER + int.from_bytes(os.urandom(3), "big") * 64
     setup["linux"] = sys.platform == "linux" and "linux" not in setup["disable"]
     if not setup["linux"]:
         return
-    _die_with_parent(signal.SIGKILL)
+    _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != setup["host"]:
         os._exit(1)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("900")  # where memory runs out, a worker goes before the host does
-    setup["own_users"] = os.geteuid() == 0 and _exists_as_user(FIRST_USER)
-    if "namespaces" not in setup["disable"] and _namespaces_are_allowed(setup):
+    if os.geteuid() == 0:  # the root of a container may have only a few user ids
+        with open("/proc/self/uid_map") as file:
+            ranges = [[int(number) for number in line.split()] for line in file]
+        last = FIRST_USER + (1 << 30)
+        setup["own_users"] = any(first <= FIRST_USER and last <= first + count for first, _, count in ranges)
+    allowed = "namespaces" not in setup["disable"]
+    if allowed:  # try in another process what the template and a worker do one after the other
+        pid = os.fork()
+        if pid == 0:
+            with contextlib.suppress(OSError):
+                _enter_namespaces(setup)
+                _enter_own_root(setup)
+                os._exit(0)
+            os._exit(1)
+        allowed = os.waitpid(pid, 0)[1] == 0
+    if allowed:
         _enter_namespaces(setup)
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        _die_with_parent(signal.SIGTERM)  # there may be scratch folders to remove
+        _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGTERM)  # there may be scratch folders to remove
     setup["template"] = os.getpid()
 
 
-def _most_descriptors() -> int:
-    """The limit of descriptors, raised as far as this process may."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
-
-
 def runtime_paths() -> list[str]:
-    """What a design may read: Python, its packages, shared libraries, time zones."""
+    """What a design may read: Python, its packages, shared libraries, time zones, some devices."""
     paths = [sysconfig.get_path(name) for name in ("platstdlib", "purelib", "platlib")]
     paths += [os.path.dirname(sysconfig.get_path("stdlib"))]  # and the libraries beside it
     paths += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
     paths = sorted({os.path.abspath(path) for path in paths if os.path.exists(path)})
     inside = [path for path in paths if not any(path.startswith(other + "/") for other in paths)]
     return [*inside, *(device for device in DEVICES if os.path.exists(device))]
-
-
-def _exists_as_user(user: int) -> bool:
-    """Whether a user id means anything here: the root of a container may have only a few."""
-    with open("/proc/self/uid_map") as file:
-        ranges = [[int(number) for number in line.split()] for line in file]
-    return any(first <= user and user + (1 << 30) <= first + count for first, _, count in ranges)
-
-
-def _namespaces_are_allowed(setup: dict) -> bool:
-    """Whether what the template and a worker do one after the other can be done, tried in another process."""
-    pid = os.fork()
-    if pid == 0:
-        with contextlib.suppress(OSError):
-            _enter_namespaces(setup)
-            _enter_own_root(setup)
-            os._exit(0)
-        os._exit(1)
-    return os.waitpid(pid, 0)[1] == 0
 
 
 def _enter_namespaces(setup: dict) -> None:
@@ -159,7 +144,7 @@ def _enter_namespaces(setup: dict) -> None:
         os.close(setup["control"])  # the host must see it closed when the template ends
         os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
     os.close(ours)
-    _die_with_parent(signal.SIGKILL)
+    _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
     if select.select([alive], [], [], 0)[0]:
         os._exit(1)  # the stub has died before the line above
     own = _high(os.open("self/ns/pid", os.O_RDONLY, dir_fd=proc))
@@ -168,11 +153,10 @@ def _enter_namespaces(setup: dict) -> None:
 
 
 def _high(descriptor: int) -> int:
-    """The same descriptor above those that become a worker's standard ones."""
-    try:
-        return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
-    finally:
-        os.close(descriptor)
+    """Move a descriptor above those that become a worker's standard ones."""
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
+    os.close(descriptor)
+    return moved
 
 
 def _map_user(proc: int, inside: int, inside_group: int, outside: int, outside_group: int) -> None:
@@ -181,10 +165,8 @@ def _map_user(proc: int, inside: int, inside_group: int, outside: int, outside_g
              "gid_map": f"{inside_group} {outside_group} 1"}
     for name, line in lines.items():
         descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
-        try:
-            os.write(descriptor, line.encode())
-        finally:
-            os.close(descriptor)
+        os.write(descriptor, line.encode())
+        os.close(descriptor)
 
 
 def _new_root(runtime: list[str]) -> None:
@@ -217,29 +199,33 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     _call(LIBC.mount, *texts[:3], flags, texts[3])
 
 
-def _die_with_parent(number: int) -> None:
-    _call(LIBC.prctl, PR_SET_PDEATHSIG, number)
-
-
-# ------------------------------------------------------------------------------------- each fork
-
-
 def fork(setup: dict, forks: bool) -> tuple[int, int, "Supervisor"]:
-    """Fork a worker in a process group of its own: its process id, 0 in itself, the group's, and its supervisor.
+    """Fork a worker in a process group of its own.
 
-    Where there are namespaces it has a pid namespace of its own. One that is to be forked cannot be
-    its first process: the kernel refuses that one the siblings that its forks are.
+    Returns its process id (0 in the worker), the group's id and its supervisor. With namespaces it has a pid
+    namespace of its own; if it is to be forked it is not the first process there, which may have no siblings.
     """
     setup["next_user"] += 1
     setup["forks"] = 1 + setup["most_forks"] * forks
     space = setup["namespaces"]
     if space is None:
-        setup["tasks"] = 0 if setup["own_users"] else _threads_of_user()
+        setup["tasks"] = 0  # threads of all processes of this user, which the kernel counts together
+        for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
+            with contextlib.suppress(OSError):
+                if not setup["own_users"] and os.stat(f"/proc/{name}").st_uid == os.geteuid():
+                    setup["tasks"] += os.stat(f"/proc/{name}/task").st_nlink - 2
         supervisor, first = Supervisor(setup["temporary"]), 0
     else:
-        supervisor = Supervisor(None)
+        supervisor, first = Supervisor(None), 0
         _call(LIBC.unshare, CLONE_NEWPID)
-        first = _idle_process() if forks else 0
+        if forks and (first := os.fork()) == 0:
+            # The first process of the pid namespace, with which all others end, leads the process group.
+            os.setpgid(0, 0)
+            _syscall(SYS_CLOSE_RANGE, 0, WHOLE, 0)
+            while True:
+                LIBC.pause()
+        if forks:
+            os.setpgid(first, first)
     pid = os.fork()
     if pid == 0:
         os.setpgid(0, 1 if first else 0)
@@ -253,30 +239,8 @@ def fork(setup: dict, forks: bool) -> tuple[int, int, "Supervisor"]:
     return pid, first or pid, supervisor
 
 
-def _idle_process() -> int:
-    """The first process of a new pid namespace, with which all others in it end, leading a process group."""
-    pid = os.fork()
-    os.setpgid(pid, pid)
-    if pid == 0:
-        _syscall(SYS_CLOSE_RANGE, 0, WHOLE, 0)
-        while True:
-            LIBC.pause()
-    return pid
-
-
-def standard_descriptors(connection: int, output: int) -> int:
-    """Put an empty stdin, the host's pipe as stdout and stderr, and the connection at 0 to 3."""
-    empty = os.open("/dev/null", os.O_RDONLY)
-    for number, source in enumerate((empty, output, output, connection)):
-        os.dup2(source, number)  # the sources are above 2, and only the last one can be 3
-    return 3
-
-
 def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
-    """Apply every layer to this process, which has one thread.
-
-    The names of those that hold, and whether the worker can be forked.
-    """
+    """Apply every layer to this process of one thread: the layers that hold, whether it can be forked."""
     layers, forks = [], False
     setup["scratch"] = supervisor.scratch
     if not setup["linux"]:
@@ -295,10 +259,23 @@ def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
     # Close what is not one of the first four, also what leads out of the root.
     _syscall(SYS_CLOSE_RANGE, 4, notify - 1, 0)
     _syscall(SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
-    _drop_privileges(setup)
+    _enter_scratch(setup)
+    # Gain no rights, and give up those there are.
+    _call(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    for capability in range(64):
+        if LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break  # past the last one, or not allowed to, and then none is held either
+    _call(LIBC.prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+    _syscall(SYS_CAPSET, struct.pack("Ii", 0x20080522, 0), bytes(24))
+    _call(LIBC.prctl, PR_SET_DUMPABLE, 0)
+    _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)  # after the changes of user above, which clear it
+    if os.getppid() != (0 if setup["namespaces"] else setup["template"]):
+        os._exit(1)
     _set_limits(setup)
     layers += ["no-new-privs", "no-capabilities", "limits"]
-    if "landlock" not in setup["disable"] and (abi := landlock_abi()):
+    # The version of Landlock that the kernel offers, -1 for none.
+    abi = LIBC.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_long(0), ctypes.c_long(1))
+    if "landlock" not in setup["disable"] and abi > 0:
         _restrict_files(abi, setup)
         layers.append(f"landlock ABI {abi}")
     if "seccomp" not in setup["disable"] and platform.machine() == "x86_64":
@@ -308,7 +285,7 @@ def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
 
 
 def _enter_own_root(setup: dict) -> None:
-    """A user and a mount namespace for this worker alone, with its scratch folder."""
+    """Enter a user and a mount namespace for this worker alone, with its scratch folder."""
     space, limits, user = setup["namespaces"], setup["limits"], os.geteuid()
     if setup["own_users"]:
         user = setup["next_user"]
@@ -327,21 +304,6 @@ def _enter_own_root(setup: dict) -> None:
 def _enter_scratch(setup: dict) -> None:
     os.chdir(setup["scratch"])
     os.environ["HOME"] = os.environ["TMPDIR"] = setup["scratch"]
-
-
-def _drop_privileges(setup: dict) -> None:
-    """No way to more rights, none left of those there were, and no life after the template's end."""
-    _enter_scratch(setup)
-    _call(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    for capability in range(64):
-        if LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-            break  # past the last one, or not allowed to, and then none is held either
-    _call(LIBC.prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _syscall(SYS_CAPSET, struct.pack("Ii", 0x20080522, 0), bytes(24))
-    _call(LIBC.prctl, PR_SET_DUMPABLE, 0)
-    _die_with_parent(signal.SIGKILL)  # after the changes of user above, which clear it
-    if os.getppid() != (0 if setup["namespaces"] else setup["template"]):
-        os._exit(1)
 
 
 def _set_limits(setup: dict) -> None:
@@ -365,53 +327,29 @@ def _set_limits(setup: dict) -> None:
     threading.stack_size(STACK_BYTES)
 
 
-def _threads_of_user() -> int:
-    """Threads of all processes of this user, which the kernel counts together."""
-    total = 0
-    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
-        with contextlib.suppress(OSError):
-            if os.stat(f"/proc/{name}").st_uid == os.geteuid():
-                total += os.stat(f"/proc/{name}/task").st_nlink - 2
-    return total
-
-
-# -------------------------------------------------------------------------------------- Landlock
-
+# Rights of Landlock
 READ = 1 << 2 | 1 << 3  # files and folders
 USE_FILE = 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # write, read, truncate, ioctl: what a file can be used for
 SPECIAL = 1 << 0 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11  # execute; make devices, sockets and pipes
 
 
-def landlock_abi() -> int:
-    """The version of Landlock that the kernel offers, 0 for none."""
-    return max(0, LIBC.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_long(0), ctypes.c_long(1)))
-
-
 def _restrict_files(abi: int, setup: dict) -> None:
-    """Let this process read the runtime and write the scratch folder, and reach nothing else."""
+    """Landlock: read the runtime, write the scratch folder, reach nothing else."""
     handled = (1 << (16 if abi >= 5 else 15 if abi >= 3 else 14 if abi >= 2 else 13)) - 1
     network = 3 if abi >= 4 else 0  # bind and connect by TCP: no rule allows any
     scoped = 3 if abi >= 6 else 0  # abstract unix sockets, signals
     attributes = struct.pack("QQQ", handled, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
     ruleset = _syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
-    for path in setup["runtime"]:
-        _allow(ruleset, path, handled & (USE_FILE if path in DEVICES else READ))
-    _allow(ruleset, setup["scratch"], handled & ~SPECIAL)
+    rights = {path: handled & (USE_FILE if path in DEVICES else READ) for path in setup["runtime"]}
+    rights[setup["scratch"]] = handled & ~SPECIAL
+    for path, allowed in rights.items():
+        allowed &= WHOLE if os.path.isdir(path) else USE_FILE
+        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        _syscall(SYS_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, descriptor), 0)
+        os.close(descriptor)
     _syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
     os.close(ruleset)
 
-
-def _allow(ruleset: int, path: str, rights: int) -> None:
-    if not os.path.isdir(path):
-        rights &= USE_FILE
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        _syscall(SYS_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", rights, descriptor), 0)
-    finally:
-        os.close(descriptor)
-
-
-# --------------------------------------------------------------------------------------- seccomp
 
 # System calls of x86-64 that are allowed whatever their arguments.
 ALLOWED = """
@@ -459,7 +397,7 @@ def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> by
 
 
 def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = RET_ALLOW) -> bytes:
-    """For one call: `then`, but for the first test (offset, mask, values, otherwise) that fails.
+    """For one call: `then`, or `otherwise` of the first test (offset, mask, values, otherwise) that fails.
 
     A test holds if the word at `offset`, masked, is one of the values.
     """
@@ -474,14 +412,15 @@ def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = 
 
 
 def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, forks: bool) -> bytes:
-    """The filter. `creation` becomes of calls that create files.
+    """The filter. `creation` is its answer to calls that create files.
 
-    Descriptors can be sent through `notify` alone: those on their way are counted for all
-    processes of a user together, and one design could use up what others need.
+    Descriptors can be sent through `notify` alone: the kernel counts those on their way for all processes
+    of a user together, and one design could use up what others need.
     """
     first, second, third, fourth = (ARGUMENT + 8 * number for number in range(4))
-    program = _instruction(LOAD, ARCH) + _instruction(EQUAL, AUDIT_ARCH_X86_64, 1) + _instruction(RETURN, RET_KILL)
-    program += _instruction(LOAD, CALL) + _instruction(AT_LEAST, X32_BIT, 0, 1) + _instruction(RETURN, RET_KILL)
+    kill = _instruction(RETURN, RET_KILL)
+    program = _instruction(LOAD, ARCH) + _instruction(EQUAL, AUDIT_ARCH_X86_64, 1) + kill
+    program += _instruction(LOAD, CALL) + _instruction(AT_LEAST, X32_BIT, 0, 1) + kill
     for item in f"{ALLOWED} {ALLOWED_IN_OWN_ROOT if own_root else ''}".split():
         program += _rule(int(item.split("=")[1]))
     for item in f"{CREATING} {CREATING_IN_OWN_ROOT if own_root else ''}".split():
@@ -491,9 +430,9 @@ def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, fo
     whole = [] if own_root else [(third, os.O_TRUNC | os.O_ACCMODE, writable, REFUSE)]
     program += _rule(257, *whole, (third, CREATES, (0,), creation))
     if forks:  # its flags are in a register, which no other thread can change
-        program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first) + _instruction(EQUAL, FORK, 0, 1)
-        program += _instruction(RETURN, RET_NOTIFY) + _instruction(LOAD, CALL)
-        program += _rule(REPORT, then=RET_NOTIFY)
+        program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first)
+        program += _instruction(EQUAL, FORK, 0, 1) + _instruction(RETURN, RET_NOTIFY)
+        program += _instruction(LOAD, CALL) + _rule(REPORT, then=RET_NOTIFY)
     program += _rule(SYS_CLONE, (first, WHOLE, PTHREAD, REFUSE))  # threads alone
     # mmap: no memory that forks share
     program += _rule(9, (fourth, 0x23, (0x22, 0x02, 0x01, 0x03), REFUSE))
@@ -501,7 +440,8 @@ def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, fo
     # socketpair: unix streams, for a datagram socket could send to any name
     program += _rule(53, (first, WHOLE, (1,), REFUSE), (second, 0xFF, (1,), REFUSE))
     program += _rule(157, (first, WHOLE, (3, 15, 16), REFUSE))  # prctl: get dumpable, set and get name
-    program += _rule(302, (third, WHOLE, (0,), REFUSE), (third + 4, WHOLE, (0,), REFUSE))  # prlimit64: reading
+    # prlimit64: reading
+    program += _rule(302, (third, WHOLE, (0,), REFUSE), (third + 4, WHOLE, (0,), REFUSE))
     # fcntl: duplicate, flags, locks, size of a pipe; not owners, leases and signals
     program += _rule(72, (second, WHOLE, (*range(8), 36, 37, 38, 1030, 1032), REFUSE))
     # ioctl: is it a terminal and its size, not blocking, close on exec, bytes to read
@@ -513,12 +453,11 @@ def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, fo
 
 
 def _filter_calls(setup: dict, notify: int) -> bool:
-    """Refuse system calls from here on; whether the template answers for forks."""
+    """Seccomp: refuse system calls from here on. Returns whether the template answers for forks."""
     own_root, forks = setup["namespaces"] is not None, setup["forks"] > 1
     with socket.socket(fileno=notify) as template:
         if forks or not own_root:
-            # Where a filter further out has a listener already, there is no other.
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # an outer filter may have the only listener already
                 program = seccomp_program(os.getpid(), own_root, RET_NOTIFY, notify, forks)
                 listener = _install(program, NEW_LISTENER)
                 socket.send_fds(template, [b"n"], [listener])
@@ -535,9 +474,9 @@ def _install(program: bytes, flags: int) -> int:
 
 
 def fork_worker() -> int:
-    """Fork this worker as a sibling of itself: 0 in the fork, -1 where the template does not let it.
+    """Fork this worker as its own sibling, else as `os.fork` does: 0 in the fork, -1 if the template refuses.
 
-    As `os.fork` does, but for the flags. No other thread may be at work in Python or its libraries.
+    No other thread may be at work in Python or its libraries.
     """
     ctypes.pythonapi.PyOS_BeforeFork()
     pid = ctypes.PyDLL(None).syscall(SYS_CLONE, FORK, 0, 0, 0, 0)  # without giving up the interpreter's lock
@@ -552,13 +491,12 @@ def fork_worker() -> int:
 class Supervisor:
     """The template's side of a worker: decides on its notified system calls, and keeps its scratch folder.
 
-    The worker stands still at each such call until it is let go on. What is deleted does not count
-    back, for a deleted file lives on while it is open or mapped. No fork comes of a worker that has
-    created a file, and no file once it was forked: forks would see each other's.
+    The worker waits at each such call. Deleted files still count: they live on while open or mapped. A worker
+    that has created a file is not forked, and one that was forked creates no file: forks would share it.
     """
 
     def __init__(self, folder: str | None):
-        """`folder`: on the host's own disk, for a scratch folder; None where the worker has a root of its own."""
+        """`folder`: where on the host's disk to make a scratch folder; None if it has its own root."""
         self.scratch = None
         self._left = CREATIONS if folder else sys.maxsize
         if folder:
@@ -567,12 +505,12 @@ class Supervisor:
         self.ours, self.theirs = socket.socketpair()  # the worker sends its listener through them
         self.worker = 0  # its process id, once it is there: only its main thread may fork
         self._listener = -1
-        self._created = self._forked = self._expected = False  # the last: a fork that is still to report
+        self._created = self._forked = self._expected = False  # the last: a fork has still to report
         self._fork = 0  # the host's number of the fork that will be let through, 0 for none
         self._given: list[tuple[int, int]] = []  # descriptors for it, and their numbers in it
 
     def descriptor(self) -> int:
-        """What becomes readable when there is something to do."""
+        """The descriptor that becomes readable when there is something to do."""
         return self.ours.fileno() if self._listener < 0 else self._listener
 
     def permit(self, fork: int, given: list[tuple[int, int]]) -> None:
@@ -581,7 +519,7 @@ class Supervisor:
         self._fork, self._given = fork, given
 
     def withdraw(self, fork: int) -> bool:
-        """Do not let a fork through any more; False where it has been or is not the next one."""
+        """Do not let a fork through any more; False if it is through already or not the next one."""
         if fork != self._fork:
             return False
         for descriptor, _ in self._given:
@@ -590,9 +528,9 @@ class Supervisor:
         return fork > 0
 
     def serve(self) -> tuple[str, int]:
-        """Take the listener, then answer a call: what it was that others must know, and the caller's id.
+        """Take the listener, then answer one call: what the template must know of it, and the caller's id.
 
-        "end": no more will come; "report": a fork is there; "created": a file was to be created in one.
+        "end": no more will come; "report": a fork is there; "created": a file was to be created in a fork.
         """
         if self._listener < 0:
             descriptors = socket.recv_fds(self.ours, 1, 1)[1]

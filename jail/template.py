@@ -1,8 +1,7 @@
-"""The host's end of the sandbox's template process, which forks a jailed worker for each memory.
+"""The host's end of the template process (`jail/child.py`), which forks a jailed worker for each memory.
 
 It promises that the template is started by exec in a clean environment and holds nothing of the host's,
-that its death is noticed at once (`TemplateDied`, never a design's fault), and that nothing outlives
-`close`. What the template does is in `jail/child.py`.
+that its death is noticed at once (`TemplateDied`, never a design's fault), and that nothing outlives `close`.
 """
 
 import asyncio
@@ -12,7 +11,6 @@ import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
@@ -21,8 +19,8 @@ from typing import Any
 
 from errors import InfrastructureError
 from jail import frames
+from jail.child import RECORD
 
-RECORD = struct.Struct("!cQq")  # control socket: kind, worker's number, value
 BOOT = """
 import json, sys, types
 setup = json.load(sys.stdin)
@@ -47,8 +45,8 @@ class Template:
         self._exits: dict[int, asyncio.Future] = {}  # worker's number: exit code, -1 for no answer
         self._cpu: dict[int, float] = {}  # last known CPU seconds of a worker
         self._cpu_asked: dict[int, asyncio.Future] = {}
-        self.created: set[int] = set()  # workers that were forked, and with a file created in a fork
-        self._reader: asyncio.Task | None = None
+        self.created: set[int] = set()  # forked workers that, or a fork of which, tried to create a file
+        self._reader = asyncio.ensure_future(self._read())
         self.alive = True
         self.ready: asyncio.Future = asyncio.get_running_loop().create_future()
 
@@ -69,19 +67,17 @@ class Template:
             given.write(json.dumps(setup).encode())
             given.seek(0)
             process = subprocess.Popen(
-                command, stdin=given, stdout=errors, stderr=errors, cwd="/", env=environment, pass_fds=(childs.fileno(),), start_new_session=True,
+                command, stdin=given, stdout=errors, stderr=errors, cwd="/", env=environment,
+                pass_fds=(childs.fileno(),), start_new_session=True,
             )
-        template = cls(process, control, errors)
         control.setblocking(False)
-        template._reader = asyncio.ensure_future(template._read())
+        template = cls(process, control, errors)
         try:
             await asyncio.wait_for(asyncio.shield(template.ready), START_SECONDS)
-        except TimeoutError:
+        except BaseException as error:
             await template.close()
-            raise InfrastructureError(f"the sandbox's template did not start in {START_SECONDS} s") from None
-        except BaseException:
-            await template.close()
-            raise
+            late = InfrastructureError(f"the sandbox's template did not start in {START_SECONDS} s")
+            raise (late if isinstance(error, TimeoutError) else error) from None
         return template
 
     async def _read(self) -> None:
@@ -114,20 +110,17 @@ class Template:
         for future in [self.ready, *self._exits.values(), *self._cpu_asked.values()]:
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # looked at, whoever waits for it or not
+                future.exception()  # no warning where nobody waits for it
 
-    def fork(self, connection: socket.socket, output: int, forks: bool) -> int:
-        """Ask for a worker with these two descriptors, which can be forked if `forks`; its number."""
+    def fork(self, connection: socket.socket, output: int, forks: bool, worker: int) -> int:
+        """Ask for a new worker (`worker` 0) or let a worker fork once; returns the new process's number.
+
+        The process gets these descriptors. `forks`: whether a new worker is to be forked.
+        """
         number = next(self._numbers)
         self._exits[number] = asyncio.get_running_loop().create_future()
-        self._send(b"f", number, int(forks), [connection.fileno(), output])
-        return number
-
-    def permit(self, worker: int, connection: socket.socket, output: int) -> int:
-        """Let a worker fork once, the fork with these two descriptors; the fork's number."""
-        number = next(self._numbers)
-        self._exits[number] = asyncio.get_running_loop().create_future()
-        self._send(b"p", worker, number, [connection.fileno(), output])
+        record = (b"p", worker, number) if worker else (b"f", number, int(forks))
+        self._send(*record, [connection.fileno(), output])
         return number
 
     def kill(self, number: int) -> None:
@@ -139,7 +132,7 @@ class Template:
         self._send(b"t", number)
 
     async def exit_code(self, number: int, seconds: float) -> int:
-        """Waits for a worker's end: its exit code, or minus the signal that ended it."""
+        """Wait for a worker's end: its exit code, or minus the signal that ended it."""
         return await asyncio.wait_for(asyncio.shield(self._exits[number]), seconds)
 
     async def cpu_seconds(self, number: int) -> float:
@@ -175,11 +168,10 @@ class Template:
 
     async def close(self) -> None:
         """End the template and with it every worker: it leaves when the host hangs up."""
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
+        self._reader.cancel()
+        await asyncio.gather(self._reader, return_exceptions=True)
         with contextlib.suppress(InfrastructureError):
-            self._send(b"q", 0)  # for other children of this process may hold a copy of the socket
+            self._send(b"q", 0)  # other children of this process may hold a copy of the socket
         self._control.close()
         self._died()
         try:
@@ -187,18 +179,14 @@ class Template:
         except subprocess.TimeoutExpired:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
-        _kill_session(self._process.pid)
+        # If the template was killed and there are no namespaces, forks of workers are left in its session.
+        for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
+            with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
+                if int(file.read().rpartition(")")[2].split()[3]) == self._process.pid:
+                    os.kill(int(name), signal.SIGKILL)
         self._errors.close()
 
 
 def _unnamed_file():
-    """A file that needs no folder, where the system has such: the temporary one may be gone or full."""
+    """A temporary file, on Linux in memory: the temporary folder may be gone or full."""
     return open(os.memfd_create("alma"), "w+b") if hasattr(os, "memfd_create") else tempfile.TemporaryFile()
-
-
-def _kill_session(session: int) -> None:
-    """Kill what is left of a session: forks of workers, if the template was killed and there are no namespaces."""
-    for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else ()):
-        with contextlib.suppress(OSError), open(f"/proc/{name}/stat") as file:
-            if int(file.read().rpartition(")")[2].split()[3]) == session:
-                os.kill(int(name), signal.SIGKILL)
