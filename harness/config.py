@@ -2,7 +2,11 @@
 
 import argparse
 import os
+import shlex
+import sys
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 
 from alma import SAMPLING_RULES
 from domains import DOMAINS
@@ -92,8 +96,8 @@ class Config:
         return [role for role, model in self.models().items() if model == OFFLINE]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of all settings."""
+def arguments() -> Iterator[tuple[tuple[str], dict]]:
+    """The flags of all settings, as the arguments of `add_argument`."""
     for one in fields(Config):
         options = {"help": one.metadata["help"], "default": None}
         if one.type is bool:
@@ -106,7 +110,21 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
             options |= {"type": _number(one.type) if one.type is not str else str, "metavar": one.name.upper()}
         if one.default not in (MISSING, "", (), False, 0, 0.0):
             options["help"] += f" (default {one.default})"
-        parser.add_argument(f"--{one.name.replace('_', '-')}", **options)
+        yield (f"--{one.name.replace('_', '-')}",), options
+
+
+def flag(name: str, value: object) -> list[str]:
+    """A flag with its value, as arguments; a value that looks like a flag is attached."""
+    value = str(value)
+    return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
+
+
+def command_line(*arguments: str) -> str:
+    """The command line with these arguments, to be pasted into a shell."""
+    script, here = Path(sys.argv[0]), Path("alma.py")
+    if script.name != here.name or (here.exists() and script.exists() and here.samefile(script)):
+        script = here
+    return shlex.join(["python", str(script), *arguments])
 
 
 def _number(kind: type):
