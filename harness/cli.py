@@ -1,11 +1,12 @@
-"""The command line of `python alma.py`: which commands there are, and the flags of each.
+"""The command line of `python alma.py`: its commands and their flags.
 
-A command's function is imported when it is called, so that `--help` answers at once.
+A command's function is imported when it is called, so that `--help` is quick.
 """
 
 import argparse
 import importlib
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             command = parse(arguments)
             code = getattr(importlib.import_module("harness.commands"), command.command)(command)
-        except SystemExit as end:  # of the parser: it has printed help, or what is wrong
+        except SystemExit as end:  # from the parser, which has printed help or an error
             code = end.code
         sys.stdout.flush()
         return code
@@ -38,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
     except (InfrastructureError, BudgetError) as error:
         say(f"alma: stopped: {error}")
         return 3
-    except BrokenPipeError:  # the reader of the output has left
+    except BrokenPipeError:  # nobody reads the output any more
         return 1
     except KeyboardInterrupt as stop:  # a run adds the line that resumes it
         say("\n".join(["alma: interrupted", *stop.args]))
@@ -46,9 +47,13 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not (fault := machine_fault(error)):
             raise
-        say(f"alma: stopped: {_unwritten() or fault}")
+        try:
+            print(flush=True)
+        except OSError as unwritten:
+            fault = f"standard output cannot be written: {unwritten.strerror}"
+        say(f"alma: stopped: {fault}")
         return 3
-    finally:  # Python flushes once more at its end, and would then print a traceback of its own
+    finally:  # else Python flushes at its end and prints a traceback
         for number, stream in ((1, sys.stdout), (2, sys.stderr)):
             try:
                 stream.flush()
@@ -56,19 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
                 _discard(number)
 
 
-def _unwritten() -> str:
-    """What is wrong with standard output, if it does not take a line."""
-    try:
-        print(flush=True)
-    except OSError as error:
-        return f"standard output cannot be written: {error.strerror}"
-    return ""
-
-
 def open_standard_streams() -> None:
-    """Make standard input, output and error usable where one is closed or takes no more than ASCII.
+    """Make standard input, output and error usable where one is closed or takes only ASCII.
 
-    A closed one becomes /dev/null; otherwise the next file that is opened would get its number.
+    A closed one becomes /dev/null, or the next file that is opened would get its number.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -82,7 +78,7 @@ def open_standard_streams() -> None:
 
 
 def say(text: str) -> None:
-    """Print a message on standard error, if that takes any."""
+    """Print a message on standard error, if it can be written."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -123,13 +119,9 @@ def argument(*names: str, **options) -> tuple[tuple[str, ...], dict]:
 
 def sizes(text: str) -> tuple[int, ...]:
     """Whole numbers with commas between them."""
-    try:
-        numbers = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        numbers = (-1,)
-    if min(numbers) < 0:
+    if not re.fullmatch(r" *\d+ *(, *\d+ *)*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,10,20")
-    return numbers
+    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
 
 
 ENV = argument("--env", required=True, help=f"{', '.join(DOMAINS)}, or module:Class")

@@ -50,7 +50,7 @@ class Experiment:
 
     work: Callable[[Run], Awaitable[dict]]  # returns the result that is printed and kept in score.json
     designs: Callable[[Config], dict[str, int]]  # for each task set, how many designs it evaluates there
-    again: tuple[str, ...]  # the arguments that resume it, without `--resume RUN`
+    again: tuple[str, ...] = ()  # arguments that `--resume` needs too
     writes: int = 1  # times that the learning loop is run
 
 
@@ -61,7 +61,7 @@ def learn(command) -> int:
         outcomes = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
         return {**result, **_says((one["task"], one["retrieved"]) for one in outcomes)}
 
-    return _carry_out(command, Experiment(work, _designs_learned, ("learn",)))
+    return _carry_out(command, Experiment(work, _designs_learned))
 
 
 def reproduce(command) -> int:
@@ -82,13 +82,13 @@ def reproduce(command) -> int:
         tested = await run.score("test", LEARNED, code)  # known by now
         return {**result, **_says((one.task, one.retrieved) for one in tested.outcomes)}
 
-    return _carry_out(command, Experiment(work, designs, ("reproduce",)))
+    return _carry_out(command, Experiment(work, designs))
 
 
 def evaluate(command) -> int:
     sources = {name: find_design(name) for name in command.design}  # a wrong name ends it before a folder is made
     sizes = command.collection_size or (None,)
-    again = ["evaluate", *(part for name in command.design for part in flag("design", name))]
+    again = [part for name in command.design for part in flag("design", name)]
     again += [*flag("split", command.split), *flag("mode", command.mode)]
     if command.collection_size:
         again += flag("collection-size", ",".join(map(str, sizes)))
@@ -126,28 +126,21 @@ def ablation(command) -> int:
         result, code = await _learn(run)
         return {**result, "test": await _compare(run, {LEARNED: code}, "test", "static")}
 
-    experiment = Experiment(work, designs, (), writes=runs)
-    if command.resume:
-        folder = RunFolder.open(Path(command.resume))
-        folder.check_code(command.anyway)
-        root, settings = folder.path, config.from_json(folder.config())
-    else:
-        settings = _settings(command, experiment)
-        name = f"ablation-{settings.env}"
-        folder = RunFolder.create(command.runs, name, settings.agent_model, asdict(settings), command.typed)
-        root = folder.path
-    again = ["ablation", *flag("resume", root), *flag("seeds", command.seeds)]
+    again = tuple(flag("seeds", command.seeds))
+    root, overrides = _open(command, Experiment(work, designs, again, writes=runs), "ablation-")
+    settings = config.from_json(root.config())
     results: dict[str, list[dict]] = {rule: [] for rule in SAMPLING_RULES}
     for seed in range(settings.seed, settings.seed + command.seeds):
         known = None
         for rule in SAMPLING_RULES:
-            path, own = root / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
+            path, own = root.path / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
             folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            this = Experiment(functools.partial(work, known=known), designs_of_one, ())
-            results[rule].append(_do(folder, {}, command, this, again))
+            experiment = Experiment(functools.partial(work, known=known), designs_of_one, again)
+            results[rule].append(_do(folder, overrides, command, experiment, root))
             known = path
-    write_json(root / "ablation.json", results)
-    _print_result(json.dumps(results) if command.json else f"{ablation_table(results)}\nrun folder: {root}", root)
+    write_json(root.path / "ablation.json", results)
+    table = f"{ablation_table(results)}\nrun folder: {root.path}"
+    _print_result(json.dumps(results) if command.json else table, root.path)
     return 0
 
 
@@ -196,26 +189,33 @@ async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, siz
 
 
 def _carry_out(command, experiment: Experiment) -> int:
-    """Do an experiment in a new run folder, or go on in the one that `--resume` names."""
-    changed = {name: getattr(command, name) for name in ("budget_usd", "budget_tokens", "scheduler")}
-    overrides = {name: value for name, value in changed.items() if value is not None}  # what --resume may change
-    if command.resume:
-        for name in config.names():
-            if getattr(command, name, None) is not None and name not in overrides:
-                option = name.replace("_", "-")
-                raise UserError(f"--resume keeps the run's own settings: leave out --{option}")
-        folder = RunFolder.open(Path(command.resume))
-        folder.check_code(command.anyway)
-    else:
-        settings, overrides = _settings(command, experiment), {}
-        values = asdict(settings)
-        folder = RunFolder.create(command.runs, settings.env, settings.agent_model, values, command.typed)
-    again = [*experiment.again, *flag("resume", folder.path)]
-    for name, value in overrides.items():
-        again += flag(name.replace("_", "-"), value)
-    result = _do(folder, overrides, command, experiment, again)
+    """Do an experiment in a run folder and print its result."""
+    folder, overrides = _open(command, experiment)
+    result = _do(folder, overrides, command, experiment, folder)
     _print_result(json.dumps(result) if command.json else summary(result), folder.path)
     return 0
+
+
+def _open(command, experiment: Experiment, kind: str = "") -> tuple[RunFolder, dict]:
+    """The run folder and what is changed in its settings: a new folder, or the one that `--resume` names.
+
+    Asks before a new run that costs something.
+    """
+    if command.resume:
+        given = {name: getattr(command, name) for name in config.names() if getattr(command, name, None) is not None}
+        for name in given.keys() - {"budget_usd", "budget_tokens", "scheduler"}:
+            option = name.replace("_", "-")
+            raise UserError(f"--resume keeps the run's own settings: leave out --{option}")
+        folder = RunFolder.open(Path(command.resume))
+        folder.check_code(command.anyway)
+        return folder, given
+    settings = complete(config.from_flags(command))
+    designs = experiment.designs(settings)
+    for split in designs:
+        folds(settings, split)  # raises UserError where the domain has no such set
+    ask_before_paying(settings, designs, designs_of(settings.steps) * experiment.writes, command.yes)
+    place = (Path(command.runs), f"{kind}{settings.env}", settings.agent_model)
+    return RunFolder.create(*place, asdict(settings), command.typed), {}
 
 
 def _print_result(text: str, folder: Path) -> None:
@@ -226,16 +226,6 @@ def _print_result(text: str, folder: Path) -> None:
     except OSError as error:
         kept = f"the result is kept in {folder}"
         raise InfrastructureError(f"standard output cannot be written: {error.strerror}; {kept}") from None
-
-
-def _settings(command, experiment: Experiment) -> Config:
-    """The settings that the flags give. Asks before a run that costs something."""
-    settings = complete(config.from_flags(command))
-    designs = experiment.designs(settings)
-    for split in designs:
-        folds(settings, split)  # raises UserError where the domain has no such set
-    ask_before_paying(settings, designs, designs_of(settings.steps) * experiment.writes, command.yes)
-    return settings
 
 
 def complete(settings: Config) -> Config:
@@ -250,20 +240,17 @@ def complete(settings: Config) -> Config:
     agent = ModelSpec.parse(models["agent_model"])
     local = agent.at_endpoint and is_local(agent.base_url or keys.base_url)
     passes, test_passes = domain.offline_passes if offline_agent else (config.PAPER_PASSES, config.PAPER_PASSES)
-    steps = config.OFFLINE_STEPS if models["meta_model"] == OFFLINE else config.PAPER_STEPS
-    folded = config.OFFLINE_FOLDS if offline_agent else config.PAPER_FOLDS
-    collection = config.OFFLINE_COLLECTION_PASSES if offline_agent else config.PAPER_COLLECTION_PASSES
-    return replace(
-        settings,
-        **models,
-        steps=settings.steps or steps,
-        folds=settings.folds or folded,
-        passes=settings.passes or passes,
-        test_passes=settings.test_passes or settings.passes or test_passes,
-        collection_passes=settings.collection_passes or collection,
-        workers=settings.workers or config.default_workers(0 if offline_agent else settings.in_flight, local),
-        show_admissible=settings.show_admissible or offline_agent,
-    )
+    defaults = {
+        "steps": config.OFFLINE_STEPS if models["meta_model"] == OFFLINE else config.PAPER_STEPS,
+        "folds": config.OFFLINE_FOLDS if offline_agent else config.PAPER_FOLDS,
+        "passes": passes,
+        "test_passes": settings.passes or test_passes,
+        "collection_passes": config.OFFLINE_COLLECTION_PASSES if offline_agent else config.PAPER_COLLECTION_PASSES,
+        "workers": config.default_workers(0 if offline_agent else settings.in_flight, local),
+        "show_admissible": offline_agent,
+    }
+    chosen = {name: getattr(settings, name) or value for name, value in defaults.items()}
+    return replace(settings, **models, **chosen)
 
 
 def _models(settings: Config) -> dict[str, str]:
@@ -274,11 +261,10 @@ def _models(settings: Config) -> dict[str, str]:
     }
 
 
-def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, again: list[str]) -> dict:
-    """Do an experiment in a folder; returns its result.
-
-    An error that stops the run carries the line that resumes it, which has the arguments `again`.
-    """
+def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, root: RunFolder) -> dict:
+    """Do an experiment in a folder; returns its result. An error that stops it says how to resume `root`."""
+    changes = (part for name, value in overrides.items() for part in flag(name.replace("_", "-"), value))
+    again = (command.command, *experiment.again, *flag("resume", root.path), *changes)
     resume = f"resume with: {command_line(*again)}"
 
     async def in_run() -> dict:
@@ -458,19 +444,10 @@ def play(command) -> int:
     return 0
 
 
+BOXOBAN = ["python", "-m", "minihack.scripts.download_boxoban_levels"]
 DOWNLOADS = {  # command, what it downloads, the variable that names the folder, and where to get it by hand
-    "alfworld": (
-        ["alfworld-download"],
-        "the official games (2 GB)",
-        "ALFWORLD_DATA",
-        "github.com/alfworld/alfworld",
-    ),
-    "minihack": (
-        ["python", "-m", "minihack.scripts.download_boxoban_levels"],
-        "Boxoban's levels",
-        "BOXOBAN_LEVELS",
-        "github.com/google-deepmind/boxoban-levels",
-    ),
+    "alfworld": (["alfworld-download"], "the official games (2 GB)", "ALFWORLD_DATA", "alfworld/alfworld"),
+    "minihack": (BOXOBAN, "Boxoban's levels", "BOXOBAN_LEVELS", "google-deepmind/boxoban-levels"),
 }
 
 
@@ -478,7 +455,7 @@ def data(command) -> int:
     if command.env not in DOWNLOADS:
         raise UserError(f"nothing to download for {command.env!r}: choose from {', '.join(DOWNLOADS)}")
     program, what, variable, source = DOWNLOADS[command.env]
-    by_hand = f"get them from {source} on another machine, and set {variable} to their folder"
+    by_hand = f"get them from github.com/{source} on another machine, and set {variable} to their folder"
     try:
         socket.create_connection(("github.com", 443), timeout=10).close()
     except OSError as error:
