@@ -138,8 +138,8 @@ RUN = (  # of the commands that play
 )
 EVALUATE = (
     *RUN,
-    argument("--design", action="append", required=True, metavar="DESIGN", help="a file, RUN/ID or a baseline; repeatable"),
-    argument("--split", choices=("learning", "test", "shift"), default="test", help="task set (default test)"),
+    argument("--design", action="append", required=True, metavar="DESIGN", help="FILE, RUN/ID or a baseline"),
+    argument("--split", choices=("learning", "test", "shift"), default="test", help="default test"),
     argument("--mode", choices=("static", "dynamic"), default="static", help="default static"),
     argument(
         "--collection-size",
@@ -149,7 +149,7 @@ EVALUATE = (
         help="learn from the first N collected episodes only, for each N: 0,10,20 (default: from all)",
     ),
 )
-ABLATION = (*RUN, argument("--seeds", type=int, default=3, metavar="N", help="seeds, from --seed on (default 3)"))
+ABLATION = (*RUN, argument("--seeds", type=int, default=3, metavar="N", help="from --seed on (default 3)"))
 COMPARE = (
     argument("folders", metavar="RUN", nargs="+", help="run folders"),
     argument("--plot", type=Path, metavar="FILE", help="write a plot too: .svg or .png"),
@@ -162,7 +162,7 @@ EXPORT = (
 CHECK = (
     argument("file", metavar="FILE", help="a memory design, ours or in the authors' form"),
     argument("--env", default="babaisai", help="domain of the episodes (default babaisai)"),
-    argument("--unsafe-sandbox", action="store_true", help="go on although a layer of the sandbox is missing"),
+    argument("--unsafe-sandbox", action="store_true", help="go on although a layer is missing"),
     JSON,
 )
 PLAY = (

@@ -1,7 +1,7 @@
 """What each command of `python alma.py` does.
 
-A command that plays has a run folder of its own. It can be interrupted at any point, and then prints the line that
-resumes it. Results are written before they are printed. Before a paid run starts, it shows its cost and asks.
+A command that plays has a run folder of its own. When it is interrupted, it prints the line that resumes it.
+Results are written before they are printed. A paid run shows its cost and asks before it starts.
 """
 
 import asyncio
@@ -86,7 +86,7 @@ def reproduce(command) -> int:
 
 
 def evaluate(command) -> int:
-    sources = {name: find_design(name) for name in command.design}  # a wrong name ends it before a folder is made
+    sources = {name: find_design(name) for name in command.design}  # a wrong name is an error
     sizes = command.collection_size or (None,)
     again = [part for name in command.design for part in flag("design", name)]
     again += [*flag("split", command.split), *flag("mode", command.mode)]
@@ -102,9 +102,8 @@ def evaluate(command) -> int:
     def designs(settings: Config) -> dict[str, int]:
         collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
         if (most := max(command.collection_size, default=0)) > collected:
-            raise UserError(
-                f"--collection-size {most}: {collected} episodes are collected (more with --collection-passes)"
-            )
+            more = "more with --collection-passes"
+            raise UserError(f"--collection-size {most}: {collected} episodes are collected ({more})")
         return {command.split: len(sources) * len(sizes)}
 
     return _carry_out(command, Experiment(work, designs, tuple(again), writes=0))
@@ -163,16 +162,17 @@ def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
     """An example of what the learned memory said: the first of (task, retrieved) that is not empty, cut."""
     for task, retrieved in outcomes:
         if retrieved not in (None, "", [], {}):
-            said = retrieved if isinstance(retrieved, str) else json.dumps(retrieved, indent=1, ensure_ascii=False)
-            return {"says": {"task": task, "text": said[:SAYS_CHARS]}}
+            if not isinstance(retrieved, str):
+                retrieved = json.dumps(retrieved, indent=1, ensure_ascii=False)
+            return {"says": {"task": task, "text": retrieved[:SAYS_CHARS]}}
     return {}
 
 
 async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, size: int | None = None) -> dict:
     """Scores of designs (name: code) on one task set, each against the best other; kept in results-*.json."""
     run.display.stage(f"{split} set, {mode} mode" + ("" if size is None else f", {size} episodes collected"))
-    found = await asyncio.gather(*(run.score(split, name, code, mode, size) for name, code in designs.items()))
-    scores = dict(zip(designs, found, strict=True))
+    found = (run.score(split, name, code, mode, size) for name, code in designs.items())
+    scores = dict(zip(designs, await asyncio.gather(*found), strict=True))
     results = {}
     for name, score in scores.items():
         design, against_best = design_id(designs[name]), None
@@ -202,9 +202,9 @@ def _open(command, experiment: Experiment, kind: str = "") -> tuple[RunFolder, d
     Asks before a new run that costs something.
     """
     if command.resume:
-        given = {name: getattr(command, name) for name in config.names() if getattr(command, name, None) is not None}
-        for name in given.keys() - {"budget_usd", "budget_tokens", "scheduler"}:
-            option = name.replace("_", "-")
+        given = {name: value for name in config.names() if (value := getattr(command, name)) is not None}
+        if fixed := [name for name in given if name not in ("budget_usd", "budget_tokens", "scheduler")]:
+            option = fixed[0].replace("_", "-")
             raise UserError(f"--resume keeps the run's own settings: leave out --{option}")
         folder = RunFolder.open(Path(command.resume))
         folder.check_code(command.anyway)
@@ -229,7 +229,7 @@ def _print_result(text: str, folder: Path) -> None:
 
 
 def complete(settings: Config) -> Config:
-    """The settings with the defaults that depend on keys, on the models and on the domain. Raises UserError."""
+    """The settings with the defaults that depend on keys, models and the domain. Raises UserError."""
     domain = envs.domain_class(settings.env)
     if settings.agent_style not in STYLES:
         raise UserError(f"unknown --agent-style {settings.agent_style!r}: choose from {', '.join(STYLES)}")
@@ -239,13 +239,14 @@ def complete(settings: Config) -> Config:
         raise UserError("--constrain-actions leaves no room for thoughts: use it with --agent-style act")
     agent = ModelSpec.parse(models["agent_model"])
     local = agent.at_endpoint and is_local(agent.base_url or keys.base_url)
-    passes, test_passes = domain.offline_passes if offline_agent else (config.PAPER_PASSES, config.PAPER_PASSES)
+    offline, paper = config.OFFLINE_DEFAULTS, config.PAPER_DEFAULTS
+    passes, test_passes = domain.offline_passes if offline_agent else (paper["passes"], paper["passes"])
     defaults = {
-        "steps": config.OFFLINE_STEPS if models["meta_model"] == OFFLINE else config.PAPER_STEPS,
-        "folds": config.OFFLINE_FOLDS if offline_agent else config.PAPER_FOLDS,
+        "steps": (offline if models["meta_model"] == OFFLINE else paper)["steps"],
+        "folds": (offline if offline_agent else paper)["folds"],
         "passes": passes,
         "test_passes": settings.passes or test_passes,
-        "collection_passes": config.OFFLINE_COLLECTION_PASSES if offline_agent else config.PAPER_COLLECTION_PASSES,
+        "collection_passes": (offline if offline_agent else paper)["collection_passes"],
         "workers": config.default_workers(0 if offline_agent else settings.in_flight, local),
         "show_admissible": offline_agent,
     }
@@ -255,10 +256,8 @@ def complete(settings: Config) -> Config:
 
 def _models(settings: Config) -> dict[str, str]:
     """The model of each role. Default: the paper's; without a key and a base URL, a stand-in."""
-    keys = bool(Keys.read())
-    return {
-        role: getattr(settings, role) or (paper if keys else OFFLINE) for role, paper in config.PAPER_MODELS.items()
-    }
+    models = config.PAPER_MODELS if Keys.read() else dict.fromkeys(config.PAPER_MODELS, OFFLINE)
+    return {role: getattr(settings, role) or model for role, model in models.items()}
 
 
 def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, root: RunFolder) -> dict:
@@ -339,10 +338,10 @@ def export(command) -> int:
         ids = ", ".join(line["id"] for line in archive) or "none"
         raise UserError(f"no design {command.id!r} in {folder.path}; it has {ids}")
     # Older archives have one parent in place of a list.
-    parents = {line["id"]: [one for one in line.get("parents") or [line.get("parent")] if one] for line in archive}
+    parents = {line["id"]: line.get("parents") or [line.get("parent")] for line in archive}
     lineage, todo = [], [command.id]  # all ancestors, the first parents' line first
     while todo:
-        if (one := todo.pop(0)) not in lineage:
+        if (one := todo.pop(0)) and one not in lineage:
             lineage.append(one)
             todo += parents.get(one, [])
     score = read_json(source.parent / "score.json")
@@ -366,7 +365,8 @@ def check(command) -> int:
     tasks = [task for task in envs.domain_class(command.env).tasks() if task.split == "learning"][:3]
     episodes = [Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True) for task in tasks]
     trajectories = [play_episode(episode).trajectory for episode in episodes]
-    result = asyncio.run(check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox))
+    checked = check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox)
+    result = asyncio.run(checked)
     if command.json:
         print(json.dumps(result))
     else:
@@ -459,7 +459,7 @@ def data(command) -> int:
     try:
         socket.create_connection(("github.com", 443), timeout=10).close()
     except OSError as error:
-        raise UserError(f"cannot download {what}: github.com cannot be reached ({error}); {by_hand}") from None
+        raise UserError(f"cannot download {what}: cannot reach github.com ({error}); {by_hand}") from None
     if subprocess.run([str(Path(sys.executable).parent / program[0]), *program[1:]], check=False).returncode:
         raise UserError(f"the download of {what} failed; {by_hand}")
     return 0

@@ -1,8 +1,7 @@
 """Looks at what a run needs before it starts: this machine and the models' endpoints.
 
-Each line comes from a real attempt (a sandbox worker, a worker process, a file, a model call). A run can start where
+Each line comes from a real attempt: a sandbox worker, a worker process, a file, a model call. A run can start if
 no line says "missing". A paid model is called once, for a fraction of a cent; the price is shown, a key never.
-Whether memory, disk and money last for a whole run is not checked.
 """
 
 import asyncio
@@ -58,7 +57,7 @@ def examine(config: Config, domains: list[str]) -> list[Line]:
     """All lines, for runs with these settings on these domains."""
     places = {"runs": lambda: "runs", "games": envs.cache_dir, "temporary files": tempfile.gettempdir}
     writable = "set --runs, ALMA_CACHE or TMPDIR to a folder that can be written"
-    data = "solve this, or choose another --env"
+    other = "solve this, or choose another"
     return [
         _line("python", "make install, then .venv/bin/python alma.py ...", _python),
         _line("compiler", "make install", _compiler),
@@ -67,11 +66,8 @@ def examine(config: Config, domains: list[str]) -> list[Line]:
         _line("memory", "use fewer --workers", _memory),
         *(_line(f"disk: {what}", writable, _disk, place) for what, place in places.items()),
         _line("descriptors", "raise ulimit -n", _descriptors, config),
-        *(_line(f"data: {name}", data, _data, name) for name in domains),
-        *(
-            _line(f"{role} model", f"solve this, or choose another --{role}-model, or offline", _model, config, role)
-            for role in ROLES
-        ),
+        *(_line(f"data: {name}", f"{other} --env", _data, name) for name in domains),
+        *(_line(f"{role} model", f"{other} --{role}-model", _model, config, role) for role in ROLES),
     ]
 
 
@@ -171,9 +167,10 @@ def _disk(place: Callable) -> tuple[str, str]:
 
 
 def _descriptors(config: Config) -> tuple[str, str]:
-    most, needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0], DESCRIPTORS + DESCRIPTORS_A_WORKER * config.workers
+    workers, (most, _) = config.workers, resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = DESCRIPTORS + DESCRIPTORS_A_WORKER * workers
     if 0 <= most < needed:
-        return f"{most}; {config.workers} workers need about {needed}", f"ulimit -n {needed}, or fewer --workers"
+        return f"{most}; {workers} workers need about {needed}", f"ulimit -n {needed}, or fewer --workers"
     return "no limit" if most < 0 else str(most), ""
 
 

@@ -1,7 +1,7 @@
 """What a run will cost: an estimate, and a question before a paid run starts.
 
-The estimate is high: every episode uses all its steps. But answers may be longer than assumed, those of reasoning
-models above all: only a budget (`--budget-usd`) is a limit.
+The estimate is high: every episode uses all its steps. But answers may be longer than assumed, above all those of
+reasoning models: only a budget (`--budget-usd`) is a limit.
 """
 
 import sys

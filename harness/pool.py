@@ -1,6 +1,6 @@
 """Where episodes are played: a pool of worker processes on this machine, or a Dask cluster.
 
-If a worker dies, its episode is played again. Of the episodes that wait, the longest starts first; they end in any
+If a worker dies, its episode is played again. Of the episodes that wait, the longest starts first. They end in any
 order. A worker holds no key: it asks the host for each answer of a real model.
 """
 
@@ -136,7 +136,7 @@ def _starting(domain: str) -> Iterator[None]:
 def _start_worker(temporary: str) -> None:
     """Set a worker's temporary folder, and end the worker when the host ends.
 
-    A host that is killed can neither end its workers nor remove their files; the fork server lives as long as they do.
+    A host that is killed cannot end its workers and remove their files; the fork server lives on with them.
     """
 
     def end_with_host() -> None:
@@ -165,7 +165,7 @@ class Cluster:
             import distributed  # slow, and installed only where it is wanted
         except ImportError:
             raise UserError(
-                "--scheduler needs Dask: .venv/bin/pip install -r requirements-dask.txt, here and on every worker"
+                "--scheduler needs Dask: pip install -r requirements-dask.txt, here and on every worker"
             ) from None
         self._address, self._code, self._reconnecting = address, fingerprint(), asyncio.Lock()
         self.host = _own_address(address)
@@ -193,7 +193,7 @@ class Cluster:
             except self._lost:
                 pass  # Dask itself gives up an episode over which several workers died
             except ImportError as error:
-                raise InfrastructureError(f"a worker cannot play: {error}; start it in this repository") from None
+                raise InfrastructureError(f"a worker cannot play: {error}; start it in the repository") from None
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():
                     raise

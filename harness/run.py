@@ -1,7 +1,7 @@
 """A run: its folder, its models, its pool of workers, and the evaluators of its task sets.
 
-What a run has done is on disk before it counts. A run that is resumed after a kill takes finished model calls and
-episodes from the store, and evaluated designs from their folders; all else follows from the settings.
+What a run has done is on disk before it counts. A resumed run takes finished model calls and episodes from its
+store, and evaluated designs from their folders; all else follows from the settings.
 """
 
 import asyncio
@@ -31,10 +31,9 @@ from score import Score
 class Run:
     """`async with Run(folder) as run` starts a run, or goes on where it stopped."""
 
-    def __init__(self, folder: RunFolder, plain: bool = False, budget: dict | None = None, command: str = "learn"):
+    def __init__(self, folder: RunFolder, plain: bool = False, budget: dict | None = None, command="learn"):
         folder.claim()
-        self._command = command
-        self.folder = folder
+        self.folder, self._command = folder, command
         self.config: Config = replace(from_json(folder.config()), **(budget or {}))
         self.display = Display(folder.log, plain, output=folder.path / "output.txt")
         self._evaluators: dict[tuple, asyncio.Task[Evaluator]] = {}
@@ -92,18 +91,19 @@ class Run:
 
     def _spent(self) -> dict | str:
         """What the display shows of the calls so far."""
-        totals, budget = self.models.totals(), self.config.budget_usd
+        totals = self.models.totals()
         tokens = totals["prompt_tokens"] + totals["completion_tokens"]
         if totals["unpriced"] and not totals["usd"]:
             return f"{tokens:,} tokens, price unknown"
-        return {"in_flight": self.models.in_flight, "tokens": tokens, "usd": totals["usd"], "budget_usd": budget}
+        spent = {"tokens": tokens, "usd": totals["usd"], "budget_usd": self.config.budget_usd}
+        return {"in_flight": self.models.in_flight, **spent}
 
     def introduce(self) -> None:
         """Log the first lines of a run: which roles stand-ins play, what the domain lacks, and the folder."""
         if offline := self.config.offline():
             self.display.log(
-                f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs and "
-                "scores are real, but stand-ins are not language models: these are not the paper's numbers."
+                f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs "
+                "and scores are real, but stand-ins are not language models: these are not the paper's numbers."
             )
         for note in envs.domain_class(self.config.env).notes():
             self.display.log(note)
@@ -154,8 +154,9 @@ class Run:
             "stage": f"memory, {split} set",
             "progress": self.display.episode,
         }
-        evaluator = Evaluator([Fold(protocol, collection=one, deployment=other, **options) for one, other in halves])
-        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
+        all_folds = [Fold(protocol, collection=one, deployment=other, **options) for one, other in halves]
+        evaluator = Evaluator(all_folds)
+        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in all_folds))
         await self._stack.enter_async_context(evaluator)
         self._unsafe = self._unsafe or evaluator.unsafe
         return evaluator
@@ -179,7 +180,7 @@ class Run:
     async def score(
         self, split: str, label: str, code: str, mode: str = "static", size: int | None = None
     ) -> Score:
-        """A design's score on a task set; the same code is evaluated once. `label` names it in the display."""
+        """A design's score on a task set; the same code is evaluated once. `label` is displayed."""
         key = f"{split} {mode} {size} {design_id(code)}"
         if key not in self._evaluations:
             self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, size))
@@ -194,7 +195,7 @@ class Run:
         return await evaluator.evaluate(name, code)
 
     def plan(self, designs: dict[str, int]) -> None:
-        """Tell the display how many episodes a run has. `designs`: how many are evaluated on each task set."""
+        """Tell the display how many episodes a run has; `designs` are evaluated on each task set."""
         self.display.plan(sum(episodes_of(self.config, split, count) for split, count in designs.items()))
 
     # What the learning loop (`alma.learn`) uses.
@@ -238,7 +239,8 @@ class Run:
             score = await self.score("learning", candidate, code)
             texts = {"printed": score.output, "errors": "\n".join(score.errors)}
             self.folder.write_candidate(folder, code, plan, transcript, **texts)
-            lines = [json.dumps(asdict(one), ensure_ascii=False, separators=(",", ":")) for one in score.outcomes]
+            outcomes = map(asdict, score.outcomes)
+            lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in outcomes]
             write_atomic(folder / "trajectories.jsonl", "".join(f"{line}\n" for line in lines))
             write_json(folder / "score.json", score.summary())
         score = read_json(folder / "score.json")
@@ -261,8 +263,9 @@ class Run:
         """What a design's own model calls on a task set cost: calls, tokens, dollars."""
         stage = f"memory, {split} set"
         rows = [row for row in self.models.usage() if (row["design"], row["stage"]) == (design, stage)]
+        calls = sum(row["calls"] for row in rows)
         tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
-        return {"memory_calls": sum(row["calls"] for row in rows), "memory_tokens": tokens, "usd": _dollars(rows)}
+        return {"memory_calls": calls, "memory_tokens": tokens, "usd": _dollars(rows)}
 
 
 def _dollars(rows: Iterable[dict]) -> float | None:

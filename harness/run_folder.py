@@ -1,6 +1,6 @@
 """The folder of a run: what is written where, so that a kill at any point loses nothing.
 
-Files are written whole: under a temporary name, then renamed. One process at a time claims a folder. If a folder
+Files are written whole: under a temporary name, then renamed. One process at a time writes to a folder. If it
 cannot be read or written, one line says why.
 """
 
@@ -122,8 +122,8 @@ class RunFolder:
             return
         if not anyway:
             raise UserError(
-                f"the code or the prompts have changed since {self.path} began: --anyway resumes it with the new "
-                "ones, and plays the episodes that depend on them again"
+                f"the code or the prompts have changed since {self.path} began: --anyway resumes it with the "
+                "new ones, and plays the episodes that depend on them again"
             )
         write_json(self.path / "config.json", {**config, "about": {**before, **about()}})
         self.note({"event": "code changed", "before": before.get("code", "")})
@@ -167,7 +167,7 @@ class RunFolder:
         write_atomic(folder / "log.txt", "\n\n".join(log) + "\n")
 
     def write_archive(self, designs: list[dict]) -> bool:
-        """Write archive.jsonl; returns whether it changed. A resumed run that catches up does not shorten it."""
+        """Write archive.jsonl; returns whether it changed. A resumed run does not shorten it."""
         known = self.archive()
         if len(designs) < len(known):
             return False
@@ -205,7 +205,8 @@ def about() -> dict:
             versions[package] = "not installed"
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        commit = found.stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         commit = ""
     return {
