@@ -25,7 +25,7 @@ from errors import BudgetError, InfrastructureError, UserError, machine_fault
 from evaluate import folds
 from harness import config
 from harness.config import Config, command_line, flag
-from harness.doctor import as_text, can_start, examine
+from harness.doctor import as_text, examine
 from harness.estimate import ask_before_paying, designs_of
 from harness.run import Run
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
@@ -239,7 +239,7 @@ def complete(settings: Config) -> Config:
         raise UserError("--constrain-actions leaves no room for thoughts: use it with --agent-style act")
     agent = ModelSpec.parse(models["agent_model"])
     local = agent.at_endpoint and is_local(agent.base_url or keys.base_url)
-    offline, paper = config.OFFLINE_DEFAULTS, config.PAPER_DEFAULTS
+    offline, paper = config.STAND_INS, config.PAPER
     passes, test_passes = domain.offline_passes if offline_agent else (paper["passes"], paper["passes"])
     defaults = {
         "steps": (offline if models["meta_model"] == OFFLINE else paper)["steps"],
@@ -393,11 +393,12 @@ def doctor(command) -> int:
     in_flight = 0 if settings.agent_model == OFFLINE else settings.in_flight
     settings = replace(settings, workers=settings.workers or config.default_workers(in_flight))
     lines = examine(settings, [command.env] if command.env else list(envs.DOMAINS))
+    can_start = all(line.status != "missing" for line in lines)
     if command.json:
-        print(json.dumps({"ok": can_start(lines), "checks": [asdict(line) for line in lines]}))
+        print(json.dumps({"ok": can_start, "checks": [asdict(line) for line in lines]}))
     else:
         print(as_text(lines))
-    return 0 if can_start(lines) else 1
+    return 0 if can_start else 1
 
 
 def tasks(command) -> int:

@@ -19,9 +19,9 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
     "memory_model": "gpt-4o-mini",
     "embedding_model": "text-embedding-3-small",
 }
-PAPER_DEFAULTS = {"steps": 11, "passes": 3, "collection_passes": 1, "folds": 1}  # 43 designs
+PAPER = {"steps": 11, "passes": 3, "collection_passes": 1, "folds": 1}  # 43 designs
 # Stand-ins win few episodes, but an episode takes milliseconds: more of them tell designs apart. 23 designs.
-OFFLINE_DEFAULTS = {"steps": 7, "collection_passes": 6, "folds": 2}
+STAND_INS = {"steps": 7, "collection_passes": 6, "folds": 2}
 
 
 def setting(default, help: str, **options):
@@ -35,22 +35,22 @@ class Config:
 
     env: str = setting("minihack", f"domain: {', '.join(DOMAINS)}, or module:Class of your own")
     seed: int = setting(42, "decides task halves, layouts, sampling of parents and the stand-ins")
-    steps: int = setting(0, f"learning steps; 0: {PAPER_DEFAULTS['steps']} (offline {OFFLINE_DEFAULTS['steps']})")
+    steps: int = setting(0, f"learning steps; 0: {PAPER['steps']}, or {STAND_INS['steps']} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=tuple(SAMPLING_RULES))
     folds: int = setting(
         0,
         "1: collect on one half of a task set, deploy on the other, as in the paper; 2: also the other way "
-        f"round; 0: {PAPER_DEFAULTS['folds']} (offline agent: {OFFLINE_DEFAULTS['folds']})",
+        f"round; 0: {PAPER['folds']} (offline agent: {STAND_INS['folds']})",
         choices=(0, 1, 2),
     )
     passes: int = setting(
-        0, f"passes over the deployment half; 0: {PAPER_DEFAULTS['passes']} (offline agent: depends on the domain)"
+        0, f"passes over the deployment half; 0: {PAPER['passes']} (offline agent: depends on the domain)"
     )
     test_passes: int = setting(0, "passes over the test and shift sets; 0: as --passes, or its default")
     collection_passes: int = setting(
         0,
-        f"episodes of each collection task; 0: {PAPER_DEFAULTS['collection_passes']} "
-        f"(offline agent: {OFFLINE_DEFAULTS['collection_passes']})",
+        f"episodes of each collection task; 0: {PAPER['collection_passes']} "
+        f"(offline agent: {STAND_INS['collection_passes']})",
     )
     tasks: int = setting(0, "use only the first TASKS tasks of the learning set; 0: all")
     test_tasks: int = setting(0, "use only the first TEST_TASKS tasks of the test and shift sets; 0: all")

@@ -1,7 +1,7 @@
 """Looks at what a run needs before it starts: this machine and the models' endpoints.
 
-Each line comes from a real attempt: a sandbox worker, a worker process, a file, a model call. A run can start if
-no line says "missing". A paid model is called once, for a fraction of a cent; the price is shown, a key never.
+Each line comes from a real attempt: a sandbox worker, a worker process, a file, a model call. A run can start
+if no line says "missing". A paid model is called once, for a fraction of a cent. No key is shown.
 """
 
 import asyncio
@@ -215,8 +215,3 @@ def as_text(lines: list[Line]) -> str:
         if line.do:
             texts.append(f"{'':8} {'':{width}}  -> {line.do}")
     return "\n".join(texts)
-
-
-def can_start(lines: list[Line]) -> bool:
-    """Whether a run with these settings could start."""
-    return all(line.status != "missing" for line in lines)

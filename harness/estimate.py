@@ -1,7 +1,7 @@
 """What a run will cost: an estimate, and a question before a paid run starts.
 
-The estimate is high: every episode uses all its steps. But answers may be longer than assumed, above all those of
-reasoning models: only a budget (`--budget-usd`) is a limit.
+The estimate is high: every episode uses all its steps. But the answers of reasoning models may be longer than
+assumed: only a budget (`--budget-usd`) is a limit.
 """
 
 import sys
@@ -54,23 +54,17 @@ def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> l
         return PlannedCalls(role, spec.name, calls, prompt_tokens, ANSWER_TOKENS[role], cached_share, url)
 
     steps = domain.max_steps * sum(episodes_of(config, split, count) for split, count in designs.items())
-    agent = planned("agent", steps, _agent_prompt_tokens(config.env), 0.7)
+    # The mean of an agent's prompt, from a real first observation: it holds half an episode's turns.
+    task = next(task for task in domain.tasks() if task.split == "learning")
+    text, info = domain().reset(seed=task.seed, options={"task": task.id})
+    now = count_tokens(render("turn", text="", now=info["now"], actions=info["actions"]))
+    turns = (count_tokens(text) + 10) * domain.max_steps // 2
+    agent = planned("agent", steps, count_tokens(domain.description()) + 200 + now + turns, 0.7)
     meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
     # A design is called once to learn from each collected episode and once to retrieve for each deployed one.
     calls = sum(sum(_collected_and_deployed(config, split)) * count for split, count in designs.items())
     meta = planned("meta", int(written * META_CALLS), meta_prompt)
     return [agent, meta, planned("memory", int(MEMORY_CALLS * calls), 2000)]
-
-
-def _agent_prompt_tokens(name: str) -> int:
-    """Mean tokens of an agent's prompt, from a real first observation: half an episode's turns."""
-    domain = envs.domain_class(name)
-    task = next(task for task in domain.tasks() if task.split == "learning")
-    env = domain()
-    text, info = env.reset(seed=task.seed, options={"task": task.id})
-    turn = count_tokens(text) + 10
-    now = count_tokens(render("turn", text="", now=info["now"], actions=info["actions"]))
-    return count_tokens(domain.description()) + 200 + now + turn * domain.max_steps // 2
 
 
 def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, yes: bool) -> None:

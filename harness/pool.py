@@ -1,7 +1,7 @@
 """Where episodes are played: a pool of worker processes on this machine, or a Dask cluster.
 
-If a worker dies, its episode is played again. Of the episodes that wait, the longest starts first. They end in any
-order. A worker holds no key: it asks the host for each answer of a real model.
+If a worker dies, its episode is played again. The longest of the waiting episodes starts first. Episodes end in
+any order. A worker holds no key: it asks the host for each answer of a real model.
 """
 
 import asyncio
@@ -193,7 +193,8 @@ class Cluster:
             except self._lost:
                 pass  # Dask itself gives up an episode over which several workers died
             except ImportError as error:
-                raise InfrastructureError(f"a worker cannot play: {error}; start it in the repository") from None
+                hint = "start it in the repository"
+                raise InfrastructureError(f"a worker cannot play: {error}; {hint}") from None
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():
                     raise

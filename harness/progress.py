@@ -1,8 +1,8 @@
 """What a run shows while it works: a live picture on a terminal, plain lines elsewhere.
 
-Only this module writes to the terminal: with `output`, what workers and engines print goes to that file. Texts are
-cleaned of control characters, messages are in the run's log too, and stdout is kept for the result. The time left
-assumes that the other episodes take as long as those played so far.
+Only this module writes to the terminal: with `output`, what workers and engines print goes to that file.
+Texts are cleaned of control characters, messages are in the run's log too, and stdout is kept for the result.
+The time left assumes that the other episodes take as long as those played so far.
 """
 
 import contextlib
@@ -44,8 +44,8 @@ class Row:
 class Display:
     """Progress and messages of a run; `with Display(...)` shows them.
 
-    `log(line)` keeps a message. `plain`: only lines, at most one about progress in ten seconds. `output`: a file for
-    everything that others print meanwhile.
+    `log(line)` keeps a message. `plain`: only lines, at most one about progress in ten seconds.
+    `output`: a file for everything that others print meanwhile.
     """
 
     def __init__(self, log: Callable[[str], None], plain: bool, output: Path | None = None):

@@ -1,7 +1,7 @@
 """A run: its folder, its models, its pool of workers, and the evaluators of its task sets.
 
-What a run has done is on disk before it counts. A resumed run takes finished model calls and episodes from its
-store, and evaluated designs from their folders; all else follows from the settings.
+What a run has done is on disk before it counts. A resumed run takes finished model calls and episodes from
+the store and evaluated designs from their folders; all else follows from the settings.
 """
 
 import asyncio
@@ -103,7 +103,7 @@ class Run:
         if offline := self.config.offline():
             self.display.log(
                 f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs "
-                "and scores are real, but stand-ins are not language models: these are not the paper's numbers."
+                "and scores are real; stand-ins are not language models: these are not the paper's numbers."
             )
         for note in envs.domain_class(self.config.env).notes():
             self.display.log(note)

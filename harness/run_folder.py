@@ -44,14 +44,13 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):  # report the first error
             temporary.unlink()
-        if is_full(error):
-            raise InfrastructureError(f"the disk is full: {path} could not be written") from error
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise _unwritten(f"cannot write {path}", error) from error
 
 
-def is_full(error: OSError) -> bool:
-    """Whether a disk, or a user's quota on it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+def _unwritten(what: str, error: OSError) -> InfrastructureError | UserError:
+    """The error to raise for a failed write: only a full disk, or quota, is not the user's mistake."""
+    kind = InfrastructureError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+    return kind(f"{what}: {error.strerror}")
 
 
 def write_json(path: Path, value) -> None:
@@ -101,8 +100,7 @@ class RunFolder:
         try:
             path.mkdir(parents=True)
         except OSError as error:
-            kind = InfrastructureError if is_full(error) else UserError
-            raise kind(f"cannot make a run folder {path}: {error.strerror}") from error
+            raise _unwritten(f"cannot make a run folder {path}", error) from error
         started = {"command": command} if command else {}
         write_json(path / "config.json", {**config, "about": {**about(), **started}})
         return cls(path)
@@ -136,8 +134,7 @@ class RunFolder:
         except BlockingIOError:
             raise UserError(f"another process is using {self.path}") from None
         except OSError as error:
-            kind = InfrastructureError if is_full(error) else UserError
-            raise kind(f"cannot write in {self.path}: {error.strerror}") from error
+            raise _unwritten(f"cannot write in {self.path}", error) from error
 
     def config(self) -> dict:
         config = read_json(self.path / "config.json")
@@ -197,12 +194,10 @@ def _now() -> str:
 
 def about() -> dict:
     """Versions, git commit and fingerprint of the code: what is needed to repeat a run."""
-    versions = {}
+    versions = dict.fromkeys(PACKAGES, "not installed")
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
