@@ -1,20 +1,18 @@
-"""The command line of `python alma.py`: which commands there are, and the flags of each.
+"""The command line of `python alma.py`: its commands and their flags.
 
-A command's function is imported when it is called, so that `--help` answers at once.
+A command's function is imported when it is called, so that `--help` is quick.
 """
 
 import argparse
 import importlib
 import os
-import shlex
+import re
 import sys
 from pathlib import Path
 
 from domains import DOMAINS
 from errors import BudgetError, InfrastructureError, UserError, machine_fault
 from harness import config
-
-ENV = f"{', '.join(DOMAINS)}, or module:Class"
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,13 +23,13 @@ class Parser(argparse.ArgumentParser):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run a command: 0 done, 1 a check or comparison failed, 2 the user's mistake, 3 stopped, 130 interrupted."""
+    """Run a command: 0 done, 1 a check failed, 2 the user's mistake, 3 stopped, 130 interrupted."""
     open_standard_streams()
     try:
         try:
             command = parse(arguments)
             code = getattr(importlib.import_module("harness.commands"), command.command)(command)
-        except SystemExit as end:  # of the parser: it has printed help, or what is wrong
+        except SystemExit as end:  # from the parser, which has printed help or an error
             code = end.code
         sys.stdout.flush()
         return code
@@ -41,17 +39,21 @@ def main(arguments: list[str] | None = None) -> int:
     except (InfrastructureError, BudgetError) as error:
         say(f"alma: stopped: {error}")
         return 3
-    except BrokenPipeError:  # the reader of the output has left
+    except BrokenPipeError:  # nobody reads the output any more
         return 1
-    except KeyboardInterrupt:
-        say("alma: interrupted")
+    except KeyboardInterrupt as stop:  # a run adds the line that resumes it
+        say("\n".join(["alma: interrupted", *stop.args]))
         return 130
     except Exception as error:
         if not (fault := machine_fault(error)):
             raise
-        say(f"alma: stopped: {_unwritten() or fault}")
+        try:
+            print(flush=True)
+        except OSError as unwritten:
+            fault = f"standard output cannot be written: {unwritten.strerror}"
+        say(f"alma: stopped: {fault}")
         return 3
-    finally:  # Python flushes once more at its end, and would then print a traceback of its own
+    finally:  # else Python flushes at its end and prints a traceback
         for number, stream in ((1, sys.stdout), (2, sys.stderr)):
             try:
                 stream.flush()
@@ -59,19 +61,10 @@ def main(arguments: list[str] | None = None) -> int:
                 _discard(number)
 
 
-def _unwritten() -> str:
-    """What is wrong with standard output, if it does not take a line."""
-    try:
-        print(flush=True)
-    except OSError as error:
-        return f"standard output cannot be written: {error.strerror}"
-    return ""
-
-
 def open_standard_streams() -> None:
-    """Make standard input, output and error usable where one is closed or takes no more than ASCII.
+    """Make standard input, output and error usable where one is closed or takes only ASCII.
 
-    A closed one becomes /dev/null; otherwise the next file that is opened would get its number.
+    A closed one becomes /dev/null, or the next file that is opened would get its number.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
@@ -85,7 +78,7 @@ def open_standard_streams() -> None:
 
 
 def say(text: str) -> None:
-    """Print a message on standard error, if that takes any."""
+    """Print a message on standard error, if it can be written."""
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
@@ -100,21 +93,6 @@ def _discard(number: int) -> None:
         os.close(null)
 
 
-def command_line(*arguments: str) -> str:
-    """The command line with these arguments, to be pasted into a shell."""
-    script = sys.argv[0] if Path(sys.argv[0]).name == "alma.py" else "alma.py"
-    here = Path("alma.py")
-    if here.exists() and Path(script).exists() and here.samefile(script):
-        script = "alma.py"
-    return shlex.join(["python", script, *arguments])
-
-
-def flag(name: str, value: object) -> list[str]:
-    """A flag with its value; a value that looks like a flag has to be attached."""
-    value = str(value)
-    return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
-
-
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     """Parse the command line; `command` of the result names a function of `harness.commands`.
 
@@ -124,108 +102,90 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(
         prog="alma.py",
         description="ALMA: a meta agent writes the memory of another agent, tries it on real games, "
-        "and breeds better ones. Without a key and without a base URL, offline stand-ins play every model.",
+        "and breeds better ones. With neither a key nor a base URL, stand-ins play all models.",
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (summary, flags) in COMMANDS.items():
+    for name, (summary, options) in COMMANDS.items():
         sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        flags(sub)
-    return parser.parse_args(arguments, argparse.Namespace(typed=command_line(*map(str, arguments))))
+        for names, option in options:
+            sub.add_argument(*names, **option)
+    return parser.parse_args(arguments, argparse.Namespace(typed=config.command_line(*map(str, arguments))))
 
 
-def _run(parser) -> None:
-    config.add_flags(parser)
-    parser.add_argument("--runs", default="runs", metavar="FOLDER", help="where run folders are made (default runs)")
-    parser.add_argument("--resume", metavar="RUN", help="go on with this run folder")
-    parser.add_argument("--anyway", action="store_true", help="resume a run although the code has changed since")
-    parser.add_argument("--plain", action="store_true", help="plain lines instead of a progress bar")
-    parser.add_argument("--yes", action="store_true", help="start a paid run without asking")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON, and nothing else, on stdout")
+def argument(*names: str, **options) -> tuple[tuple[str, ...], dict]:
+    """The arguments of one `add_argument`."""
+    return names, options
 
 
-def _evaluate(parser) -> None:
-    _run(parser)
-    parser.add_argument("--design", action="append", required=True, metavar="DESIGN", help="FILE, RUN/ID or a baseline")
-    parser.add_argument("--split", choices=("learning", "test", "shift"), default="test", help="default test")
-    parser.add_argument("--mode", choices=("static", "dynamic"), default="static", help="default static")
-    parser.add_argument(
+def sizes(text: str) -> tuple[int, ...]:
+    """Whole numbers with commas between them."""
+    if not re.fullmatch(r" *\d+ *(, *\d+ *)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,10,20")
+    return tuple(dict.fromkeys(int(part) for part in text.split(",")))
+
+
+ENV = argument("--env", required=True, help=f"{', '.join(DOMAINS)}, or module:Class")
+JSON = argument("--json", action="store_true", help="print JSON and nothing else on standard output")
+FOLDER = argument("folder", metavar="RUN", help="a run folder")
+RUN = (  # of the commands that play
+    *config.arguments(),
+    argument("--runs", default="runs", metavar="FOLDER", help="where run folders are made (default runs)"),
+    argument("--resume", metavar="RUN", help="go on with this run folder"),
+    argument("--anyway", action="store_true", help="resume a run although the code has changed since"),
+    argument("--plain", action="store_true", help="plain lines instead of a progress bar"),
+    argument("--yes", action="store_true", help="start a paid run without asking"),
+    JSON,
+)
+EVALUATE = (
+    *RUN,
+    argument("--design", action="append", required=True, metavar="DESIGN", help="FILE, RUN/ID or a baseline"),
+    argument("--split", choices=("learning", "test", "shift"), default="test", help="default test"),
+    argument("--mode", choices=("static", "dynamic"), default="static", help="default static"),
+    argument(
         "--collection-size",
-        type=_sizes,
+        type=sizes,
         default=(),
         metavar="N,N,...",
         help="learn from the first N collected episodes only, for each N: 0,10,20 (default: from all)",
-    )
+    ),
+)
+ABLATION = (*RUN, argument("--seeds", type=int, default=3, metavar="N", help="from --seed on (default 3)"))
+COMPARE = (
+    argument("folders", metavar="RUN", nargs="+", help="run folders"),
+    argument("--plot", type=Path, metavar="FILE", help="write a plot too: .svg or .png"),
+)
+EXPORT = (
+    FOLDER,
+    argument("id", metavar="ID", help="id of a design in its archive"),
+    argument("file", metavar="FILE", help="where to write it"),
+)
+CHECK = (
+    argument("file", metavar="FILE", help="a memory design, ours or in the authors' form"),
+    argument("--env", default="babaisai", help="domain of the episodes (default babaisai)"),
+    argument("--unsafe-sandbox", action="store_true", help="go on although a layer is missing"),
+    JSON,
+)
+PLAY = (
+    ENV,
+    argument("--task", help="id of a task (default: the first)"),
+    argument("--seed", type=int, default=0, help="seed of the episode (default 0)"),
+)
+DATA = (argument("--env", required=True, help="whose data: alfworld or minihack"),)
 
-
-def _sizes(text: str) -> tuple[int, ...]:
-    """Whole numbers with commas between them."""
-    try:
-        sizes = tuple(dict.fromkeys(int(part) for part in text.split(",")))
-    except ValueError:
-        sizes = (-1,)
-    if min(sizes) < 0:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of whole numbers such as 0,10,20")
-    return sizes
-
-
-def _doctor(parser) -> None:
-    config.add_flags(parser)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _ablation(parser) -> None:
-    _run(parser)
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds, from --seed on (default 3)")
-
-
-def _report(parser) -> None:
-    parser.add_argument("folder", metavar="RUN", help="a run folder")
-
-
-def _compare(parser) -> None:
-    parser.add_argument("folders", metavar="RUN", nargs="+", help="run folders")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot too: .svg or .png")
-
-
-def _export(parser) -> None:
-    parser.add_argument("folder", metavar="RUN", help="a run folder")
-    parser.add_argument("id", metavar="ID", help="id of a design in its archive")
-    parser.add_argument("file", metavar="FILE", help="where to write it")
-
-
-def _check(parser) -> None:
-    parser.add_argument("file", metavar="FILE", help="a memory design, ours or in the authors' form")
-    parser.add_argument("--env", default="babaisai", help="domain of the episodes (default babaisai)")
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.add_argument("--unsafe-sandbox", action="store_true", help="go on although a layer is missing")
-
-
-def _play(parser) -> None:
-    parser.add_argument("--env", required=True, help=ENV)
-    parser.add_argument("--task", help="id of a task (default: the first)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the episode (default 0)")
-
-
-def _tasks(parser) -> None:
-    parser.add_argument("--env", required=True, help=ENV)
-    parser.add_argument("--json", action="store_true", help="print JSON")
-
-
-def _data(parser) -> None:
-    parser.add_argument("--env", required=True, help="whose data: alfworld or minihack")
-
-
-COMMANDS = {  # name of the command and of its function in `harness.commands`: summary, flags
-    "reproduce": ("Learn a memory design, then test it beside the baselines.", _run),
-    "learn": ("Run the learning loop and keep every design in an archive.", _run),
-    "evaluate": ("Compare memory designs on a task set: files, RUN/ID of an archive, or names of baselines.", _evaluate),
-    "ablation": ("Learn with each sampling rule at equal budget over several seeds.", _ablation),
-    "report": ("Write report.html, report.md and the plots of a run anew.", _report),
-    "compare": ("Put runs side by side: models, seeds, ablations.", _compare),
-    "export": ("Write one design of a run to a file, with where it comes from in a comment.", _export),
-    "check": ("Run one design file through the sandbox on a few episodes; exit code 0 if it works.", _check),
-    "play": ("Play a task in the terminal: the quickest way to understand a domain.", _play),
-    "tasks": ("List a domain's tasks, their splits and where they come from.", _tasks),
-    "doctor": ("Look at what this machine has, and whether each model answers; exit code 0 if a run could start.", _doctor),
-    "data": ("Download a domain's data with its package's own command.", _data),
+COMMANDS = {  # name of the command and of its function in `harness.commands`: summary, arguments
+    "reproduce": ("Learn a memory design, then compare it with the baselines on the test set.", RUN),
+    "learn": ("Run the learning loop and keep every design in an archive.", RUN),
+    "evaluate": ("Compare memory designs (files, RUN/ID of an archive, baselines) on a task set.", EVALUATE),
+    "ablation": ("Learn with each sampling rule at equal budget over several seeds.", ABLATION),
+    "report": ("Write report.html, report.md and the plots of a run again.", (FOLDER,)),
+    "compare": ("Compare runs side by side: models, seeds, ablations.", COMPARE),
+    "export": ("Write one design of a run to a file; a comment in it says where it comes from.", EXPORT),
+    "check": ("Run one design file through the sandbox on a few episodes; exit code 0 if it works.", CHECK),
+    "play": ("Play a task in the terminal: the quickest way to understand a domain.", PLAY),
+    "tasks": ("List a domain's tasks, their splits and where they come from.", (ENV, JSON)),
+    "doctor": (
+        "Check this machine and whether each model answers; exit code 0 if a run can start.",
+        (*config.arguments(), JSON),
+    ),
+    "data": ("Download a domain's data with its package's own command.", DATA),
 }

@@ -2,7 +2,11 @@
 
 import argparse
 import os
+import shlex
+import sys
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
 
 from alma import SAMPLING_RULES
 from domains import DOMAINS
@@ -15,10 +19,9 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
     "memory_model": "gpt-4o-mini",
     "embedding_model": "text-embedding-3-small",
 }
-PAPER_STEPS, OFFLINE_STEPS = 11, 7  # learning steps: 43 designs, 23 designs
-PAPER_PASSES = 3
-PAPER_COLLECTION_PASSES, OFFLINE_COLLECTION_PASSES = 1, 6  # the stand-in wins few episodes, which cost milliseconds
-PAPER_FOLDS, OFFLINE_FOLDS = 1, 2  # the same: more tasks tell designs apart
+PAPER = {"steps": 11, "passes": 3, "collection_passes": 1, "folds": 1}  # 43 designs
+# Stand-ins win few episodes, but an episode takes milliseconds: more of them tell designs apart. 23 designs.
+STAND_INS = {"steps": 7, "collection_passes": 6, "folds": 2}
 
 
 def setting(default, help: str, **options):
@@ -32,47 +35,49 @@ class Config:
 
     env: str = setting("minihack", f"domain: {', '.join(DOMAINS)}, or module:Class of your own")
     seed: int = setting(42, "decides task halves, layouts, sampling of parents and the stand-ins")
-    steps: int = setting(0, f"learning steps; 0: {PAPER_STEPS} as in the paper, {OFFLINE_STEPS} offline")
+    steps: int = setting(0, f"learning steps; 0: {PAPER['steps']}, or {STAND_INS['steps']} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=tuple(SAMPLING_RULES))
     folds: int = setting(
         0,
-        "1: collect on one half of a task set and deploy on the other, as in the paper; 2: then also the other way "
-        f"round; 0: {PAPER_FOLDS}, with an offline agent {OFFLINE_FOLDS}",
+        "1: collect on one half of a task set, deploy on the other, as in the paper; 2: also the other way "
+        f"round; 0: {PAPER['folds']} (offline agent: {STAND_INS['folds']})",
         choices=(0, 1, 2),
     )
     passes: int = setting(
-        0, f"passes over the deployment half; 0: {PAPER_PASSES} as in the paper, with an offline agent the domain's own"
+        0, f"passes over the deployment half; 0: {PAPER['passes']} (offline agent: depends on the domain)"
     )
-    test_passes: int = setting(
-        0, "passes over the test set and the shift set; 0: as --passes; where that is 0 too, with an offline agent the domain's own"
-    )
+    test_passes: int = setting(0, "passes over the test and shift sets; 0: as --passes, or its default")
     collection_passes: int = setting(
-        0, f"episodes of each collection task; 0: {PAPER_COLLECTION_PASSES} as in the paper, {OFFLINE_COLLECTION_PASSES} with an offline agent"
+        0,
+        f"episodes of each collection task; 0: {PAPER['collection_passes']} "
+        f"(offline agent: {STAND_INS['collection_passes']})",
     )
-    tasks: int = setting(0, "use only the first so many tasks of the learning set; 0: all")
-    test_tasks: int = setting(0, "use only the first so many tasks of the test set and of the shift set; 0: all")
+    tasks: int = setting(0, "use only the first TASKS tasks of the learning set; 0: all")
+    test_tasks: int = setting(0, "use only the first TEST_TASKS tasks of the test and shift sets; 0: all")
     agent_model: str = setting("", f"plays the games; name[:effort][@provider or @url] or {OFFLINE}")
     meta_model: str = setting("", "writes memory designs")
     memory_model: str = setting("", "answers calls inside memory designs")
     embedding_model: str = setting("", "embeds texts inside memory designs")
-    agent_style: str = setting("act", "how the agent answers: act (one action, as in the paper), react (thoughts first)")
+    agent_style: str = setting("act", "how the agent answers: act (an action alone), react (thoughts first)")
     agent_tokens: int = setting(
-        MOST_OUTPUT["agent"], "most tokens of an answer of the agent, reasoning included; less for a small local model"
+        MOST_OUTPUT["agent"], "longest answer of the agent, with reasoning; set less for a small local model"
     )
     constrain_actions: bool = setting(
         False, "ask for one of the listed actions by JSON schema, where the agent's endpoint can"
     )
     in_flight: int = setting(10, "model calls at a time for each endpoint")
-    workers: int = setting(0, "processes that play episodes; 0: cores offline, calls in flight for a local agent, else both")
-    scheduler: str = setting("", "tcp://host:8786 of a Dask cluster that plays episodes in place of --workers")
+    workers: int = setting(
+        0, "processes that play; 0: as many as cores (offline), as --in-flight (local agent), else the sum"
+    )
+    scheduler: str = setting("", "tcp://host:8786 of a Dask cluster that plays instead of --workers")
     outage_seconds: float = setting(1800.0, "how long an endpoint may be down before the run stops")
     call_seconds: float = setting(300.0, "how long one model call may take; the meta agent's four times that")
     budget_usd: float = setting(0.0, "stop before more dollars than this are spent; 0: no limit")
     budget_tokens: int = setting(0, "stop before more tokens than this are used; 0: no limit")
     price: tuple[str, ...] = setting((), "model=input,cached,output in dollars a million tokens; repeatable")
     prompt_tokens: int = setting(12_000, "limit for the trajectories that the meta agent is shown")
-    show_admissible: bool = setting(False, "show TextWorld's admissible commands to the agent (offline: always)")
-    fresh_collection: bool = setting(False, "play the collection phase again for each design, as the authors do")
+    show_admissible: bool = setting(False, "show the agent TextWorld's admissible commands (offline: always)")
+    fresh_collection: bool = setting(False, "repeat the collection phase for each design, as the authors do")
     keep_models: bool = setting(False, "let designs choose models by name, at the endpoint of --memory-model")
     unsafe_sandbox: bool = setting(False, "run designs although a layer of the sandbox is missing")
     sampling_scale: float = setting(1.0, "λ of the sampling rule")
@@ -92,8 +97,8 @@ class Config:
         return [role for role, model in self.models().items() if model == OFFLINE]
 
 
-def add_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of all settings."""
+def arguments() -> Iterator[tuple[tuple[str], dict]]:
+    """The flags of all settings, as the arguments of `add_argument`."""
     for one in fields(Config):
         options = {"help": one.metadata["help"], "default": None}
         if one.type is bool:
@@ -103,10 +108,25 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
         elif one.name == "price":
             options |= {"action": "append", "metavar": "MODEL=IN,CACHED,OUT"}
         else:
-            options |= {"type": _number(one.type) if one.type is not str else str, "metavar": one.name.upper()}
+            kind = str if one.type is str else _number(one.type)
+            options |= {"type": kind, "metavar": one.name.upper()}
         if one.default not in (MISSING, "", (), False, 0, 0.0):
             options["help"] += f" (default {one.default})"
-        parser.add_argument(f"--{one.name.replace('_', '-')}", **options)
+        yield (f"--{one.name.replace('_', '-')}",), options
+
+
+def flag(name: str, value: object) -> list[str]:
+    """A flag with its value, as arguments; a value that looks like a flag is attached."""
+    value = str(value)
+    return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
+
+
+def command_line(*arguments: str) -> str:
+    """The command line with these arguments, to be pasted into a shell."""
+    script, here = Path(sys.argv[0]), Path("alma.py")
+    if script.name != here.name or (here.exists() and script.exists() and here.samefile(script)):
+        script = here
+    return shlex.join(["python", str(script), *arguments])
 
 
 def _number(kind: type):
@@ -149,9 +169,8 @@ def names() -> list[str]:
 
 
 def default_workers(in_flight: int, local: bool = False) -> int:
-    """One process for each call that is waited for, and for each core one that steps its engine meanwhile.
+    """One process for each call in flight, and one for each core to step the engines meanwhile.
 
-    With a local agent none of the latter: a server that answers `in_flight` calls at a time caches the prompts of
-    as many episodes, and one more would push one of them out at each step.
+    With a local agent only the former: its server caches the prompts of `in_flight` episodes and no more.
     """
     return in_flight if local else in_flight + (os.cpu_count() or 1)

@@ -1,11 +1,11 @@
-"""Looks at this machine and at the models' endpoints before a run does: what is there, and what to do where not.
+"""Looks at what a run needs before it starts: this machine and the models' endpoints.
 
-Promises: each line comes from a real attempt (a sandbox worker, a worker process, a file, a model call), and a
-run could start where no line says "missing". A call of a paid model costs a fraction of a cent; its price is
-shown, a key never. It does not promise that there is enough memory, disk or money for a whole run.
+Each line comes from a real attempt: a sandbox worker, a worker process, a file, a model call. A run can start
+if no line says "missing". A paid model is called once, for a fraction of a cent. No key is shown.
 """
 
 import asyncio
+import contextlib
 import os
 import platform
 import re
@@ -13,6 +13,7 @@ import resource
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -34,7 +35,7 @@ LAYERS = {  # of the sandbox: what a design could do without it
     "no-new-privs": "gain rights by starting a program",
     "no-capabilities": "use the rights of root",
     "limits": "use up memory, CPU time and descriptors",
-    "landlock": "read what the namespaces leave, if they are missing too: your files",
+    "landlock": "read your files, if namespaces are missing too",
     "seccomp": "open sockets and start processes",
 }
 FREE_BYTES = 1 << 30  # of disk and of memory; with less there is a warning
@@ -54,13 +55,40 @@ class Line:
 
 def examine(config: Config, domains: list[str]) -> list[Line]:
     """All lines, for runs with these settings on these domains."""
-    machine = [_python(), _compiler(), *asyncio.run(_sandbox(config)), _workers(config)]
-    machine += [*_room(), _descriptors(config)]
-    data = [_data(name) for name in domains]
-    return machine + data + [asyncio.run(_model(config, role)) for role in ROLES]
+    places = {"runs": lambda: "runs", "games": envs.cache_dir, "temporary files": tempfile.gettempdir}
+    writable = "set --runs, ALMA_CACHE or TMPDIR to a folder that can be written"
+    other = "solve this, or choose another"
+    return [
+        _line("python", "make install, then .venv/bin/python alma.py ...", _python),
+        _line("compiler", "make install", _compiler),
+        *asyncio.run(_sandbox(config)),
+        _line("worker processes", "solve this first: they play all episodes", _worker, config),
+        _line("memory", "use fewer --workers", _memory),
+        *(_line(f"disk: {what}", writable, _disk, place) for what, place in places.items()),
+        _line("descriptors", "raise ulimit -n", _descriptors, config),
+        *(_line(f"data: {name}", f"{other} --env", _data, name) for name in domains),
+        *(_line(f"{role} model", f"{other} --{role}-model", _model, config, role) for role in ROLES),
+    ]
 
 
-def _python() -> Line:
+def _line(check: str, otherwise: str, look: Callable, *arguments) -> Line:
+    """The line for what `look` found: a text, and what to do if it is no more than a warning.
+
+    Where `look` fails, something is missing, and `otherwise` says what to do.
+    """
+    try:
+        found = look(*arguments)
+        found, do = asyncio.run(found) if asyncio.iscoroutine(found) else found
+    except FAULTS as error:
+        return Line(check, "missing", _why(error), otherwise)
+    return Line(check, "warning" if do else "ok", found, do)
+
+
+def _why(error: BaseException) -> str:
+    return " ".join((machine_fault(error) or str(error)).split())
+
+
+def _python() -> tuple[str, str]:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pinned = [line.strip().split("==") for line in lines if "==" in line]
     absent, other = [], []
@@ -72,39 +100,34 @@ def _python() -> Line:
             absent.append(name)
     found = f"{platform.python_version()}, {len(pinned) - len(absent)} of {len(pinned)} packages"
     if absent:
-        do = "make install, then .venv/bin/python alma.py ..."
-        return Line("python", "missing", f"{found}; without {', '.join(absent)}", do)
-    if other:
-        do = "make install, for the versions that were tried"
-        return Line("python", "warning", f"{found}; {', '.join(other)}", do)
-    return Line("python", "ok", found)
+        raise UserError(f"{found}; without {', '.join(absent)}")
+    return "; ".join([found, *other]), "make install, for the versions that were tested" if other else ""
 
 
-def _compiler() -> Line:
+def _compiler() -> tuple[str, str]:
     absent = [tool for tool in ("c++", "make") if not shutil.which(tool)]
     if absent:
-        return Line("compiler", "warning", f"no {' and no '.join(absent)}: `make install` needs them",
-                    "apt-get install build-essential")  # fmt: skip
-    return Line("compiler", "ok", f"{shutil.which('c++')}, {shutil.which('make')}")
+        return f"no {' and no '.join(absent)}: `make install` needs them", "apt-get install build-essential"
+    return f"{shutil.which('c++')}, {shutil.which('make')}", ""
 
 
 async def _sandbox(config: Config) -> list[Line]:
-    """A worker of the sandbox is started, and one that can be forked."""
+    """Start a worker of the sandbox, and one that can be forked."""
     try:
         async with Sandbox(unsafe=True) as box:
             source = (ROOT / "baselines" / "no_memory.py").read_text(encoding="utf-8")
             async with box.worker(source, None, forks=True) as worker:
                 forks = worker.can_fork
     except FAULTS as error:
-        return [Line("sandbox", "missing", _why(error), "mend that first: no memory design runs without it")]
-    held = {name.split()[0] for name in box.layers}
+        return [Line("sandbox", "missing", _why(error), "solve this first: no memory design runs without it")]
     lines = [Line("sandbox", "ok", ", ".join(box.layers))]
     if box.unsafe:
         do = "use Linux 5.13 or newer on x86-64 and a container that allows it, or give --unsafe-sandbox"
         status = "warning" if config.unsafe_sandbox else "missing"
         lines = [Line("sandbox", status, f"not safe; it holds {', '.join(box.layers) or 'nothing'}", do)]
-    for name in [name for name in LAYERS if name not in held]:
-        do = "see README, safety: a newer kernel, or a container with fewer restrictions"
+    held = {name.split()[0] for name in box.layers}
+    do = "see README, safety: a newer kernel, or a container with fewer restrictions"
+    for name in (name for name in LAYERS if name not in held):
         lines.append(Line(f"sandbox: {name}", "warning", f"missing: a design could {LAYERS[name]}", do))
     if not forks:
         found = "a memory is built again for each task, not forked: static mode takes longer"
@@ -112,109 +135,75 @@ async def _sandbox(config: Config) -> list[Line]:
     return lines
 
 
-def _workers(config: Config) -> Line:
-    """A process that plays is started, here or on the cluster."""
-
-    async def start() -> None:
-        pool = open_pool("babaisai", 1, config.scheduler, lambda _: None)
-        try:
-            await pool.run(os.getpid)
-        finally:
-            pool.close()
-
+async def _worker(config: Config) -> tuple[str, str]:
+    """Start a process that plays, here or on the cluster."""
+    pool = open_pool("babaisai", 1, config.scheduler, lambda _: None)
     try:
-        asyncio.run(start())
-    except FAULTS as error:
-        return Line("worker processes", "missing", _why(error), "mend that first: they play all episodes")
-    return Line("worker processes", "ok", config.scheduler or f"{config.workers} on {os.cpu_count()} cores")
+        await pool.run(os.getpid)
+    finally:
+        pool.close()
+    return config.scheduler or f"{config.workers} on {os.cpu_count()} cores", ""
 
 
-def _data(name: str) -> Line:
-    """What tasks a domain has here, and whether its games can be kept."""
+def _memory() -> tuple[str, str]:
     try:
-        domain = envs.domain_class(name)
-        tasks, notes = domain.tasks(), domain.notes()
-        envs.cache_dir()
-    except FAULTS as error:
-        return Line(f"data: {name}", "missing", _why(error), "mend that, or choose another --env")
+        free = int(re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024
+    except (OSError, TypeError):
+        return "unknown", ""
+    with contextlib.suppress(OSError, ValueError):  # a container has a limit of its own, or "max"
+        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used)
+    return f"{free / 1e9:.1f} GB free", "" if free >= FREE_BYTES else "use fewer --workers"
+
+
+def _disk(place: Callable) -> tuple[str, str]:
+    folder = Path(place()).absolute()
+    while not folder.exists():
+        folder = folder.parent
+    tempfile.TemporaryFile(dir=folder).close()
+    free = shutil.disk_usage(folder).free
+    do = "" if free >= FREE_BYTES else "free some space there, or choose another folder"
+    return f"{free / 1e9:.1f} GB free in {folder}", do
+
+
+def _descriptors(config: Config) -> tuple[str, str]:
+    workers, (most, _) = config.workers, resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = DESCRIPTORS + DESCRIPTORS_A_WORKER * workers
+    if 0 <= most < needed:
+        return f"{most}; {workers} workers need about {needed}", f"ulimit -n {needed}, or fewer --workers"
+    return "no limit" if most < 0 else str(most), ""
+
+
+def _data(name: str) -> tuple[str, str]:
+    """The tasks that a domain has here, and its notes on what it lacks."""
+    domain = envs.domain_class(name)
+    tasks, notes = domain.tasks(), domain.notes()
+    envs.cache_dir()  # where its games are kept
     sources = sorted({task.source for task in tasks})
     found = ", ".join(f"{sum(task.source == source for task in tasks)} tasks {source}" for source in sources)
-    return Line(f"data: {name}", "warning" if notes else "ok", found, "; ".join(notes))
+    return found, "; ".join(notes)
 
 
-def _room() -> list[Line]:
-    """Memory, and the disks on which runs, games and temporary files are kept."""
-    lines = []
-    available = re.search(r"MemAvailable: *(\d+) kB", _text("/proc/meminfo"))
-    free = int(available[1]) * 1024 if available else 0
-    limit, used = _text("/sys/fs/cgroup/memory.max").strip(), _text("/sys/fs/cgroup/memory.current").strip()
-    if limit.isdigit() and used.isdigit():  # of a container
-        free = min(free, int(limit) - int(used))
-    if free:
-        do = "" if free >= FREE_BYTES else "use fewer --workers"
-        lines.append(Line("memory", "warning" if do else "ok", f"{free / 1e9:.1f} GB free", do))
-    places = {"runs": lambda: "runs", "games": envs.cache_dir, "temporary files": tempfile.gettempdir}
-    for what, place in places.items():
-        try:
-            folder = Path(place()).absolute()
-            while not folder.exists():
-                folder = folder.parent
-            tempfile.TemporaryFile(dir=folder).close()
-            free = shutil.disk_usage(folder).free
-        except FAULTS as error:
-            do = "set --runs, ALMA_CACHE or TMPDIR to a folder that can be written"
-            lines.append(Line(f"disk: {what}", "missing", _why(error), do))
-            continue
-        do = "" if free >= FREE_BYTES else "free some space there, or choose another folder"
-        lines.append(Line(f"disk: {what}", "warning" if do else "ok", f"{free / 1e9:.1f} GB free in {folder}", do))
-    return lines
-
-
-def _text(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
-
-
-def _descriptors(config: Config) -> Line:
-    most, needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0], DESCRIPTORS + DESCRIPTORS_A_WORKER * config.workers
-    if 0 <= most < needed:
-        return Line("descriptors", "warning", f"{most}; {config.workers} workers need about {needed}",
-                    f"ulimit -n {needed}, or fewer --workers")  # fmt: skip
-    return Line("descriptors", "ok", "no limit" if most < 0 else str(most))
-
-
-async def _model(config: Config, role: str) -> Line:
-    """One short call of a role's model."""
-    check = f"{role} model"
-    try:
-        spec, keys = ModelSpec.parse(getattr(config, f"{role}_model")), Keys.read()
-        if not spec.at_endpoint:
-            return Line(check, "ok", f"{spec}: a stand-in or a recording, no call is made")
-        place = spec.base_url or keys.base_url
-        variable = getattr(keys.of(place), "variable", "")
-        with tempfile.TemporaryDirectory(prefix="alma-") as folder, Store(Path(folder) / "store.sqlite") as store:
-            patience = Patience(outage=OUTAGE_SECONDS, deadline=ANSWER_SECONDS)
-            prices = dict(parse_price(text) for text in config.price)
-            options = {"log": lambda _: None, "keys": keys, "patience": patience, "prices": prices}
-            async with Models({role: spec}, store, **options) as models:
-                started = time.monotonic()
-                await (models.embed(["OK"]) if role == "embedding" else models.chat(role, PROBE))
-                seconds, [usage] = time.monotonic() - started, models.usage()
-    except FAULTS as error:
-        return Line(check, "missing", _why(error), f"mend that, or choose another --{role}-model, or offline")
+async def _model(config: Config, role: str) -> tuple[str, str]:
+    """Make one short call to a role's model."""
+    spec, keys = ModelSpec.parse(getattr(config, f"{role}_model")), Keys.read()
+    if not spec.at_endpoint:
+        return f"{spec}: a stand-in or a recording, no call is made", ""
+    place = spec.base_url or keys.base_url
+    variable = getattr(keys.of(place), "variable", "")
+    with tempfile.TemporaryDirectory(prefix="alma-") as folder, Store(Path(folder) / "store.sqlite") as store:
+        patience = Patience(outage=OUTAGE_SECONDS, deadline=ANSWER_SECONDS)
+        prices = dict(parse_price(text) for text in config.price)
+        options = {"log": lambda _: None, "keys": keys, "patience": patience, "prices": prices}
+        async with Models({role: spec}, store, **options) as models:
+            started = time.monotonic()
+            await (models.embed(["OK"]) if role == "embedding" else models.chat(role, PROBE))
+            seconds, [usage] = time.monotonic() - started, models.usage()
     usd = "price unknown" if usage["usd"] is None else f"${usage['usd']:.6f}"
     tokens = usage["prompt_tokens"] + usage["completion_tokens"]
-    found = f"{spec.name} at {place} answers in {seconds:.1f} s: {tokens} tokens, {usd}; "
-    found += f"key from {variable}" if variable else "no key"
-    if usage["usd"] is None:
-        return Line(check, "warning", found, f"--price {spec.name}=in,cached,out, for budgets in dollars")
-    return Line(check, "ok", found)
-
-
-def _why(error: BaseException) -> str:
-    return " ".join((machine_fault(error) or str(error)).split())
+    key = f"key from {variable}" if variable else "no key"
+    found = f"{spec.name} at {place} answers in {seconds:.1f} s: {tokens} tokens, {usd}; {key}"
+    return found, f"for budgets in dollars: --price {spec.name}=in,cached,out" if usage["usd"] is None else ""
 
 
 def as_text(lines: list[Line]) -> str:
@@ -226,8 +215,3 @@ def as_text(lines: list[Line]) -> str:
         if line.do:
             texts.append(f"{'':8} {'':{width}}  -> {line.do}")
     return "\n".join(texts)
-
-
-def can_start(lines: list[Line]) -> bool:
-    """Whether a run with these settings could start."""
-    return all(line.status != "missing" for line in lines)

@@ -1,7 +1,7 @@
-"""What a run is going to cost: estimated before it starts, and asked about.
+"""What a run will cost: an estimate, and a question before a paid run starts.
 
-The estimate is from above: every episode uses all its steps. It cannot know how long answers are, for reasoning
-models write as much as they like; what holds is the budget (`--budget-usd`).
+The estimate is high: every episode uses all its steps. But the answers of reasoning models may be longer than
+assumed: only a budget (`--budget-usd`) is a limit.
 """
 
 import sys
@@ -22,7 +22,7 @@ MEMORY_CALLS = 1.0  # of one design for one trajectory or task; many designs mak
 
 
 def designs_of(steps: int, most: int = 5) -> int:
-    """Designs that so many learning steps make: 1, 1, 2, 4, 5, 5, ... (43 in eleven steps)."""
+    """The number of designs made in so many learning steps: 1, 1, 2, 4, 5, 5, ... (43 in eleven steps)."""
     made = min(steps, 1)
     for _ in range(steps - 1):
         made += min(made, most)
@@ -30,7 +30,7 @@ def designs_of(steps: int, most: int = 5) -> int:
 
 
 def episodes_of(config: Config, split: str, designs: int) -> int:
-    """Episodes that it takes to evaluate so many designs on a task set."""
+    """The number of episodes needed to evaluate so many designs on a task set."""
     collected, deployed = _collected_and_deployed(config, split)
     return collected + deployed * (designs + 1)
 
@@ -54,7 +54,12 @@ def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> l
         return PlannedCalls(role, spec.name, calls, prompt_tokens, ANSWER_TOKENS[role], cached_share, url)
 
     steps = domain.max_steps * sum(episodes_of(config, split, count) for split, count in designs.items())
-    agent = planned("agent", steps, _agent_prompt_tokens(config.env), 0.7)
+    # The mean of an agent's prompt, from a real first observation: it holds half an episode's turns.
+    task = next(task for task in domain.tasks() if task.split == "learning")
+    text, info = domain().reset(seed=task.seed, options={"task": task.id})
+    now = count_tokens(render("turn", text="", now=info["now"], actions=info["actions"]))
+    turns = (count_tokens(text) + 10) * domain.max_steps // 2
+    agent = planned("agent", steps, count_tokens(domain.description()) + 200 + now + turns, 0.7)
     meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
     # A design is called once to learn from each collected episode and once to retrieve for each deployed one.
     calls = sum(sum(_collected_and_deployed(config, split)) * count for split, count in designs.items())
@@ -62,41 +67,30 @@ def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> l
     return [agent, meta, planned("memory", int(MEMORY_CALLS * calls), 2000)]
 
 
-def _agent_prompt_tokens(name: str) -> int:
-    """Mean tokens of an agent's prompt, from a real first observation: half an episode's turns."""
-    domain = envs.domain_class(name)
-    task = next(task for task in domain.tasks() if task.split == "learning")
-    env = domain()
-    text, info = env.reset(seed=task.seed, options={"task": task.id})
-    turn = count_tokens(text) + 10
-    now = count_tokens(render("turn", text="", now=info["now"], actions=info["actions"]))
-    return count_tokens(domain.description()) + 200 + now + turn * domain.max_steps // 2
-
-
 def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, yes: bool) -> None:
-    """Say what a paid run is going to need and ask; raises UserError where nobody can be asked.
+    """Show the estimate of a paid run and ask whether to start; raises UserError where it must not.
 
-    `designs`: for each task set, how many are evaluated on it; `written`: how many the meta agent makes.
+    `designs`: how many are evaluated on each task set; `written`: how many the meta agent writes.
     """
     prices, keys = dict(parse_price(text) for text in config.price), Keys.read()
-    specs = [ModelSpec.parse(model) for model in config.models().values()]
     paid = False
-    for spec in (one for one in specs if one.at_endpoint):
+    for spec in map(ModelSpec.parse, config.models().values()):
+        if not spec.at_endpoint:
+            continue
         url = spec.base_url or keys.base_url
         known = price(spec.name, prices, url)
-        keys.of(url)  # a missing key is said before there is a run folder
+        keys.of(url)  # raises UserError where it is missing, before a run folder is made
         if config.budget_usd and not known:
-            raise UserError(
-                f"--budget-usd cannot be kept: the price of {spec.name} is unknown: --price {spec.name}=in,cached,out"
-            )
+            give = f"--price {spec.name}=in,cached,out"
+            raise UserError(f"--budget-usd cannot be kept: the price of {spec.name} is unknown: give {give}")
         paid = paid or known is not None or not is_local(url)
     if not paid:
         return
     planned = estimate(planned_calls(config, designs, written), prices)
     print(f"this run will need {planned} at most, by estimate", file=sys.stderr)
-    if config.budget_usd or config.budget_tokens:
-        limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
-        limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
+    limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
+    limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
+    if limits:
         print(f"it stops at {' or '.join(limits)}", file=sys.stderr)
     if yes:
         return

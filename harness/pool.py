@@ -1,7 +1,7 @@
 """Where episodes are played: a pool of worker processes on this machine, or a Dask cluster.
 
-A worker that dies costs time and nothing else: its episode is played again. Of the episodes that wait the longest
-starts first. A worker holds no key: it asks the host for each answer of a real model. Episodes end in any order.
+If a worker dies, its episode is played again. The longest of the waiting episodes starts first. Episodes end in
+any order. A worker holds no key: it asks the host for each answer of a real model.
 """
 
 import asyncio
@@ -34,24 +34,21 @@ SOCKET_FOLDER = 75  # most characters of a folder in which `multiprocessing` mak
 
 
 def open_pool(domain: str, workers: int, scheduler: str, log: Callable[[str], None]) -> "Pool | Cluster":
-    """The cluster of `scheduler` ("tcp://host:port"), or without one so many processes of this machine."""
+    """The cluster of `scheduler` ("tcp://host:port"), or without one `workers` processes on this machine."""
     return Cluster(scheduler, log) if scheduler else Pool(domain, workers)
 
 
-# ------------------------------------------------------------------------------- this machine
-
-
 class Pool:
-    """Worker processes of this machine, each behind an executor of its own: none dies for another."""
+    """Worker processes on this machine, each with an executor of its own: if one dies, the others live on."""
 
     host = "127.0.0.1"  # address of this machine under which workers reach it
 
     def __init__(self, domain: str, workers: int):
-        # The fork server is clean: it holds neither the key nor a thread of the host.
+        # The fork server has neither the key nor a thread of the host.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["harness.preload"])
         self._domain = domain
-        # In the folder of this process that `multiprocessing` removes at its end.
+        # `multiprocessing` removes the folder above it when this process ends.
         self._temporary = tempfile.mkdtemp(prefix="alma-", dir=_folder_for_sockets())
         try:
             self._context.Lock()
@@ -69,38 +66,34 @@ class Pool:
             pass  # the fork server loads the engine while the host goes on
 
     def _executor(self) -> concurrent.futures.ProcessPoolExecutor:
-        """A worker; its process starts with the first thing that it has to do."""
+        """A worker; its process starts with its first task."""
         return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, (self._temporary,))
 
     async def run(self, function: Callable, *args, length: float = 0.0):
         """`function(*args)` in a worker; an exception of the function itself is raised here.
 
-        Of those that wait, the one of the greatest `length` (in any unit) starts first.
+        Of the calls that wait, the one with the greatest `length` (in any unit) starts first.
         """
         async with self._queue.turn(priority=length):
             executor = self._idle.pop()
             try:
                 for attempt in range(ATTEMPTS):
-                    await asyncio.sleep(attempt / 2)  # what kills one after the other may pass
+                    await asyncio.sleep(attempt / 2)  # the cause may pass
                     try:
                         with _starting(self._domain):
                             future = executor.submit(_in_folder, function, *args)
                         return await asyncio.wrap_future(future)
-                    except (BrokenProcessPool, ConnectionError, EOFError):  # the worker died, or the fork server
-                        executor = self._replace(executor)
+                    except (BrokenProcessPool, ConnectionError, EOFError):  # a worker or the fork server died
+                        executor.shutdown(wait=False, cancel_futures=True)
+                        self._all.remove(executor)
+                        executor = self._executor()
+                        self._all.add(executor)
             finally:
                 self._idle.append(executor)
         raise InfrastructureError(f"workers died {ATTEMPTS} times over {function.__name__}{args}")
 
-    def _replace(self, broken: concurrent.futures.Executor) -> concurrent.futures.Executor:
-        self._all.remove(broken)
-        broken.shutdown(wait=False, cancel_futures=True)
-        new = self._executor()
-        self._all.add(new)
-        return new
-
     def close(self) -> None:
-        """End the workers at once, whatever they are at, and remove what they leave."""
+        """End the workers at once and remove their temporary files."""
         processes = [process for executor in self._all for process in (executor._processes or {}).values()]
         for executor in self._all:
             executor.shutdown(wait=False, cancel_futures=True)
@@ -112,22 +105,22 @@ class Pool:
 
 
 def _folder_for_sockets() -> str:
-    """This process's folder for sockets: in TMPDIR, or elsewhere where that makes an address too long."""
-    chosen = tempfile.tempdir
+    """This process's folder for sockets: in TMPDIR, or elsewhere if the address would be too long."""
+    chosen, places = tempfile.tempdir, ("/tmp", "/var/tmp", "/dev/shm")
     try:
         if len(os.fsencode(tempfile.gettempdir())) > SOCKET_FOLDER:
-            tempfile.tempdir = next(place for place in ("/tmp", "/var/tmp", "/dev/shm") if os.access(place, os.W_OK))
+            tempfile.tempdir = next(place for place in places if os.access(place, os.W_OK))
         return multiprocessing.util.get_temp_dir()
     except StopIteration:
-        raise UserError(f"TMPDIR is too long for sockets: choose one of at most {SOCKET_FOLDER} characters") from None
+        raise UserError(f"the path of TMPDIR is too long: at most {SOCKET_FOLDER} characters") from None
     finally:
         tempfile.tempdir = chosen
 
 
 @contextlib.contextmanager
 def _starting(domain: str) -> Iterator[None]:
-    """Ctrl-C is for the host: what is started here inherits that the signal is blocked."""
-    resource_tracker.ensure_running()  # would unblock it, were it started by the fork server
+    """Block SIGINT for the processes started here: Ctrl-C is for the host alone."""
+    resource_tracker.ensure_running()  # started later, by the fork server, it would unblock the signal
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     os.environ[PRELOAD_DOMAIN] = domain
     try:
@@ -141,25 +134,24 @@ def _starting(domain: str) -> Iterator[None]:
 
 
 def _start_worker(temporary: str) -> None:
-    """Make a worker end with the host."""
+    """Set a worker's temporary folder, and end the worker when the host ends.
+
+    A host that is killed cannot end its workers and remove their files; the fork server lives on with them.
+    """
+
+    def end_with_host() -> None:
+        multiprocessing.parent_process().join()
+        shutil.rmtree(Path(temporary).parent, ignore_errors=True)
+        os._exit(1)
+
     tempfile.tempdir = temporary
-    threading.Thread(target=_end_with_host, args=(temporary,), daemon=True).start()
+    threading.Thread(target=end_with_host, daemon=True).start()
 
 
 def _in_folder(function: Callable, *args):
-    """`function(*args)` in a worker, with its temporary folder, which somebody may have removed."""
+    """`function(*args)` in a worker. Its temporary folder is made again if somebody has removed it."""
     os.makedirs(tempfile.gettempdir(), exist_ok=True)
     return function(*args)
-
-
-def _end_with_host(temporary: str) -> None:
-    """A host that is killed can neither end its workers nor remove their files, and the fork server lives as long as they do."""
-    multiprocessing.parent_process().join()
-    shutil.rmtree(Path(temporary).parent, ignore_errors=True)
-    os._exit(1)
-
-
-# ------------------------------------------------------------------------------ many machines
 
 
 class Cluster:
@@ -170,20 +162,20 @@ class Cluster:
 
     def __init__(self, address: str, log: Callable[[str], None]):
         try:
-            import distributed
+            import distributed  # slow, and installed only where it is wanted
         except ImportError:
             raise UserError(
-                "--scheduler needs Dask: .venv/bin/pip install -r requirements-dask.txt, here and on every worker"
+                "--scheduler needs Dask: pip install -r requirements-dask.txt, here and on every worker"
             ) from None
         self._address, self._code, self._reconnecting = address, fingerprint(), asyncio.Lock()
         self.host = _own_address(address)
         self._lost = (distributed.KilledWorker, distributed.comm.CommClosedError)
         self._client = self._connect()
         workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
-        log(f"episodes go to {address}: {workers} workers" + ("" if workers else ", so this run waits for the first"))
+        log(f"episodes go to {address}: {workers} workers" + ("" if workers else "; waiting for the first"))
 
     def _connect(self):
-        import distributed
+        import distributed  # slow, and installed only where it is wanted
 
         try:
             return distributed.Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -194,20 +186,21 @@ class Cluster:
         """As `Pool.run`."""
         for _ in range(ATTEMPTS):
             client = self._client
-            future = client.get_executor(pure=False).submit(
-                in_worker, self._code, function, *args, priority=length
-            )
+            executor = client.get_executor(pure=False)
+            future = executor.submit(in_worker, self._code, function, *args, priority=length)
             try:
                 return await asyncio.wrap_future(future)
             except self._lost:
-                pass  # Dask itself gives up an episode that took several workers with it
+                pass  # Dask itself gives up an episode over which several workers died
             except ImportError as error:
-                raise InfrastructureError(f"a worker cannot play: {error}; start it in the repository") from None
+                hint = "start it in the repository"
+                raise InfrastructureError(f"a worker cannot play: {error}; {hint}") from None
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():
                     raise
             await self._reconnect(client)
-        raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times over {function.__name__}{args}")
+        task = f"{function.__name__}{args}"
+        raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times over {task}")
 
     async def _reconnect(self, client) -> None:
         """A new client where the scheduler has dropped this one."""
@@ -220,29 +213,30 @@ class Cluster:
                 raise InfrastructureError(str(error)) from None
 
     def close(self) -> None:
-        """Leave the cluster: what this run still has there is dropped, the workers stay."""
+        """Leave the cluster: this run's episodes there are dropped, the workers stay."""
         self._client.close(timeout=CONNECT_SECONDS)
 
 
-ONE_AT_A_TIME = threading.Lock()  # a process has one environment, whatever its number of threads
+ONE_AT_A_TIME = threading.Lock()  # all threads of a process share one environment
 
 
 def in_worker(code: str, function: Callable, *args):
-    """`function(*args)` on a worker of a cluster, if it has the very code of the host."""
+    """`function(*args)` on a worker of a cluster, if it has the same code as the host."""
     if fingerprint() != code:
-        raise InfrastructureError(f"the worker on {socket.gethostname()} has another version of this repository")
+        machine = socket.gethostname()
+        raise InfrastructureError(f"the worker on {machine} has another version of this repository")
     with ONE_AT_A_TIME:
         return function(*args)
 
 
 def _own_address(scheduler: str) -> str:
-    """The address of this machine on its way to the scheduler, which its workers can reach too."""
-    place = urllib.parse.urlsplit(scheduler)
+    """The address of the interface that reaches the scheduler: its workers can reach it too."""
     try:
+        place = urllib.parse.urlsplit(scheduler)
         host, port = place.hostname, place.port
     except ValueError:
-        host, port = None, None
-    if place.scheme != "tcp" or not host or not port:
+        host = None
+    if not host or not port or place.scheme != "tcp":
         raise UserError(f"--scheduler {scheduler!r} is no address such as tcp://host:8786")
     try:
         with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:

@@ -1,7 +1,7 @@
-"""Imported by the fork server, which forks the workers: what is loaded here, they share.
+"""The fork server imports this module before it forks the workers, so they share what is loaded here.
 
-It is the one module that works when it is imported, for a fork server of `multiprocessing` takes nothing but names
-of modules. It saves each worker up to two seconds of CPU and most of its memory.
+It saves each worker up to two seconds of CPU and most of its memory. It does its work at import time, because
+`multiprocessing` lets a fork server preload only modules.
 """
 
 import contextlib
@@ -11,5 +11,5 @@ import envs
 from harness.pool import PRELOAD_DOMAIN
 
 if PRELOAD_DOMAIN in os.environ:
-    with contextlib.suppress(Exception):  # a worker meets it again, and can say what it is
+    with contextlib.suppress(Exception):  # a worker will meet the same error and report it
         envs.domain_class(os.environ[PRELOAD_DOMAIN]).load()

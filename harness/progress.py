@@ -1,11 +1,8 @@
 """What a run shows while it works: a live picture on a terminal, plain lines elsewhere.
 
-Promises: only this module writes to the terminal while the run is shown (with `output`, everything that
-workers and engines print goes to that file, whatever language they are written in); every text is cleaned
-of control characters; stdout stays free for the result; every message is in the run's log too. The time
-left assumes that the remaining episodes take as long as those played so far, so it is called "about".
-
-Try it: `python alma.py learn --env babaisai`, and the same with `--plain`
+Only this module writes to the terminal: with `output`, what workers and engines print goes to that file.
+Texts are cleaned of control characters, messages are in the run's log too, and stdout is kept for the result.
+The time left assumes that the other episodes take as long as those played so far.
 """
 
 import contextlib
@@ -35,7 +32,7 @@ SHOWN = 8  # candidates at a time
 
 @dataclass(frozen=True)
 class Row:
-    """A candidate of this learning step, or a design that is compared."""
+    """A candidate of this learning step, or a design in a comparison."""
 
     name: str
     stage: str  # one of STAGES or ENDS, or any other word
@@ -47,8 +44,8 @@ class Row:
 class Display:
     """Progress and messages of a run; `with Display(...)` shows them.
 
-    `log(line)` keeps a message. `plain` writes only lines, at most one about progress in ten
-    seconds. `output` is a file for everything that others print meanwhile.
+    `log(line)` keeps a message. `plain`: only lines, at most one about progress in ten seconds.
+    `output`: a file for everything that others print meanwhile.
     """
 
     def __init__(self, log: Callable[[str], None], plain: bool, output: Path | None = None):
@@ -69,17 +66,16 @@ class Display:
             sys.stderr.flush()
             self._saved = [os.dup(1), os.dup(2)]
             self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
-            file = os.open(self._output, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            os.dup2(file, 1)
-            os.dup2(file, 2)
-            os.close(file)
+            with open(self._output, "ab") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
         if not self.plain:
             console = Console(file=self._terminal, highlight=False, markup=False, emoji=False)
             python = not self._output  # with a file, what Python prints goes there with all the rest
             self._live = Live(self, console=console, refresh_per_second=4, transient=True,
                               redirect_stdout=python, redirect_stderr=python)
             self._live.start()
-            console.show_cursor(True)  # a killed process must not leave a terminal without one
+            console.show_cursor(True)  # a killed process must leave a terminal with a cursor
         return self
 
     def __exit__(self, *exception) -> None:
@@ -96,8 +92,6 @@ class Display:
                 self._terminal.close()
             self._terminal, self._saved = sys.stderr, []
 
-    # ---------------------------------------------------------------------------- what happened
-
     def cost_from(self, usage: Callable[[], str | Mapping]) -> None:
         """`usage()` is a short text, or a mapping with any of `in_flight`, `tokens`, `usd`, `budget_usd`."""
         self._usage = usage
@@ -108,7 +102,7 @@ class Display:
         self._say(clean(text))
 
     def stage(self, stage: str) -> None:
-        """A new stage of the run begins, such as "learning step 2/6"; the last one's candidates disappear."""
+        """Begin a stage of the run, such as "learning step 2/6"; the candidates of the last one disappear."""
         self._stage, self._rows, self._designs = line(stage, 80), {}, {}
         self._write_log(self._stage)
         self._progress(now=True)
@@ -130,15 +124,15 @@ class Display:
             self._say(" ".join(part for part in (name, row.stage, row.note) if part))
 
     def plan(self, episodes: int) -> None:
-        """The number of episodes of the whole run, as far as it is known: the time left follows from it."""
+        """Set the expected number of episodes of the whole run, from which the time left follows."""
         self._planned = episodes
 
     def expect(self, episodes: int) -> None:
-        """This many more episodes will be played; fewer, if the number is negative."""
+        """Add to the number of episodes that will be played."""
         self._expected += episodes
 
     def episode(self, design: str = "", fresh: bool = True) -> None:
-        """An episode is over; `fresh` unless an earlier run had already played it."""
+        """Count a finished episode; `fresh` unless it was played before the run was resumed."""
         self._done += 1
         self._fresh += fresh
         name = self._designs.get(design, design)
@@ -146,13 +140,11 @@ class Display:
             self._rows[name] = replace(self._rows[name], done=self._rows[name].done + 1)
         self._progress()
 
-    # ---------------------------------------------------------------------------- how it is shown
-
     def _say(self, text: str) -> None:
         if self._live:
             self._live.console.print(Text(text))
         else:
-            with contextlib.suppress(OSError):  # a terminal that takes no text does not stop the run
+            with contextlib.suppress(OSError):  # a run goes on although its messages cannot be printed
                 print(text, file=self._terminal, flush=True)
 
     def _progress(self, now: bool = False) -> None:
@@ -163,7 +155,7 @@ class Display:
 
     @property
     def total(self) -> int:
-        """Episodes in all, as far as they are known."""
+        """The number of all episodes, as far as it is known."""
         return max(self._planned, self._expected, self._done)
 
     def _facts(self) -> tuple[list[str], list[str], list[str]]:
@@ -175,7 +167,7 @@ class Display:
         return episodes, known, [clock(elapsed)] + ([f"about {clock(left)} left"] if left is not None else [])
 
     def seconds_left(self, elapsed: float) -> float | None:
-        """Time left at the pace of the episodes played in this process; None while they are too few."""
+        """Time left at the pace of the episodes played by this process; None while they are too few."""
         if self._fresh < 5 or elapsed < 5 or self._done >= self.total:
             return None
         return elapsed * (self.total - self._done) / self._fresh

@@ -1,13 +1,11 @@
 """A run: its folder, its models, its pool of workers, and the evaluators of its task sets.
 
-Promises: what a run has done is on disk before it counts, and a run that goes on after a kill does
-the same again from there: finished model calls and episodes come from the store, evaluated designs
-from their folders, and everything else is a function of the settings.
+What a run has done is on disk before it counts. A resumed run takes finished model calls and episodes from
+the store and evaluated designs from their folders; all else follows from the settings.
 """
 
 import asyncio
 import contextlib
-import functools
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
@@ -31,12 +29,11 @@ from score import Score
 
 
 class Run:
-    """`async with Run(folder) as run` goes on with a run where it stopped; a new one begins at its start."""
+    """`async with Run(folder) as run` starts a run, or goes on where it stopped."""
 
-    def __init__(self, folder: RunFolder, plain: bool = False, budget: dict | None = None, command: str = "learn"):
+    def __init__(self, folder: RunFolder, plain: bool = False, budget: dict | None = None, command="learn"):
         folder.claim()
-        self._command = command
-        self.folder = folder
+        self.folder, self._command = folder, command
         self.config: Config = replace(from_json(folder.config()), **(budget or {}))
         self.display = Display(folder.log, plain, output=folder.path / "output.txt")
         self._evaluators: dict[tuple, asyncio.Task[Evaluator]] = {}
@@ -45,28 +42,34 @@ class Run:
 
     async def __aenter__(self) -> "Run":
         self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
-        self._stack = contextlib.AsyncExitStack()
+        self._stack, config = contextlib.AsyncExitStack(), self.config
         try:
-            return await self._open()
+            self._stack.enter_context(self.display)
+            self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
+            models = Models(
+                {role: ModelSpec.parse(getattr(config, f"{role}_model")) for role in ROLES},
+                self.store,
+                in_flight=config.in_flight,
+                budget_usd=config.budget_usd or None,
+                budget_tokens=config.budget_tokens or None,
+                prices=dict(parse_price(text) for text in config.price),
+                log=self.display.log,
+                keys=Keys.read(take=True),  # before any child is started
+                patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
+            )
+            self.models = await self._stack.enter_async_context(models)
+            self.display.cost_from(self._spent)
+            place = (config.env, config.workers, config.scheduler, self.display.log)
+            self.pool = await asyncio.to_thread(open_pool, *place)
+            self._stack.callback(self.pool.close)
+            await self.models.load()
+            self.gateway = None
+            if "agent" not in config.offline():
+                self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
+            return self
         except BaseException as error:  # else the display would keep the terminal to itself
             await self.__aexit__(type(error), error, None)
             raise
-
-    async def _open(self) -> "Run":
-        config = self.config
-        self._stack.enter_context(self.display)
-        self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
-        self.models = await self._stack.enter_async_context(self._models())
-        self.display.cost_from(self._spent)
-        self.pool = await asyncio.to_thread(
-            open_pool, config.env, config.workers, config.scheduler, self.display.log
-        )
-        self._stack.callback(self.pool.close)
-        await self.models.load()
-        self.gateway = None
-        if "agent_model" not in config.offline():
-            self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
-        return self
 
     async def __aexit__(self, kind, error, trace) -> None:
         try:
@@ -86,43 +89,28 @@ class Run:
         """Append to history.jsonl: when the run was started, resumed, stopped, finished."""
         self.folder.note({"event": event, "command": self._command, "why": quote(why, 200)})
 
-    def _models(self) -> Models:
-        config = self.config
-        return Models(
-            {role: ModelSpec.parse(getattr(config, f"{role}_model")) for role in ROLES},
-            self.store,
-            in_flight=config.in_flight,
-            budget_usd=config.budget_usd or None,
-            budget_tokens=config.budget_tokens or None,
-            prices=dict(parse_price(text) for text in config.price),
-            log=self.display.log,
-            keys=Keys.read(take=True),  # before any child is started
-            patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
-        )
-
     def _spent(self) -> dict | str:
+        """What the display shows of the calls so far."""
         totals = self.models.totals()
         tokens = totals["prompt_tokens"] + totals["completion_tokens"]
-        spent = {"in_flight": self.models.in_flight, "tokens": tokens, "usd": totals["usd"]}
         if totals["unpriced"] and not totals["usd"]:
             return f"{tokens:,} tokens, price unknown"
-        return {**spent, "budget_usd": self.config.budget_usd}
+        spent = {"tokens": tokens, "usd": totals["usd"], "budget_usd": self.config.budget_usd}
+        return {"in_flight": self.models.in_flight, **spent}
 
     def introduce(self) -> None:
-        """The first lines of a run: what plays, and what its results cannot be taken for."""
-        config, offline = self.config, self.config.offline()
-        if offline:
-            roles = ", ".join(role.removesuffix("_model") for role in offline)
+        """Log the first lines of a run: which roles stand-ins play, what the domain lacks, and the folder."""
+        if offline := self.config.offline():
             self.display.log(
-                f"offline: stand-ins play {roles}; no key, no network. Environments, designs and scores are real, "
-                "but stand-ins are no language models: nothing here reproduces the paper's numbers."
+                f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs "
+                "and scores are real; stand-ins are not language models: these are not the paper's numbers."
             )
-        for note in envs.domain_class(config.env).notes():
+        for note in envs.domain_class(self.config.env).notes():
             self.display.log(note)
         self.display.log(f"run folder: {self.folder.path}")
 
     def labels(self) -> list[str]:
-        """What every result of this run carries."""
+        """The labels on every result of this run."""
         labels = ["offline"] if self.config.offline() else []
         if self._unsafe:
             labels.append("unsafe sandbox")
@@ -133,36 +121,16 @@ class Run:
     async def evaluator(
         self, split: str, mode: str = "static", phase: str = "collection", size: int | None = None
     ) -> Evaluator:
-        """The evaluator of a task set, which is made once. `size`: learn from so many episodes."""
+        """The evaluator of a task set, made once. `size`: learn from so many episodes."""
         key = (split, mode, phase, size)
         if key not in self._evaluators:
             self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
         return await asyncio.shield(self._evaluators[key])
 
     async def _make_evaluator(self, split: str, mode: str, phase: str, size: int | None) -> Evaluator:
-        halves = folds(self.config, split)
+        config, halves = self.config, folds(self.config, split)
         await self._prepare([task for half in halves[0] for task in half])
-        make = functools.partial(
-            Fold,
-            self._protocol(split, mode, size),
-            pool=self.pool,
-            store=self.store,
-            models=self.models,
-            gateway=self.gateway,
-            unsafe_sandbox=self.config.unsafe_sandbox,
-            phase=phase,
-            stage=f"memory, {split} set",
-            progress=self.display.episode,
-        )
-        evaluator = Evaluator([make(collection=one, deployment=other) for one, other in halves])
-        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
-        await self._stack.enter_async_context(evaluator)
-        self._unsafe = self._unsafe or evaluator.unsafe
-        return evaluator
-
-    def _protocol(self, split: str, mode: str, size: int | None) -> Protocol:
-        config = self.config
-        return Protocol(
+        protocol = Protocol(
             config.env,
             config.agent_model,
             config.seed,
@@ -176,9 +144,25 @@ class Run:
             constrain=config.constrain_actions,
             keep_models=config.keep_models,
         )
+        options = {
+            "pool": self.pool,
+            "store": self.store,
+            "models": self.models,
+            "gateway": self.gateway,
+            "unsafe_sandbox": config.unsafe_sandbox,
+            "phase": phase,
+            "stage": f"memory, {split} set",
+            "progress": self.display.episode,
+        }
+        all_folds = [Fold(protocol, collection=one, deployment=other, **options) for one, other in halves]
+        evaluator = Evaluator(all_folds)
+        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in all_folds))
+        await self._stack.enter_async_context(evaluator)
+        self._unsafe = self._unsafe or evaluator.unsafe
+        return evaluator
 
     async def _prepare(self, tasks: list[envs.Task]) -> None:
-        """Have the games made that must be there before they start, and say so where that takes long."""
+        """Generate the games of these tasks, and show progress where that takes long."""
         left = {asyncio.ensure_future(self.pool.run(prepare, self.config.env, task.id)) for task in tasks}
         try:
             while left:
@@ -187,7 +171,7 @@ class Run:
                     one.result()
                 if left:
                     made = f"{len(tasks) - len(left)} of {len(tasks)}"
-                    self.display.log(f"making games, kept in {envs.cache_dir()}: {made}")
+                    self.display.log(f"generating games, kept in {envs.cache_dir()}: {made}")
         finally:
             for one in left:
                 one.cancel()
@@ -196,7 +180,7 @@ class Run:
     async def score(
         self, split: str, label: str, code: str, mode: str = "static", size: int | None = None
     ) -> Score:
-        """A design's score on a task set; the same code is evaluated once. `label` is shown meanwhile."""
+        """A design's score on a task set; the same code is evaluated once. `label` is displayed."""
         key = f"{split} {mode} {size} {design_id(code)}"
         if key not in self._evaluations:
             self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, size))
@@ -211,19 +195,19 @@ class Run:
         return await evaluator.evaluate(name, code)
 
     def plan(self, designs: dict[str, int]) -> None:
-        """Say how many episodes a run has: for each task set, so many designs are deployed on it."""
+        """Tell the display how many episodes a run has; `designs` are evaluated on each task set."""
         self.display.plan(sum(episodes_of(self.config, split, count) for split, count in designs.items()))
 
-    # What the learning loop (`alma.learn`) asks for.
+    # What the learning loop (`alma.learn`) uses.
 
     def announce(self, step: int, archive: Archive) -> None:
-        """Say where the run is."""
+        """Show the learning step and the best score so far."""
         if best := archive.best():
             self.display.best(f"best {best.score:.3f}, no memory {archive.f0:.3f}")
         self.display.stage(f"learning step {step}/{self.config.steps}")
 
     def show(self, candidate: str, stage: str, note: str = "") -> None:
-        """Say what stage a candidate is in."""
+        """Show what stage a candidate is in."""
         self.display.candidate(candidate, stage, note)
 
     def meta_agent(self, learning: Evaluator, candidate: str) -> MetaAgent:
@@ -237,7 +221,7 @@ class Run:
         return Evidence.read(self.folder.design(design.id), parent)
 
     def keep_dropped(self, candidate: str, code: str, plan: dict | None, transcript, error: str) -> dict:
-        """Keep a candidate that failed, under dropped/; returns what its line in the archive says."""
+        """Keep a candidate that failed under dropped/; returns the fields of its archive line."""
         folder = self.folder.path / "dropped" / candidate
         self.folder.write_candidate(folder, code, plan, transcript, error=error)
         write_json(folder / "error.json", {"error": error})
@@ -246,16 +230,17 @@ class Run:
         return {"state": "dropped", "error": quote(error, 500)}
 
     async def evaluate(self, candidate: str, code: str, plan: dict | None, transcript) -> dict:
-        """Evaluate a verified design on the learning set and keep it; returns what its line in the archive says.
+        """Evaluate a verified design on the learning set and keep it; returns the fields of its archive line.
 
-        score.json is written last and says that all is there: a resumed run does not evaluate the design again.
+        score.json is written last: where it exists, a resumed run does not evaluate the design again.
         """
         folder = self.folder.design(design_id(code))
         if not (folder / "score.json").exists():
             score = await self.score("learning", candidate, code)
             texts = {"printed": score.output, "errors": "\n".join(score.errors)}
             self.folder.write_candidate(folder, code, plan, transcript, **texts)
-            lines = [json.dumps(asdict(one), ensure_ascii=False, separators=(",", ":")) for one in score.outcomes]
+            outcomes = map(asdict, score.outcomes)
+            lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in outcomes]
             write_atomic(folder / "trajectories.jsonl", "".join(f"{line}\n" for line in lines))
             write_json(folder / "score.json", score.summary())
         score = read_json(folder / "score.json")
@@ -271,14 +256,16 @@ class Run:
 
     def cost(self, *names: str) -> float | None:
         """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
-        return _dollars(row for row in self.models.usage() if row["design"] in names and row["role"] != "agent")
+        rows = self.models.usage()
+        return _dollars(row for row in rows if row["design"] in names and row["role"] != "agent")
 
     def memory_cost(self, design: str, split: str) -> dict:
-        """What a design's own model calls on a task set came to: calls, tokens, dollars."""
+        """What a design's own model calls on a task set cost: calls, tokens, dollars."""
         stage = f"memory, {split} set"
         rows = [row for row in self.models.usage() if (row["design"], row["stage"]) == (design, stage)]
+        calls = sum(row["calls"] for row in rows)
         tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
-        return {"memory_calls": sum(row["calls"] for row in rows), "memory_tokens": tokens, "usd": _dollars(rows)}
+        return {"memory_calls": calls, "memory_tokens": tokens, "usd": _dollars(rows)}
 
 
 def _dollars(rows: Iterable[dict]) -> float | None:

@@ -1,7 +1,7 @@
 """The folder of a run: what is written where, so that a kill at any point loses nothing.
 
-Files are written whole (a temporary name, then a rename); a folder is claimed by one process at a
-time. A folder that cannot be read or written is the user's to mend: one line says what is wrong.
+Files are written whole: under a temporary name, then renamed. One process at a time writes to a folder. If it
+cannot be read or written, one line says why.
 """
 
 import contextlib
@@ -24,8 +24,9 @@ from report.page import render
 
 LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
 ROOT = Path(__file__).resolve().parents[1]
-# What shapes a run's result: all code but that of the report and the bench, and all prompts.
-SHAPING = ("*.py", "domains/*.py", "harness/*.py", "jail/*.py", "models/*.py", "standins/*.py", "prompts/**/*.*")
+# What shapes a run's result: the prompts, and all code but the report and the bench.
+FOLDERS = ("domains", "harness", "jail", "models", "standins")
+SHAPING = ("*.py", *(f"{folder}/*.py" for folder in FOLDERS), "prompts/**/*.*")
 PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
 
 
@@ -41,16 +42,15 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):  # what happened first is what counts
+        with contextlib.suppress(OSError):  # report the first error
             temporary.unlink()
-        if is_full(error):
-            raise InfrastructureError(f"the disk is full: {path} could not be written") from error
-        raise UserError(f"cannot write {path}: {error.strerror}") from error
+        raise _unwritten(f"cannot write {path}", error) from error
 
 
-def is_full(error: OSError) -> bool:
-    """Whether it says that a disk, or a user's share of it, is full."""
-    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+def _unwritten(what: str, error: OSError) -> InfrastructureError | UserError:
+    """The error to raise for a failed write: only a full disk, or quota, is not the user's mistake."""
+    kind = InfrastructureError if error.errno in (errno.ENOSPC, errno.EDQUOT) else UserError
+    return kind(f"{what}: {error.strerror}")
 
 
 def write_json(path: Path, value) -> None:
@@ -68,7 +68,7 @@ def read_json(path: Path):
 
 
 def write_report(path: Path, plots: bool = True) -> list[Path]:
-    """Write report.html of a run folder, and with `plots` report.md and the figures too; returns their paths."""
+    """Write report.html of a run folder, with `plots` also report.md and the figures; returns their paths."""
     files = render(path, plots)
     for name, content in files.items():
         write_atomic(path / name, content)
@@ -91,7 +91,8 @@ class RunFolder:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{stamp}-{environment}-{model.split('@')[0]}")
         names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-        return cls.at(next(path for path in (Path(runs) / name for name in names) if not path.exists()), config, command)
+        path = next(path for path in (Path(runs) / name for name in names) if not path.exists())
+        return cls.at(path, config, command)
 
     @classmethod
     def at(cls, path: Path, config: dict, command: str = "") -> "RunFolder":
@@ -99,9 +100,9 @@ class RunFolder:
         try:
             path.mkdir(parents=True)
         except OSError as error:
-            kind = InfrastructureError if is_full(error) else UserError
-            raise kind(f"cannot make a run folder {path}: {error.strerror}") from error
-        write_json(path / "config.json", {**config, "about": {**about(), **({"command": command} if command else {})}})
+            raise _unwritten(f"cannot make a run folder {path}", error) from error
+        started = {"command": command} if command else {}
+        write_json(path / "config.json", {**config, "about": {**about(), **started}})
         return cls(path)
 
     @classmethod
@@ -119,8 +120,8 @@ class RunFolder:
             return
         if not anyway:
             raise UserError(
-                f"the code or the prompts have changed since {self.path} began: with --anyway it goes on with what "
-                "is here now, and plays again the episodes that this shapes"
+                f"the code or the prompts have changed since {self.path} began: --anyway resumes it with the "
+                "new ones, and plays the episodes that depend on them again"
             )
         write_json(self.path / "config.json", {**config, "about": {**before, **about()}})
         self.note({"event": "code changed", "before": before.get("code", "")})
@@ -131,10 +132,9 @@ class RunFolder:
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is at work in {self.path}") from None
+            raise UserError(f"another process is using {self.path}") from None
         except OSError as error:
-            kind = InfrastructureError if is_full(error) else UserError
-            raise kind(f"cannot write in {self.path}: {error.strerror}") from error
+            raise _unwritten(f"cannot write in {self.path}", error) from error
 
     def config(self) -> dict:
         config = read_json(self.path / "config.json")
@@ -148,17 +148,15 @@ class RunFolder:
     def archive(self) -> list[dict]:
         """The lines of archive.jsonl that are whole."""
         path = self.path / "archive.jsonl"
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         designs = []
-        for line in lines:
-            try:
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):
                 designs.append(json.loads(line))
-            except ValueError:
-                continue
         return [design for design in designs if isinstance(design, dict) and "id" in design]
 
     def write_candidate(self, folder: Path, code: str, plan: dict | None, transcript, **more: str) -> None:
-        """Write design.py, plan.json and log.txt of a candidate: what was asked and answered, and `more` texts."""
+        """Write design.py, plan.json and log.txt of a candidate: the dialogue and `more` texts."""
         write_atomic(folder / "design.py", code)
         write_json(folder / "plan.json", plan)
         entries = [(f"{stage}: {side}", text) for stage, side, text in transcript] + list(more.items())
@@ -166,8 +164,7 @@ class RunFolder:
         write_atomic(folder / "log.txt", "\n\n".join(log) + "\n")
 
     def write_archive(self, designs: list[dict]) -> bool:
-        """Write archive.jsonl and say whether that is news: a resumed run that catches up does not
-        shorten what stands there."""
+        """Write archive.jsonl; returns whether it changed. A resumed run does not shorten it."""
         known = self.archive()
         if len(designs) < len(known):
             return False
@@ -196,16 +193,15 @@ def _now() -> str:
 
 
 def about() -> dict:
-    """Versions, git commit and fingerprint of the code: what somebody needs who wants the same run again."""
-    versions = {}
+    """Versions, git commit and fingerprint of the code: what is needed to repeat a run."""
+    versions = dict.fromkeys(PACKAGES, "not installed")
     for package in PACKAGES:
-        try:
+        with contextlib.suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = "not installed"
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
-        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+        commit = found.stdout.strip()
     except (OSError, subprocess.TimeoutExpired):
         commit = ""
     return {
