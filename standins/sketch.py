@@ -15,6 +15,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from errors import UserError
+
 # All that is read of prompts: where the code, the plan and the error stand, numbers by their names, episodes.
 STAGE = re.compile(r"^# Stage: (\w+)", re.M)
 DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fence)$", re.M | re.S)
@@ -83,21 +85,20 @@ def apply(sketch: Sketch, change: str) -> Sketch:
 def write(messages: list[dict], seed: int) -> str:
     """The answer to a prompt: JSON for the planning stage, a module in a fence for the others.
 
-    Raises ValueError for a stage that it does not know.
+    Raises UserError for a stage that it does not know.
     """
     prompt = next((one["content"] for one in messages if STAGE.search(one["content"])), "")
     stage = STAGE.search(prompt)
     stages = {"first": first, "ideate": ideate, "implement": implement, "repair": repair}
     if not stage or stage[1] not in stages:
-        raise ValueError(f"the meta stand-in knows the stages {', '.join(stages)}, not {stage and stage[1]!r}")
+        raise UserError(f"the meta stand-in knows the stages {', '.join(stages)}, not {stage and stage[1]!r}")
     rng = random.Random(hashlib.sha256(f"{seed}\n{prompt}".encode("utf-8", "replace")).hexdigest())
     made = stages[stage[1]](prompt, rng)
     return f"```python\n{made.code()}```" if isinstance(made, Sketch) else json.dumps(made, ensure_ascii=False, indent=1)
 
 
 def first(prompt: str, rng: random.Random) -> Sketch:
-    layers = [name for name in LAYERS if name != "Waste"]  # which alone says too little
-    return replace(read(""), layers=(rng.choice(layers),))
+    return replace(read(""), layers=(rng.choice(list(LAYERS)),))
 
 
 def implement(prompt: str, rng: random.Random) -> Sketch:
@@ -149,7 +150,7 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     ideas: dict[str, tuple[float, str]] = {}  # changes: how much speaks for each, and what
     lost = [one for one in episodes if one[0] < 0.5]
     wins = len(episodes) - len(lost)
-    wanted = {"Plans": wins, "Targets": wins, "Places": len(lost), "Waste": len(lost)}
+    wanted = {"Plans": wins, "Targets": wins, "Places": len(lost)}
     for layer in LAYERS:
         if layer not in sketch.layers:
             weight = 1 + 3 * wanted.get(layer, 0.0) / (len(episodes) or 1)
