@@ -32,9 +32,6 @@ SAME = 0.8  # share of common lines from which two observations count as one sit
 NOTES, PLANS, PLAN_STEPS = 1500, 60, 100  # of a longer memory the rest is not read
 
 
-# ------------------------------------------------------------------------------ words and commands
-
-
 @lru_cache(maxsize=50_000)
 def stem(word: str) -> str:
     """A word without the endings of plural and tense, crudely and the same for every word."""
@@ -71,7 +68,6 @@ class Command:
     thing: frozenset[str]  # words of what it is done to, up to the first preposition
     others: tuple[frozenset[str], ...]  # words of each thing behind a preposition
     rest: frozenset[str]  # all words but the verb
-    exact: frozenset[str]  # the same with numbers: which things they are
 
 
 @lru_cache(maxsize=20_000)
@@ -79,17 +75,14 @@ def command(text: str) -> Command:
     found = tokens(text)
     thing, *rest = PREPOSITION.split(text.lower())
     others = tuple(words(part) for part in rest if words(part))
-    exact = frozenset(re.findall(r"[a-z]+|\d+", text.lower())[1:]) - STOP
-    return Command(found[0] if found else text, frozenset(found), frozenset(tokens(thing)[1:]), others, frozenset(found[1:]), exact)
+    verb = found[0] if found else text
+    return Command(verb, frozenset(found), frozenset(tokens(thing)[1:]), others, frozenset(found[1:]))
 
 
 def is_command(text: str, verbs: frozenset[str]) -> bool:
     """Whether a text reads like a command: short, and begins as a known one does."""
     found = tokens(text) if len(text) <= 80 and ":" not in text and not text.endswith(".") else ()
     return 0 < len(found) <= 7 and found[0] in verbs
-
-
-# ------------------------------------------------------------------------------------ observations
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
@@ -151,9 +144,6 @@ def read_brief(text: str) -> Brief:
     listed = dict(re.findall(r"(?m)^([^\n]+?): (.*)$", actions.group(1))) if actions else {}
     quoted = re.findall(r"`([a-z][^`\n]*)`", text.partition("\n## ")[0])
     return Brief(words(goal), listed, tuple(quoted), memory.group(1) if memory else "")
-
-
-# ------------------------------------------------------------------------------------- the memory
 
 
 @dataclass(frozen=True)
