@@ -45,8 +45,6 @@ class Weights:
     idle: float = 0.9  # against: each time that it changed nothing there
     vain: float = 0.15  # against: each time that it changed nothing elsewhere
     used: float = 0.2  # against: how often it was done anywhere
-    leave: float = 1.0  # against: another command on a thing that a command has changed
-    aside: float = 0.5  # against: what is done to a thing that nobody wants
     chance: float = 0.2  # to break ties
 
 
@@ -102,7 +100,6 @@ class Game:
         told = (read_directions(turn, self.verbs) for turn in reversed(self.turns) if self.listed)
         self.told = next((found for found in told if found), None)
         self.seen = frozenset().union(*(turn.words for turn in self.turns))
-        self.advised = advised(self)
         self.news = self._news()
         # How often each action was done lately: less where it brought news, and before something new was done to a
         # thing of the goal, for what was in vain then may work now.
@@ -166,20 +163,11 @@ def shared_with_goal(game: Game) -> dict[str, float]:
 
 
 def pointed_at(game: Game) -> dict[str, float]:
-    """Words that an action shares with lines about what the goal, or advice that applies, names."""
+    """Words that an action shares with lines about what the goal names."""
     clauses = dict(game.now.clauses)
-    missing = game.goal - game.now.words
-    for turn in reversed(game.turns[:-1]):  # where it was seen last
-        if found := missing & turn.words:
-            clauses |= {clause: head for clause, head in turn.clauses if clause & found}
-            missing -= found
     count = Counter(word for clause in clauses for word in clause)
     named = game.goal & count.keys() - game.rare.keys()
-    wanted = {word: 1 / math.sqrt(len(named)) for word in named}
-    for word, share in game.advised.items():
-        if word in count and word not in game.verbs:
-            wanted[word] = max(wanted.get(word, 0.0), 2 * share)
-    worth = {word: value * math.log(1 + len(clauses) / count[word]) for word, value in wanted.items()}
+    worth = {word: math.log(1 + len(clauses) / count[word]) / math.sqrt(len(named)) for word in named}
 
     masses = []
     for clause, head in clauses.items():
@@ -316,18 +304,6 @@ def alike(action: str, told: str) -> float:
     return 0.15 + 0.55 * common / len(wanted) + 0.25 * common / len(wanted | things)
 
 
-def advised(game: Game) -> dict[str, float]:
-    """Words that advice names which applies now: how far it does, by what goal and observation have of its words."""
-    memory, found = game.memory, {}
-    context = dict.fromkeys(game.now.words, 0.6) | dict.fromkeys(game.goal, 1.0)
-    for note in memory.having_any(context):
-        if note.sign > 0:
-            hit = sum(memory.weight[word] * context.get(word, 0.0) for word in note.words)
-            share = math.sqrt(hit / sum(memory.weight[word] for word in note.words))
-            found |= {word: share for word in note.words if share > found.get(word, 0.0)}
-    return found
-
-
 def noted(game: Game) -> dict[str, float]:
     """What the notes of the memory say for and against each action: as far as they name it, and as far as the
     rest of their words hold here."""
@@ -363,19 +339,12 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         if not game.listed and action in scores:
             same, idle = before.is_like(game.now), before.is_like(after)
             scores[action] += W.tried + W.idle * idle if same else W.vain * idle
-    # What was done and cannot be done now has changed something.
-    changed = Counter(command(action).thing for action in game.taken if action not in game.commands)
-    wanted = game.goal.union(game.advised, *(game.told.things if game.told else ()))
     for action, one in game.commands.items():
         if not (walk and game.map.leaves(action)):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
-            if game.listed and one.thing and changed[one.thing] > (2 if one.thing & game.goal else 0):
-                scores[action] += W.leave * (1 - share)
         if game.listed and here[action]:
             there = game.map.leads.get((game.map.here, action))
             been = game.map.visits[there] if there else here[action]
             scores[action] += math.log1p(been) * (1 - min(1.0, walk.get(action, 0.0) / UNKNOWN))
-        if one.others and one.thing and not one.thing & wanted:
-            scores[action] += W.aside
     return scores
