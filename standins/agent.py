@@ -194,13 +194,14 @@ def follow(game: Game) -> dict[str, float]:
         still = left_after(told, left, action, answer)
         done |= {action} if still != left else set()
         left = still
-    explained = {step[0]: explaining(game, step[0]) for step in told.steps}
+    explained = {step[0]: Thing() for step in told.steps}  # the words of short advice that has the verb of a step
+    for verb in explained:
+        explained[verb] = Thing().union(*(note.words for note in short_notes(game, verb) if note.sign > 0))
     work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *explained.values())
     work &= game.verbs
     tools = Thing().union(*(explained[step[0]] for step in left)) & game.seen - game.verbs
     held = Inventory(game, work)
     missing = {Thing(step[1:]) for step in left}.union(told.listed) - held.things if left else set()
-    full = held.is_full(missing)
     ready = told.next_of(left)
     for action, one in game.commands.items():
         does = max((LATER**rank * does_step(game, action, step) for rank, step in enumerate(ready)), default=0.0)
@@ -211,9 +212,7 @@ def follow(game: Game) -> dict[str, float]:
         elif action in done or early or (thing and one.verb in work):
             scores[action] = -W.spoil  # done before, too early, or told of other things
         elif one.thing in held.things:
-            if full and one.thing not in told.things:
-                scores[action] = W.fetch if one.verb not in held.getting else 0.0  # make room
-            elif one.thing in told.things or one.thing & tools:
+            if one.thing in told.things or one.thing & tools:
                 scores[action] = -W.spoil  # it is needed
         elif one.thing in missing or one.thing & tools:
             scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
@@ -225,11 +224,6 @@ def follow(game: Game) -> dict[str, float]:
 def short_notes(game: Game, verb: str) -> list[Note]:
     """Notes that have a word, and are not about too much."""
     return [note for note in game.memory.having.get(verb, ()) if len(note.words) <= 12]
-
-
-def explaining(game: Game, verb: str) -> Thing:
-    """The words of short advice that has the verb of a step."""
-    return Thing().union(*(note.words for note in short_notes(game, verb) if note.sign > 0))
 
 
 def does_step(game: Game, action: str, step: tuple[str, ...]) -> float:
@@ -311,7 +305,8 @@ def noted(game: Game) -> dict[str, float]:
     known = game.seen.union(game.rare, game.goal)
     for one in set(game.commands.values()) if memory.notes else ():
         mass, total = game.mass(one) or 1.0, 0.0
-        for note in memory.having_any(one.words):
+        notes = (note for word in sorted(one.words & memory.having.keys()) for note in memory.having[word])
+        for note in dict.fromkeys(notes):  # each once, in one order in every process
             told = note.command
             if told and told.verb == one.verb and told.rest and not told.rest & one.words:
                 continue  # the same done to something else
@@ -340,7 +335,7 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
             same, idle = before.is_like(game.now), before.is_like(after)
             scores[action] += W.tried + W.idle * idle if same else W.vain * idle
     for action, one in game.commands.items():
-        if not (walk and game.map.leaves(action)):
+        if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
         if game.listed and here[action]:

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -17,8 +16,8 @@ from functools import lru_cache
 _STOP = (
     "a an the of to in on at by for from with without and or but is are was were be been it its this that these "
     "those you your yours i me my mine we our they their he she as if then than there here into onto over under so "
-    "do does did has have had having can could will would may might shall should must what which who when where how why "
-    "some any all each every one more most other another such only own same just also very too again s t"
+    "do does did has have had having can could will would may might shall should must what which who when where how "
+    "why some any all each every one more most other another such only own same just also very too again s t"
 )
 _NEGATIVE = (
     "avoid never not no don doesn didn cannot useless fail fails failed failure failures wrong bad mistake "
@@ -102,10 +101,6 @@ class Observation:
         common = len(self.line_set & other.line_set)
         return self.question == other.question and common >= SAME * min(len(self.line_set), len(other.line_set))
 
-    def names(self, thing: frozenset[str]) -> bool:
-        """Whether a clause has all words of a thing's name."""
-        return thing <= self.words and any(thing <= clause for clause, _ in self.clauses)
-
 
 @lru_cache(maxsize=4096)
 def read_observation(text: str) -> Observation:
@@ -151,7 +146,7 @@ class Note:
     """One sentence, or one value with its keys."""
 
     words: frozenset[str]
-    sign: float  # 1 for advice, -1 for a warning; scaled by a number that stands with it
+    sign: float  # 1 for advice, -1 for a warning
     command: Command | None  # what it tells to do, if it ends with a command
 
 
@@ -173,10 +168,6 @@ class Memory:
     plans: list[Plan] = field(default_factory=list)
     having: dict[str, list[Note]] = field(default_factory=dict)  # the notes that have a word
     weight: dict[str, float] = field(default_factory=dict)  # of a word: rare ones tell more
-
-    def having_any(self, found: Iterable[str]) -> list[Note]:
-        """The notes that have one of some words, in one order in every process."""
-        return list(dict.fromkeys(note for word in sorted(self.having.keys() & set(found)) for note in self.having[word]))
 
 
 @lru_cache(maxsize=32)
@@ -214,11 +205,7 @@ def _read(value, path: tuple[str, ...], about: frozenset[str], sign: float, verb
         warned = set(re.findall(r"[a-z]+", title.lower())) & NEGATIVE
         is_plan = not warned and _add_plan(filter(None, told), about | words(title), sign, memory)
         for item, step in zip(value, told, strict=True):
-            if is_plan and step:
-                continue
-            if isinstance(item, dict) and all(isinstance(part, (str, int, float)) for part in item.values()):
-                _add_note(f"{title} {', '.join(f'{key} {part}' for key, part in item.items())}", sign, memory)
-            else:
+            if not (is_plan and step):
                 _read(item, path, about, sign, verbs, memory)
     elif isinstance(value, str):
         lines = [line.strip() for line in value.splitlines() if line.strip()]
@@ -229,20 +216,15 @@ def _read(value, path: tuple[str, ...], about: frozenset[str], sign: float, verb
         if not (_add_plan(told, about | words(title), sign, memory) and len(lines) > 3):
             for line in lines:
                 for sentence in re.split(r"(?<=[.;!?])\s+", line):
-                    _add_note(f"{title} {sentence}", sign, memory, _last_command(sentence, verbs))
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and path:
-        _add_note(title, math.log1p(abs(value)) * (1 if value > 0 else 0.2), memory)
+                    found = tokens(sentence)
+                    ends = (command(" ".join(found[at:])) for at, word in enumerate(found) if word in verbs)
+                    _add_note(f"{title} {sentence}", sign, memory, next(ends, None))
 
 
 def _told(item, verbs: frozenset[str]) -> str | None:
     """The command that an item of a list is, or has as one of its values."""
     texts = [item] if isinstance(item, str) else item.values() if isinstance(item, dict) else ()
     return next((text for text in texts if isinstance(text, str) and is_command(text, verbs)), None)
-
-
-def _last_command(sentence: str, verbs: frozenset[str]) -> Command | None:
-    found = tokens(sentence)
-    return next((command(" ".join(found[at:])) for at, word in enumerate(found) if word in verbs), None)
 
 
 def _add_plan(told, about: frozenset[str], sign: float, memory: Memory) -> bool:
@@ -256,7 +238,7 @@ def _add_plan(told, about: frozenset[str], sign: float, memory: Memory) -> bool:
     return True
 
 
-def _add_note(text: str, sign: float, memory: Memory, told: Command | None = None) -> None:
+def _add_note(text: str, sign: float, memory: Memory, told: Command | None) -> None:
     found = words(text) - NEGATIVE
     if 0 < len(found) <= 60 and len(memory.notes) < 3 * NOTES:
         warns = NEGATIVE.intersection(re.findall(r"[a-z]+", text.lower()))

@@ -27,7 +27,7 @@ EPISODE = re.compile(r"^### .*?\| score ([\d.]+)\nRetrieved:\n```json\n(.*?)\n``
 ACTION = re.compile(r"^> (.*)$", re.M)
 CHANGE = re.compile(r"(Add|Remove) the layer `(\w+)`|Set `(\w+)` to ([\d.]+) \(it was ([\d.]+)\)")
 
-LIBRARY = Path(__file__).with_name("layers.py").read_text(encoding="utf-8")  # read, not run: it is what designs are made of
+LIBRARY = Path(__file__).with_name("layers.py").read_text(encoding="utf-8")  # read, not run: designs are made of it
 LAYERS = {
     node.name: (ast.get_source_segment(LIBRARY, node), ast.get_docstring(node))
     for node in ast.parse(LIBRARY).body
@@ -58,8 +58,9 @@ class Sketch:
 
 def constants_of(code: str) -> dict:
     """The settings that a module begins with, by name."""
-    nodes = (node for node in ast.parse(code).body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name))
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes if node.targets[0].id in ("LAYERS", *STEPS)}
+    nodes = [node for node in ast.parse(code).body if isinstance(node, ast.Assign)]
+    named = [(getattr(node.targets[0], "id", ""), node.value) for node in nodes]
+    return {name: ast.literal_eval(value) for name, value in named if name in ("LAYERS", *STEPS)}
 
 
 def read(code: str) -> Sketch:
@@ -77,7 +78,8 @@ def apply(sketch: Sketch, change: str) -> Sketch:
         return sketch
     verb, layer, name, value, _ = found.groups()
     if name in STEPS:
-        return replace(sketch, constants=tuple(float(value) if n == name else c for n, c in zip(STEPS, sketch.constants, strict=True)))
+        constants = dict(zip(STEPS, sketch.constants, strict=True)) | {name: float(value)}
+        return replace(sketch, constants=tuple(constants.values()))
     rest = tuple(one for one in sketch.layers if one != layer)
     return replace(sketch, layers=(*rest, layer) if verb == "Add" and layer in LAYERS else rest)
 
@@ -94,7 +96,8 @@ def write(messages: list[dict], seed: int) -> str:
         raise UserError(f"the meta stand-in knows the stages {', '.join(stages)}, not {stage and stage[1]!r}")
     rng = random.Random(hashlib.sha256(f"{seed}\n{prompt}".encode("utf-8", "replace")).hexdigest())
     made = stages[stage[1]](prompt, rng)
-    return f"```python\n{made.code()}```" if isinstance(made, Sketch) else json.dumps(made, ensure_ascii=False, indent=1)
+    as_module = isinstance(made, Sketch)
+    return f"```python\n{made.code()}```" if as_module else json.dumps(made, ensure_ascii=False, indent=1)
 
 
 def first(prompt: str, rng: random.Random) -> Sketch:
@@ -157,16 +160,18 @@ def ideate(prompt: str, rng: random.Random) -> dict:
             ideas[f"Add the layer `{layer}`."] = (weight, "the episodes shown have what it learns from")
         elif len(sketch.layers) > 1:
             failed = bool(errors) and layer in errors[1]
-            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[verdicts.get(layer, "neutral")] + 20 * failed
-            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {verdicts.get(layer, 'neutral')}")
+            said = verdicts.get(layer, "neutral")
+            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[said] + 20 * failed
+            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {said}")
     for name, value in zip(STEPS, sketch.constants, strict=True):
         at = min(range(len(STEPS[name])), key=lambda n: abs(STEPS[name][n] - value))
         for step in (-1, 1):
             if 0 <= at + step < len(STEPS[name]):
                 shorter = number("retrieved tokens") > LONG and name in ("TOP", "LENGTH") and step < 0
                 further = gain > noise and any(f"`{name}`" in change for change in made[:1])
-                why = "it tells too much" if shorter else "the last change helped" if further else "to see whether it matters"
-                ideas[f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."] = (0.15 + 5 * shorter + 2 * further, why)
+                why = "it tells too much" if shorter else "the last change helped" if further else "a small trial"
+                idea = f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."
+                ideas[idea] = (0.15 + 5 * shorter + 2 * further, why)
     fresh = {change: idea for change, idea in ideas.items() if not repeats(change, made)} or ideas
     what = rng.choices(list(fresh), [weight for weight, _ in fresh.values()])[0]
     changes = [{"what": change, "why": "the last change hurt"} for change in back]

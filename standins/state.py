@@ -37,16 +37,13 @@ class Map:
             if before != after:
                 self.visits[after] += 1
                 self.leads[before, action] = after
-        self.moving = {command(action).verb for _, action in self.leads}
+        self.moving = {command(action).verb for _, action in self.leads}  # verbs that lead elsewhere
         self.tried = set(zip(self.places, taken, strict=False))
-
-    def leaves(self, action: str) -> bool:
-        """Whether a command is of the kind that leads elsewhere."""
-        return command(action).verb in self.moving
 
     def is_open(self, place: str, action: str) -> bool:
         """Whether nobody has tried where a command leads from a place."""
-        return self.leaves(action) and (place, action) not in self.leads and (place, action) not in self.tried
+        leads = command(action).verb in self.moving
+        return leads and (place, action) not in self.leads and (place, action) not in self.tried
 
     def toward(self, worth: dict[str, float]) -> dict[str, float]:
         """For each known way out of here the best worth of a place that it leads to, less with each step."""
@@ -68,7 +65,7 @@ def ways(game) -> dict[str, float]:
     atlas = game.map
     if not game.listed or len(atlas.looks) < 2:
         return {}
-    known = [one for one in dict.fromkeys((*game.taken, *game.actions, *game.brief.quoted)) if atlas.leaves(one)]
+    known = dict.fromkeys((*game.taken, *game.actions, *game.brief.quoted))
     since = 1 + max((number for number, new in enumerate(game.news, 1) if new), default=0)  # there was no more news
     worth = {}
     for place, look in atlas.looks.items():
@@ -76,7 +73,8 @@ def ways(game) -> dict[str, float]:
         worth[place] = UNKNOWN * 0.8 ** atlas.visits[place] if any(command(one).rest for one in named) else 0.0
     for thing in game.told.things if game.told else ():
         turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
-        place = next((place for place, turn in turns if turn.names(thing) and turn.lines != game.told.lines), None)
+        told = ((place, turn.clauses) for place, turn in turns if turn.lines != game.told.lines)
+        place = next((place for place, clauses in told if any(thing <= clause for clause, _ in clauses)), None)
         if place and not any(thing <= one.words for one in game.commands.values()):
             worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
     return atlas.toward(worth) | {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
@@ -147,15 +145,10 @@ class Inventory:
         for one in map(command, game.taken):
             if one.thing and one.verb not in work:
                 dealt.setdefault(one.thing, []).append(one.verb)
-        self.offered = {(one.thing, one.verb) for one in game.commands.values()}
-        self.at_hand = {thing for thing, _ in self.offered}
+        offered = {(one.thing, one.verb) for one in game.commands.values()}
+        at_hand = {thing for thing, _ in offered}
         # Had is what is at hand while the command that dealt with it first is offered no longer.
         self.things = {
-            thing for thing, verbs in dealt.items() if thing in self.at_hand and (thing, verbs[0]) not in self.offered
+            thing for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered
         }
         self.getting = {dealt[thing][-1] for thing in self.things}
-
-    def is_full(self, missing: set[Thing]) -> bool:
-        """Whether one has something and a missing thing is at hand that cannot be got."""
-        got = {thing for thing, verb in self.offered if verb in self.getting}
-        return bool(self.things) and not missing.isdisjoint(self.at_hand - got)

@@ -156,7 +156,7 @@ def test_invented_descriptions_are_up_to_date(domain):
 
 def test_the_words_that_the_stand_ins_skip_are_grammar():
     assert nonsense.GRAMMAR | {"s", "t"} >= prompt.STOP
-    small = re.search(r"SMALL = ({.*?})", sketch.LIBRARY)[1]
+    small = re.search(r"SMALL = ({.*?})", sketch.LIBRARY, re.S)[1]
     assert ast.literal_eval(small) <= nonsense.GRAMMAR
 
 
