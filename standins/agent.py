@@ -163,11 +163,21 @@ def shared_with_goal(game: Game) -> dict[str, float]:
 
 
 def pointed_at(game: Game) -> dict[str, float]:
-    """Words that an action shares with lines about what the goal names."""
+    """Words that an action shares with lines about what the goal or advice names."""
     clauses = dict(game.now.clauses)
     count = Counter(word for clause in clauses for word in clause)
     named = game.goal & count.keys() - game.rare.keys()
-    worth = {word: math.log(1 + len(clauses) / count[word]) / math.sqrt(len(named)) for word in named}
+    wanted = {word: 1 / math.sqrt(len(named)) for word in named}
+    # Advice names things too: it counts as far as goal and observation have its words.
+    context = dict.fromkeys(game.now.words, 0.6) | dict.fromkeys(game.goal, 1.0)
+    weight = game.memory.weight
+    for note in game.memory.notes:
+        if note.sign > 0 and not note.words.isdisjoint(context):
+            hit = sum(weight[word] * context.get(word, 0.0) for word in note.words)
+            share = math.sqrt(hit / sum(weight[word] for word in note.words))
+            for word in note.words & count.keys() - game.verbs:
+                wanted[word] = max(wanted.get(word, 0.0), 2 * share)
+    worth = {word: value * math.log(1 + len(clauses) / count[word]) for word, value in wanted.items()}
 
     masses = []
     for clause, head in clauses.items():

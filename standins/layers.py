@@ -14,14 +14,12 @@ TOP = 5  # items that a layer tells at most
 LENGTH = 12  # steps of a plan that are told at most
 RATE = 0.3  # share of cases from which something is told
 TRUST = 2.0  # cases that count as seen before the first one: the more, the later a rate is believed
-SMALL = {
-    "a", "an", "the", "of", "to", "in", "on", "at", "by", "for", "from", "with", "and", "or", "is", "are", "it", "you",
-}  # fmt: skip
+SMALL = " a an the of to in on at by for from with and or is are it you "
 
 
 def words(text):
     """The words of a text, without numbers and small words."""
-    return [word for word in re.findall(r"[a-z]+", str(text).lower()) if word not in SMALL]
+    return [word for word in re.findall(r"[a-z]+", str(text).lower()) if f" {word} " not in SMALL]
 
 
 def kind(action):

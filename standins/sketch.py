@@ -1,9 +1,8 @@
 """The stand-in for the meta agent: it writes memory designs out of the layers in `layers.py`, for any domain.
 
-Promises: an answer follows from the prompt and the seed. It changes one thing at a time, by what the prompt shows;
-a change that hurt is taken back together with a new one. It reads its parent from the constants in the parent's code
-and makes no change that the prompt shows to have been made before, so no design comes back in its own line. It is
-there for tests, for ablations of the loop at no cost, and for a domain of one's own; what it finds is no result.
+Promises: an answer follows from the prompt and the seed. It changes one thing at a time, by what the prompt shows; a
+change that hurt is taken back together with a new one. It reads its parent from the constants in the parent's code
+and repeats no change that the prompt shows, so no design comes back in its own line. What it finds is no result.
 """
 
 import ast
@@ -85,10 +84,7 @@ def apply(sketch: Sketch, change: str) -> Sketch:
 
 
 def write(messages: list[dict], seed: int) -> str:
-    """The answer to a prompt: JSON for the planning stage, a module in a fence for the others.
-
-    Raises UserError for a stage that it does not know.
-    """
+    """The answer to a prompt: JSON for the planning stage, a module in a fence for the others."""
     prompt = next((one["content"] for one in messages if STAGE.search(one["content"])), "")
     stage = STAGE.search(prompt)
     stages = {"first": first, "ideate": ideate, "implement": implement, "repair": repair}
@@ -145,9 +141,12 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     verdicts = {layer: verdict(layer, episodes) for layer in sketch.layers}
     made = [found.group() for found in CHANGE.finditer(text)]  # on the way from the first design to this one
     gain, noise = number("score difference"), max(MATTERS, number("standard error"))
-    back = [inverse(change) for change in made[:1] if gain < -noise]
-    for change in back:
-        sketch = apply(sketch, change)
+    back = []
+    if made and gain < -noise:  # take back the last change
+        verb, layer, name, new, old = CHANGE.match(made[0]).groups()
+        undone = f"Set `{name}` to {old} (it was {new})." if name else ""
+        back = [undone or f"{'Remove' if verb == 'Add' else 'Add'} the layer `{layer}`."]
+        sketch = apply(sketch, back[0])
     errors = ERRORS.search(text)
 
     ideas: dict[str, tuple[float, str]] = {}  # changes: how much speaks for each, and what
@@ -194,13 +193,6 @@ def verdict(layer: str, episodes: list[tuple]) -> str:
         told = told or bool(part)
         gain += (score - mean) * sum(re.sub(r" \d+", "", action) in part for action in actions) / (len(actions) or 1)
     return "missing" if not told else "helped" if gain > 0.02 else "misled" if gain < -0.02 else "neutral"
-
-
-def inverse(change: str) -> str:
-    verb, layer, name, new, old = CHANGE.match(change).groups()
-    if name:
-        return f"Set `{name}` to {old} (it was {new})."
-    return f"{'Remove' if verb == 'Add' else 'Add'} the layer `{layer}`."
 
 
 def repeats(change: str, made: list[str]) -> bool:

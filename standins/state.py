@@ -1,8 +1,7 @@
 """What the stand-in agent knows of its episode: the map of places, the inventory, and directions to carry out.
 
-Promises: all of it follows from the observations and commands of the episode, by the same rules in every domain.
-It knows no names of places, no directions of the compass and no verb; where observations do not begin with the
-name of a place there is no map, and where they tell no directions there is nothing to carry out.
+Promises: all of it follows from observations and commands, by the same rules in every domain, and no word of one is
+built in. Where observations do not begin with the name of a place there is no map.
 """
 
 from collections import Counter, deque
@@ -42,8 +41,7 @@ class Map:
 
     def is_open(self, place: str, action: str) -> bool:
         """Whether nobody has tried where a command leads from a place."""
-        leads = command(action).verb in self.moving
-        return leads and (place, action) not in self.leads and (place, action) not in self.tried
+        return command(action).verb in self.moving and (place, action) not in self.tried
 
     def toward(self, worth: dict[str, float]) -> dict[str, float]:
         """For each known way out of here the best worth of a place that it leads to, less with each step."""
