@@ -4,6 +4,7 @@ Promises: each answer follows from the text of the prompt and the seed alone, in
 machine. These are no language models; their scores reproduce nothing but the loop around them.
 """
 
+from errors import UserError
 from standins.agent import act
 from standins.memory import embed, extract
 from standins.sketch import write
@@ -14,7 +15,7 @@ __all__ = ["chat", "embed"]
 def chat(role: str, messages: list[dict], schema: dict | None = None, seed: int = 0) -> str:
     """The answer of the stand-in for a role: "agent", "meta" or "memory" (the model inside designs).
 
-    Raises ValueError for another role, and for a prompt of a stage that the meta agent does not know.
+    Raises UserError for another role, and for a prompt of a stage that the meta agent does not know.
     """
     if role == "agent":
         return act(messages, seed)
@@ -22,4 +23,4 @@ def chat(role: str, messages: list[dict], schema: dict | None = None, seed: int 
         return write(messages, seed)
     if role == "memory":
         return extract(messages, schema)
-    raise ValueError(f"no stand-in for the role {role!r}: agent, meta or memory")
+    raise UserError(f"no stand-in for the role {role!r}: agent, meta or memory")

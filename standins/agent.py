@@ -14,6 +14,7 @@ from functools import lru_cache
 from standins.prompt import (
     OUTCOME,
     Command,
+    Note,
     Observation,
     Plan,
     command,
@@ -23,7 +24,7 @@ from standins.prompt import (
     read_observation,
     words,
 )
-from standins.state import UNKNOWN, Map, follow, read_directions, ways
+from standins.state import UNKNOWN, Inventory, Map, Thing, left_after, read_directions, ways
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,10 @@ class Weights:
     """How much each kind of evidence counts. One setting for all domains."""
 
     plan: float = 4.0  # the next command of a plan of the memory: somebody has thought about the order
-    directed: float = 3.0  # what directions in an observation tell: true, but terse
+    directed: float = 3.0  # a step of directions in an observation: true, but terse
+    fetch: float = 1.5  # to get what directions need
+    spoil: float = 2.4  # against: what directions tell is done twice, too early or to other things
+    meddle: float = 0.6  # against: anything else that is done to what directions name
     goal: float = 2.0  # words shared with the goal
     notes: float = 1.6  # sentences and pairs of the memory: what they mean is guessed
     pointed: float = 1.0  # words shared with lines about what is wanted
@@ -41,14 +45,12 @@ class Weights:
     idle: float = 0.9  # against: each time that it changed nothing there
     vain: float = 0.15  # against: each time that it changed nothing elsewhere
     used: float = 0.2  # against: how often it was done anywhere
-    undo: float = 1.5  # against: the very same things that were dealt with a moment ago
-    leave: float = 1.0  # against: another command on a thing that a command has changed
-    aside: float = 0.5  # against: what is done to a thing that nobody wants
     chance: float = 0.2  # to break ties
 
 
 W = Weights()
 SOON = (1.0, 0.4, 0.2, 0.1)  # trust in the first steps of a plan that are not done
+LATER = 0.97  # what is left of the worth of a step of directions for each one that may come before it
 FOLLOWED = 6  # plans that are followed at once, those of tasks most like this one
 
 
@@ -58,7 +60,7 @@ def act(messages: list[dict], seed: int) -> str:
     walk = ways(game)
     evidence = (
         (W.plan, next_of_plans(game)),
-        (W.directed, follow(game)),
+        (1.0, follow(game)),
         (W.goal, shared_with_goal(game)),
         (W.notes, noted(game)),
         (W.pointed, pointed_at(game)),
@@ -98,7 +100,6 @@ class Game:
         told = (read_directions(turn, self.verbs) for turn in reversed(self.turns) if self.listed)
         self.told = next((found for found in told if found), None)
         self.seen = frozenset().union(*(turn.words for turn in self.turns))
-        self.advised = advised(self)
         self.news = self._news()
         # How often each action was done lately: less where it brought news, and before something new was done to a
         # thing of the goal, for what was in vain then may work now.
@@ -143,9 +144,6 @@ def scaled(scores: dict[str, float]) -> dict[str, float]:
     return {action: score / top for action, score in scores.items()}
 
 
-# --------------------------------------------------------------------------------------- the goal
-
-
 def shared_with_goal(game: Game) -> dict[str, float]:
     """Words that an action, or what is said of it, shares with the goal; less the more was done with a word."""
     worth = {word: game.rare.get(word, 2.0) for word in game.goal & game.seen.union(game.rare)}
@@ -165,19 +163,20 @@ def shared_with_goal(game: Game) -> dict[str, float]:
 
 
 def pointed_at(game: Game) -> dict[str, float]:
-    """Words that an action shares with lines about what the goal, or advice that applies, names."""
+    """Words that an action shares with lines about what the goal or advice names."""
     clauses = dict(game.now.clauses)
-    missing = game.goal - game.now.words
-    for turn in reversed(game.turns[:-1]):  # where it was seen last
-        if found := missing & turn.words:
-            clauses |= {clause: head for clause, head in turn.clauses if clause & found}
-            missing -= found
     count = Counter(word for clause in clauses for word in clause)
     named = game.goal & count.keys() - game.rare.keys()
     wanted = {word: 1 / math.sqrt(len(named)) for word in named}
-    for word, share in game.advised.items():
-        if word in count and word not in game.verbs:
-            wanted[word] = max(wanted.get(word, 0.0), 2 * share)
+    # Advice names things too: it counts as far as goal and observation have its words.
+    context = dict.fromkeys(game.now.words, 0.6) | dict.fromkeys(game.goal, 1.0)
+    weight = game.memory.weight
+    for note in game.memory.notes:
+        if note.sign > 0 and not note.words.isdisjoint(context):
+            hit = sum(weight[word] * context.get(word, 0.0) for word in note.words)
+            share = math.sqrt(hit / sum(weight[word] for word in note.words))
+            for word in note.words & count.keys() - game.verbs:
+                wanted[word] = max(wanted.get(word, 0.0), 2 * share)
     worth = {word: value * math.log(1 + len(clauses) / count[word]) for word, value in wanted.items()}
 
     masses = []
@@ -189,18 +188,69 @@ def pointed_at(game: Game) -> dict[str, float]:
     scores = {one.words: 0.0 for one in game.commands.values()}
     for mass, clause in masses:
         for mine in scores if mass > 0.15 * top else ():
-            got = sum(game.rare[word] * (1.0 if word in clause else 0.5 * within(word, clause)) for word in mine)
+            got = sum(game.rare[word] for word in mine & clause)
             scores[mine] = max(scores[mine], mass / top * got) if got else scores[mine]
     return {action: scores[one.words] / (game.mass(one) or 1.0) for action, one in game.commands.items()}
 
 
-@lru_cache(maxsize=50_000)
-def within(word: str, clause: frozenset[str]) -> bool:
-    """Whether a word is part of a longer one."""
-    return len(word) > 3 and any(word in other for other in clause)
+def follow(game: Game) -> dict[str, float]:
+    """For commands that do the next steps of directions, and for getting what these take; against what spoils it:
+    a step too early or twice, and other things done to what the directions name."""
+    told, scores = game.told, {}
+    if not told or not game.listed:
+        return scores
+    left, done = told.steps, set()
+    for action, answer in zip(game.taken, game.turns[1:], strict=True):
+        still = left_after(told, left, action, answer)
+        done |= {action} if still != left else set()
+        left = still
+    explained = {step[0]: Thing() for step in told.steps}  # the words of short advice that has the verb of a step
+    for verb in explained:
+        explained[verb] = Thing().union(*(note.words for note in short_notes(game, verb) if note.sign > 0))
+    work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *explained.values())
+    work &= game.verbs
+    tools = Thing().union(*(explained[step[0]] for step in left)) & game.seen - game.verbs
+    held = Inventory(game, work)
+    missing = {Thing(step[1:]) for step in left}.union(told.listed) - held.things if left else set()
+    ready = told.next_of(left)
+    for action, one in game.commands.items():
+        does = max((LATER**rank * does_step(game, action, step) for rank, step in enumerate(ready)), default=0.0)
+        thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
+        early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
+        if does and action not in done:
+            scores[action] = W.directed * does / (1 + game.counts.get(action, 0.0))
+        elif action in done or early or (thing and one.verb in work):
+            scores[action] = -W.spoil  # done before, too early, or told of other things
+        elif one.thing in held.things:
+            if one.thing in told.things or one.thing & tools:
+                scores[action] = -W.spoil  # it is needed
+        elif one.thing in missing or one.thing & tools:
+            scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
+        elif thing:
+            scores[action] = -W.meddle
+    return scores
 
 
-# -------------------------------------------------------------------------------------- the memory
+def short_notes(game: Game, verb: str) -> list[Note]:
+    """Notes that have a word, and are not about too much."""
+    return [note for note in game.memory.having.get(verb, ()) if len(note.words) <= 12]
+
+
+def does_step(game: Game, action: str, step: tuple[str, ...]) -> float:
+    """How far a command does a step, in [0, 1]: by its own words, or by notes that have the step's verb."""
+    one = game.commands[action]
+    if not one.words.issuperset(step[1:]):
+        return 0.0
+    if one.verb == step[0]:
+        return 1.0
+    if any(one.verb == other[0] for other in game.told.steps):
+        return 0.0  # a step of its own
+    own, total, weight = (one.words - set(step)) | {one.verb}, 0.0, game.memory.weight
+    for note in short_notes(game, step[0]):
+        rest = note.words - {step[0]}
+        if sum(weight[word] for word in own & rest) >= 0.6 * sum(weight[word] for word in rest):
+            total += note.sign * len(own & rest) / len(own)
+    return max(0.0, min(1.0, total))
 
 
 def next_of_plans(game: Game) -> dict[str, float]:
@@ -258,18 +308,6 @@ def alike(action: str, told: str) -> float:
     return 0.15 + 0.55 * common / len(wanted) + 0.25 * common / len(wanted | things)
 
 
-def advised(game: Game) -> dict[str, float]:
-    """Words that advice names which applies now: how far it does, by what goal and observation have of its words."""
-    memory, found = game.memory, {}
-    context = dict.fromkeys(game.now.words, 0.6) | dict.fromkeys(game.goal, 1.0)
-    for note in memory.having_any(context):
-        if note.sign > 0:
-            hit = sum(memory.weight[word] * context.get(word, 0.0) for word in note.words)
-            share = math.sqrt(hit / sum(memory.weight[word] for word in note.words))
-            found |= {word: share for word in note.words if share > found.get(word, 0.0)}
-    return found
-
-
 def noted(game: Game) -> dict[str, float]:
     """What the notes of the memory say for and against each action: as far as they name it, and as far as the
     rest of their words hold here."""
@@ -277,7 +315,8 @@ def noted(game: Game) -> dict[str, float]:
     known = game.seen.union(game.rare, game.goal)
     for one in set(game.commands.values()) if memory.notes else ():
         mass, total = game.mass(one) or 1.0, 0.0
-        for note in memory.having_any(one.words):
+        notes = (note for word in sorted(one.words & memory.having.keys()) for note in memory.having[word])
+        for note in dict.fromkeys(notes):  # each once, in one order in every process
             told = note.command
             if told and told.verb == one.verb and told.rest and not told.rest & one.words:
                 continue  # the same done to something else
@@ -293,9 +332,6 @@ def noted(game: Game) -> dict[str, float]:
     return scaled({action: scores[one] for action, one in game.commands.items() if one in scores})
 
 
-# ------------------------------------------------------------------------------------- exploration
-
-
 def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
     """The case against each action: done before in this situation, in vain, or often; less where its kind is new."""
     scores, here, tries, news = dict.fromkeys(game.actions, 0.0), Counter(), Counter(), Counter()
@@ -308,22 +344,12 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         if not game.listed and action in scores:
             same, idle = before.is_like(game.now), before.is_like(after)
             scores[action] += W.tried + W.idle * idle if same else W.vain * idle
-    recent = {command(action).exact for action in game.taken[-3:]}
-    # What was done and cannot be done now has changed something.
-    changed = Counter(command(action).thing for action in game.taken if action not in game.commands)
-    wanted = game.goal.union(game.advised, *(game.told.things if game.told else ()))
     for action, one in game.commands.items():
-        if not (walk and game.map.leaves(action)):
+        if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
-            if game.listed and one.thing and changed[one.thing] > (2 if one.thing & game.goal else 0):
-                scores[action] += W.leave * (1 - share)
         if game.listed and here[action]:
             there = game.map.leads.get((game.map.here, action))
             been = game.map.visits[there] if there else here[action]
             scores[action] += math.log1p(been) * (1 - min(1.0, walk.get(action, 0.0) / UNKNOWN))
-        if len(one.exact) > 2 and one.exact in recent:
-            scores[action] += W.undo
-        if one.others and one.thing and not one.thing & wanted:
-            scores[action] += W.aside
     return scores

@@ -4,7 +4,6 @@ Promises: each layer learns from the words of finished episodes and from nothing
 each; it knows no domain. It does not promise that a layer helps: the search is to find that out.
 """
 
-import itertools
 import re
 from collections import Counter, defaultdict
 
@@ -12,15 +11,15 @@ from memory_base import MemoryDesign
 
 LAYERS = ["Plans"]
 TOP = 5  # items that a layer tells at most
-LENGTH = 12  # steps of a plan or an episode that are told at most
+LENGTH = 12  # steps of a plan that are told at most
 RATE = 0.3  # share of cases from which something is told
 TRUST = 2.0  # cases that count as seen before the first one: the more, the later a rate is believed
-SMALL = {"a", "an", "the", "of", "to", "in", "on", "at", "by", "for", "from", "with", "and", "or", "is", "are", "it", "you"}
+SMALL = " a an the of to in on at by for from with and or is are it you "
 
 
 def words(text):
     """The words of a text, without numbers and small words."""
-    return [word for word in re.findall(r"[a-z]+", str(text).lower()) if word not in SMALL]
+    return [word for word in re.findall(r"[a-z]+", str(text).lower()) if f" {word} " not in SMALL]
 
 
 def kind(action):
@@ -42,28 +41,11 @@ class Episode:
         self.won = trajectory.reward >= 0.5
         self.actions = [str(step.get("action_took", "")) for step in trajectory.steps]
         self.start, *self.answers = map(text_of, (trajectory.init, *trajectory.steps))
-        self.steps = list(zip(self.actions, self.answers, strict=True))
         seen, self.news = set(words(self.start)), []  # for each step: words that were not seen before
-        for action, text in self.steps:
+        for action, text in zip(self.actions, self.answers, strict=True):
             fresh = set(words(text)) - seen
             self.news.append(fresh - set(words(action)))
             seen |= fresh
-        scores = [0.0, *(float(step.get("scores") or 0) for step in trajectory.steps)]
-        self.gained = [after > before for before, after in itertools.pairwise(scores)]
-
-
-class Episodes:
-    """Whole episodes; tells the last steps of those with the likest goal."""
-
-    def __init__(self):
-        self.kept = []
-
-    def learn(self, episode):
-        steps = [{"action": action, "observation": text[:300]} for action, text in episode.steps[-LENGTH:]]
-        self.kept.append({"goal": " ".join(episode.goal), "steps": steps, "success": episode.won})
-
-    def tell(self, goal, text):
-        return sorted(self.kept, key=lambda one: (-len(set(one["goal"].split()) & set(goal)), not one["success"]))[:TOP]
 
 
 class Plans:
@@ -134,24 +116,6 @@ class Targets:
         for form, word in self.forms(text):
             rates[word] = max(rates[word], self.good[form] / (self.told[form] + TRUST))
         return [f"go to {word}" for word, rate in rates.most_common(TOP) if rate >= RATE]
-
-
-class Waste:
-    """First words of commands that hardly ever brought anything new, and no score."""
-
-    def __init__(self):
-        self.tries, self.news, self.good = Counter(), Counter(), set()
-
-    def learn(self, episode):
-        for action, news, gained in zip(episode.actions, episode.news, episode.gained, strict=True):
-            verb = action.split(" ")[0]
-            self.tries[verb] += 1
-            self.news[verb] += bool(news)
-            self.good |= {verb} if gained else set()
-
-    def tell(self, goal, text):
-        bad = [verb for verb, n in self.tries.items() if n >= 10 * TRUST and verb not in self.good]
-        return [f"avoid {verb}" for verb in sorted(bad) if self.news[verb] < RATE / 10 * self.tries[verb]]
 
 
 class Memory(MemoryDesign):

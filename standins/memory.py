@@ -45,7 +45,11 @@ def _fill(schema: dict, ranked: list[str], text: str):
     form = schema.get("type", "string")
     form = form[0] if isinstance(form, list) else form
     if form == "object":
-        return {name: _fill(part, _about(name, part, ranked), text) for name, part in schema.get("properties", {}).items()}
+        filled = {}
+        for name, part in schema.get("properties", {}).items():
+            asked = words(f"{name.replace('_', ' ')} {part.get('description', '')}")
+            filled[name] = _fill(part, sorted(ranked, key=lambda one: -len(words(one) & asked)), text)
+        return filled
     if form == "array":
         count = min(schema.get("maxItems", ITEMS), max(schema.get("minItems", 0), min(ITEMS, len(ranked))))
         return [_fill(schema.get("items", {}), ranked[n:] or [""], text) for n in range(count)]
@@ -56,12 +60,6 @@ def _fill(schema: dict, ranked: list[str], text: str):
     if form == "boolean":
         return not words(text) & NEGATIVE
     return None if form == "null" else (ranked[0] if ranked else "")
-
-
-def _about(name: str, schema: dict, ranked: list[str]) -> list[str]:
-    """The sentences, those first that share words with a field's name or description."""
-    asked = words(f"{name.replace('_', ' ')} {schema.get('description', '')}")
-    return sorted(ranked, key=lambda sentence: -len(words(sentence) & asked))
 
 
 def embed(texts: list[str]) -> list[list[float]]:

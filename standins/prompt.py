@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
@@ -17,8 +16,8 @@ from functools import lru_cache
 _STOP = (
     "a an the of to in on at by for from with without and or but is are was were be been it its this that these "
     "those you your yours i me my mine we our they their he she as if then than there here into onto over under so "
-    "do does did has have had having can could will would may might shall should must what which who when where how why "
-    "some any all each every one more most other another such only own same just also very too again s t"
+    "do does did has have had having can could will would may might shall should must what which who when where how "
+    "why some any all each every one more most other another such only own same just also very too again s t"
 )
 _NEGATIVE = (
     "avoid never not no don doesn didn cannot useless fail fails failed failure failures wrong bad mistake "
@@ -30,9 +29,6 @@ LETTERS = re.compile(r"[a-z]+|[^\W\d_a-z]", re.I)
 PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
 SAME = 0.8  # share of common lines from which two observations count as one situation
 NOTES, PLANS, PLAN_STEPS = 1500, 60, 100  # of a longer memory the rest is not read
-
-
-# ------------------------------------------------------------------------------ words and commands
 
 
 @lru_cache(maxsize=50_000)
@@ -71,7 +67,6 @@ class Command:
     thing: frozenset[str]  # words of what it is done to, up to the first preposition
     others: tuple[frozenset[str], ...]  # words of each thing behind a preposition
     rest: frozenset[str]  # all words but the verb
-    exact: frozenset[str]  # the same with numbers: which things they are
 
 
 @lru_cache(maxsize=20_000)
@@ -79,17 +74,14 @@ def command(text: str) -> Command:
     found = tokens(text)
     thing, *rest = PREPOSITION.split(text.lower())
     others = tuple(words(part) for part in rest if words(part))
-    exact = frozenset(re.findall(r"[a-z]+|\d+", text.lower())[1:]) - STOP
-    return Command(found[0] if found else text, frozenset(found), frozenset(tokens(thing)[1:]), others, frozenset(found[1:]), exact)
+    verb = found[0] if found else text
+    return Command(verb, frozenset(found), frozenset(tokens(thing)[1:]), others, frozenset(found[1:]))
 
 
 def is_command(text: str, verbs: frozenset[str]) -> bool:
     """Whether a text reads like a command: short, and begins as a known one does."""
     found = tokens(text) if len(text) <= 80 and ":" not in text and not text.endswith(".") else ()
     return 0 < len(found) <= 7 and found[0] in verbs
-
-
-# ------------------------------------------------------------------------------------ observations
 
 
 @dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
@@ -108,10 +100,6 @@ class Observation:
         """Whether most lines are the same; the present observation may have more than it has later."""
         common = len(self.line_set & other.line_set)
         return self.question == other.question and common >= SAME * min(len(self.line_set), len(other.line_set))
-
-    def names(self, thing: frozenset[str]) -> bool:
-        """Whether a clause has all words of a thing's name."""
-        return thing <= self.words and any(thing <= clause for clause, _ in self.clauses)
 
 
 @lru_cache(maxsize=4096)
@@ -153,15 +141,12 @@ def read_brief(text: str) -> Brief:
     return Brief(words(goal), listed, tuple(quoted), memory.group(1) if memory else "")
 
 
-# ------------------------------------------------------------------------------------- the memory
-
-
 @dataclass(frozen=True)
 class Note:
     """One sentence, or one value with its keys."""
 
     words: frozenset[str]
-    sign: float  # 1 for advice, -1 for a warning; scaled by a number that stands with it
+    sign: float  # 1 for advice, -1 for a warning
     command: Command | None  # what it tells to do, if it ends with a command
 
 
@@ -183,10 +168,6 @@ class Memory:
     plans: list[Plan] = field(default_factory=list)
     having: dict[str, list[Note]] = field(default_factory=dict)  # the notes that have a word
     weight: dict[str, float] = field(default_factory=dict)  # of a word: rare ones tell more
-
-    def having_any(self, found: Iterable[str]) -> list[Note]:
-        """The notes that have one of some words, in one order in every process."""
-        return list(dict.fromkeys(note for word in sorted(self.having.keys() & set(found)) for note in self.having[word]))
 
 
 @lru_cache(maxsize=32)
@@ -224,11 +205,7 @@ def _read(value, path: tuple[str, ...], about: frozenset[str], sign: float, verb
         warned = set(re.findall(r"[a-z]+", title.lower())) & NEGATIVE
         is_plan = not warned and _add_plan(filter(None, told), about | words(title), sign, memory)
         for item, step in zip(value, told, strict=True):
-            if is_plan and step:
-                continue
-            if isinstance(item, dict) and all(isinstance(part, (str, int, float)) for part in item.values()):
-                _add_note(f"{title} {', '.join(f'{key} {part}' for key, part in item.items())}", sign, memory)
-            else:
+            if not (is_plan and step):
                 _read(item, path, about, sign, verbs, memory)
     elif isinstance(value, str):
         lines = [line.strip() for line in value.splitlines() if line.strip()]
@@ -239,20 +216,15 @@ def _read(value, path: tuple[str, ...], about: frozenset[str], sign: float, verb
         if not (_add_plan(told, about | words(title), sign, memory) and len(lines) > 3):
             for line in lines:
                 for sentence in re.split(r"(?<=[.;!?])\s+", line):
-                    _add_note(f"{title} {sentence}", sign, memory, _last_command(sentence, verbs))
-    elif isinstance(value, (int, float)) and not isinstance(value, bool) and path:
-        _add_note(title, math.log1p(abs(value)) * (1 if value > 0 else 0.2), memory)
+                    found = tokens(sentence)
+                    ends = (command(" ".join(found[at:])) for at, word in enumerate(found) if word in verbs)
+                    _add_note(f"{title} {sentence}", sign, memory, next(ends, None))
 
 
 def _told(item, verbs: frozenset[str]) -> str | None:
     """The command that an item of a list is, or has as one of its values."""
     texts = [item] if isinstance(item, str) else item.values() if isinstance(item, dict) else ()
     return next((text for text in texts if isinstance(text, str) and is_command(text, verbs)), None)
-
-
-def _last_command(sentence: str, verbs: frozenset[str]) -> Command | None:
-    found = tokens(sentence)
-    return next((command(" ".join(found[at:])) for at, word in enumerate(found) if word in verbs), None)
 
 
 def _add_plan(told, about: frozenset[str], sign: float, memory: Memory) -> bool:
@@ -266,7 +238,7 @@ def _add_plan(told, about: frozenset[str], sign: float, memory: Memory) -> bool:
     return True
 
 
-def _add_note(text: str, sign: float, memory: Memory, told: Command | None = None) -> None:
+def _add_note(text: str, sign: float, memory: Memory, told: Command | None) -> None:
     found = words(text) - NEGATIVE
     if 0 < len(found) <= 60 and len(memory.notes) < 3 * NOTES:
         warns = NEGATIVE.intersection(re.findall(r"[a-z]+", text.lower()))

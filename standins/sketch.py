@@ -1,9 +1,8 @@
 """The stand-in for the meta agent: it writes memory designs out of the layers in `layers.py`, for any domain.
 
-Promises: an answer follows from the prompt and the seed. It changes one thing at a time, by what the prompt shows;
-a change that hurt is taken back together with a new one. It reads its parent from the constants in the parent's code
-and makes no change that the prompt shows to have been made before, so no design comes back in its own line. It is
-there for tests, for ablations of the loop at no cost, and for a domain of one's own; what it finds is no result.
+Promises: an answer follows from the prompt and the seed. It changes one thing at a time, by what the prompt shows; a
+change that hurt is taken back together with a new one. It reads its parent from the constants in the parent's code
+and repeats no change that the prompt shows, so no design comes back in its own line. What it finds is no result.
 """
 
 import ast
@@ -15,6 +14,8 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from errors import UserError
+
 # All that is read of prompts: where the code, the plan and the error stand, numbers by their names, episodes.
 STAGE = re.compile(r"^# Stage: (\w+)", re.M)
 DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fence)$", re.M | re.S)
@@ -25,7 +26,7 @@ EPISODE = re.compile(r"^### .*?\| score ([\d.]+)\nRetrieved:\n```json\n(.*?)\n``
 ACTION = re.compile(r"^> (.*)$", re.M)
 CHANGE = re.compile(r"(Add|Remove) the layer `(\w+)`|Set `(\w+)` to ([\d.]+) \(it was ([\d.]+)\)")
 
-LIBRARY = Path(__file__).with_name("layers.py").read_text(encoding="utf-8")  # read, not run: it is what designs are made of
+LIBRARY = Path(__file__).with_name("layers.py").read_text(encoding="utf-8")  # read, not run: designs are made of it
 LAYERS = {
     node.name: (ast.get_source_segment(LIBRARY, node), ast.get_docstring(node))
     for node in ast.parse(LIBRARY).body
@@ -56,8 +57,9 @@ class Sketch:
 
 def constants_of(code: str) -> dict:
     """The settings that a module begins with, by name."""
-    nodes = (node for node in ast.parse(code).body if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name))
-    return {node.targets[0].id: ast.literal_eval(node.value) for node in nodes if node.targets[0].id in ("LAYERS", *STEPS)}
+    nodes = [node for node in ast.parse(code).body if isinstance(node, ast.Assign)]
+    named = [(getattr(node.targets[0], "id", ""), node.value) for node in nodes]
+    return {name: ast.literal_eval(value) for name, value in named if name in ("LAYERS", *STEPS)}
 
 
 def read(code: str) -> Sketch:
@@ -75,29 +77,27 @@ def apply(sketch: Sketch, change: str) -> Sketch:
         return sketch
     verb, layer, name, value, _ = found.groups()
     if name in STEPS:
-        return replace(sketch, constants=tuple(float(value) if n == name else c for n, c in zip(STEPS, sketch.constants, strict=True)))
+        constants = dict(zip(STEPS, sketch.constants, strict=True)) | {name: float(value)}
+        return replace(sketch, constants=tuple(constants.values()))
     rest = tuple(one for one in sketch.layers if one != layer)
     return replace(sketch, layers=(*rest, layer) if verb == "Add" and layer in LAYERS else rest)
 
 
 def write(messages: list[dict], seed: int) -> str:
-    """The answer to a prompt: JSON for the planning stage, a module in a fence for the others.
-
-    Raises ValueError for a stage that it does not know.
-    """
+    """The answer to a prompt: JSON for the planning stage, a module in a fence for the others."""
     prompt = next((one["content"] for one in messages if STAGE.search(one["content"])), "")
     stage = STAGE.search(prompt)
     stages = {"first": first, "ideate": ideate, "implement": implement, "repair": repair}
     if not stage or stage[1] not in stages:
-        raise ValueError(f"the meta stand-in knows the stages {', '.join(stages)}, not {stage and stage[1]!r}")
+        raise UserError(f"the meta stand-in knows the stages {', '.join(stages)}, not {stage and stage[1]!r}")
     rng = random.Random(hashlib.sha256(f"{seed}\n{prompt}".encode("utf-8", "replace")).hexdigest())
     made = stages[stage[1]](prompt, rng)
-    return f"```python\n{made.code()}```" if isinstance(made, Sketch) else json.dumps(made, ensure_ascii=False, indent=1)
+    as_module = isinstance(made, Sketch)
+    return f"```python\n{made.code()}```" if as_module else json.dumps(made, ensure_ascii=False, indent=1)
 
 
 def first(prompt: str, rng: random.Random) -> Sketch:
-    layers = [name for name in LAYERS if name != "Waste"]  # which alone says too little
-    return replace(read(""), layers=(rng.choice(layers),))
+    return replace(read(""), layers=(rng.choice(list(LAYERS)),))
 
 
 def implement(prompt: str, rng: random.Random) -> Sketch:
@@ -141,31 +141,36 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     verdicts = {layer: verdict(layer, episodes) for layer in sketch.layers}
     made = [found.group() for found in CHANGE.finditer(text)]  # on the way from the first design to this one
     gain, noise = number("score difference"), max(MATTERS, number("standard error"))
-    back = [inverse(change) for change in made[:1] if gain < -noise]
-    for change in back:
-        sketch = apply(sketch, change)
+    back = []
+    if made and gain < -noise:  # take back the last change
+        verb, layer, name, new, old = CHANGE.match(made[0]).groups()
+        undone = f"Set `{name}` to {old} (it was {new})." if name else ""
+        back = [undone or f"{'Remove' if verb == 'Add' else 'Add'} the layer `{layer}`."]
+        sketch = apply(sketch, back[0])
     errors = ERRORS.search(text)
 
     ideas: dict[str, tuple[float, str]] = {}  # changes: how much speaks for each, and what
     lost = [one for one in episodes if one[0] < 0.5]
     wins = len(episodes) - len(lost)
-    wanted = {"Plans": wins, "Targets": wins, "Places": len(lost), "Waste": len(lost)}
+    wanted = {"Plans": wins, "Targets": wins, "Places": len(lost)}
     for layer in LAYERS:
         if layer not in sketch.layers:
             weight = 1 + 3 * wanted.get(layer, 0.0) / (len(episodes) or 1)
             ideas[f"Add the layer `{layer}`."] = (weight, "the episodes shown have what it learns from")
         elif len(sketch.layers) > 1:
             failed = bool(errors) and layer in errors[1]
-            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[verdicts.get(layer, "neutral")] + 20 * failed
-            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {verdicts.get(layer, 'neutral')}")
+            said = verdicts.get(layer, "neutral")
+            weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[said] + 20 * failed
+            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {said}")
     for name, value in zip(STEPS, sketch.constants, strict=True):
         at = min(range(len(STEPS[name])), key=lambda n: abs(STEPS[name][n] - value))
         for step in (-1, 1):
             if 0 <= at + step < len(STEPS[name]):
                 shorter = number("retrieved tokens") > LONG and name in ("TOP", "LENGTH") and step < 0
                 further = gain > noise and any(f"`{name}`" in change for change in made[:1])
-                why = "it tells too much" if shorter else "the last change helped" if further else "to see whether it matters"
-                ideas[f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."] = (0.15 + 5 * shorter + 2 * further, why)
+                why = "it tells too much" if shorter else "the last change helped" if further else "a small trial"
+                idea = f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."
+                ideas[idea] = (0.15 + 5 * shorter + 2 * further, why)
     fresh = {change: idea for change, idea in ideas.items() if not repeats(change, made)} or ideas
     what = rng.choices(list(fresh), [weight for weight, _ in fresh.values()])[0]
     changes = [{"what": change, "why": "the last change hurt"} for change in back]
@@ -188,13 +193,6 @@ def verdict(layer: str, episodes: list[tuple]) -> str:
         told = told or bool(part)
         gain += (score - mean) * sum(re.sub(r" \d+", "", action) in part for action in actions) / (len(actions) or 1)
     return "missing" if not told else "helped" if gain > 0.02 else "misled" if gain < -0.02 else "neutral"
-
-
-def inverse(change: str) -> str:
-    verb, layer, name, new, old = CHANGE.match(change).groups()
-    if name:
-        return f"Set `{name}` to {old} (it was {new})."
-    return f"{'Remove' if verb == 'Add' else 'Add'} the layer `{layer}`."
 
 
 def repeats(change: str, made: list[str]) -> bool:

@@ -1,8 +1,7 @@
 """What the stand-in agent knows of its episode: the map of places, the inventory, and directions to carry out.
 
-Promises: all of it follows from the observations and commands of the episode, by the same rules in every domain.
-It knows no names of places, no directions of the compass and no verb; where observations do not begin with the
-name of a place there is no map, and where they tell no directions there is nothing to carry out.
+Promises: all of it follows from observations and commands, by the same rules in every domain, and no word of one is
+built in. Where observations do not begin with the name of a place there is no map.
 """
 
 from collections import Counter, deque
@@ -10,15 +9,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
-from standins.prompt import Note, Observation, command, is_command, tokens, words
+from standins.prompt import Observation, command, is_command, tokens, words
 
 FARTHER = 0.93  # what is left of a place's worth for each step to it
 UNKNOWN = 0.8  # what a way promises that nobody has taken
-LATER = 0.97  # what is left of a step's worth for each one before it that may come next too
 Thing = frozenset[str]  # the words of its name
-
-
-# ------------------------------------------------------------------------------------------- map
 
 
 class Map:
@@ -41,16 +36,12 @@ class Map:
             if before != after:
                 self.visits[after] += 1
                 self.leads[before, action] = after
-        self.moving = {command(action).verb for _, action in self.leads}
+        self.moving = {command(action).verb for _, action in self.leads}  # verbs that lead elsewhere
         self.tried = set(zip(self.places, taken, strict=False))
-
-    def leaves(self, action: str) -> bool:
-        """Whether a command is of the kind that leads elsewhere."""
-        return command(action).verb in self.moving
 
     def is_open(self, place: str, action: str) -> bool:
         """Whether nobody has tried where a command leads from a place."""
-        return self.leaves(action) and (place, action) not in self.leads and (place, action) not in self.tried
+        return command(action).verb in self.moving and (place, action) not in self.tried
 
     def toward(self, worth: dict[str, float]) -> dict[str, float]:
         """For each known way out of here the best worth of a place that it leads to, less with each step."""
@@ -72,7 +63,7 @@ def ways(game) -> dict[str, float]:
     atlas = game.map
     if not game.listed or len(atlas.looks) < 2:
         return {}
-    known = [one for one in dict.fromkeys((*game.taken, *game.actions, *game.brief.quoted)) if atlas.leaves(one)]
+    known = dict.fromkeys((*game.taken, *game.actions, *game.brief.quoted))
     since = 1 + max((number for number, new in enumerate(game.news, 1) if new), default=0)  # there was no more news
     worth = {}
     for place, look in atlas.looks.items():
@@ -80,13 +71,11 @@ def ways(game) -> dict[str, float]:
         worth[place] = UNKNOWN * 0.8 ** atlas.visits[place] if any(command(one).rest for one in named) else 0.0
     for thing in game.told.things if game.told else ():
         turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
-        place = next((place for place, turn in turns if turn.names(thing) and turn.lines != game.told.lines), None)
+        told = ((place, turn.clauses) for place, turn in turns if turn.lines != game.told.lines)
+        place = next((place for place, clauses in told if any(thing <= clause for clause, _ in clauses)), None)
         if place and not any(thing <= one.words for one in game.commands.values()):
             worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
     return atlas.toward(worth) | {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
-
-
-# ------------------------------------------------------------------------------------- directions
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,111 +134,19 @@ def left_after(told: Directions, left: tuple, action: str, answer: Observation) 
     return tuple(still)
 
 
-def follow(game) -> dict[str, float]:
-    """For commands that do the next steps of directions, and for getting what these take; against what spoils it:
-    a step too early or twice, and other things done to what the directions name."""
-    told, scores = game.told, {}
-    if not told or not game.listed:
-        return scores
-    left, done = told.steps, set()
-    for action, answer in zip(game.taken, game.turns[1:], strict=True):
-        still = left_after(told, left, action, answer)
-        done |= {action} if still != left else set()
-        left = still
-    explained = {step[0]: explaining(game, step[0]) for step in told.steps}
-    work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *explained.values()) & game.verbs
-    if not left:
-        return {action: -0.8 for action, one in game.commands.items() if action in done or one.verb in work}
-    tools = Thing().union(*(explained[step[0]] for step in left)) & game.seen - game.verbs
-    unfinished = {Thing(step[1:]) for step in left}
-    held = Inventory(game, work)
-    missing = unfinished.union(told.listed) - held.things
-    ready = told.next_of(left)
-    stuck = [
-        step for step in ready
-        if Thing(step[1:]) in held.things and not any(does_step(game, action, step) for action in game.commands)
-    ]  # fmt: skip
-    riddles = {Thing(step[1:]) for step in stuck if not explained[step[0]]}  # nobody says how: fetch tools and try
-    lacking = missing.intersection(told.listed).union(thing for thing in held.at_hand - held.things if stuck and thing & tools)
-    full = held.things and any(map(held.out_of_reach, lacking))
-    for action, one in game.commands.items():
-        does = max((LATER**rank * does_step(game, action, step) for rank, step in enumerate(ready)), default=0.0)
-        thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
-        if action in done or (not does and any(one.verb == step[0] and one.words.issuperset(step) for step in left)):
-            scores[action] = -0.8
-        elif does:
-            scores[action] = does / (1 + game.counts.get(action, 0.0))
-        elif thing and one.verb in work:
-            scores[action] = -0.9  # told of others, or too much
-        elif one.thing in held.things:
-            named = one.thing in told.things
-            if full and (one.verb in held.undone or not named) and one.verb not in held.getting | work:
-                spare = 0.3 if one.thing in unfinished else 0.6 if named else 0.8 if one.thing & tools else 1.0
-                scores[action] = spare * (1.0 if one.verb in held.undone else 0.5)
-            elif one.thing in riddles and held.things.issuperset(told.listed) and one.verb not in held.undone:
-                scores[action] = 0.2 if action not in game.taken else -0.7
-            elif named or one.thing & tools:
-                scores[action] = -0.7
-        elif riddles and one.verb in held.getting and not thing and one.thing not in held.dealt:
-            scores[action] = 0.45
-        elif one.thing in missing or one.thing & tools:
-            scores[action] = 0.5 if one.verb in held.getting or not held.getting else 0.0
-        elif thing:
-            scores[action] = -0.2
-    return scores
-
-
-def short_notes(game, verb: str) -> list[Note]:
-    """Notes that have a word, and are not about too much."""
-    return [note for note in game.memory.having.get(verb, ()) if len(note.words) <= 12]
-
-
-def explaining(game, verb: str) -> Thing:
-    """The words of short advice that has the verb of a step."""
-    return Thing().union(*(note.words for note in short_notes(game, verb) if note.sign > 0))
-
-
-def does_step(game, action: str, step: tuple[str, ...]) -> float:
-    """How far a command does a step, in [0, 1]: by its own words, or by notes that have the step's verb."""
-    one = game.commands[action]
-    if not one.words.issuperset(step[1:]):
-        return 0.0
-    if one.verb == step[0]:
-        return 1.0
-    if any(one.verb == other[0] for other in game.told.steps):
-        return 0.0  # a step of its own
-    own, total, weight = (one.words - set(step)) | {one.verb}, 0.0, game.memory.weight
-    for note in short_notes(game, step[0]):
-        rest = note.words - {step[0]}
-        if sum(weight[word] for word in own & rest) >= 0.6 * sum(weight[word] for word in rest):
-            total += note.sign * len(own & rest) / len(own)
-    return max(0.0, min(1.0, total))
-
-
 class Inventory:
-    """The things that one has, and by which verbs things are got and let go of, read off what was done so far."""
+    """The things that one has, and by which verbs things are got, read off what was done so far."""
 
     def __init__(self, game, work: Iterable[str]):
         """`work`: verbs that are done to things for another end."""
-        self.dealt = dealt = {}  # thing: verbs
+        dealt: dict[Thing, list[str]] = {}  # with each thing: the verbs
         for one in map(command, game.taken):
             if one.thing and one.verb not in work:
                 dealt.setdefault(one.thing, []).append(one.verb)
-        self.offered = dict.fromkeys((one.thing, one.verb) for one in game.commands.values())
-        self.at_hand = {thing for thing, _ in self.offered}
+        offered = {(one.thing, one.verb) for one in game.commands.values()}
+        at_hand = {thing for thing, _ in offered}
         # Had is what is at hand while the command that dealt with it first is offered no longer.
-        had = {thing for thing, verbs in dealt.items() if thing in self.at_hand and (thing, verbs[0]) not in self.offered}
-        self.things = had
-        self.getting = {dealt[thing][-1] for thing in had}
-        # A verb lets go of things that were got before, if they are still there, or were got again.
-        self.undone = {
-            verb
-            for thing, verbs in dealt.items()
-            for at, verb in enumerate(verbs)
-            if self.getting.intersection(verbs[:at]) and verb not in self.getting
-            and (self.getting.intersection(verbs[at:]) or (thing in self.at_hand - had and at == len(verbs) - 1))
-        }  # fmt: skip
-
-    def out_of_reach(self, thing: Thing) -> bool:
-        """Whether a thing is at hand that cannot be got."""
-        return thing in self.at_hand and not any((thing, verb) in self.offered for verb in self.getting)
+        self.things = {
+            thing for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered
+        }
+        self.getting = {dealt[thing][-1] for thing in self.things}

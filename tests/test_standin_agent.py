@@ -163,57 +163,6 @@ def test_agent_walks_back_to_where_it_saw_what_directions_name():
     assert walked == ["wade hin"] * 4 and scene == "Pond"
 
 
-# ------------------------------------------------------------------- carrying out directions with two hands
-
-SLAB = "Parts:\n  blue bolt\n  red nut\nWhat to do:\n  plim the blue bolt\n  flet the blue bolt\n  plim the red nut\n  dorn the toy\n"
-
-
-class Bench:
-    """Two parts, a tool and a thing to read, of which one can hold two; what is flet twice or gulped is lost."""
-
-    def __init__(self):
-        self.held, self.done, self.lost = set(), [], False
-
-    def commands(self) -> list[str]:
-        parts = ("blue bolt", "red nut")
-        free = [thing for thing in (*parts, "gloop", "slab") if thing not in self.held]
-        able = [part for part in parts if part in self.held]
-        found = ["hum", *(f"scan {thing}" for thing in ("slab", *free)), *(f"grab {thing}" for thing in free if len(self.held) < 2)]
-        found += [*(f"shed {thing}" for thing in sorted(self.held)), *(f"gulp {part}" for part in able)]
-        found += [f"plim {part} with gloop" for part in able if "gloop" in self.held and f"plim {part}" not in self.done]
-        return [*found, *(f"warm {part} with kiln" for part in able), "dorn toy"]
-
-    def answer(self, command: str) -> str:
-        verb, _, thing = command.partition(" ")
-        thing = thing.split(" with ")[0]
-        self.held = self.held | {thing} if verb == "grab" else self.held - {thing} if verb in ("shed", "gulp") else self.held
-        self.lost = self.lost or verb == "gulp" or (verb == "warm" and (thing == "red nut" or "warm blue bolt" in self.done))
-        ready = {"plim blue bolt", "warm blue bolt", "plim red nut"} <= {*self.done} and self.held >= {"blue bolt", "red nut"}
-        if verb in ("plim", "warm") or (verb == "dorn" and ready):
-            self.done.append(f"{verb} {thing}")
-        said = {"scan": SLAB if thing == "slab" else "Nice.", "hum": "Hm.", "warm": f"You flet the {thing}.", "dorn": "You dorn the toy." if ready else "Not yet."}
-        return said.get(verb, f"You {verb} the {thing}.")
-
-    def play(self, memory: dict, seed: int, steps: int = 40) -> bool:
-        text = "A bench. A blue bolt, a red nut, a gloop and a slab lie there. A kiln is beside it."
-        told = f"\n\n## Memory\nOf earlier tasks.\n```json\n{json.dumps(memory)}\n```\n" if memory else ""
-        messages = [{"role": "system", "content": f"A game.{told}\n\n## Goal\nMake the toy as the slab says."}]
-        while len(messages) < 2 * steps and not self.lost and "dorn toy" not in self.done:
-            listed = "".join(f"- {command}\n" for command in self.commands())
-            action = act([*messages, {"role": "user", "content": f"Observation:\n{text}\n\nValid actions:\n{listed}"}], seed)
-            messages += [{"role": "user", "content": f"Observation:\n{text}"}, {"role": "assistant", "content": action}]
-            text = self.answer(action)
-        return "dorn toy" in self.done
-
-
-def test_what_words_mean_carries_an_agent_through_directions_with_two_hands_and_no_word_of_it_is_known():
-    """It lets go of the tool for the second part, takes it again, overdoes nothing, and has both parts at the end."""
-    means = {"means": {"plim": ["plim with gloop"], "flet": ["warm with kiln"]}, "look up": ["scan slab"]}
-    wrong = {"means": {"plim": ["warm with kiln"], "flet": ["gulp"]}, "look up": ["grab slab"]}
-    won = {name: sum(Bench().play(memory, seed) for seed in range(10)) for name, memory in (("means", means), ("wrong", wrong), ("none", {}))}
-    assert won["means"] >= 8 and won["means"] > max(won["wrong"], won["none"]) + 3, won
-
-
 # ------------------------------------------------------------------- a domain that is in no grammar
 
 

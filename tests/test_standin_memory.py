@@ -10,6 +10,7 @@ import pytest
 
 import memory_base
 import standins
+from errors import UserError
 from memory_base import Trajectory
 from tests.conftest import ROOT
 
@@ -174,10 +175,10 @@ def test_agent_scores_stay_when_every_word_is_swapped_for_nonsense():
 
 
 def test_an_unknown_role_and_an_unknown_stage_are_errors():
-    with pytest.raises(ValueError, match="judge"):
+    with pytest.raises(UserError, match="judge"):
         standins.chat("judge", [{"role": "user", "content": "Hello"}])
     for text in ("# Stage: merge\n\nMerge these.", "Write something."):
-        with pytest.raises(ValueError, match="stages first, ideate, implement, repair"):
+        with pytest.raises(UserError, match="stages first, ideate, implement, repair"):
             standins.chat("meta", [{"role": "user", "content": text}])
 
 
