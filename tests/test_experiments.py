@@ -89,7 +89,7 @@ def test_a_file_in_the_authors_form_is_evaluated_as_it_is(tmp_path, flags):
 def test_an_ablation_plays_no_episode_again_for_another_way_of_sampling(tmp_path, monkeypatch):
     """One step makes one design, the same for all three: each task is met without memory and with its memory."""
     monkeypatch.setenv("ALMA_WITNESS", str(tmp_path / "witness"))
-    small = ["--env", "tests.toy:Witnessed", "--steps", 1, "--passes", 1, "--collection-passes", 1, "--seeds", 1]
+    small = ["--env", "tests.toy:Witnessed", "--steps", 1, "--passes", 1, "--collection-passes", 1, "--seeds", 1, "--seed", 2]
     done = alma("ablation", *small, "--plain", "--runs", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     [learned] = {results[0]["learned"] for results in json.loads(done.stdout).values()}
