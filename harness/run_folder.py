@@ -132,7 +132,7 @@ class RunFolder:
             self._lock = open(self.path / ".lock", "w")  # noqa: SIM115 - held until the process ends
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"another process is using {self.path}") from None
+            raise UserError(f"another process is at work in {self.path}") from None
         except OSError as error:
             raise _unwritten(f"cannot write in {self.path}", error) from error
 
