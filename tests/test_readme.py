@@ -68,9 +68,7 @@ def test_every_link_leads_somewhere(link):
 def test_the_cost_of_a_real_run_is_what_the_estimator_says(env):
     row = re.search(rf"^\| {env} \| ([\d,]+) \| ([\d.]+) billion \| (\d+) \| (\d+) \|$", README, re.M)
     calls, tokens, dollars, hours = (float(value.replace(",", "")) for value in row.groups())
-    settings = config.Config(
-        env=env, steps=config.PAPER_STEPS, folds=1, passes=3, test_passes=3, collection_passes=1, **config.PAPER_MODELS
-    )
+    settings = config.Config(env=env, test_passes=config.PAPER["passes"], **config.PAPER, **config.PAPER_MODELS)
     memories, splits = len(commands.baselines()) + 1, {task.split for task in envs.domain_class(env).tasks()}
     designs = {"learning": estimate.designs_of(settings.steps), **dict.fromkeys(splits - {"learning"}, memories)}
     found = prices.estimate(estimate.planned_calls(settings, designs, designs["learning"]), {})
