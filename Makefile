@@ -54,7 +54,7 @@ $(LOCAL): $(INSTALLED)
 	@rm -f $(VENV)/.local-*; touch $@
 
 test: $(INSTALLED)  ## run the tests
-	@$(RUN) -m pytest -n auto --dist loadfile $(ARGS)
+	@$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(INSTALLED)  ## print ratios: engines, sandbox, evaluations against the models' own time
 	@$(RUN) -m bench
