@@ -28,7 +28,7 @@ def test_there_are_seven_of_them():
 def test_a_diff_applies_and_its_commands_run(copy, files, text):
     (diff,) = re.findall(r"^```diff\n(.*?)^```", text, re.M | re.S)
     assert len(re.findall(r"^\+\+\+ ", diff, re.M)) == int(files)
-    applied = subprocess.run(["git", "apply", "-C1", "-"], input=diff, cwd=copy, capture_output=True, text=True)
+    applied = subprocess.run(["git", "apply", "-"], input=diff, cwd=copy, capture_output=True, text=True)
     assert applied.returncode == 0, applied.stderr
     for name, code in re.findall(r"^```python\n# (\S+)\n(.*?)^```", text, re.M | re.S):
         (copy / name).write_text(code, encoding="utf-8")

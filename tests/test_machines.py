@@ -153,7 +153,7 @@ def test_workers_without_shared_memory_say_what_is_missing(mount, tmp_path):
 @pytest.mark.parametrize("limit", [20, 32, 48, 64])
 def test_few_descriptors_are_enough_or_are_named_in_one_line(limit, tmp_path):
     done = shell(f"ulimit -n {limit}; $ALMA", *EVALUATE, "--runs", tmp_path)
-    if limit < 64:
+    if limit < 48 or (limit == 48 and done.returncode):  # 48 are just enough, or just too few
         assert "ulimit -n" in one_line(done, 3)
     else:
         assert done.returncode == 0, done.stderr
