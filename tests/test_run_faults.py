@@ -6,7 +6,7 @@ from tests.endpoint import FAULTS, ModelServer
 from tests.runs import TOY, archive, finish, folder, models, played, start, writes_notes
 
 # Enough passes for 2,000 calls, and steps for every fault of an answer with code. A call that never ends is given up after two seconds.
-MANY = ["--steps", "4", "--passes", "9", "--in-flight", "30", "--call-seconds", "2"]
+MANY = ["--steps", "4", "--passes", "10", "--in-flight", "30", "--call-seconds", "2"]
 
 
 @pytest.fixture(scope="module")
