@@ -29,6 +29,8 @@ from prompts import count_tokens
 from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive
 from score import Outcome, Score, score_of
 
+MOST_LEARNED = 5  # times that one memory learns before it is given up that its worker keeps ending
+
 
 def halve(tasks: Sequence[envs.Task], seed: int) -> tuple[list[envs.Task], list[envs.Task]]:
     """A task set's collection half and deployment half, each with tasks of every family."""
@@ -176,10 +178,12 @@ class Fold:
         phase: str = "collection",  # another phase collects other episodes of the same tasks
         stage: str = "memory",  # under which the designs' own model calls are booked
         progress=lambda design, fresh=True: None,
+        log=lambda line: None,
     ):
         self.protocol, self._collection, self.deployment = protocol, list(collection), list(deployment)
         self._pool, self._store, self.models, self._gateway = pool, store, models, gateway
         self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
+        self.log = log
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.sandbox: Sandbox | None = None  # once all is collected
@@ -284,6 +288,8 @@ class Deployment:
         self._retrievals: dict[str, asyncio.Task] = {}  # by what is known of the task
         self._learning: asyncio.Task[tuple[Worker, Counter[str]]] | None = None
         self._learned = contextlib.AsyncExitStack()  # holds the worker that has learned
+        self._times_learned = 0
+        self._cannot_fork: set[str] = set()  # why the memory is built again for each task
         self.outcomes: list[Outcome] = []
         self.errors: Counter[str] = Counter()
         self.output = ""
@@ -361,19 +367,29 @@ class Deployment:
     async def _retrieve(self, init: dict) -> Any:
         """A retrieval in a fork of the worker that has learned, so that nothing that it writes reaches another task.
 
-        Where the worker cannot be forked, the memory is built again for the task.
+        A worker that ends before it is forked, on a machine that is too busy, learns anew a few times. Where it cannot be
+        forked, the memory is built again for the task.
         """
-        learning = self._learning
-        if learning is None or (learning.done() and not learning.exception() and learning.result()[0].killed):
-            learning = self._learning = asyncio.ensure_future(outlive(self._learn_once))
-        worker, asked = await asyncio.shield(learning)
-        try:
-            async with worker.fork(self._tools(asked)) as memory:
-                return await memory.retrieve(init)
-        except CannotFork:
-            async with self._worker(self._tools()) as memory:
-                await self._learn(memory, Counter())
-                return await memory.retrieve(init)
+        while True:
+            learning = self._learning
+            ended = learning is not None and learning.done() and not learning.exception() and learning.result()[0].ended
+            again = self._times_learned < MOST_LEARNED
+            if learning is None or (ended and again):
+                learning = self._learning = asyncio.ensure_future(outlive(self._learn_once))
+            worker, asked = await asyncio.shield(learning)
+            try:
+                async with worker.fork(self._tools(asked)) as memory:
+                    return await memory.retrieve(init)
+            except CannotFork as error:
+                if not worker.ended or not again:
+                    why = str(error)
+                    break
+        if why not in self._cannot_fork:
+            self._cannot_fork.add(why)
+            self._fold.log(f"design {self._design} learns again for each task, which takes longer: {why}")
+        async with self._worker(self._tools()) as memory:
+            await self._learn(memory, Counter())
+            return await memory.retrieve(init)
 
     async def _learn_once(self) -> tuple[Worker, Counter[str]]:
         """A worker that has learned the collected trajectories, and what the design has asked of models until then."""
@@ -387,8 +403,10 @@ class Deployment:
             errors.clear()
             raise
         finally:
-            self.errors.update(errors)
+            if self._times_learned == 0:
+                self.errors.update(errors)
             self.output = worker.output
+        self._times_learned += 1
         return worker, tools.asked
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:

@@ -223,9 +223,9 @@ class Worker:
                 raise fault
 
     @property
-    def killed(self) -> bool:
-        """Whether the process is gone through no fault of the design."""
-        return isinstance(self._end, TemplateDied)
+    def ended(self) -> bool:
+        """Whether no more commands are taken."""
+        return self._end is not None
 
     @property
     def output(self) -> str:

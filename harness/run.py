@@ -153,6 +153,7 @@ class Run:
             "phase": phase,
             "stage": f"memory, {split} set",
             "progress": self.display.episode,
+            "log": self.display.log,
         }
         all_folds = [Fold(protocol, collection=one, deployment=other, **options) for one, other in halves]
         evaluator = Evaluator(all_folds)

@@ -10,11 +10,11 @@ import pytest
 
 import standins
 from errors import BudgetError, DesignError
-from evaluate import halve
+from evaluate import MOST_LEARNED, halve
 from harness.commands import baseline
 from jail.frames import Limits
 from memory_base import Trajectory
-from sandbox import CannotFork, Sandbox, WorkerKilled
+from sandbox import CannotFork, Sandbox, Worker, WorkerKilled
 from tests.test_evaluate import scores_of
 from tests.test_sandbox import LINUX, SHORT, left_behind
 from tests.toy import Doors
@@ -456,3 +456,31 @@ def test_a_template_that_is_killed_during_a_deployment_costs_nothing(tmp_path):
         scores, _ = scores_of(tmp_path, {"hidden": source})
     assert killed and not scores["hidden"].errors
     assert {one.retrieved["seen"] for one in scores["hidden"].outcomes} == {1 + collection_tasks()}
+
+
+@pytest.mark.parametrize("times", [1, 1000])
+def test_a_worker_that_ends_before_it_is_forked_learns_anew_a_few_times(tmp_path, monkeypatch, capsys, times):
+    source = design("note(1)", "return {'seen': note(1)}", CLOSURE)
+    start_as_fork, of_sandbox, late, started = Worker._start_as_fork, Sandbox.worker, [], []
+
+    async def too_late(copy, worker):
+        if len(late) < times:
+            late.append(worker)
+            worker._stop(DesignError("timeout", "fork took more than 60 s"))
+            raise CannotFork("no fork came in 60 s")
+        await start_as_fork(copy, worker)
+
+    def worker(self, source, tools, forks=False):
+        started.append(forks)
+        return of_sandbox(self, source, tools, forks)
+
+    monkeypatch.setattr(Worker, "_start_as_fork", too_late)
+    monkeypatch.setattr(Sandbox, "worker", worker)
+    scores, _ = scores_of(tmp_path, {"hidden": source})
+    log = capsys.readouterr().err
+    assert {one.retrieved["seen"] for one in scores["hidden"].outcomes} == {1 + collection_tasks()}
+    assert not scores["hidden"].errors
+    if times == 1:
+        assert started == [True, True] and "learns again" not in log
+    else:
+        assert started.count(True) == MOST_LEARNED and "learns again for each task, which takes longer: " in log
