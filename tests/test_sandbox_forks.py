@@ -459,7 +459,7 @@ def test_a_template_that_is_killed_during_a_deployment_costs_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("times", [1, 1000])
-def test_a_worker_that_ends_before_it_is_forked_learns_anew_a_few_times(tmp_path, monkeypatch, capsys, times):
+def test_a_worker_that_ends_before_it_is_forked_learns_anew_a_few_times(tmp_path, monkeypatch, capfd, times):
     source = design("note(1)", "return {'seen': note(1)}", CLOSURE)
     start_as_fork, of_sandbox, late, started = Worker._start_as_fork, Sandbox.worker, [], []
 
@@ -477,7 +477,7 @@ def test_a_worker_that_ends_before_it_is_forked_learns_anew_a_few_times(tmp_path
     monkeypatch.setattr(Worker, "_start_as_fork", too_late)
     monkeypatch.setattr(Sandbox, "worker", worker)
     scores, _ = scores_of(tmp_path, {"hidden": source})
-    log = capsys.readouterr().err
+    log = capfd.readouterr().err
     assert {one.retrieved["seen"] for one in scores["hidden"].outcomes} == {1 + collection_tasks()}
     assert not scores["hidden"].errors
     if times == 1:
