@@ -7,17 +7,14 @@ as a run has, the gateway, the client, the store, and the tail at the end. The s
 run and starting every worker's engine) is not in it and is stated apart. Models inside designs are
 stand-ins. The endpoint (`tests/endpoint.py`) is a process of its own on the same cores.
 
-Episodes are cut to `Setting.steps` steps, so resets weigh more than in real ones. To fit into minutes,
-evaluations at 0.5 s latency run several at a time (`TURNS`): each is disturbed by the others, which
-can only make its ratio worse. Missing TextWorld games are made before the measurement.
+Episodes are cut to `Setting.steps` steps, so resets weigh more than in real ones. Missing TextWorld
+games are made before the measurement.
 
 `python -m bench.latency` prints the table of all domains, `python -m bench.latency minihack` that of one.
 """
 
 import asyncio
-import contextlib
 import hashlib
-import json
 import os
 import subprocess
 import sys
@@ -59,7 +56,7 @@ class Setting:
 
     latency: float  # seconds of the endpoint
     in_flight: int
-    steps: int = 10  # of an episode
+    steps: int = 6  # of an episode
     tasks: int = 26  # half of them are collected
     passes: int = 3
     designs: int = 5  # side by side, as in a learning step
@@ -72,26 +69,22 @@ class Setting:
 
 # 95 and 286 episodes are eight and nine rounds of the workers, with the last round nearly full. 247 episodes
 # (five designs) leave a quarter of it empty: a tail of 3 % that says nothing about the code.
-SLOW, SLOW_MANY = Setting(0.5, 10, tasks=10), Setting(0.5, 30, designs=6)
-FAST, FAST_MANY = Setting(0.05, 10, tasks=10), Setting(0.05, 30)
-# Settings that are measured at the same time: 160 calls a second need about half of two cores.
-TURNS = (
-    [(domain, SLOW_MANY if number < 2 else SLOW) for number, domain in enumerate(DOMAINS)],
-    [(domain, SLOW if number < 2 else SLOW_MANY) for number, domain in enumerate(DOMAINS)],
-    *([(domain, setting)] for domain in DOMAINS for setting in (FAST, FAST_MANY)),
-)
+SETTINGS = (Setting(0.5, 10, tasks=10), Setting(0.5, 30, designs=6), Setting(0.05, 10, tasks=10), Setting(0.05, 30))
 
 
 # ------------------------------------------------------------------------------ one evaluation
 
 
-def measure(domain: str, setting: Setting, url: str, wait=lambda: None) -> dict:
-    """The row of a setting: seconds, floor, their ratio, start-up, CPU of the host a call.
-
-    `wait` is called between start-up and evaluation.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        measured = asyncio.run(_evaluate(domain, setting, url, Path(folder), wait))
+def measure(domain: str, setting: Setting, url: str) -> dict:
+    """The row of a setting: seconds, floor, their ratio, start-up, CPU of the host a call."""
+    shown = os.dup(2)
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)  # the table is what one looks at, not the progress of each run
+        try:
+            measured = asyncio.run(_evaluate(domain, setting, url, Path(folder)))
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
     waiting = measured["calls"] * setting.latency / setting.in_flight
     engine = engine_seconds(domain, setting.episodes, measured["calls"]) / (os.cpu_count() or 1)
     floor = max(waiting, engine)
@@ -99,7 +92,7 @@ def measure(domain: str, setting: Setting, url: str, wait=lambda: None) -> dict:
     return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio}
 
 
-async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait) -> dict:
+async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> dict:
     roles = dict.fromkeys(("meta_model", "memory_model", "embedding_model"), "offline")
     config = Config(
         env=f"bench.short:{domain}_{setting.steps}", agent_model=f"agent@{url}", in_flight=setting.in_flight,
@@ -111,7 +104,6 @@ async def _evaluate(domain: str, setting: Setting, url: str, folder: Path, wait)
         folds(config, "learning")  # the host's own import of the domain
         await asyncio.gather(*(run.pool.run(os.getpid) for _ in range(config.workers)))
         start_up = time.monotonic() - started
-        await asyncio.to_thread(wait)
         started, cpu = time.monotonic(), time.process_time()
         designs = (DESIGN.format(number=number) for number in range(setting.designs))
         scores = await asyncio.gather(*(run.score("learning", "", code) for code in designs))
@@ -170,44 +162,7 @@ def serve(domain: str, latency: str) -> None:
     asyncio.run(server.serve(lambda: print(f"listening at {server.url}", flush=True)))
 
 
-# ------------------------------------------------------------------------------ the tables
-
-
-def side_by_side(turn: list[tuple[str, Setting]]) -> list[dict]:
-    """Measure settings at the same time, each in a fresh process, so that none profits from another's caches."""
-    with contextlib.ExitStack() as stack:
-        processes = []
-        for domain, setting in turn:
-            url = stack.enter_context(Endpoint(domain, setting.latency))
-            call = f"from bench.latency import *; measure_in_turn({domain!r}, {setting!r}, {url!r})"
-            pipe = subprocess.PIPE
-            process = subprocess.Popen(
-                [sys.executable, "-c", call], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True
-            )
-            processes.append(stack.enter_context(process))
-        for process in processes:
-            process.stdout.readline()  # "ready", or nothing where the process has ended
-        for process in processes:
-            with contextlib.suppress(BrokenPipeError):  # it has ended; its exit code is read below
-                print(file=process.stdin, flush=True)
-        rows = []
-        for process in processes:
-            out, errors = process.communicate()
-            if process.returncode:
-                sys.exit(f"bench: {process.args[-1]}: {errors[-2000:]}")
-            rows.append(json.loads(out.splitlines()[-1]))
-        return rows
-
-
-def measure_in_turn(domain: str, setting: Setting, url: str) -> None:
-    """Print "ready" after start-up, wait for a line of input, evaluate, and print the row of `measure`."""
-    answers = os.fdopen(os.dup(1), "w")  # the run redirects what is printed meanwhile
-
-    def wait() -> None:
-        print("ready", file=answers, flush=True)
-        sys.stdin.readline()
-
-    print(json.dumps(measure(domain, setting, url, wait)), file=answers, flush=True)
+# ------------------------------------------------------------------------------ the table
 
 
 COLUMNS = {"calls": ",", "floor": ".1f", "seconds": ".1f", "ratio": ".2f", "host_ms": ".1f"}
@@ -216,19 +171,18 @@ HEAD = "calls | floor, s | measured, s | ratio | host CPU, ms a call |"
 
 def table(domains: tuple[str, ...] = tuple(DOMAINS)) -> None:
     """Measured time, floor and ratio of each domain, latency and number of calls in flight."""
-    for domain in map(envs.domain_class, domains):
+    start_up = 0.0
+    print(f"episodes of {Setting.steps} steps, {Setting.passes} passes")
+    print(f"| | designs | latency, s / in flight | {HEAD}\n|{' --- |' * (3 + len(COLUMNS))}")
+    for name in domains:
+        domain = envs.domain_class(name)
         domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
-    slow = f"{SLOW_MANY.designs} at {SLOW_MANY.latency} / {SLOW_MANY.in_flight}"
-    print(f"episodes of {SLOW.steps} steps, {SLOW.designs} designs ({slow}), {SLOW.passes} passes")
-    print(f"| | latency, s / in flight | {HEAD}\n|{' --- |' * (2 + len(COLUMNS))}")
-    rows = {}
-    for turn in TURNS:
-        turn = [(domain, setting) for domain, setting in turn if domain in domains]
-        for (domain, setting), row in zip(turn, side_by_side(turn), strict=True):
-            rows[domain, setting] = row
+        for setting in SETTINGS:
+            with Endpoint(name, setting.latency) as url:
+                row = measure(name, setting, url)
+            start_up = max(start_up, row["start_up"])
             cells = " | ".join(format(row[column], form) for column, form in COLUMNS.items())
-            print(f"| {domain} | {setting.latency} / {setting.in_flight} | {cells} |", flush=True)
-    start_up = max(row["start_up"] for row in rows.values())
+            print(f"| {name} | {setting.designs} | {setting.latency} / {setting.in_flight} | {cells} |", flush=True)
     print(f"start-up of a run, not included: up to {start_up:.1f} s")
 
 
