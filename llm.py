@@ -19,19 +19,20 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import standins
 from errors import DesignError, InfrastructureError, UserError
-from models import MOST_OUTPUT, OFFLINE, gateway
+from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES, gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
 from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, without_surrogates
 from models.fair_queue import FairQueue
 from models.gateway import GatewayClient
+from models.manual import Manual
 from models.prices import Budget, Price, price
 from models.store import Call, Store
 
@@ -54,13 +55,15 @@ PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simple
 
 
 class Model(Protocol):
-    """What answers chat messages and embeds texts: an endpoint (`Endpoint`), a stand-in, ...
+    """What answers chat messages and embeds texts: an endpoint (`Endpoint`), a stand-in, files, ...
 
     A new kind is one class and one line in NAMED. `Models` asks, counts, budgets and stores.
     """
 
     stored: bool = True  # finished calls are kept, so that nothing is asked twice
-    free: bool = True  # calls cost nothing, so that no price is needed
+    free: bool = True  # calls cost nothing, so that no price is needed, and one under way may be given up
+    roles: Collection[str] = ROLES  # that it can be asked for
+    waiting: Collection = ()  # requests that a person or another program is to answer
     faults: Counter[str]  # met and dealt with, by kind
 
     async def ask(self, question: Question) -> Reply:
@@ -93,7 +96,7 @@ class StandIn(Model):
 
 
 # Names of models that no endpoint has, with what makes the Model from the run's folder and its log.
-NAMED: dict[str, Callable[[Path, Callable[[str], None]], Model]] = {OFFLINE: StandIn}
+NAMED: dict[str, type[Model]] = {OFFLINE: StandIn, MANUAL: Manual}
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ class ModelSpec:
     base_url: str = ""  # empty for $OPENAI_BASE_URL, else OpenAI
 
     @classmethod
-    def parse(cls, text: str) -> "ModelSpec":
-        """Raises UserError where `text` is no model."""
+    def parse(cls, text: str, role: str = "") -> "ModelSpec":
+        """Raises UserError where `text` is no model, or none for the `role`."""
         name, at, place = text.strip().partition("@")
         rest, _, effort = name.rpartition(":")
         if effort not in EFFORTS:
@@ -118,6 +121,8 @@ class ModelSpec:
         if not re.fullmatch(r"\S+", rest) or (rest in NAMED and (effort or at)):
             kinds = f"{', '.join(NAMED)}, name, name:effort, or one of the last two with @provider or @url"
             raise UserError(f"model {text!r} is none of {kinds}")
+        if role and rest in NAMED and role not in NAMED[rest].roles:
+            raise UserError(f"--{role}-model cannot be {rest}: it plays {', '.join(NAMED[rest].roles)}")
         return cls(rest, effort, check_url(place) if is_url else PROVIDERS[place][0] if at else "")
 
     @property
@@ -385,8 +390,9 @@ class Models:
         async with self._queues[spec.place].turn(question.design):
             reserved = await self._budget.reserve(most_usd, prompt + question.limit)
             try:
-                flight.sent = True
-                reply = await self._models[spec.place].ask(question)
+                model = self._models[spec.place]
+                flight.sent = not model.free
+                reply = await model.ask(question)
                 self._count({**vars(reply), "calls": 1, "usd": self._usd(spec, reply)})
             finally:
                 self._budget.release(reserved)
@@ -440,6 +446,11 @@ class Models:
     def in_flight(self) -> int:
         """Calls that wait for an endpoint's answer."""
         return sum(flight.sent for flight in set(self._flights.values()))
+
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a person's or another program's answer."""
+        return sum(len(model.waiting) for model in self._models.values())
 
     def faults(self) -> dict[str, int]:
         """Faults of all models that were met and dealt with, by kind."""
@@ -501,7 +512,7 @@ NO_ANSWER = {
 
 
 class Flight:
-    """A call that is being made, and how many wait for it."""
+    """A call that is being made, whether it was sent and will be paid, and how many wait for it."""
 
     task: asyncio.Task
 

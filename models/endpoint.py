@@ -248,7 +248,7 @@ class Endpoint:
     header from the environment goes there.
     """
 
-    stored, free = True, False
+    stored, free, waiting = True, False, ()
 
     def __init__(
         self,
