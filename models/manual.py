@@ -26,7 +26,7 @@ from prompts import count_tokens, render
 MOST_BYTES = 1 << 20  # of an answer
 POLL_SECONDS = 0.2  # between two looks into the inbox
 REST_SECONDS = 10.0  # a file that has not changed for so long is not being written
-SAY_AGAIN_SECONDS = 1200.0  # between two lines about the same requests
+SAY_SECONDS, SAY_AGAIN_SECONDS = 1.0, 1200.0  # that a request waits before a line says so, the next one
 END = "=== end of answer {} ==="
 EMPTY = {"role": "user", "content": "The answer was empty. Give the whole answer, in the form that was asked for."}
 IN_MOVED_TO, CLOEXEC_NONBLOCK = 0x80, 0o2004000  # of Linux's inotify
@@ -49,9 +49,7 @@ class Manual:
 
     def open(self) -> None:
         """Find the requests of an earlier process."""
-        if self._notify is not None:
-            return
-        for path in self._inbox.glob("[0-9]*.md"):
+        for path in sorted(self._inbox.glob("[0-9]*.md"), reverse=True):  # of two with one key the first counts
             self._last = max(self._last, int(re.match(r"\d+", path.name)[0]))
             with contextlib.suppress(OSError):
                 head = _read(path)[0].partition(b"\n## Messages")[0] if path.stem.isdigit() else b""
@@ -67,13 +65,14 @@ class Manual:
 
     async def ask(self, question: Question) -> Reply:
         """The answer, once its file is there; an empty one is asked for again. Tokens are estimated."""
-        self.open()
+        if self._notify is None:
+            self.open()
         shaping = (question.role, question.schema, question.limit, question.sample, question.seed)
         key = hashlib.sha256(json.dumps([shaping, question.messages]).encode()).hexdigest()
         if key not in self._numbers:
             self._last += 1
             self._numbers[key] = f"{self._last:03}"
-        number = self._numbers[key]
+        number, started = self._numbers[key], time.monotonic()
         request, answer = self._inbox / f"{number}.md", self._inbox / f"{number}.answer.md"
         came_before = os.path.lexists(answer)  # while no process watched
         self.waiting[number] = " ".join(filter(None, (question.role, question.stage, question.design)))
@@ -87,8 +86,8 @@ class Manual:
                     unnamed = request.with_name(f".{request.name}.tmp")
                     unnamed.write_text(f"{text}\n", encoding="utf-8")
                     unnamed.replace(request)
-                await asyncio.sleep(POLL_SECONDS)  # what is asked at the same time is said in one line
-                self._say()
+                await asyncio.sleep(POLL_SECONDS)
+                self._say(started)
         finally:
             del self.waiting[number]
         if not (text := strip_thoughts(text)):
@@ -106,7 +105,6 @@ class Manual:
 
     def _read_answer(self, number: str, path: Path, came_before: bool) -> str | None:
         """The text of a whole answer; None where there is none, and a line where something else is there."""
-        why = ""
         try:
             data, status = _read(path)
             # A rename changes the ctime and not the mtime.
@@ -120,8 +118,8 @@ class Manual:
                 why = f"it ends as the answer to another request: {last.strip()}"
             elif renamed or (came_before and at_rest):
                 return text
-            elif at_rest:
-                why = f"nobody renamed it, and its last line is not {END.format(number)}"
+            else:
+                why = f"nobody renamed it, and its last line is not {END.format(number)}" if at_rest else ""
         except UnicodeDecodeError as error:  # the rest of a character may be on its way
             why = f"it is not UTF-8 at byte {error.start}" if renamed or at_rest else ""
         except OSError as error:
@@ -132,10 +130,11 @@ class Manual:
         self._refused[path.name] = why
         return None
 
-    def _say(self) -> None:
-        """Say what waits where: once a request is new, and again after a long time."""
-        if self.waiting and (not self._said.issuperset(self.waiting) or time.monotonic() > self._say_at):
-            self._said, self._say_at = set(self.waiting), time.monotonic() + SAY_AGAIN_SECONDS
+    def _say(self, started: float) -> None:
+        """Say what waits where, for one that has waited since `started`; again after a long time."""
+        now, is_new = time.monotonic(), not self._said.issuperset(self.waiting)
+        if now > started + SAY_SECONDS and (is_new or now > self._say_at):
+            self._said, self._say_at = set(self.waiting), now + SAY_AGAIN_SECONDS
             requests = ", ".join(f"{number}.md ({about})" for number, about in sorted(self.waiting.items()))
             self._log(f"waiting for answers in {self._inbox}: {requests}; answer NNN.md in NNN.answer.md")
 
