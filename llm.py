@@ -8,8 +8,9 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-In `models/`: `endpoint.py` sends a request until it is answered, `credentials.py` knows providers and keys,
-`prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads answers.
+In `models/`: `endpoint.py` sends a request until it is answered, `manual.py` waits until somebody has written the
+answer, `credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker
+processes ask, `answers.py` reads answers.
 """
 
 import asyncio
@@ -64,7 +65,6 @@ class Model(Protocol):
     free: bool = True  # calls cost nothing, so that no price is needed, and one under way may be given up
     roles: Collection[str] = ROLES  # that it can be asked for
     waiting: Collection = ()  # requests that a person or another program is to answer
-    faults: Counter[str]  # met and dealt with, by kind
 
     async def ask(self, question: Question) -> Reply:
         """The answer to messages, or vectors of texts; raises InfrastructureError and ContextOverflow."""
@@ -87,7 +87,7 @@ class StandIn(Model):
     stored = False
 
     def __init__(self, folder: Path, log: Callable[[str], None]):
-        self.faults = Counter()
+        """It needs neither."""
 
     async def ask(self, question: Question) -> Reply:
         if question.texts:
@@ -95,7 +95,7 @@ class StandIn(Model):
         return Reply(standins.chat(question.role, list(question.messages), question.schema, question.seed))
 
 
-# Names of models that no endpoint has, with what makes the Model from the run's folder and its log.
+# Names of models that no endpoint has, with their class, which is made from the run's folder and its log.
 NAMED: dict[str, type[Model]] = {OFFLINE: StandIn, MANUAL: Manual}
 
 
@@ -124,10 +124,6 @@ class ModelSpec:
         if role and rest in NAMED and role not in NAMED[rest].roles:
             raise UserError(f"--{role}-model cannot be {rest}: it plays {', '.join(NAMED[rest].roles)}")
         return cls(rest, effort, check_url(place) if is_url else PROVIDERS[place][0] if at else "")
-
-    @property
-    def offline(self) -> bool:
-        return self.name == OFFLINE
 
     @property
     def at_endpoint(self) -> bool:
@@ -451,10 +447,6 @@ class Models:
     def waiting(self) -> int:
         """Calls that wait for a person's or another program's answer."""
         return sum(len(model.waiting) for model in self._models.values())
-
-    def faults(self) -> dict[str, int]:
-        """Faults of all models that were met and dealt with, by kind."""
-        return dict(sum((model.faults for model in self._models.values()), Counter()))
 
     # Embedding.
 

@@ -210,7 +210,7 @@ def usage_words(usage: str | Mapping) -> list[str]:
     """Answers that a person is to write, calls in flight, tokens and dollars, as far as they are known."""
     if isinstance(usage, str):
         return [line(usage, 80)] if usage else []
-    words = [f"waiting for {usage['waiting']} answers in inbox/"] if usage.get("waiting") else []
+    words = [f"waiting for answers in inbox/: {usage['waiting']}"] if usage.get("waiting") else []
     words += [f"{usage['in_flight']} calls in flight"] if usage.get("in_flight") else []
     words += [f"{short(usage['tokens'])} tokens"] if usage.get("tokens") else []
     if usage.get("usd") or usage.get("tokens"):

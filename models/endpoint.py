@@ -21,7 +21,6 @@ import random
 import re
 import ssl
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
@@ -259,8 +258,7 @@ class Endpoint:
         store: Store,
         foreign: bool = True,
     ):
-        self.base_url, self.faults = base_url, Counter()  # faults met, by kind
-        self._store, self._foreign = store, foreign
+        self.base_url, self._store, self._foreign = base_url, store, foreign
         self._key, self._patience, self._log = key, patience, log
         self._client = None
         self._proxy, proxy_variable = _proxy(base_url)
@@ -389,7 +387,6 @@ class Endpoint:
             try:
                 return await self._send(question, abilities)
             except Fault as fault:
-                self.faults[fault.kind] += 1
                 rule, most = RULES[fault.kind]
                 if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
                     raise

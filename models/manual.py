@@ -14,11 +14,11 @@ import os
 import re
 import stat
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+from errors import InfrastructureError, machine_fault
 from models.answers import strip_thoughts
 from models.endpoint import Question, Reply
 from prompts import count_tokens, render
@@ -38,7 +38,7 @@ class Manual:
     stored, free, roles = True, True, ("meta", "agent", "memory")
 
     def __init__(self, folder: Path, log: Callable[[str], None]):
-        self.faults, self._inbox, self._log = Counter(), folder / "inbox", log
+        self._inbox, self._log = folder / "inbox", log
         self.waiting: dict[str, str] = {}  # number of each request that waits, and what it is about
         self._numbers: dict[str, str] = {}  # of all requests, by key
         self._last = 0  # the highest number of any file in the inbox
@@ -64,7 +64,7 @@ class Manual:
         self._notify = None
 
     async def ask(self, question: Question) -> Reply:
-        """The answer, once its file is there; an empty one is asked for again. Tokens are estimated."""
+        """The answer, once its file is there, with estimated tokens; an empty one is asked for again."""
         if self._notify is None:
             self.open()
         shaping = (question.role, question.schema, question.limit, question.sample, question.seed)
@@ -88,6 +88,8 @@ class Manual:
                     unnamed.replace(request)
                 await asyncio.sleep(POLL_SECONDS)
                 self._say(started)
+        except OSError as error:
+            raise InfrastructureError(machine_fault(error)) from None
         finally:
             del self.waiting[number]
         if not (text := strip_thoughts(text)):
@@ -128,7 +130,6 @@ class Manual:
             self._renamed.discard(path.name)
             self._log(f"{path} is not read, and the run still waits for it: {why}")
         self._refused[path.name] = why
-        return None
 
     def _say(self, started: float) -> None:
         """Say what waits where, for one that has waited since `started`; again after a long time."""

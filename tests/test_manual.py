@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import llm
-from errors import UserError
+from errors import InfrastructureError, UserError
 from llm import Models, ModelSpec
 from models import manual
 from models.store import Store
@@ -167,6 +167,12 @@ def test_a_deleted_inbox_is_made_again_with_what_waits(inbox):
         return await asyncio.gather(*calls)
 
     assert asked(inbox, work) == ["A", "B"]
+
+
+def test_an_inbox_that_cannot_be_written_stops_the_run_with_one_line(inbox):
+    inbox.write_text("a file in the folder's place")
+    with pytest.raises(InfrastructureError, match=r"exists: .*inbox"):
+        asked(inbox, lambda models: models.chat("memory", user("Where?")))
 
 
 # -------------------------------------------------------------------------- several, and again
