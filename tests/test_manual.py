@@ -266,7 +266,22 @@ def test_it_costs_nothing_and_embeds_nothing(inbox):
 # --------------------------------------------------------------------------------- whole runs
 
 
-def test_a_run_that_is_stopped_killed_and_resumed_asks_nothing_twice(tmp_path):
+@pytest.fixture
+def running():
+    """As `runs.start`; nothing that it starts waits for an answer beyond the test."""
+    started = []
+
+    def begin(*arguments):
+        started.append(start(*arguments))
+        return started[-1]
+
+    yield begin
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_a_run_that_is_stopped_killed_and_resumed_asks_nothing_twice(tmp_path, running):
     first = ["learn", "--env", "tests.toy:Doors", "--steps", "2", "--passes", "1", "--collection-passes", "1", "--plain"]
     first += ["--meta-model", "manual", "--budget-usd", "0.01", "--runs", tmp_path, "--workers", "1"]
 
@@ -277,10 +292,11 @@ def test_a_run_that_is_stopped_killed_and_resumed_asks_nothing_twice(tmp_path):
         return folder(tmp_path) / "inbox"
 
     # Stopped in an orderly way, with half an answer in the inbox.
-    process = start(*first)
+    process = running(*first)
     inbox = wait(1, process)
     (inbox / "001.answer.md").write_text("I would")
-    time.sleep(0.5)
+    while "waiting for answers" not in (inbox.parent / "log.txt").read_text():
+        time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
     printed = finish(process, 130)
     assert printed.startswith("manual: ") and "plays meta" in printed
@@ -292,7 +308,7 @@ def test_a_run_that_is_stopped_killed_and_resumed_asks_nothing_twice(tmp_path):
     # The answer is completed meanwhile; it cannot be used, nor can the next one. Then the run is killed.
     (inbox / "001.answer.md").write_text(f"I would rather not.{end(1)}")
     resume = ["learn", "--resume", inbox.parent, "--plain"]
-    process = start(*resume)
+    process = running(*resume)
     wait(2, process)
     assert "no Python code" in messages(inbox / "002.md")[-1][1]
     rename(inbox, 2, "")
@@ -302,7 +318,7 @@ def test_a_run_that_is_stopped_killed_and_resumed_asks_nothing_twice(tmp_path):
 
     # It goes on with the answer that came meanwhile, and to its end.
     (inbox / "003.answer.md").write_text(f"```python\n{CODE}```{end(3)}")
-    process = start(*resume)
+    process = running(*resume)
     wait(4, process)
     rename(inbox, 4, json.dumps(PLAN))
     wait(5, process)
