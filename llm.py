@@ -181,7 +181,7 @@ class Models:
                 self._models[place] = Endpoint(place, key, patience, log, store, foreign)
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
-        for name in sorted({self.specs[role].name for role in specs if not self.price(role)}):
+        for name in sorted({spec.name for spec in self.specs.values() if not self._price(spec)}):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
             if budget_usd is not None:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
@@ -395,6 +395,7 @@ class Models:
         return reply
 
     def _price(self, spec: ModelSpec) -> Price | None:
+        """What a model costs; None where that is unknown."""
         if self._models[spec.place].free:
             return Price(0.0, 0.0, 0.0)
         return price(spec.name, self._prices, spec.base_url)
@@ -414,10 +415,6 @@ class Models:
             completion_tokens=reply.completion_tokens, reasoning_tokens=reply.reasoning_tokens,
             usd=self._usd(spec, reply), seconds=reply.seconds, created=time.time(),
         )  # fmt: skip
-
-    def price(self, role: str) -> Price | None:
-        """What the model of a role costs; None where that is unknown."""
-        return self._price(self._spec(role))
 
     def _count(self, usage: Mapping) -> None:
         """Add finished calls to the totals and to what is spent."""

@@ -101,10 +101,8 @@ class Run:
     def introduce(self) -> None:
         """Log the first lines of a run: who plays which roles, what the domain lacks, and the folder."""
         if manual := self.config.played_by(MANUAL):
-            self.display.log(
-                f"manual: whoever writes the answers to the files in {self.folder.path / 'inbox'} plays "
-                f"{', '.join(manual)}; tokens are estimated. How: docs/assistant.md"
-            )
+            by = f"manual: whoever answers the files in {self.folder.path / 'inbox'}"
+            self.display.log(f"{by} plays {', '.join(manual)}; tokens are estimated. How: docs/assistant.md")
         if offline := self.config.played_by(OFFLINE):
             self.display.log(
                 f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs "

@@ -415,7 +415,8 @@ class Endpoint:
             limit = f"of {patience.outage:.0f} (--outage-seconds)"
             gave_up = f"{asked}; gave up after {passed:.0f} s {limit}; resume when it is back"
             raise InfrastructureError(line + gave_up)
-        self._say(fault.kind, f"{line}; asking again for up to {_minutes(patience.outage)}")
+        most = f"{patience.outage / 60:.0f} minutes" if patience.outage >= 90 else f"{patience.outage:.0f} s"
+        self._say(fault.kind, f"{line}; asking again for up to {most}")
         return pause
 
     def _say(self, kind: str, line: str) -> None:
@@ -679,10 +680,6 @@ def _retry_after(headers) -> float | None:
     with contextlib.suppress(KeyError, ValueError, TypeError):
         return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     return None
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _brief(text: str, most: int = 300) -> str:
