@@ -8,8 +8,9 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-In `models/`: `endpoint.py` sends a request until it is answered, `credentials.py` knows providers and keys,
-`prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads answers.
+In `models/`: `endpoint.py` sends a request until it is answered, `manual.py` waits until somebody has written the
+answer, `credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker
+processes ask, `answers.py` reads answers.
 """
 
 import asyncio
@@ -19,19 +20,20 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import standins
 from errors import DesignError, InfrastructureError, UserError
-from models import MOST_OUTPUT, OFFLINE, gateway
+from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES, gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
 from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, without_surrogates
 from models.fair_queue import FairQueue
 from models.gateway import GatewayClient
+from models.manual import Manual
 from models.prices import Budget, Price, price
 from models.store import Call, Store
 
@@ -54,14 +56,15 @@ PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simple
 
 
 class Model(Protocol):
-    """What answers chat messages and embeds texts: an endpoint (`Endpoint`), a stand-in, ...
+    """What answers chat messages and embeds texts: an endpoint (`Endpoint`), a stand-in, files, ...
 
     A new kind is one class and one line in NAMED. `Models` asks, counts, budgets and stores.
     """
 
     stored: bool = True  # finished calls are kept, so that nothing is asked twice
-    free: bool = True  # calls cost nothing, so that no price is needed
-    faults: Counter[str]  # met and dealt with, by kind
+    free: bool = True  # calls cost nothing, so that no price is needed, and one under way may be given up
+    roles: Collection[str] = ROLES  # that it can be asked for
+    waiting: Collection = ()  # requests that a person or another program is to answer
 
     async def ask(self, question: Question) -> Reply:
         """The answer to messages, or vectors of texts; raises InfrastructureError and ContextOverflow."""
@@ -84,7 +87,7 @@ class StandIn(Model):
     stored = False
 
     def __init__(self, folder: Path, log: Callable[[str], None]):
-        self.faults = Counter()
+        """It needs neither."""
 
     async def ask(self, question: Question) -> Reply:
         if question.texts:
@@ -92,8 +95,8 @@ class StandIn(Model):
         return Reply(standins.chat(question.role, list(question.messages), question.schema, question.seed))
 
 
-# Names of models that no endpoint has, with what makes the Model from the run's folder and its log.
-NAMED: dict[str, Callable[[Path, Callable[[str], None]], Model]] = {OFFLINE: StandIn}
+# Names of models that no endpoint has, with their class, which is made from the run's folder and its log.
+NAMED: dict[str, type[Model]] = {OFFLINE: StandIn, MANUAL: Manual}
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ class ModelSpec:
     base_url: str = ""  # empty for $OPENAI_BASE_URL, else OpenAI
 
     @classmethod
-    def parse(cls, text: str) -> "ModelSpec":
-        """Raises UserError where `text` is no model."""
+    def parse(cls, text: str, role: str = "") -> "ModelSpec":
+        """Raises UserError where `text` is no model, or none for the `role`."""
         name, at, place = text.strip().partition("@")
         rest, _, effort = name.rpartition(":")
         if effort not in EFFORTS:
@@ -118,11 +121,9 @@ class ModelSpec:
         if not re.fullmatch(r"\S+", rest) or (rest in NAMED and (effort or at)):
             kinds = f"{', '.join(NAMED)}, name, name:effort, or one of the last two with @provider or @url"
             raise UserError(f"model {text!r} is none of {kinds}")
+        if role and rest in NAMED and role not in NAMED[rest].roles:
+            raise UserError(f"--{role}-model cannot be {rest}: it plays {', '.join(NAMED[rest].roles)}")
         return cls(rest, effort, check_url(place) if is_url else PROVIDERS[place][0] if at else "")
-
-    @property
-    def offline(self) -> bool:
-        return self.name == OFFLINE
 
     @property
     def at_endpoint(self) -> bool:
@@ -180,7 +181,7 @@ class Models:
                 self._models[place] = Endpoint(place, key, patience, log, store, foreign)
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
-        for name in sorted({self.specs[role].name for role in specs if not self.price(role)}):
+        for name in sorted({spec.name for spec in self.specs.values() if not self._price(spec)}):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
             if budget_usd is not None:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
@@ -385,14 +386,16 @@ class Models:
         async with self._queues[spec.place].turn(question.design):
             reserved = await self._budget.reserve(most_usd, prompt + question.limit)
             try:
-                flight.sent = True
-                reply = await self._models[spec.place].ask(question)
+                model = self._models[spec.place]
+                flight.sent = not model.free
+                reply = await model.ask(question)
                 self._count({**vars(reply), "calls": 1, "usd": self._usd(spec, reply)})
             finally:
                 self._budget.release(reserved)
         return reply
 
     def _price(self, spec: ModelSpec) -> Price | None:
+        """What a model costs; None where that is unknown."""
         if self._models[spec.place].free:
             return Price(0.0, 0.0, 0.0)
         return price(spec.name, self._prices, spec.base_url)
@@ -412,10 +415,6 @@ class Models:
             completion_tokens=reply.completion_tokens, reasoning_tokens=reply.reasoning_tokens,
             usd=self._usd(spec, reply), seconds=reply.seconds, created=time.time(),
         )  # fmt: skip
-
-    def price(self, role: str) -> Price | None:
-        """What the model of a role costs; None where that is unknown."""
-        return self._price(self._spec(role))
 
     def _count(self, usage: Mapping) -> None:
         """Add finished calls to the totals and to what is spent."""
@@ -441,9 +440,10 @@ class Models:
         """Calls that wait for an endpoint's answer."""
         return sum(flight.sent for flight in set(self._flights.values()))
 
-    def faults(self) -> dict[str, int]:
-        """Faults of all models that were met and dealt with, by kind."""
-        return dict(sum((model.faults for model in self._models.values()), Counter()))
+    @property
+    def waiting(self) -> int:
+        """Calls that wait for a person's or another program's answer."""
+        return sum(len(model.waiting) for model in self._models.values())
 
     # Embedding.
 
@@ -501,7 +501,7 @@ NO_ANSWER = {
 
 
 class Flight:
-    """A call that is being made, and how many wait for it."""
+    """A call that is being made, whether it was sent and will be paid, and how many wait for it."""
 
     task: asyncio.Task
 

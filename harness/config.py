@@ -11,7 +11,7 @@ from pathlib import Path
 from alma import SAMPLING_RULES
 from domains import DOMAINS
 from errors import UserError
-from models import MOST_OUTPUT, OFFLINE
+from models import MANUAL, MOST_OUTPUT, OFFLINE
 
 PAPER_MODELS = {  # role: the paper's choice, the default where there is a key or a base URL
     "meta_model": "gpt-5:medium",
@@ -55,7 +55,7 @@ class Config:
     tasks: int = setting(0, "use only the first TASKS tasks of the learning set; 0: all")
     test_tasks: int = setting(0, "use only the first TEST_TASKS tasks of the test and shift sets; 0: all")
     agent_model: str = setting("", f"plays the games; name[:effort][@provider or @url] or {OFFLINE}")
-    meta_model: str = setting("", "writes memory designs")
+    meta_model: str = setting("", f"writes memory designs; {MANUAL}: by files, see docs/assistant.md")
     memory_model: str = setting("", "answers calls inside memory designs")
     embedding_model: str = setting("", "embeds texts inside memory designs")
     agent_style: str = setting("act", "how the agent answers: act (an action alone), react (thoughts first)")
@@ -92,9 +92,9 @@ class Config:
         """Passes over the deployment half of a task set, or over the shift set."""
         return self.passes if split == "learning" else self.test_passes
 
-    def offline(self) -> list[str]:
-        """The roles that a stand-in plays."""
-        return [role for role, model in self.models().items() if model == OFFLINE]
+    def played_by(self, name: str) -> list[str]:
+        """The roles that a model of this name plays."""
+        return [role for role, model in self.models().items() if model == name]
 
 
 def arguments() -> Iterator[tuple[tuple[str], dict]]:

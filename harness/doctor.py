@@ -186,9 +186,9 @@ def _data(name: str) -> tuple[str, str]:
 
 async def _model(config: Config, role: str) -> tuple[str, str]:
     """Make one short call to a role's model."""
-    spec, keys = ModelSpec.parse(getattr(config, f"{role}_model")), Keys.read()
+    spec, keys = ModelSpec.parse(getattr(config, f"{role}_model"), role), Keys.read()
     if not spec.at_endpoint:
-        return f"{spec}: a stand-in or a recording, no call is made", ""
+        return f"{spec}: at no endpoint, no call is made", ""
     place = spec.base_url or keys.base_url
     variable = getattr(keys.of(place), "variable", "")
     with tempfile.TemporaryDirectory(prefix="alma-") as folder, Store(Path(folder) / "store.sqlite") as store:

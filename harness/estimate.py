@@ -74,7 +74,7 @@ def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, 
     """
     prices, keys = dict(parse_price(text) for text in config.price), Keys.read()
     paid = False
-    for spec in map(ModelSpec.parse, config.models().values()):
+    for spec in (ModelSpec.parse(model, role) for role, model in config.models().items()):
         if not spec.at_endpoint:
             continue
         url = spec.base_url or keys.base_url

@@ -93,7 +93,7 @@ class Display:
             self._terminal, self._saved = sys.stderr, []
 
     def cost_from(self, usage: Callable[[], str | Mapping]) -> None:
-        """`usage()` is a short text, or a mapping with any of `in_flight`, `tokens`, `usd`, `budget_usd`."""
+        """`usage()` is a short text, or a mapping with any of the keys that `usage_words` knows."""
         self._usage = usage
 
     def log(self, text: str) -> None:
@@ -207,10 +207,11 @@ def _track(row: Row, wide: bool) -> Text:
 
 
 def usage_words(usage: str | Mapping) -> list[str]:
-    """Calls in flight, tokens and dollars, as far as they are known."""
+    """Answers that a person is to write, calls in flight, tokens and dollars, as far as they are known."""
     if isinstance(usage, str):
         return [line(usage, 80)] if usage else []
-    words = [f"{usage['in_flight']} calls in flight"] if usage.get("in_flight") else []
+    words = [f"waiting for answers in inbox/: {usage['waiting']}"] if usage.get("waiting") else []
+    words += [f"{usage['in_flight']} calls in flight"] if usage.get("in_flight") else []
     words += [f"{short(usage['tokens'])} tokens"] if usage.get("tokens") else []
     if usage.get("usd") or usage.get("tokens"):
         limit = f" of {usage['budget_usd']:,.2f}" if usage.get("budget_usd") else ""

@@ -21,7 +21,7 @@ from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Evidence, MetaAgent
-from models import ROLES
+from models import MANUAL, OFFLINE, ROLES
 from models.prices import parse_price
 from models.store import Store
 from prompts import quote
@@ -47,7 +47,7 @@ class Run:
             self._stack.enter_context(self.display)
             self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
             models = Models(
-                {role: ModelSpec.parse(getattr(config, f"{role}_model")) for role in ROLES},
+                {role: ModelSpec.parse(getattr(config, f"{role}_model"), role) for role in ROLES},
                 self.store,
                 in_flight=config.in_flight,
                 budget_usd=config.budget_usd or None,
@@ -64,7 +64,7 @@ class Run:
             self._stack.callback(self.pool.close)
             await self.models.load()
             self.gateway = None
-            if "agent" not in config.offline():
+            if config.agent_model != OFFLINE:
                 self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
             return self
         except BaseException as error:  # else the display would keep the terminal to itself
@@ -96,11 +96,14 @@ class Run:
         if totals["unpriced"] and not totals["usd"]:
             return f"{tokens:,} tokens, price unknown"
         spent = {"tokens": tokens, "usd": totals["usd"], "budget_usd": self.config.budget_usd}
-        return {"in_flight": self.models.in_flight, **spent}
+        return {"waiting": self.models.waiting, "in_flight": self.models.in_flight, **spent}
 
     def introduce(self) -> None:
-        """Log the first lines of a run: which roles stand-ins play, what the domain lacks, and the folder."""
-        if offline := self.config.offline():
+        """Log the first lines of a run: who plays which roles, what the domain lacks, and the folder."""
+        if manual := self.config.played_by(MANUAL):
+            by = f"manual: whoever answers the files in {self.folder.path / 'inbox'}"
+            self.display.log(f"{by} plays {', '.join(manual)}; tokens are estimated. How: docs/assistant.md")
+        if offline := self.config.played_by(OFFLINE):
             self.display.log(
                 f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs "
                 "and scores are real; stand-ins are not language models: these are not the paper's numbers."
@@ -111,7 +114,7 @@ class Run:
 
     def labels(self) -> list[str]:
         """The labels on every result of this run."""
-        labels = ["offline"] if self.config.offline() else []
+        labels = [name for name in (OFFLINE, MANUAL) if self.config.played_by(name)]
         if self._unsafe:
             labels.append("unsafe sandbox")
         domain = envs.domain_class(self.config.env)

@@ -177,7 +177,10 @@ def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], a
     it is an error in the code and no prose.
     """
     starts = [number for number, line in enumerate(lines[:stop]) if _FIRST_LINE.match(line)]
+    end, tree = 0, None
     for start in starts[:MOST_FENCES]:
+        if tree and start < end:
+            continue  # a part of a run that was read
         end, tree = len(lines), None
         for _ in range(MOST_FENCES):
             tree, bad = _parse("\n".join(lines[start:end]))

@@ -21,7 +21,6 @@ import random
 import re
 import ssl
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from urllib.parse import urlsplit
@@ -248,7 +247,7 @@ class Endpoint:
     header from the environment goes there.
     """
 
-    stored, free = True, False
+    stored, free, waiting = True, False, ()
 
     def __init__(
         self,
@@ -259,8 +258,7 @@ class Endpoint:
         store: Store,
         foreign: bool = True,
     ):
-        self.base_url, self.faults = base_url, Counter()  # faults met, by kind
-        self._store, self._foreign = store, foreign
+        self.base_url, self._store, self._foreign = base_url, store, foreign
         self._key, self._patience, self._log = key, patience, log
         self._client = None
         self._proxy, proxy_variable = _proxy(base_url)
@@ -389,7 +387,6 @@ class Endpoint:
             try:
                 return await self._send(question, abilities)
             except Fault as fault:
-                self.faults[fault.kind] += 1
                 rule, most = RULES[fault.kind]
                 if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
                     raise
@@ -418,7 +415,8 @@ class Endpoint:
             limit = f"of {patience.outage:.0f} (--outage-seconds)"
             gave_up = f"{asked}; gave up after {passed:.0f} s {limit}; resume when it is back"
             raise InfrastructureError(line + gave_up)
-        self._say(fault.kind, f"{line}; asking again for up to {_minutes(patience.outage)}")
+        most = f"{patience.outage / 60:.0f} minutes" if patience.outage >= 90 else f"{patience.outage:.0f} s"
+        self._say(fault.kind, f"{line}; asking again for up to {most}")
         return pause
 
     def _say(self, kind: str, line: str) -> None:
@@ -682,10 +680,6 @@ def _retry_after(headers) -> float | None:
     with contextlib.suppress(KeyError, ValueError, TypeError):
         return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
     return None
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"
 
 
 def _brief(text: str, most: int = 300) -> str:

@@ -187,8 +187,9 @@ def read_run(path: str | Path) -> RunData:
             notes.append(f"{file.name}: not every score could be read")
         results[file.stem.removeprefix("results-")] = {one.name: one for one in found if one}
         labels += texts(value.get("labels"))
-    offline = any(config.get(role) == "offline" for role in config if role.endswith("_model"))
-    labels = ["offline"] * offline + ["unsafe sandbox"] * (config.get("unsafe_sandbox") is True) + labels
+    models = [config[role] for role in config if role.endswith("_model")]
+    named = [name for name in ("offline", "manual") if name in models]
+    labels = named + ["unsafe sandbox"] * (config.get("unsafe_sandbox") is True) + labels
 
     usage = usage_by_design = ()
     if (path / "store.sqlite").exists():

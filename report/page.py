@@ -182,6 +182,7 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
         tokens = sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in run.usage)
         note = f"{count(sum(row['calls'] for row in run.usage))} calls, {count(tokens)} tokens"
         note += f"; {count(unpriced)} calls have no known price" if unpriced else ""
+        note += "; tokens of manual answers are estimated" if "manual" in run.labels else ""
         tiles.append(("spent", usd(sum(row["usd"] or 0 for row in run.usage)), note))
     else:
         tiles.append(("spent", "nothing", "no paid model was called"))

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import textwrap
 import traceback
-from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -79,7 +78,7 @@ def test_a_model_is_written_as_name_effort_and_address(text, parts):
     spec = ModelSpec.parse(text)
     assert (spec.name, spec.effort, spec.base_url) == parts
     assert ModelSpec.parse(str(spec)) == spec
-    assert spec.offline == (text == "offline")
+    assert spec.at_endpoint == (text != "offline")
 
 
 @pytest.mark.parametrize(
@@ -363,7 +362,7 @@ def test_stand_ins_are_asked_like_models_and_need_nothing(tmp_path):
 def test_another_kind_of_model_is_one_class_and_one_line(tmp_path, monkeypatch):
     class Person(Model):
         def __init__(self, folder, log):
-            self.folder, self.faults, self.asked = folder, Counter(), 0
+            self.folder, self.asked = folder, 0
 
         async def ask(self, question):
             self.asked += 1
