@@ -1,10 +1,11 @@
-"""What the meta agent is shown of a design's episodes: tables, digests, and episodes in pairs.
+"""What the meta agent is shown of a design: tables, digests, and episodes beside the same ones without memory.
 
-An episode is a line of `trajectories.jsonl`, a `score.Outcome` as a dict. What is shown follows from the arguments
-alone. Texts of designs, agents and games are quoted, so that none of them can pose as part of the prompt.
+An episode is a line of `trajectories.jsonl`, a `score.Outcome` as a dict. What is shown follows from the run's folder
+and archive alone. Texts of designs, agents and games are quoted, so that none of them can pose as part of the prompt.
 """
 
 import ast
+import contextlib
 import json
 import math
 import pprint
@@ -13,33 +14,95 @@ import re
 import statistics
 import textwrap
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 
 from prompts import count_tokens, quote, quote_cell, quote_lines
+from score import paired_interval
 
-MOST_ROWS = 12  # parts of what was retrieved, and kinds of errors, that are shown
-MOST_ITEMS = 5  # of a list or a dictionary in the example of an episode
-LOCATED = re.compile(r'File "design\.py", line (\d+)')
+BEST, RELATIVES = 3, 12  # designs of the archive that are shown: the best ones, and in all
+MOST_ROWS = 12  # keys of what was retrieved, and kinds of errors, that are shown
+MOST_ITEMS = 5  # of a list or a dictionary in an episode that is shown as Python data
+FIRST_STEPS = 3  # of an episode that are shown with what was seen after them before any other step is
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of a design that is to be changed."""
+
+    id: str
+    code: str
+    score: dict  # a Score's summary
+    deployed: list[dict]  # lines of trajectories.jsonl
+    changes: list[dict]  # of the plan that it was made by; none for a design from scratch
+    before: list[dict]  # the parent's lines of trajectories.jsonl; none for a design from scratch
+    relatives: list[dict]  # lines of the archive with `relation` and `what`: parents, siblings, children, the best
+
+    @classmethod
+    def read(cls, folder, archive, design) -> "Evidence":
+        """From the run's folder (`harness.run_folder.RunFolder`) and the archive from which the design was drawn."""
+        best = sorted(archive.evaluated(), key=lambda one: -one.score)[:BEST]
+        relatives = []
+        for one in archive.designs:
+            kin = {"parent": one.id in design.parents, "among the best": one in best, "child": design.id in one.parents,
+                   "sibling": set(one.parents) & set(design.parents)}  # fmt: skip
+            relation = ", ".join(name for name, holds in kin.items() if holds)
+            if relation and one.candidate != design.candidate:
+                place = folder.path / "dropped" / one.candidate if one.state == "dropped" else folder.design(one.id)
+                relatives.append({**vars(one), "relation": relation, "what": _what(place)})
+        relatives.sort(key=lambda one: (not one["relation"].startswith(("parent", "among")), -one["step"]))
+        own, (parent, *_) = folder.design(design.id), (*design.parents, None)
+        return cls(
+            id=design.id,
+            code=(own / "design.py").read_text(encoding="utf-8"),
+            score=json.loads((own / "score.json").read_text(encoding="utf-8")),
+            deployed=_read_lines(own),
+            changes=(json.loads((own / "plan.json").read_text(encoding="utf-8")) or {}).get("changes", []),
+            before=_read_lines(folder.design(parent)) if parent else [],
+            relatives=relatives[:RELATIVES],
+        )
+
+    def change(self) -> dict | None:
+        """What the last change did to the score, episode by episode, with the 95 % interval; None without a parent."""
+        if not self.before:
+            return None
+        before = {(one["task"], one["number"]): one["score"] for one in self.before}
+        differences: dict[str, list[float]] = {}
+        for one in self.deployed:
+            differences.setdefault(one["task"], []).append(one["score"] - before[one["task"], one["number"]])
+        mean, low, high = paired_interval(differences)
+        return {"difference": mean, "low": low, "high": high}
+
+
+def _read_lines(design: Path) -> list[dict]:
+    return [json.loads(line) for line in (design / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def _what(place: Path) -> str:
+    """What a candidate is, in one line: its plan's changes, else what its code says of itself."""
+    if plan := json.loads((place / "plan.json").read_text(encoding="utf-8")):
+        return "; ".join(change["what"] for change in plan["changes"])
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        return ast.get_docstring(ast.parse((place / "design.py").read_text(encoding="utf-8"))) or ""
+    return ""
 
 
 # ------------------------------------------------------------------------------------------ tables
 
 
-def by_kind(episodes: dict[str, list[dict]], most_steps: int) -> list[dict]:
+def by_kind(lists: dict[str, list[dict]], most_steps: int) -> list[dict]:
     """A row for each kind of task and one for all: each list's mean score, and how the last list's episodes ended."""
-    rows, own = [], list(episodes.values())[-1]
-    for kind in [*sorted({one["family"] for one in own}), None]:
-        scores = [[one["score"] for one in ones if kind in (None, one["family"])] for ones in episodes.values()]
-        shown = [one for one in own if kind in (None, one["family"])]
-        ends = Counter(ended(one, most_steps) for one in shown).most_common()
-        told = [f"{end} {count}" for end, count in ends[:4]]
-        told += [f"otherwise {sum(count for _, count in ends[4:])}"] if ends[4:] else []
-        steps = sum(one["steps"] for one in shown)
+    rows, (*_, own) = [], lists.values()
+    for kind in [*sorted({one["family"] for one in own}), "all"]:
+        kept = [[one for one in ones if kind in ("all", one["family"])] for ones in lists.values()]
+        ends = Counter(ended(one, most_steps) for one in kept[-1]).most_common()
+        rest = sum(count for _, count in ends[4:])
         rows.append({
-            "kind": kind or "all",
-            "tasks": len({one["task"] for one in shown}),
-            "scores": [statistics.fmean(ones) if ones else None for ones in scores],
-            "ended": ", ".join(told),
-            "invalid": sum(one.get("invalid", 0) for one in shown) / max(1, steps),
+            "kind": kind,
+            "tasks": len({one["task"] for one in kept[-1]}),
+            "scores": [statistics.fmean(one["score"] for one in ones) if ones else None for ones in kept],
+            "ended": ", ".join([f"{end} {count}" for end, count in ends[:4]] + [f"otherwise {rest}"] * (rest > 0)),
+            "invalid": sum(one.get("invalid", 0) for one in kept[-1]),
         })  # fmt: skip
     return rows
 
@@ -49,98 +112,84 @@ def ended(episode: dict, most_steps: int) -> str:
     if episode["trajectory"] is None:
         return "not played"
     steps = episode["trajectory"]["steps"]
-    if episode["score"] >= 1:
-        return "won"
-    return "out of steps" if len(steps) >= most_steps else f"lost by `{quote_cell(str(steps[-1]['action_took']))}`"
+    lost = "out of steps" if len(steps) >= most_steps else f"lost by `{quote_cell(steps[-1]['action_took'])}`"
+    return "won" if episode["score"] >= 1 else lost
 
 
-def chance(episodes: list[dict]) -> float:
-    """How far two equally good designs lie apart in 19 of 20 cases, by what one task's score differs from pass to pass.
-
-    `episodes` are those without memory. Not less than one episode won or lost makes.
-    """
+def chance(without: list[dict]) -> float:
+    """How far two equally good designs lie apart in 19 of 20 cases, by what a task's score without memory differs from
+    pass to pass; not less than one episode makes."""
     by_task: dict[str, list[float]] = {}
-    for one in episodes:
+    for one in without:
         by_task.setdefault(one["task"], []).append(one["score"])
+    mean = statistics.fmean(one["score"] for one in without)
     repeated = [statistics.variance(scores) for scores in by_task.values() if len(scores) > 1]
-    mean = statistics.fmean(one["score"] for one in episodes)
-    variance = statistics.fmean(repeated) if repeated else mean * (1 - mean)  # of one task that was played once
-    return max(1.96 * math.sqrt(2 * variance / len(episodes)), 1 / len(episodes))
+    variance = statistics.fmean(repeated or [mean * (1 - mean)])
+    return max(1.96 * math.sqrt(2 * variance / len(without)), 1 / len(without))
 
 
 # ----------------------------------------------------------------------------------------- digests
 
 
-def is_filled(value) -> bool:
-    """Whether a JSON value says anything: {"plans": []} does not."""
-    if isinstance(value, dict | list):
-        return any(map(is_filled, value.values() if isinstance(value, dict) else value))
-    return value not in (None, "")
+def by_key(deployed: list[dict]) -> list[dict]:
+    """A row for what was retrieved and one for each key of it: how often it says something, and how these episodes
+    went, as the mean difference to no memory, beside the others."""
 
+    def says(value) -> bool:  # {"plans": []} says nothing
+        inner = value.values() if isinstance(value, dict) else value
+        return any(map(says, inner)) if isinstance(value, dict | list) else value not in (None, "")
 
-def parts(deployed: list[dict]) -> list[dict]:
-    """A row for each key of what was retrieved: how often it says something, and how well these episodes went."""
-    found: dict[str, list[tuple[dict, str]]] = {}  # by key, the episodes in which it says something, and what
-    for one in deployed:
-        whole = one["retrieved"] if isinstance(one["retrieved"], dict) else {"(all)": one["retrieved"]}
-        for key, value in whole.items():
-            found.setdefault(key, []).extend([(one, json.dumps(value))] if is_filled(value) else [])
-
-    def gain(ones: list[dict]) -> float | None:
-        return statistics.fmean(one["score"] - one["without"] for one in ones) if ones else None
-
+    keys = Counter(key for one in deployed if isinstance(one["retrieved"], dict) for key in one["retrieved"])
     rows = []
-    for key, told in sorted(found.items(), key=lambda item: -len(item[1]))[:MOST_ROWS]:
-        having = {id(one) for one, _ in told}
+    for key in [None, *(key for key, _ in keys.most_common(MOST_ROWS))]:
+        told, gains = [], {True: [], False: []}
+        for one in deployed:
+            value = one["retrieved"] if key is None else (one["retrieved"] or {}).get(key) if isinstance(one["retrieved"], dict) else None
+            told += [json.dumps(value)] if says(value) else []
+            gains[says(value)].append(one["score"] - one["without"])
         rows.append({
-            "key": quote_cell(key),
-            "filled": len(told),
-            "different": len({text for _, text in told}),
-            "tokens": statistics.fmean(count_tokens(text) for _, text in told) if told else 0,
-            "with": gain([one for one, _ in told]),
-            "without": gain([one for one in deployed if id(one) not in having]),
+            "key": "all together" if key is None else f"`{quote_cell(key)}`",
+            "told": len(told),
+            "different": len(set(told)),
+            "tokens": statistics.fmean(map(count_tokens, told)) if told else 0,
+            "gains": [statistics.fmean(gains[which]) if gains[which] else None for which in (True, False)],
         })  # fmt: skip
     return rows
 
 
 def errors_by_kind(code: str, deployed: list[dict], kept: list[str]) -> list[dict]:
-    """The design's errors: how often in which call, of what kind, in which function, and one example in full.
+    """A design's errors: how often in which call, of what kind and in which function, with one example.
 
-    `kept` are those of its score, "count × call: status: message", of which the updates are taken.
+    `kept` are those of its score, "count × call: status: message"; of these the updates are taken.
     """
-    counts = Counter(f"retrieve: {one['error']}" for one in deployed if one["error"])
-    for count, text in (one.split(" × ", 1) for one in kept if " × update: " in one):
-        counts[text] += int(count)
-    kinds: dict[tuple, dict] = {}
-    for text, count in counts.most_common():
-        call, status, message = (text.split(": ", 2) + [""])[:3]
+    texts = Counter(f"retrieve: {one['error']}" for one in deployed if one["error"])
+    texts.update({text: int(count) for count, _, text in (one.partition(" × ") for one in kept) if text.startswith("update")})
+    rows: dict[tuple, dict] = {}
+    for text, count in texts.most_common():
+        call, status, message = (*text.split(": ", 2), "", "")[:3]
         raised = re.match(r"[\w.]+", message.strip().rpartition("\n")[2]) if status == "error" else None
-        kind = (call, raised[0] if raised else status, _function(code, message))
-        row = kinds.setdefault(kind, {"count": 0, "example": quote(message, 200)})
-        row["count"] += count
-    rows = [{"call": call, "kind": kind, "function": place, **row} for (call, kind, place), row in kinds.items()]
-    return sorted(rows, key=lambda row: -row["count"])[:MOST_ROWS]
+        kind, place = raised[0] if raised else status, _function(code, message)
+        row = {"call": call, "kind": kind, "function": place, "count": 0, "example": quote(message, 200)}
+        rows.setdefault((call, kind, place), row)["count"] += count
+    return sorted(rows.values(), key=lambda row: -row["count"])[:MOST_ROWS]
 
 
 def _function(code: str, trace: str) -> str:
     """The function of a design in which a traceback ends, as `World.plan`; empty where it names no line of it."""
-    lines, names = LOCATED.findall(trace), []
-    if not lines:
-        return ""
-    line = int(lines[0] if "ost recent call first" in trace else lines[-1])
-    try:
-        node = ast.parse(code)
-    except (SyntaxError, ValueError, RecursionError):
-        return ""
-    definitions = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    while node := next(
-        (one for one in node.body if isinstance(one, definitions) and one.lineno <= line <= one.end_lineno), None
-    ):
-        names.append(node.name)
+    lines, names, node = re.findall(r'File "design\.py", line (\d+)', trace), [], None
+    if lines:  # one that was printed by force begins with the innermost
+        line = int(lines[0] if "ost recent call first" in trace else lines[-1])
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+            node = ast.parse(code)
+    kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    while node:
+        inside = (one for one in node.body if isinstance(one, kinds) and one.lineno <= line <= one.end_lineno)
+        if node := next(inside, None):
+            names.append(node.name)
     return ".".join(names)
 
 
-# ------------------------------------------------------------------------------------------- episodes
+# ----------------------------------------------------------------------------------------- episodes
 
 
 def pairs(deployed: list[dict], without: list[dict], most_steps: int, rng: random.Random) -> list[dict]:
@@ -150,126 +199,118 @@ def pairs(deployed: list[dict], without: list[dict], most_steps: int, rng: rando
     kinds: dict[tuple, dict] = {}
     for one in rng.sample(deployed, len(deployed)):
         other = plain[one["task"], one["number"]]
-        outcomes = ended(one, most_steps), ended(other, most_steps)
-        kind = (json.dumps(one["retrieved"], sort_keys=True), one["family"], *outcomes)
-        pair = kinds.setdefault(kind, {"with": one, "without": other, "outcomes": outcomes, "alike": 0})
-        pair["alike"] += 1
-    ranked, groups = [], Counter()
-    for pair in sorted(kinds.values(), key=lambda pair: (-abs(gain(pair)), pair["with"]["score"])):
-        group = 0 if gain(pair) > 0 else 1 if gain(pair) < 0 else 2
-        ranked.append((groups[group], group, pair))
-        groups[group] += 1
-    return [pair for *_, pair in sorted(ranked, key=lambda one: one[:2])]
+        ends, gain = [ended(one, most_steps), ended(other, most_steps)], one["score"] - other["score"]
+        pair = {"with": one, "without": other, "ended": ends, "gain": gain, "alike": 0}
+        kinds.setdefault((json.dumps(one["retrieved"], sort_keys=True), one["family"], *ends), pair)["alike"] += 1
+    places, ordered = Counter(), []
+    for pair in sorted(kinds.values(), key=lambda pair: (-abs(pair["gain"]), pair["with"]["score"])):
+        group = 0 if pair["gain"] > 0 else 1 if pair["gain"] < 0 else 2
+        places[group] += 1
+        ordered.append(((places[group], group), pair))
+    return [pair for _, pair in sorted(ordered, key=lambda one: one[0])]
 
 
-def gain(pair: dict) -> float:
-    """What memory did to an episode's score."""
-    return pair["with"]["score"] - pair["without"]["score"]
+def pair_as_text(pair: dict, told: dict[str, str], tokens: int) -> dict:
+    """A pair with what was retrieved, the first observation and the steps as texts of about `tokens` tokens in all.
 
-
-def episode(pair: dict, told: dict[str, str], tokens: int) -> dict:
-    """One pair for the prompt in about `tokens` tokens: what was retrieved, the first observation, and the steps.
-
-    `told` has the retrievals that were shown before, with their tasks: each is shown once.
+    `told` has the texts that were shown before, each with its task: no long text is shown twice.
     """
     one, other = pair["with"], pair["without"]
+
+    def once(text: str, shown: str) -> str:
+        known = f'"the same as for {told.get(text)}"'
+        if text in told and len(known) < len(text):
+            return known
+        told[text] = one["task"]
+        return shown
+
     retrieved = json.dumps(one["retrieved"], indent=1, ensure_ascii=False)
-    shown = json.dumps(f"the same as for {told.get(retrieved)}")
-    if retrieved not in told or len(retrieved) < len(shown):
-        told[retrieved], shown = one["task"], quote(retrieved, tokens // 3)
+    shown = once(retrieved, quote(retrieved, tokens // 3))
     left = tokens - count_tokens(shown)
 
-    # The first observation: all that a retrieval gets. Short texts leave their room to long ones.
+    # The first observation is all that a retrieval gets. Short texts leave their room to long ones.
     init = (one["trajectory"] or other["trajectory"])["init"]
-    texts = {key: value.split("\n") for key, value in init.items() if isinstance(value, str)}
+    texts = {key: value for key, value in init.items() if isinstance(value, str)}
     room, first = left // 2, {}
-    for place, key in enumerate(sorted(texts, key=lambda key: sum(map(len, texts[key])))):
-        first[key] = _ends(texts[key], room // (len(texts) - place))
+    for place, key in enumerate(sorted(texts, key=lambda key: len(texts[key]))):
+        first[key] = once(texts[key], _ends(texts[key].split("\n"), room // (len(texts) - place)))
         room -= count_tokens(first[key])
     left -= sum(map(count_tokens, first.values()))
 
     same, steps = 0, [one["trajectory"]["steps"] if one["trajectory"] else [], other["trajectory"]["steps"]]
     while same < min(map(len, steps)) and steps[0][same] == steps[1][same]:
         same += 1
-    with_memory = _steps(init, steps[0], ">", left * 2 // 3)
-    left -= sum(map(count_tokens, with_memory))
-    return {
-        **pair,
-        "retrieved": shown,
-        "first": {key: first[key] for key in texts},
-        "same": same,
-        "steps": with_memory or [f"(not played: {quote(one['error'], 200)})"],
-        "plain_steps": _steps(init, steps[1], "-", left, same),
-    }
+    played = _steps(init, steps[0], ">", left * 3 // 5) if steps[0] else f"(not played: {quote(one['error'], 200)})"
+    rest = _steps(init, steps[1], "-", left - count_tokens(played), same)
+    first = {key: first[key] for key in texts}
+    return {**pair, "retrieved": shown, "first": first, "same": same, "steps": played, "plain_steps": rest}
 
 
-def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int = 0) -> list[str]:
-    """Commands behind `mark`, each with what was not seen right before it, from the step `skipped` on.
+def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int = 0) -> str:
+    """Commands behind `mark` from the step `skipped` on, with the lines that were not in the observation right before.
 
-    Where not all fit, steps that changed the score stay, then the last one, then the first ones.
+    Where not all fit, what was seen stays after steps that changed the score, the last one and the first ones; then
+    commands stand alone; then steps are left out, and it is said how many.
     """
-    blocks, changed, before, score = [], [], init, 0.0
+    bare, full, changed, before, score = [], [], [], init, 0.0
     for place, step in enumerate(steps):
-        known = {line for value in before.values() if isinstance(value, str) for line in value.split("\n")}
-        texts = [value for key, value in step.items() if isinstance(value, str) and key != "action_took"]
+        known = {line for text in before.values() if isinstance(text, str) for line in text.split("\n")}
+        texts = [text for key, text in step.items() if isinstance(text, str) and key != "action_took"]
         new = [line for text in texts for line in text.split("\n") if line not in known]
-        block = f"{mark} {quote_cell(str(step['action_took']), 50)}"
-        block += f"\n{_ends(new, tokens // 4)}" if new else ""
+        bare.append(f"{mark} {quote_cell(step['action_took'], 50)}")
+        full.append(f"{bare[-1]}\n{_ends(new or ['(nothing new)'], tokens // 5)}")
         if step["scores"] != score:
-            block += f"\n(score {score:.2f} → {step['scores']:.2f})"
-            changed.append(place)
-        blocks.append(block)
+            note = f"\n(score {score:.2f} → {step['scores']:.2f})"
+            bare[-1], full[-1], changed = bare[-1] + note, full[-1] + note, [*changed, place]
         before, score = step, step["scores"]
-    kept, left = set(), tokens
-    for place in dict.fromkeys([*changed, *range(len(steps))[-1:], *range(skipped, len(steps))]):
-        left -= count_tokens(blocks[place]) + 1
-        if left < 0:
-            break
-        kept.add(place)
+    rest, shown, left = range(skipped, len(steps)), {}, tokens
+    wanted = [(place, full) for place in (*changed, *rest[-1:], *rest[:FIRST_STEPS])]
+    for place, texts in [*wanted, *((place, bare) for place in rest), *((place, full) for place in rest)]:
+        more = count_tokens(texts[place]) + 1 - count_tokens(shown.get(place, ""))
+        if place >= skipped and len(texts[place]) > len(shown.get(place, "")) and more <= left:
+            shown[place], left = texts[place], left - more
     lines, gap = [], 0
-    for place in range(skipped, len(steps) + 1):
-        if place in kept or place == len(steps):
+    for place in [*rest, None]:
+        if place in shown or place is None:
             lines += [f"({gap} steps left out)"] if gap else []
-            lines += blocks[place : place + 1]
-            gap = 0
+            lines, gap = [*lines, shown.get(place, "")], 0
         else:
             gap += 1
-    return lines
+    return "\n".join(filter(None, lines))
 
 
 def _ends(lines: list[str], tokens: int) -> str:
     """Lines as data in at most about `tokens` tokens: where that is too few, the middle ones are left out."""
-    sizes = [min(count_tokens(line), 100) + 1 for line in lines]
-    kept, over = list(range(len(lines))), sum(sizes) - tokens
+    kept, most = list(range(len(lines))), min(100, max(1, tokens))
+    sizes = [min(count_tokens(line), most) + 1 for line in lines]
+    over = sum(sizes) - tokens
     while over > 0 and len(kept) > 1:
         over -= sizes[kept.pop(len(kept) // 2)]
-    middle = next((place for place, number in enumerate(kept) if number != place), len(kept))
-    shown = [quote_lines(lines[number], min(100, max(tokens, 1))) for number in kept]
-    left_out = [f"({len(lines) - len(kept)} lines left out)"] if len(kept) < len(lines) else []
-    return "\n".join([*shown[:middle], *left_out, *shown[middle:]])
+    texts = [quote_lines(lines[number], most) for number in kept]
+    if left_out := len(lines) - len(kept):
+        gap = next((place for place, number in enumerate(kept) if place != number), len(kept))
+        texts.insert(gap, f"({left_out} lines left out)")
+    return "\n".join(texts)
 
 
 def as_python(trajectory: dict, tokens: int) -> str:
-    """A whole episode as a design gets it, in Python: its first steps and its last, long lists cut and said so."""
+    """A whole episode as a design gets it, in Python: its first steps and its last one, with only the first items of
+    long lists and dictionaries."""
 
     def short(value):
-        if isinstance(value, dict):
-            kept = {key: short(one) for key, one in list(value.items())[:MOST_ITEMS]}
-            return {**kept, "...": f"{len(value) - MOST_ITEMS} more"} if len(value) > len(kept) else kept
-        if isinstance(value, list):
-            rest = [f"... {len(value) - MOST_ITEMS} more"] if len(value) > MOST_ITEMS else []
-            return [short(one) for one in value[:MOST_ITEMS]] + rest
-        return value
+        if not isinstance(value, dict | list) or len(value) <= MOST_ITEMS:
+            return value
+        rest = f"{len(value) - MOST_ITEMS} more"
+        return {**dict(list(value.items())[:MOST_ITEMS]), "...": rest} if isinstance(value, dict) else [*value[:MOST_ITEMS], f"... {rest}"]
 
-    def written(value: dict, indent: int) -> str:
-        text = pprint.pformat({key: short(one) for key, one in value.items()}, width=108 - indent, sort_dicts=False)
+    def written(values: dict, indent: int) -> str:
+        text = pprint.pformat({key: short(one) for key, one in values.items()}, width=108 - indent, sort_dicts=False)
         return textwrap.indent(text, " " * indent).lstrip()
 
-    *steps, last = [written(step, 8) for step in trajectory["steps"]]
-    left, shown = tokens - count_tokens(last), 0
-    while shown < len(steps) and (shown < 2 or count_tokens("".join(steps[: shown + 1])) < left):
+    *steps, last = [f"{written(step, 8)}," for step in trajectory["steps"]]
+    shown = 2  # steps at least, beside the last one
+    while shown < len(steps) and count_tokens("".join([*steps[: shown + 1], last])) < tokens:
         shown += 1
-    skipped = [f"# ... {len(steps) - shown} steps left out"] if shown < len(steps) else []
-    lines = "\n        ".join([*(f"{step}," for step in steps[:shown]), *skipped, f"{last},"])
-    init, reward = written(trajectory["init"], 9), trajectory["reward"]
-    return f"Trajectory(\n    init={init},\n    steps=[\n        {lines}\n    ],\n    reward={reward},\n)"
+    gap = [f"# {len(steps) - shown} steps are left out here"] if shown < len(steps) else []
+    lines = "\n        ".join([*steps[:shown], *gap, last])
+    return f"Trajectory(\n    init={written(trajectory['init'], 9)},\n    steps=[\n        {lines}\n    ],\n    reward={trajectory['reward']},\n)"
