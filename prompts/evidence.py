@@ -23,7 +23,7 @@ from score import paired_interval
 BEST, RELATIVES = 3, 12  # designs of the archive that are shown: the best ones, and in all
 MOST_ROWS = 12  # keys of what was retrieved, and kinds of errors, that are shown
 MOST_ITEMS = 5  # of a list or a dictionary in an episode that is shown as Python data
-FIRST_STEPS = 3  # of an episode that are shown with what was seen after them before any other step is
+FIRST_STEPS, BARE_STEPS = 3, 20  # of an episode that are shown with what was seen after them; as commands alone
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,7 @@ def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int =
         before, score = step, step["scores"]
     rest, shown, left = range(skipped, len(steps)), {}, tokens
     wanted = [(place, full) for place in (*changed, *rest[-1:], *rest[:FIRST_STEPS])]
-    for place, texts in [*wanted, *((place, bare) for place in rest), *((place, full) for place in rest)]:
+    for place, texts in [*wanted, *((place, bare) for place in rest[:BARE_STEPS]), *((place, full) for place in rest)]:
         more = count_tokens(texts[place]) + 1 - count_tokens(shown.get(place, ""))
         if place >= skipped and len(texts[place]) > len(shown.get(place, "")) and more <= left:
             shown[place], left = texts[place], left - more
@@ -289,7 +289,7 @@ def _ends(lines: list[str], tokens: int) -> str:
     texts = [quote_lines(lines[number], most) for number in kept]
     if left_out := len(lines) - len(kept):
         gap = next((place for place, number in enumerate(kept) if place != number), len(kept))
-        texts.insert(gap, f"({left_out} lines left out)")
+        texts.insert(gap, f"({left_out} of {len(lines)} lines left out)")
     return "\n".join(texts)
 
 
