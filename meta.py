@@ -17,7 +17,7 @@ from agent import opening
 from errors import ContextOverflow, InfrastructureError
 from jail.frames import Limits
 from models import OFFLINE
-from prompts import FOLDER, count_tokens, cut, evidence, fenced, quote, quote_cell, quote_lines, render
+from prompts import FOLDER, count_tokens, cut, evidence, fenced, quote_cell, quote_lines, render
 from prompts.evidence import Evidence
 from standins import agent as standin_agent
 from standins import memory as standin_memory
@@ -169,7 +169,7 @@ class MetaAgent:
         shown = {
             "schema": json.dumps(plan_schema()),
             "design": parent,
-            "changes": [{key: quote(change.get(key, ""), 150) for key in ("what", "expected")} for change in parent.changes],
+            "changes": [{key: quote_cell(change.get(key, ""), 150) for key in ("what", "expected")} for change in parent.changes],
             "lists": list(lists),
             "kinds": evidence.by_kind(lists, self._briefing.most_steps),
             "relatives": [{**one, **{key: quote_cell(one[key], 60) for key in ("what", "error")}} for one in parent.relatives],

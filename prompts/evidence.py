@@ -169,7 +169,7 @@ def errors_by_kind(code: str, deployed: list[dict], kept: list[str]) -> list[dic
         call, status, message = (*text.split(": ", 2), "", "")[:3]
         raised = re.match(r"[\w.]+", message.strip().rpartition("\n")[2]) if status == "error" else None
         kind, place = raised[0] if raised else status, _function(code, message)
-        row = {"call": call, "kind": kind, "function": place, "count": 0, "example": quote(message, 200)}
+        row = {"call": call, "kind": kind, "function": place, "count": 0, "example": quote_lines(message, 200)}
         rows.setdefault((call, kind, place), row)["count"] += count
     return sorted(rows.values(), key=lambda row: -row["count"])[:MOST_ROWS]
 
@@ -240,7 +240,7 @@ def pair_as_text(pair: dict, told: dict[str, str], tokens: int) -> dict:
     same, steps = 0, [one["trajectory"]["steps"] if one["trajectory"] else [], other["trajectory"]["steps"]]
     while same < min(map(len, steps)) and steps[0][same] == steps[1][same]:
         same += 1
-    played = _steps(init, steps[0], ">", left * 3 // 5) if steps[0] else f"(not played: {quote(one['error'], 200)})"
+    played = _steps(init, steps[0], ">", left * 3 // 5) if steps[0] else f"(not played: {quote_cell(one['error'], 100)})"
     rest = _steps(init, steps[1], "-", left - count_tokens(played), same)
     first = {key: first[key] for key in texts}
     return {**pair, "retrieved": shown, "first": first, "same": same, "steps": played, "plain_steps": rest}

@@ -3,8 +3,6 @@
 `python -m tests.prompt_samples` writes them to docs/prompts/; `--tokens RUNS...` prints their sizes instead.
 """
 
-import json
-import os
 import re
 import sys
 import tempfile
@@ -39,9 +37,9 @@ def stage(messages: list[dict]) -> str:
 
 
 def samples(asked: list[list[dict]]) -> dict[str, str]:
-    """One request of each stage by the name of its file; of several the longest, which shows most."""
+    """One request of each stage by the name of its file; of several the longest about a design that has a parent."""
     found = {"system": asked[0][0]["content"]}
-    for messages in sorted(asked, key=lambda one: (len(one[1]["content"]), one[1]["content"])):
+    for messages in sorted(asked, key=lambda one: ("score difference:" in one[1]["content"], len(one[1]["content"]), one[1]["content"])):
         found[stage(messages)] = messages[1]["content"]
     return found
 
@@ -52,8 +50,8 @@ def sizes(asked: list[list[dict]]) -> str:
     rows: dict[str, list[tuple[int, int]]] = {}
     for messages in asked:
         text = "\n\n".join(message["content"] for message in messages)
-        common = os.path.commonprefix([text, last.get(stage(messages), "")])
-        rows.setdefault(stage(messages), []).append((count_tokens(text), count_tokens(common)))
+        common = next((n for n, (a, b) in enumerate(zip(text, last.get(stage(messages), ""), strict=False)) if a != b), 0)
+        rows.setdefault(stage(messages), []).append((count_tokens(text), count_tokens(text[:common])))
         last[stage(messages)] = text
     lines = [f"{name}: {len(ones)} requests, {sum(one for one, _ in ones) // len(ones)} tokens" for name, ones in rows.items()]
     every = [one for ones in rows.values() for one in ones]
