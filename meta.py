@@ -28,7 +28,7 @@ MEMORY_HERE = "(HERE STANDS WHAT general_retrieve RETURNED, as JSON with an inde
 RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
 EXAMPLE_TOKENS = 2000  # of the collected episode that is shown as Python data
 LEAST_TOKENS = 500  # of evidence; a context that has no room for these is too short
-PAIR_TOKENS = 1000  # of two episodes side by side: where there is less room, fewer pairs are shown
+PAIR_TOKENS = 900  # of two episodes side by side: where there is less room, fewer pairs are shown
 
 
 def plan_schema() -> dict:

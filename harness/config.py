@@ -75,7 +75,7 @@ class Config:
     budget_usd: float = setting(0.0, "stop before more dollars than this are spent; 0: no limit")
     budget_tokens: int = setting(0, "stop before more tokens than this are used; 0: no limit")
     price: tuple[str, ...] = setting((), "model=input,cached,output in dollars a million tokens; repeatable")
-    prompt_tokens: int = setting(12_000, "limit for the evidence (tables, episodes) that the meta agent is shown")
+    prompt_tokens: int = setting(8_000, "limit for the evidence (tables, episodes) that the meta agent is shown")
     allow_solvers: bool = setting(False, "leave out the rule that what is retrieved must come from episodes, as the paper does")
     show_admissible: bool = setting(False, "show the agent TextWorld's admissible commands (offline: always)")
     fresh_collection: bool = setting(False, "repeat the collection phase for each design, as the authors do")

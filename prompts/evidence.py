@@ -97,13 +97,10 @@ def by_kind(lists: dict[str, list[dict]], most_steps: int) -> list[dict]:
         kept = [[one for one in ones if kind in ("all", one["family"])] for ones in lists.values()]
         ends = Counter(ended(one, most_steps) for one in kept[-1]).most_common()
         rest = sum(count for _, count in ends[4:])
-        rows.append({
-            "kind": kind,
-            "tasks": len({one["task"] for one in kept[-1]}),
-            "scores": [statistics.fmean(one["score"] for one in ones) if ones else None for ones in kept],
-            "ended": ", ".join([f"{end} {count}" for end, count in ends[:4]] + [f"otherwise {rest}"] * (rest > 0)),
-            "invalid": sum(one.get("invalid", 0) for one in kept[-1]),
-        })  # fmt: skip
+        scores = [statistics.fmean(one["score"] for one in ones) if ones else None for ones in kept]
+        how = ", ".join([f"{end} {count}" for end, count in ends[:4]] + [f"otherwise {rest}"] * (rest > 0))
+        tasks, invalid = len({one["task"] for one in kept[-1]}), sum(one.get("invalid", 0) for one in kept[-1])
+        rows.append({"kind": kind, "tasks": tasks, "scores": scores, "ended": how, "invalid": invalid})
     return rows
 
 
@@ -139,21 +136,17 @@ def by_key(deployed: list[dict]) -> list[dict]:
         inner = value.values() if isinstance(value, dict) else value
         return any(map(says, inner)) if isinstance(value, dict | list) else value not in (None, "")
 
-    keys = Counter(key for one in deployed if isinstance(one["retrieved"], dict) for key in one["retrieved"])
+    whole = [one["retrieved"] for one in deployed]
+    keys = Counter(key for value in whole if isinstance(value, dict) for key in value).most_common(MOST_ROWS)
+    parts = {f"`{quote_cell(key)}`": [value.get(key) if isinstance(value, dict) else None for value in whole] for key, _ in keys}
     rows = []
-    for key in [None, *(key for key, _ in keys.most_common(MOST_ROWS))]:
-        told, gains = [], {True: [], False: []}
-        for one in deployed:
-            value = one["retrieved"] if key is None else (one["retrieved"] or {}).get(key) if isinstance(one["retrieved"], dict) else None
-            told += [json.dumps(value)] if says(value) else []
+    for key, values in {"all together": whole, **parts}.items():
+        told, gains = [json.dumps(value) for value in values if says(value)], {True: [], False: []}
+        for one, value in zip(deployed, values, strict=True):
             gains[says(value)].append(one["score"] - one["without"])
-        rows.append({
-            "key": "all together" if key is None else f"`{quote_cell(key)}`",
-            "told": len(told),
-            "different": len(set(told)),
-            "tokens": statistics.fmean(map(count_tokens, told)) if told else 0,
-            "gains": [statistics.fmean(gains[which]) if gains[which] else None for which in (True, False)],
-        })  # fmt: skip
+        means = [statistics.fmean(gains[which]) if gains[which] else None for which in (True, False)]
+        tokens = statistics.fmean(map(count_tokens, told)) if told else 0
+        rows.append({"key": key, "told": len(told), "different": len(set(told)), "tokens": tokens, "gains": means})
     return rows
 
 
