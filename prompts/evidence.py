@@ -249,7 +249,7 @@ def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int =
     for place, step in enumerate(steps):
         known = {line for text in before.values() if isinstance(text, str) for line in text.split("\n")}
         texts = [text for key, text in step.items() if isinstance(text, str) and key != "action_took"]
-        new = [line for text in texts for line in text.split("\n") if line not in known]
+        new = [line for text in texts for line in text.split("\n") if line.strip() and line not in known]
         bare.append(f"{mark} {quote_cell(step['action_took'], 50)}")
         full.append(f"{bare[-1]}\n{_ends(new or ['(nothing new)'], tokens // 5)}")
         if step["scores"] != score:
@@ -257,11 +257,15 @@ def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int =
             bare[-1], full[-1], changed = bare[-1] + note, full[-1] + note, [*changed, place]
         before, score = step, step["scores"]
     rest, shown, left = range(skipped, len(steps)), {}, tokens
-    wanted = [(place, full) for place in (*changed, *rest[-1:], *rest[:FIRST_STEPS])]
-    for place, texts in [*wanted, *((place, bare) for place in rest[:BARE_STEPS]), *((place, full) for place in rest)]:
-        more = count_tokens(texts[place]) + 1 - count_tokens(shown.get(place, ""))
-        if place >= skipped and len(texts[place]) > len(shown.get(place, "")) and more <= left:
-            shown[place], left = texts[place], left - more
+    must = [place for place in (*changed, *rest[-1:]) if place >= skipped]
+    groups = ((full, [*must, *rest[:FIRST_STEPS]]), (bare, [*must, *rest[:BARE_STEPS]]), (full, rest))
+    for texts, places in groups:
+        for place in places:
+            more = count_tokens(texts[place]) + 1 - count_tokens(shown.get(place, ""))
+            if more > left:
+                break
+            if len(texts[place]) > len(shown.get(place, "")):
+                shown[place], left = texts[place], left - more
     lines, gap = [], 0
     for place in [*rest, None]:
         if place in shown or place is None:
@@ -274,7 +278,7 @@ def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int =
 
 def _ends(lines: list[str], tokens: int) -> str:
     """Lines as data in at most about `tokens` tokens: where that is too few, the middle ones are left out."""
-    kept, most = list(range(len(lines))), min(100, max(1, tokens))
+    kept, most = list(range(len(lines))), max(1, tokens)
     sizes = [min(count_tokens(line), most) + 1 for line in lines]
     over = sum(sizes) - tokens
     while over > 0 and len(kept) > 1:
