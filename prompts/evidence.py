@@ -42,14 +42,17 @@ class Evidence:
     def read(cls, folder, archive, design) -> "Evidence":
         """From the run's folder (`harness.run_folder.RunFolder`) and the archive from which the design was drawn."""
         best = sorted(archive.evaluated(), key=lambda one: -one.score)[:BEST]
-        relatives = []
+        relatives, first = [], {}
         for one in archive.designs:
-            kin = {"parent": one.id in design.parents, "among the best": one in best, "child": design.id in one.parents,
-                   "sibling": set(one.parents) & set(design.parents)}  # fmt: skip
+            again = one.state == "duplicate"  # it has the id of the design that was there before, and no folder
+            kin = {"parent": one.id in design.parents and not again, "among the best": one in best,
+                   "child": design.id in one.parents, "sibling": set(one.parents) & set(design.parents)}  # fmt: skip
             relation = ", ".join(name for name, holds in kin.items() if holds)
             if relation and one.candidate != design.candidate:
                 place = folder.path / "dropped" / one.candidate if one.state == "dropped" else folder.design(one.id)
-                relatives.append({**vars(one), "relation": relation, "what": _what(place)})
+                what = f"the same code as {first[one.id]}" if again else _what(place)
+                relatives.append({**vars(one), "relation": relation, "what": what})
+            first.setdefault(one.id, one.candidate)
         relatives.sort(key=lambda one: (not one["relation"].startswith(("parent", "among")), -one["step"]))
         own, (parent, *_) = folder.design(design.id), (*design.parents, None)
         return cls(

@@ -12,7 +12,7 @@ from prompts import count_tokens
 from tests.endpoint import ModelServer, stand_in
 from tests.runs import ROOT, finish, models, start
 
-SEARCH = ["--env", "babaisai", "--steps", "3", "--folds", "1", "--passes", "2", "--collection-passes", "2"]
+SEARCH = ["--env", "babaisai", "--steps", "4", "--folds", "1", "--passes", "2", "--collection-passes", "6"]
 STAGE = re.compile(r"# Stage: (\w+)")
 
 

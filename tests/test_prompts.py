@@ -366,7 +366,7 @@ def test_a_design_is_shown_with_its_relatives_and_the_best(tmp_path):
     assert {one["candidate"]: (one["relation"], one["what"]) for one in design.relatives} == {
         "1.1": ("parent", "A memory of doors."), "3.1": ("among the best, sibling", "change of 3.1"),
         "3.2": ("among the best, child", "change of 3.2"), "4.1": ("child", "change of 4.1"),
-        "4.2": ("parent, child", "A memory of doors."),
+        "4.2": ("child", "the same code as 1.1"),
     }  # fmt: skip
     prompt = meta_agent().ideate_prompt(design, 12_000)
     assert "- 3.2 (among the best, child): 0.300 ± 0.000, 5 tokens; <data>change of 3.2</data>" in prompt
