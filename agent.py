@@ -103,26 +103,18 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
     to, and shapes nothing. Raises InfrastructureError, BudgetError.
     """
     env = environment(episode.domain)
-    prompt, read = STYLES[episode.style]
+    _, read = STYLES[episode.style]
     text, info = env.reset(seed=episode.seed, options={"task": episode.task})
     trajectory = Trajectory(init=info["record"])
-    system = render(
-        prompt,
-        domain=env.description(),
-        actions=env.action_descriptions,
-        memory=episode.memory,
-        goal=info["goal"],
-    )
-    # Actions that the system prompt describes are the same at each turn: they are not listed again.
+    system = system_prompt(episode, env, info)
     shown = env.lists_actions or episode.show_admissible
-    listed = (env.lists_actions and not env.action_descriptions) or episode.show_admissible
     turns: list[tuple[dict, dict]] = []  # messages with an observation and with an answer
     left_out = invalid = 0
     invalid_answer, done = "", False
     while not done:
         # What matters now alone (inventory, valid actions) stands in the last message and is not kept.
         actions = info["actions"]
-        now = render("turn", text=text, now=info["now"], actions=actions if listed else [])
+        now = turn(episode, env, text, info)
         while True:  # until the dialogue fits the model's context
             note = f"\n\nThe first {left_out} turns are left out: the dialogue was too long." if left_out else ""
             messages = [
@@ -150,6 +142,27 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
         trajectory.steps.append({"action_took": action, **info["record"], "scores": info["score"], "dones": done})
     trajectory.reward = float(info["score"])
     return Played(trajectory, bool(info["success"]), invalid, left_out, invalid_answer)
+
+
+def system_prompt(episode: Episode, env: envs.Domain, info: dict) -> str:
+    """What stands above all turns of an episode: the domain, the memory, the goal."""
+    prompt, _ = STYLES[episode.style]
+    shown = {"domain": env.description(), "actions": env.action_descriptions, "goal": info["goal"]}
+    return render(prompt, memory=episode.memory, **shown)
+
+
+def turn(episode: Episode, env: envs.Domain, text: str, info: dict) -> str:
+    """An observation as the agent is shown it, with what matters now alone."""
+    # Actions that the system prompt describes are the same at each turn: they are not listed again.
+    listed = (env.lists_actions and not env.action_descriptions) or episode.show_admissible
+    return render("turn", text=text, now=info["now"], actions=info["actions"] if listed else [])
+
+
+def opening(episode: Episode) -> tuple[str, str]:
+    """The agent's system prompt and its first turn; runs in a worker."""
+    env = environment(episode.domain)
+    text, info = env.reset(seed=episode.seed, options={"task": episode.task})
+    return system_prompt(episode, env, info), turn(episode, env, text, info)
 
 
 def ask(episode: Episode, messages: list[dict], gateway: str | None, design: str, actions: list[str]) -> str:

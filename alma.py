@@ -38,7 +38,7 @@ async def learn(run) -> "Archive":
         run.announce(step, archive)
         drawn = sample(archive, run.config, rng)
         children = await asyncio.gather(
-            *(make_child(run, learning, parents, f"{step}.{place}") for place, parents in enumerate(drawn, 1))
+            *(make_child(run, learning, archive, parents, f"{step}.{place}") for place, parents in enumerate(drawn, 1))
         )
         for child in children:
             archive.add(child)
@@ -46,16 +46,16 @@ async def learn(run) -> "Archive":
     return archive
 
 
-async def make_child(run, learning, parents: Sequence["Design"], name: str) -> "Design":
+async def make_child(run, learning, archive: "Archive", parents: Sequence["Design"], name: str) -> "Design":
     """One candidate, "<learning step>.<place in it>", from its parents (none: from scratch) to its line in the archive."""
-    meta, plan, code, tries, error = run.meta_agent(learning, name), None, "", 1, ""
+    meta, plan, code, tries, error = await run.meta_agent(learning, archive, name), None, "", 1, ""
     try:
         if not parents:
             run.show(name, "implement", "from scratch")
             code = await meta.first()
         else:
             run.show(name, "ideate", f"from {parents[0].candidate} ({parents[0].score:.3f})")
-            evidence = run.evidence(parents[0])
+            evidence = run.evidence(archive, parents[0])
             plan = await meta.ideate_and_plan(evidence)
             run.show(name, "implement")
             code = await meta.implement(evidence, plan)

@@ -1,25 +1,34 @@
 """The meta agent: what it is shown in each stage, and what is made of its answers.
 
-A stage is a file `prompts/<stage>.md` and a method of `MetaAgent`. A prompt depends on the run's folder and seed
-alone, so a resumed run asks the same things again; what a design printed, raised or retrieved is quoted as data.
-Whether an answer is any good is found out by verification and evaluation.
+A stage is a file `prompts/<stage>.md` and a method of `MetaAgent`. All stages begin with the same system message
+(`Briefing`), so that a provider's prompt cache serves it. A prompt depends on the run's folder, its archive, its
+episodes and its seed alone: a resumed run asks the same things again. What a design printed, raised or retrieved is
+quoted as data. Whether an answer is any good is found out by verification and evaluation.
 """
 
+import inspect
 import json
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import envs
+from agent import opening
 from errors import ContextOverflow, InfrastructureError
-from prompts import FOLDER, count_tokens, cut, fenced, quote, render
+from jail.frames import Limits
+from models import OFFLINE
+from prompts import FOLDER, count_tokens, cut, evidence, fenced, quote_cell, quote_lines, render
+from prompts.evidence import Evidence
+from standins import agent as standin_agent
+from standins import memory as standin_memory
 
-SCORE_BINS = ((0.0, 1 / 3), (1 / 3, 2 / 3), (2 / 3, 1.01))
-EPISODES_IN_BIN = 2
-RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
-LEAST_TOKENS = 500  # of trajectories; a context that has no room for these is too short
-UNCHANGED = "This module equals the one that was to be changed. Carry out the plan, and write the whole changed module."
 INTERFACE = Path(__file__).parent / "memory_base.py"
+INTERFACE_END = "\n# ----"  # the marker line: what stands below it is not for designs
+MEMORY_HERE = "(HERE STANDS WHAT general_retrieve RETURNED, as JSON with an indent of 1)"
+RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
+EXAMPLE_TOKENS = 2000  # of the collected episode that is shown as Python data
+LEAST_TOKENS = 500  # of evidence; a context that has no room for these is too short
+PAIR_TOKENS = 900  # of two episodes side by side: where there is less room, fewer pairs are shown
 
 
 def plan_schema() -> dict:
@@ -28,50 +37,69 @@ def plan_schema() -> dict:
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What is known of a design that is to be changed."""
+class Briefing:
+    """What is the same for all candidates of a run."""
 
-    id: str
-    code: str
-    score: dict  # a Score's summary
-    deployed: list[dict]  # lines of trajectories.jsonl
-    last_change: dict | None  # {"changes": [str], "difference": float}; None for a design from scratch
+    system: str  # the system message, word for word the same in all stages
+    without: list[dict]  # the deployed episodes without memory, in the form of the lines of trajectories.jsonl
+    most_steps: int  # of an episode
 
     @classmethod
-    def read(cls, folder: Path, parent: Path | None) -> "Evidence":
-        """From the design's folder in the run, and the folder of the design that it was made from."""
-        score = json.loads((folder / "score.json").read_text(encoding="utf-8"))
-        lines = (folder / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()
-        last_change = None
-        if parent:
-            before = json.loads((parent / "score.json").read_text(encoding="utf-8"))
-            plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
-            changes = [change["what"] for change in plan["changes"]]
-            last_change = {"changes": changes, "difference": score["mean"] - before["mean"]}
-        code = (folder / "design.py").read_text(encoding="utf-8")
-        return cls(folder.name, code, score, [json.loads(line) for line in lines], last_change)
+    async def of(cls, config, learning, pool) -> "Briefing":
+        """From a run's settings, the evaluator of its learning set, and its pool: a worker starts one episode."""
+        domain, fold = envs.domain_class(config.env), learning.folds[0]
+        families = {task.id: task.family for task in domain.tasks()}
+
+        def line(played, task: str, number: int = 0) -> dict:
+            known = {"task": task, "family": families[task], "number": number, "score": played.trajectory.reward}
+            return {**known, "steps": len(played.trajectory.steps), "trajectory": vars(played.trajectory), "invalid": played.invalid}
+
+        without, collected = [], []
+        for one in learning.folds:
+            for place, played in zip(one.without, await one.without_memory(), strict=True):
+                without.append(line(played, *place))
+            collected += [line(played, episode.task) for episode, played in zip(one.collection_episodes(), one.collected, strict=True)]
+        place = next((number for number, played in enumerate(fold.collected) if played.success), 0)
+        example = replace(fold.collection_episodes()[place], memory=MEMORY_HERE)
+        agent_sees, first_turn = await pool.run(opening, example)
+        played_by = {"agent": standin_agent, "memory": standin_memory}
+        system = render(
+            "meta_system",
+            interface=INTERFACE.read_text(encoding="utf-8").split(INTERFACE_END)[0].strip(),
+            task=example.task,
+            agent_sees=agent_sees,
+            first_turn=first_turn,
+            trajectory=evidence.as_python(vars(fold.collected[place].trajectory), EXAMPLE_TOKENS),
+            models=config.models(),
+            stand_ins={role: inspect.getdoc(one) for role, one in played_by.items() if config.models()[role] == OFFLINE},
+            limits=Limits(),
+            retrieve_limit=RETRIEVE_LIMIT,
+            allow_solvers=config.allow_solvers,
+            folds=len(learning.folds),
+            protocol=fold.protocol,
+            learned=len(fold.collected),
+            collected={row["kind"]: row for row in evidence.by_kind({"": collected}, domain.max_steps)},
+            deployed=len(without),
+            without=evidence.by_kind({"": without}, domain.max_steps),
+            chance=evidence.chance(without),
+            most_steps=domain.max_steps,
+        )
+        return cls(system, without, domain.max_steps)
 
 
 class MetaAgent:
     """Makes one candidate: asks the meta model stage by stage and keeps what was said.
 
     `candidate` is the name to which its calls are booked; it also tells apart questions that are asked twice.
-    `example` is a collected trajectory, as a dict: the keys of its `init` and steps are told.
+    `known` has the code of each design in the archive, with its candidate's name: none is to be written again.
     """
 
-    def __init__(self, models, domain: str, example: dict, prompt_tokens: int, seed: int, candidate: str):
-        self._models, self._seed, self._candidate = models, seed, candidate
+    def __init__(self, models, briefing: Briefing, known: dict[str, str], prompt_tokens: int, seed: int, candidate: str):
+        self._models, self._briefing, self._seed, self._candidate = models, briefing, seed, candidate
+        self._known = {code.strip(): name for code, name in known.items()}
         self._prompt_tokens = prompt_tokens
-        self._shown = {
-            "interface": INTERFACE.read_text(encoding="utf-8").strip(),
-            "domain": envs.domain_class(domain).description(),
-            "retrieve_limit": RETRIEVE_LIMIT,
-            "init_keys": sorted(example["init"]),
-            "step_keys": sorted(example["steps"][0]),
-        }
-        self.transcript: list[tuple[str, str, str]] = []  # stage, "prompt" or "answer", text
-
-    # The stages.
+        # stage, "prompt" or "answer", text
+        self.transcript: list[tuple[str, str, str]] = [("all stages", "system message", briefing.system)]
 
     async def first(self) -> str:
         """The code of a design written from scratch."""
@@ -80,7 +108,7 @@ class MetaAgent:
     async def ideate_and_plan(self, parent: Evidence) -> dict:
         """Study a design and its logs; the plan for a new one, by the schema of prompts/plan.json.
 
-        Where the prompt does not fit into the model's context, its trajectories are cut further.
+        Where the prompt does not fit into the model's context, its evidence is cut further.
         """
         tokens = self._prompt_tokens
         while True:
@@ -97,35 +125,34 @@ class MetaAgent:
 
     async def implement(self, parent: Evidence, plan: dict) -> str:
         """The code of the new design."""
-        plan_text = json.dumps(plan, indent=1, ensure_ascii=False)
-        return await self._ask_code("implement", unlike=parent.code, code=parent.code, plan=plan_text)
+        changes = json.dumps({"changes": plan["changes"]}, indent=1, ensure_ascii=False)
+        return await self._ask_code("implement", code=parent.code, plan=changes)
 
     async def repair(self, code: str, error: str, attempt: int) -> str:
         """The code again, mended after a failed verification."""
-        return await self._ask_code("repair", f" try {attempt}", code=code, error=quote(error, 1500))
+        return await self._ask_code("repair", f" try {attempt}", code=code, error=quote_lines(error, 1500))
 
-    # Asking.
-
-    async def _ask_code(self, stage: str, again: str = "", unlike: str = "", **shown) -> str:
+    async def _ask_code(self, stage: str, again: str = "", **shown) -> str:
         """The Python module that the model answers to `prompts/<stage>.md`.
 
-        A module that equals `unlike` is asked for once more, with that said.
+        A module that equals one in the archive is asked for once more, with that said.
         """
-        prompt = render(stage, **self._shown, **shown)
+        prompt = render(stage, **shown)
         messages = self._messages(prompt)
         try:
             code = await self._models.ask_code("meta", messages, **self._call(stage, again))
             self._keep(stage, prompt, code)
-            if unlike and code.strip() == unlike.strip():
-                messages += [{"role": "assistant", "content": fenced(code, "python")}, {"role": "user", "content": UNCHANGED}]
+            if equal := self._known.get(code.strip()):
+                said = render("unchanged", candidate=equal)
+                messages += [{"role": "assistant", "content": fenced(code, "python")}, {"role": "user", "content": said}]
                 code = await self._models.ask_code("meta", messages, **self._call(stage, f"{again} unchanged"))
-                self._keep(stage, UNCHANGED, code)
+                self._keep(stage, said, code)
         except ContextOverflow as error:
             raise InfrastructureError(f"the meta agent's prompt is too long: {error}") from None
         return code
 
     def _messages(self, prompt: str) -> list[dict[str, str]]:
-        return [{"role": "system", "content": render("meta_system")}, {"role": "user", "content": prompt}]
+        return [{"role": "system", "content": self._briefing.system}, {"role": "user", "content": prompt}]
 
     def _call(self, stage: str, again: str = "") -> dict:
         sample = self._candidate + again
@@ -135,67 +162,27 @@ class MetaAgent:
     def _keep(self, stage: str, prompt: str, answer: str) -> None:
         self.transcript += [(stage, "prompt", prompt), (stage, "answer", answer)]
 
-    # The evidence.
-
     def ideate_prompt(self, parent: Evidence, tokens: int) -> str:
-        """The prompt with at most `tokens` tokens of trajectories and what was retrieved for them."""
-        score, change = parent.score, parent.last_change
-        return render(
-            "ideate",
-            code=parent.code,
-            score=score["mean"],
-            stderr=score["stderr"],
-            f0=score["mean"] - score["difference"],
-            retrieved_tokens=score["retrieved_tokens"],
-            last_change=change and {**change, "changes": [quote(text, 200) for text in change["changes"]]},
-            errors=[quote(error, 500) for error in score["errors"]],
-            output=quote(score["output"], 500),
-            episodes=self._episodes(parent, tokens),
-            schema=(FOLDER / "plan.json").read_text(encoding="utf-8").strip(),
-            **self._shown,
-        )
-
-    def _episodes(self, parent: Evidence, tokens: int) -> list[dict]:
-        """Deployed episodes from each score bin, cut to `tokens` in all."""
+        """The prompt with at most `tokens` tokens of evidence: tables and digests, and in the rest episodes."""
+        before = {"parent": parent.before} if parent.before else {}
+        lists = {"no memory": self._briefing.without, **before, "this design": parent.deployed}
+        shown = {
+            "schema": json.dumps(plan_schema()),
+            "design": parent,
+            "changes": [{key: quote_cell(change.get(key, ""), 150) for key in ("what", "expected")} for change in parent.changes],
+            "lists": list(lists),
+            "kinds": evidence.by_kind(lists, self._briefing.most_steps),
+            "relatives": [{**one, **{key: quote_cell(one[key], 60) for key in ("what", "error")}} for one in parent.relatives],
+            "keys": evidence.by_key(parent.deployed),
+            "errors": evidence.errors_by_kind(parent.code, parent.deployed, parent.score["errors"]),
+            "output": quote_lines(parent.score["output"], 300) if parent.score["output"] else "",
+        }
+        # What stands below the score is evidence; the texts in it are quoted, so that none of their lines equals this one.
+        head, below, tables = render("ideate", pairs=[], **shown).rpartition("\n## Score\n")
+        left = tokens - count_tokens(tables)
+        if left < LEAST_TOKENS // 2:
+            return head + below + cut(tables, tokens)
         rng = random.Random(envs.derive_seed(self._seed, parent.id, self._candidate, "episodes"))
-        chosen = []
-        for low, high in SCORE_BINS:
-            within = [one for one in parent.deployed if low <= one["score"] < high]
-            chosen += rng.sample(within, min(EPISODES_IN_BIN, len(within)))
-        share = tokens // max(1, len(chosen))
-        return [_episode(one, share) for one in chosen]
-
-
-def _episode(deployed: dict, tokens: int) -> dict:
-    """One deployed episode for the prompt: half of the tokens for what was retrieved, half for goal and steps."""
-    retrieved = json.dumps(deployed["retrieved"], indent=1, ensure_ascii=False)
-    goal_tokens = min(200, tokens // 8)
-    trajectory = deployed["trajectory"] or {"init": {}, "steps": []}
-    return {
-        "task": deployed["task"],
-        "score": deployed["score"],
-        "retrieved": quote(retrieved, tokens // 2),
-        "goal": quote(str(trajectory["init"].get("goal", "")), goal_tokens),
-        "steps": _steps(trajectory, tokens // 2 - goal_tokens) or [f"(not played: {quote(deployed['error'], 300)})"],
-    }
-
-
-def _steps(trajectory: dict, tokens: int) -> list[str]:
-    """An episode's actions and observations, cut to `tokens`: the oldest observations go first, and only where not
-    even all actions fit, the oldest actions."""
-    steps, lines, left = trajectory["steps"][::-1], [], tokens
-    for step in steps:
-        action = f"> {quote(' '.join(str(step['action_took']).split()), 50)}"
-        left -= count_tokens(action) + 1
-        if left < 0:
-            lines.append("(earlier steps cut)")
-            break
-        lines.append(action)
-    for place, step in enumerate(steps[: len(lines)]):
-        texts = [value for key, value in step.items() if isinstance(value, str) and key != "action_took"]
-        seen = quote(cut("\n".join(texts), 400), 150)
-        left -= count_tokens(seen) + 1
-        if left < 0:
-            break
-        lines[place] += f"\n{seen}"
-    return lines[::-1]
+        pairs = evidence.pairs(parent.deployed, self._briefing.without, self._briefing.most_steps, rng)
+        pairs, told = pairs[: max(1, left // PAIR_TOKENS)], {}
+        return render("ideate", pairs=[evidence.pair_as_text(one, told, left // len(pairs)) for one in pairs], **shown)

@@ -16,7 +16,7 @@ from models.prices import PlannedCalls, estimate, parse_price, price
 from prompts import count_tokens, render
 
 ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, reasoning included
-META_PROMPT_TOKENS = 8000  # interface, domain, code and plan, without the trajectories
+META_PROMPT_TOKENS = 10_000  # what all stages have in common, code and plan, without the evidence
 META_CALLS = 2.3  # for one design: ideate, implement, now and then a repair
 MEMORY_CALLS = 1.0  # of one design for one trajectory or task; many designs make none
 

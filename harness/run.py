@@ -20,7 +20,7 @@ from harness.pool import open_pool
 from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, Models, ModelSpec, Patience
-from meta import Evidence, MetaAgent
+from meta import Briefing, Evidence, MetaAgent
 from models import MANUAL, OFFLINE, ROLES
 from models.prices import parse_price
 from models.store import Store
@@ -39,6 +39,7 @@ class Run:
         self._evaluators: dict[tuple, asyncio.Task[Evaluator]] = {}
         self._unsafe = False  # a layer of the sandbox is missing
         self._evaluations: dict[str, asyncio.Task] = {}
+        self._briefing: asyncio.Task[Briefing] | None = None
 
     async def __aenter__(self) -> "Run":
         self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
@@ -73,7 +74,7 @@ class Run:
 
     async def __aexit__(self, kind, error, trace) -> None:
         try:
-            at_work = [*self._evaluations.values(), *self._evaluators.values()]
+            at_work = [*self._evaluations.values(), *self._evaluators.values(), *filter(None, [self._briefing])]
             for task in at_work:
                 task.cancel()
             await asyncio.gather(*at_work, return_exceptions=True)
@@ -214,15 +215,18 @@ class Run:
         """Show what stage a candidate is in."""
         self.display.candidate(candidate, stage, note)
 
-    def meta_agent(self, learning: Evaluator, candidate: str) -> MetaAgent:
+    async def meta_agent(self, learning: Evaluator, archive: Archive, candidate: str) -> MetaAgent:
         """The meta agent that makes one candidate."""
-        config, example = self.config, asdict(learning.folds[0].collected[0].trajectory)
-        return MetaAgent(self.models, config.env, example, config.prompt_tokens, config.seed, candidate)
+        if self._briefing is None:
+            self._briefing = asyncio.ensure_future(Briefing.of(self.config, learning, self.pool))
+        files = {one.candidate: self.folder.design(one.id) / "design.py" for one in archive.evaluated()}
+        known = {path.read_text(encoding="utf-8"): name for name, path in files.items()}
+        briefing = await asyncio.shield(self._briefing)
+        return MetaAgent(self.models, briefing, known, self.config.prompt_tokens, self.config.seed, candidate)
 
-    def evidence(self, design: Design) -> Evidence:
+    def evidence(self, archive: Archive, design: Design) -> Evidence:
         """What is known of a design, read back from the run's folder."""
-        parent = self.folder.design(design.parents[0]) if design.parents else None
-        return Evidence.read(self.folder.design(design.id), parent)
+        return Evidence.read(self.folder, archive, design)
 
     def keep_dropped(self, candidate: str, code: str, plan: dict | None, transcript, error: str) -> dict:
         """Keep a candidate that failed under dropped/; returns the fields of its archive line."""

@@ -64,3 +64,14 @@ def quote(text: str, tokens: int = 500) -> str:
     """
     text = _DATA_TAG.sub("‹", clean(cut(text, tokens)))
     return _MARK.sub(r"\\", text.replace("```", "'''"))
+
+
+def quote_lines(text: str, tokens: int = 500) -> str:
+    """Text of several lines as data in a prompt, each behind `| `: columns stay straight, and no line is a heading,
+    a fence or an action of its own."""
+    return "\n".join(f"| {line}" for line in _DATA_TAG.sub("‹", clean(cut(text, tokens))).split("\n"))
+
+
+def quote_cell(text: str, tokens: int = 12) -> str:
+    """Text as data in one line, which may stand in a cell of a table."""
+    return quote(" ".join(text.split()), tokens).replace("|", "/")

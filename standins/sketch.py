@@ -180,7 +180,7 @@ def ideate(prompt: str, rng: random.Random) -> dict:
         "worked": [layer for layer, said in verdicts.items() if said == "helped"],
         "verdicts": [{"item": layer, "verdict": said, "why": why[said]} for layer, said in verdicts.items()],
         "problems": [f"{layer}: {why[said]}" for layer, said in verdicts.items() if said in ("misled", "missing")],
-        "changes": [*changes, {"what": what, "why": fresh[what][1]}],
+        "changes": [{**change, "expected": "more tasks won"} for change in (*changes, {"what": what, "why": fresh[what][1]})],
     }
 
 

@@ -226,7 +226,7 @@ def test_a_plan_has_the_form_of_its_schema():
     plan = json.loads(ask(prompt(of("Plans", "Places"))))
     assert set(plan) == set(plan_schema()["required"])
     assert {verdict["item"] for verdict in plan["verdicts"]} == {"Plans", "Places"}
-    assert all(set(change) == {"what", "why"} for change in plan["changes"]) and plan["changes"]
+    assert all(set(change) == {"what", "why", "expected"} for change in plan["changes"]) and plan["changes"]
 
 
 def test_a_plan_changes_one_thing():
