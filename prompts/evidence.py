@@ -141,9 +141,10 @@ def by_key(deployed: list[dict]) -> list[dict]:
 
     whole = [one["retrieved"] for one in deployed]
     keys = Counter(key for value in whole if isinstance(value, dict) for key in value).most_common(MOST_ROWS)
-    parts = {f"`{quote_cell(key)}`": [value.get(key) if isinstance(value, dict) else None for value in whole] for key, _ in keys}
-    rows = []
-    for key, values in {"all together": whole, **parts}.items():
+    columns, rows = {"all together": whole}, []
+    for key, _ in keys:
+        columns[f"`{quote_cell(key)}`"] = [value.get(key) if isinstance(value, dict) else None for value in whole]
+    for key, values in columns.items():
         told, gains = [json.dumps(value) for value in values if says(value)], {True: [], False: []}
         for one, value in zip(deployed, values, strict=True):
             gains[says(value)].append(one["score"] - one["without"])
@@ -159,7 +160,9 @@ def errors_by_kind(code: str, deployed: list[dict], kept: list[str]) -> list[dic
     `kept` are those of its score, "count × call: status: message"; of these the updates are taken.
     """
     texts = Counter(f"retrieve: {one['error']}" for one in deployed if one["error"])
-    texts.update({text: int(count) for count, _, text in (one.partition(" × ") for one in kept) if text.startswith("update")})
+    for count, _, text in (one.partition(" × ") for one in kept):
+        if text.startswith("update"):
+            texts[text] += int(count)
     rows: dict[tuple, dict] = {}
     for text, count in texts.most_common():
         call, status, message = (*text.split(": ", 2), "", "")[:3]
@@ -300,8 +303,8 @@ def as_python(trajectory: dict, tokens: int) -> str:
     def short(value):
         if not isinstance(value, dict | list) or len(value) <= MOST_ITEMS:
             return value
-        rest = f"{len(value) - MOST_ITEMS} more"
-        return {**dict(list(value.items())[:MOST_ITEMS]), "...": rest} if isinstance(value, dict) else [*value[:MOST_ITEMS], f"... {rest}"]
+        first, rest = list(value.items() if isinstance(value, dict) else value)[:MOST_ITEMS], f"{len(value) - MOST_ITEMS} more"
+        return {**dict(first), "...": rest} if isinstance(value, dict) else [*first, f"... {rest}"]
 
     def written(values: dict, indent: int) -> str:
         text = pprint.pformat({key: short(one) for key, one in values.items()}, width=108 - indent, sort_dicts=False)
@@ -313,4 +316,5 @@ def as_python(trajectory: dict, tokens: int) -> str:
         shown += 1
     gap = [f"# {len(steps) - shown} steps are left out here"] if shown < len(steps) else []
     lines = "\n        ".join([*steps[:shown], *gap, last])
-    return f"Trajectory(\n    init={written(trajectory['init'], 9)},\n    steps=[\n        {lines}\n    ],\n    reward={trajectory['reward']},\n)"
+    init, reward = written(trajectory["init"], 9), trajectory["reward"]
+    return f"Trajectory(\n    init={init},\n    steps=[\n        {lines}\n    ],\n    reward={reward},\n)"
