@@ -85,7 +85,7 @@ def _what(place: Path) -> str:
     """What a candidate is, in one line: its plan's changes, else what its code says of itself."""
     if plan := json.loads((place / "plan.json").read_text(encoding="utf-8")):
         return "; ".join(change["what"] for change in plan["changes"])
-    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.get_docstring(ast.parse((place / "design.py").read_text(encoding="utf-8"))) or ""
     return ""
 
@@ -178,7 +178,7 @@ def _function(code: str, trace: str) -> str:
     lines, names, node = re.findall(r'File "design\.py", line (\d+)', trace), [], None
     if lines:  # one that was printed by force begins with the innermost
         line = int(lines[0] if "ost recent call first" in trace else lines[-1])
-        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             node = ast.parse(code)
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     while node:
