@@ -26,7 +26,7 @@ INTERFACE = Path(__file__).parent / "memory_base.py"
 INTERFACE_END = "\n# ----"  # the marker line: what stands below it is not for designs
 MEMORY_HERE = "(HERE STANDS WHAT general_retrieve RETURNED, as JSON with an indent of 1)"
 RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
-EXAMPLE_TOKENS = 2000  # of the collected episode that is shown as Python data
+EXAMPLE_TOKENS = 2500  # of the collected episode that is shown as Python data
 LEAST_TOKENS = 500  # of evidence; a context that has no room for these is too short
 PAIR_TOKENS = 900  # of two episodes side by side: where there is less room, fewer pairs are shown
 

@@ -12,7 +12,6 @@ import pprint
 import random
 import re
 import statistics
-import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -297,24 +296,23 @@ def _ends(lines: list[str], tokens: int) -> str:
 
 
 def as_python(trajectory: dict, tokens: int) -> str:
-    """A whole episode as a design gets it, in Python: its first steps and its last one, with only the first items of
-    long lists and dictionaries."""
+    """A whole episode as a design gets it, in Python of about `tokens` tokens: its first steps, two at least, and its
+    last one, with only the first items of long lists and dictionaries."""
 
     def short(value):
         if not isinstance(value, dict | list) or len(value) <= MOST_ITEMS:
             return value
-        first, rest = list(value.items() if isinstance(value, dict) else value)[:MOST_ITEMS], f"{len(value) - MOST_ITEMS} more"
+        first = list(value.items() if isinstance(value, dict) else value)[:MOST_ITEMS]
+        rest = f"{len(value) - MOST_ITEMS} more"
         return {**dict(first), "...": rest} if isinstance(value, dict) else [*first, f"... {rest}"]
 
-    def written(values: dict, indent: int) -> str:
-        text = pprint.pformat({key: short(one) for key, one in values.items()}, width=108 - indent, sort_dicts=False)
-        return textwrap.indent(text, " " * indent).lstrip()
+    def written(first: int) -> str:
+        gap = [f"... {len(steps) - first} more steps, and then the last one"] if first < len(steps) else []
+        shown = {**trajectory, "init": init, "steps": [*steps[:first], *gap, last]}
+        return f"Trajectory(**\n{pprint.pformat(shown, width=108, sort_dicts=False)}\n)"
 
-    *steps, last = [f"{written(step, 8)}," for step in trajectory["steps"]]
-    shown = 2  # steps at least, beside the last one
-    while shown < len(steps) and count_tokens("".join([*steps[: shown + 1], last])) < tokens:
-        shown += 1
-    gap = [f"# {len(steps) - shown} steps are left out here"] if shown < len(steps) else []
-    lines = "\n        ".join([*steps[:shown], *gap, last])
-    init, reward = written(trajectory["init"], 9), trajectory["reward"]
-    return f"Trajectory(\n    init={init},\n    steps=[\n        {lines}\n    ],\n    reward={reward},\n)"
+    parts = [{key: short(value) for key, value in one.items()} for one in (trajectory["init"], *trajectory["steps"])]
+    (init, *steps, last), first = parts, 2
+    while first < len(steps) and count_tokens(written(first + 1)) < tokens:
+        first += 1
+    return written(first)
