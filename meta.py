@@ -26,7 +26,7 @@ INTERFACE = Path(__file__).parent / "memory_base.py"
 INTERFACE_END = "\n# ----"  # the marker line: what stands below it is not for designs
 MEMORY_HERE = "(HERE STANDS WHAT general_retrieve RETURNED, as JSON with an indent of 1)"
 RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
-EXAMPLE_TOKENS = 2000  # of the collected episode that is shown as Python data
+EXAMPLE_TOKENS = 2500  # of the collected episode that is shown as Python data
 LEAST_TOKENS = 500  # of evidence; a context that has no room for these is too short
 PAIR_TOKENS = 900  # of two episodes side by side: where there is less room, fewer pairs are shown
 
@@ -51,14 +51,16 @@ class Briefing:
         families = {task.id: task.family for task in domain.tasks()}
 
         def line(played, task: str, number: int = 0) -> dict:
-            known = {"task": task, "family": families[task], "number": number, "score": played.trajectory.reward}
-            return {**known, "steps": len(played.trajectory.steps), "trajectory": vars(played.trajectory), "invalid": played.invalid}
+            known = {"task": task, "family": families[task], "number": number, "invalid": played.invalid}
+            steps, score = len(played.trajectory.steps), played.trajectory.reward
+            return {**known, "steps": steps, "score": score, "trajectory": vars(played.trajectory)}
 
         without, collected = [], []
         for one in learning.folds:
             for place, played in zip(one.without, await one.without_memory(), strict=True):
                 without.append(line(played, *place))
-            collected += [line(played, episode.task) for episode, played in zip(one.collection_episodes(), one.collected, strict=True)]
+            for episode, played in zip(one.collection_episodes(), one.collected, strict=True):
+                collected.append(line(played, episode.task))
         place = next((number for number, played in enumerate(fold.collected) if played.success), 0)
         example = replace(fold.collection_episodes()[place], memory=MEMORY_HERE)
         agent_sees, first_turn = await pool.run(opening, example)
@@ -70,7 +72,7 @@ class Briefing:
             agent_sees=agent_sees,
             first_turn=first_turn,
             trajectory=evidence.as_python(vars(fold.collected[place].trajectory), EXAMPLE_TOKENS),
-            models=config.models(),
+            models={role: name.partition("@")[0] for role, name in config.models().items()},
             stand_ins={role: inspect.getdoc(one) for role, one in played_by.items() if config.models()[role] == OFFLINE},
             limits=Limits(),
             retrieve_limit=RETRIEVE_LIMIT,
@@ -166,18 +168,20 @@ class MetaAgent:
         """The prompt with at most `tokens` tokens of evidence: tables and digests, and in the rest episodes."""
         before = {"parent": parent.before} if parent.before else {}
         lists = {"no memory": self._briefing.without, **before, "this design": parent.deployed}
+        changes = [{key: quote_cell(one.get(key, ""), 150) for key in ("what", "expected")} for one in parent.changes]
+        relatives = [one | {key: quote_cell(one[key], 60) for key in ("what", "error")} for one in parent.relatives]
         shown = {
-            "schema": json.dumps(plan_schema()),
+            "plan": plan_schema()["properties"],
             "design": parent,
-            "changes": [{key: quote_cell(change.get(key, ""), 150) for key in ("what", "expected")} for change in parent.changes],
+            "changes": changes,
             "lists": list(lists),
             "kinds": evidence.by_kind(lists, self._briefing.most_steps),
-            "relatives": [{**one, **{key: quote_cell(one[key], 60) for key in ("what", "error")}} for one in parent.relatives],
+            "relatives": relatives,
             "keys": evidence.by_key(parent.deployed),
             "errors": evidence.errors_by_kind(parent.code, parent.deployed, parent.score["errors"]),
             "output": quote_lines(parent.score["output"], 300) if parent.score["output"] else "",
         }
-        # What stands below the score is evidence; the texts in it are quoted, so that none of their lines equals this one.
+        # What stands below the score is evidence. The texts in it are quoted: none of their lines equals this one.
         head, below, tables = render("ideate", pairs=[], **shown).rpartition("\n## Score\n")
         left = tokens - count_tokens(tables)
         if left < LEAST_TOKENS // 2:

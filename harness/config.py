@@ -76,7 +76,7 @@ class Config:
     budget_tokens: int = setting(0, "stop before more tokens than this are used; 0: no limit")
     price: tuple[str, ...] = setting((), "model=input,cached,output in dollars a million tokens; repeatable")
     prompt_tokens: int = setting(8_000, "limit for the evidence (tables, episodes) that the meta agent is shown")
-    allow_solvers: bool = setting(False, "leave out the rule that what is retrieved must come from episodes, as the paper does")
+    allow_solvers: bool = setting(False, "let designs solve new tasks: leave out the rule against it, as the paper does")
     show_admissible: bool = setting(False, "show the agent TextWorld's admissible commands (offline: always)")
     fresh_collection: bool = setting(False, "repeat the collection phase for each design, as the authors do")
     keep_models: bool = setting(False, "let designs choose models by name, at the endpoint of --memory-model")

@@ -12,7 +12,6 @@ import pprint
 import random
 import re
 import statistics
-import textwrap
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,7 @@ def _what(place: Path) -> str:
     """What a candidate is, in one line: its plan's changes, else what its code says of itself."""
     if plan := json.loads((place / "plan.json").read_text(encoding="utf-8")):
         return "; ".join(change["what"] for change in plan["changes"])
-    with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+    with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.get_docstring(ast.parse((place / "design.py").read_text(encoding="utf-8"))) or ""
     return ""
 
@@ -141,9 +140,10 @@ def by_key(deployed: list[dict]) -> list[dict]:
 
     whole = [one["retrieved"] for one in deployed]
     keys = Counter(key for value in whole if isinstance(value, dict) for key in value).most_common(MOST_ROWS)
-    parts = {f"`{quote_cell(key)}`": [value.get(key) if isinstance(value, dict) else None for value in whole] for key, _ in keys}
-    rows = []
-    for key, values in {"all together": whole, **parts}.items():
+    columns, rows = {"all together": whole}, []
+    for key, _ in keys:
+        columns[f"`{quote_cell(key)}`"] = [value.get(key) if isinstance(value, dict) else None for value in whole]
+    for key, values in columns.items():
         told, gains = [json.dumps(value) for value in values if says(value)], {True: [], False: []}
         for one, value in zip(deployed, values, strict=True):
             gains[says(value)].append(one["score"] - one["without"])
@@ -159,7 +159,9 @@ def errors_by_kind(code: str, deployed: list[dict], kept: list[str]) -> list[dic
     `kept` are those of its score, "count × call: status: message"; of these the updates are taken.
     """
     texts = Counter(f"retrieve: {one['error']}" for one in deployed if one["error"])
-    texts.update({text: int(count) for count, _, text in (one.partition(" × ") for one in kept) if text.startswith("update")})
+    for count, _, text in (one.partition(" × ") for one in kept):
+        if text.startswith("update"):
+            texts[text] += int(count)
     rows: dict[tuple, dict] = {}
     for text, count in texts.most_common():
         call, status, message = (*text.split(": ", 2), "", "")[:3]
@@ -175,7 +177,7 @@ def _function(code: str, trace: str) -> str:
     lines, names, node = re.findall(r'File "design\.py", line (\d+)', trace), [], None
     if lines:  # one that was printed by force begins with the innermost
         line = int(lines[0] if "ost recent call first" in trace else lines[-1])
-        with contextlib.suppress(SyntaxError, ValueError, RecursionError):
+        with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
             node = ast.parse(code)
     kinds = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
     while node:
@@ -294,23 +296,23 @@ def _ends(lines: list[str], tokens: int) -> str:
 
 
 def as_python(trajectory: dict, tokens: int) -> str:
-    """A whole episode as a design gets it, in Python: its first steps and its last one, with only the first items of
-    long lists and dictionaries."""
+    """A whole episode as a design gets it, in Python of about `tokens` tokens: its first steps, two at least, and its
+    last one, with only the first items of long lists and dictionaries."""
 
     def short(value):
         if not isinstance(value, dict | list) or len(value) <= MOST_ITEMS:
             return value
+        first = list(value.items() if isinstance(value, dict) else value)[:MOST_ITEMS]
         rest = f"{len(value) - MOST_ITEMS} more"
-        return {**dict(list(value.items())[:MOST_ITEMS]), "...": rest} if isinstance(value, dict) else [*value[:MOST_ITEMS], f"... {rest}"]
+        return {**dict(first), "...": rest} if isinstance(value, dict) else [*first, f"... {rest}"]
 
-    def written(values: dict, indent: int) -> str:
-        text = pprint.pformat({key: short(one) for key, one in values.items()}, width=108 - indent, sort_dicts=False)
-        return textwrap.indent(text, " " * indent).lstrip()
+    def written(first: int) -> str:
+        gap = [f"... {len(steps) - first} more steps, and then the last one"] if first < len(steps) else []
+        shown = {**trajectory, "init": init, "steps": [*steps[:first], *gap, last]}
+        return f"Trajectory(**\n{pprint.pformat(shown, width=108, sort_dicts=False)}\n)"
 
-    *steps, last = [f"{written(step, 8)}," for step in trajectory["steps"]]
-    shown = 2  # steps at least, beside the last one
-    while shown < len(steps) and count_tokens("".join([*steps[: shown + 1], last])) < tokens:
-        shown += 1
-    gap = [f"# {len(steps) - shown} steps are left out here"] if shown < len(steps) else []
-    lines = "\n        ".join([*steps[:shown], *gap, last])
-    return f"Trajectory(\n    init={written(trajectory['init'], 9)},\n    steps=[\n        {lines}\n    ],\n    reward={trajectory['reward']},\n)"
+    parts = [{key: short(value) for key, value in one.items()} for one in (trajectory["init"], *trajectory["steps"])]
+    (init, *steps, last), first = parts, 2
+    while first < len(steps) and count_tokens(written(first + 1)) < tokens:
+        first += 1
+    return written(first)
