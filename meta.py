@@ -27,6 +27,7 @@ INTERFACE_END = "\n# ----"  # the marker line: what stands below it is not for d
 MEMORY_HERE = "(HERE STANDS WHAT general_retrieve RETURNED, as JSON with an indent of 1)"
 RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
 EXAMPLE_TOKENS = 2500  # of the collected episode that is shown as Python data
+GOALS, GOAL_TOKENS = 2, 60  # goals of a kind of task that are shown, and tokens of each
 LEAST_TOKENS = 500  # of evidence; a context that has no room for these is too short
 PAIR_TOKENS = 900  # of two episodes side by side: where there is less room, fewer pairs are shown
 
@@ -61,6 +62,11 @@ class Briefing:
                 without.append(line(played, *place))
             for episode, played in zip(one.collection_episodes(), one.collected, strict=True):
                 collected.append(line(played, episode.task))
+        goals: dict[str, list[str]] = {}  # a few of each kind of task: each goal with its kinds
+        for one in sorted(without, key=lambda one: one["family"]):
+            kinds = goals.setdefault(quote_cell(one["trajectory"]["init"].get("goal", ""), GOAL_TOKENS), [])
+            if one["family"] not in kinds and sum(one["family"] in others for others in goals.values()) < GOALS:
+                kinds.append(one["family"])
         place = next((number for number, played in enumerate(fold.collected) if played.success), 0)
         example = replace(fold.collection_episodes()[place], memory=MEMORY_HERE)
         agent_sees, first_turn = await pool.run(opening, example)
@@ -83,6 +89,7 @@ class Briefing:
             collected={row["kind"]: row for row in evidence.by_kind({"": collected}, domain.max_steps)},
             deployed=len(without),
             without=evidence.by_kind({"": without}, domain.max_steps),
+            goals={goal: kinds for goal, kinds in goals.items() if kinds},
             chance=evidence.chance(without),
             most_steps=domain.max_steps,
         )
