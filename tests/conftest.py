@@ -21,6 +21,10 @@ def pytest_collection_modifyitems(items) -> None:
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
 
+# The tests start hundreds of processes: each would compile every module of this repository.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
+
 # Shells start jobs in the background with Ctrl-C ignored, and what is started here would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
