@@ -5,7 +5,7 @@ import pytest
 from tests.endpoint import FAULTS, ModelServer
 from tests.runs import TOY, archive, finish, folder, models, played, start, writes_notes
 
-# Enough passes for 2,000 calls, and steps for every fault of an answer with code. A call that never ends is given up after two seconds.
+# Enough passes for a thousand faults, and steps for every fault of an answer with code. A call that never ends is given up after two seconds.
 MANY = ["--steps", "4", "--passes", "3", "--in-flight", "30", "--call-seconds", "2"]
 
 
