@@ -65,7 +65,7 @@ def test_the_best_other_design_is_named_with_a_paired_interval(reproduced):
 def test_a_memory_is_better_the_more_episodes_it_may_learn_from(tmp_path):
     (tmp_path / "knows.py").write_text(KNOWS)
     design = ["--design", "no_memory", "--design", tmp_path / "knows.py"]
-    arguments = [*TOY, *design, "--split", "learning", "--collection-size", "0,10,60", "--runs", tmp_path / "runs"]
+    arguments = [*TOY, *design, "--split", "learning", "--collection-size", "0,10,60", "--passes", "1", "--runs", tmp_path / "runs"]
     done = quick("evaluate", *arguments)
     (run,) = (tmp_path / "runs").iterdir()
     sizes = json.loads((run / "score.json").read_text())["collection sizes"]

@@ -49,11 +49,10 @@ def one_line(done: subprocess.CompletedProcess, *codes: int) -> str:
 # ------------------------------------------------------------------------------ what works anyway
 
 
-@pytest.mark.parametrize("mask", ["027", "077"])
-def test_the_sandbox_works_whatever_the_umask(mask, tmp_path):
-    done = shell(f"umask {mask}; $ALMA", "check", "baselines/trajectory_retrieval.py", "--json")
+def test_the_sandbox_works_whatever_the_umask(tmp_path):
+    done = shell("umask 077; $ALMA", "check", "baselines/trajectory_retrieval.py", "--json")
     assert json.loads(done.stdout)["status"] == "ok"
-    done = shell(f"umask {mask}; $ALMA", *EVALUATE, "--runs", tmp_path)
+    done = shell("umask 077; $ALMA", *EVALUATE, "--runs", tmp_path)
     assert done.returncode == 0, done.stderr
 
 
