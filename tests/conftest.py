@@ -11,8 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # The files that take longest. With `--dist loadfile` a file stays on one worker: these start first, so that at the end
 # no worker is left alone with one of them.
 LONGEST = (
-    "run_faults", "offline_kills", "sandbox_hostile", "run_kills", "machines", "run_money", "standin_agent", "standin_words",
-    "local", "forking", "experiments", "textworld", "evaluate", "sandbox_forks", "dask", "report_browser", "doctor", "loop",
+    "textworld", "machines", "run_kills", "sandbox_hostile", "experiments", "sandbox_forks", "dask", "sandbox", "offline_kills",
+    "local", "standin_agent", "run_faults", "forking", "endpoints", "standin_words", "alfworld", "loop", "run_full_disk",
+    "run_money", "minihack", "evaluate", "run_key", "report_browser", "doctor", "report", "sandbox_machines", "llm",
 )  # fmt: skip
 
 
@@ -20,6 +21,10 @@ def pytest_collection_modifyitems(items) -> None:
     order = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: order.get(item.path.name, len(order)))
 
+
+# The tests start hundreds of processes: each would compile every module of this repository.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Shells start jobs in the background with Ctrl-C ignored, and what is started here would inherit that.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

@@ -12,8 +12,9 @@ from pathlib import Path
 from tests.endpoint import ModelServer, stand_in
 
 ROOT = Path(__file__).resolve().parents[1]
+ALMA = [sys.executable, str(ROOT / "tests" / "without_plots.py")]
 ROLES = ("meta", "agent", "memory", "embedding")
-TOY = ["--env", "tests.toy:Doors", "--steps", "3", "--passes", "3", "--collection-passes", "1", "--plain", "--yes"]
+TOY = ["--env", "tests.toy:Doors", "--steps", "3", "--passes", "1", "--collection-passes", "1", "--plain", "--yes"]
 
 DESIGN = '''"""Notes what lay behind which door, in a model's words. Version {number}."""
 
@@ -52,8 +53,8 @@ def writes_notes(role: str, body: dict) -> str:
 
 
 def start(*arguments, **options) -> subprocess.Popen:
-    """`alma.py` in a session of its own; `options` as of Popen."""
-    command = [sys.executable, str(ROOT / "alma.py"), *map(str, arguments)]
+    """`alma.py` without plots in a session of its own; `options` as of Popen."""
+    command = [*ALMA, *map(str, arguments)]
     pipe = subprocess.PIPE
     settings = {"cwd": ROOT, "stdout": pipe, "stderr": pipe, "text": True, "start_new_session": True, **options}
     return subprocess.Popen(command, **settings)

@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def alma(*arguments, **options):
-    command = [sys.executable, str(ROOT / "alma.py"), *map(str, arguments)]
+def alma(*arguments, program=(sys.executable, str(ROOT / "alma.py")), **options):
+    command = [*program, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=options.pop("cwd", ROOT), **options)
 
 

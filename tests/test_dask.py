@@ -21,10 +21,14 @@ class Machines:
     """A scheduler and workers of one thread each, as the README starts them."""
 
     def __init__(self, folder):
-        self._folder, self._file = folder, folder / "scheduler.json"
+        self._folder, self._workers = folder, []
         self._scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0", until="Scheduler at:")
-        workers = ["--nthreads", "1", "--no-nanny", "--local-directory", folder]
-        self._workers = [self._start("worker", self.address, *workers, until="Registered to") for _ in range(WORKERS)]
+
+    def start_workers(self, number: int) -> None:
+        """Start those that are missing."""
+        workers = ["--nthreads", "1", "--no-nanny", "--local-directory", self._folder]
+        while len(self._workers) < number:
+            self._workers.append(self._start("worker", self.address, *workers, until="Registered to"))
 
     def _start(self, *arguments, until: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "dask", *map(str, arguments), "--no-dashboard"]
@@ -51,10 +55,11 @@ class Machines:
             self._end(process) if process.returncode is None else None
 
 
-@pytest.fixture
-def machines(tmp_path):
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory):
+    """One cluster for all tests: to start a worker costs as much as a run. What a test leaves, the next one uses."""
     pytest.importorskip("distributed", reason="needs requirements-dask.txt")
-    cluster = Machines(tmp_path)
+    cluster = Machines(tmp_path_factory.mktemp("machines"))
     yield cluster
     cluster.close()
 
@@ -72,12 +77,14 @@ def wait_for(process: subprocess.Popen, words: str) -> None:
 
 
 def test_a_cluster_gives_the_archive_that_this_machine_gives(machines, tmp_path, archived_here):
+    machines.start_workers(WORKERS)
     said = finish(start("learn", *FEW, "--runs", tmp_path / "there", "--scheduler", machines.address))
     assert f"episodes go to {machines.address}: {WORKERS} workers" in said
     assert archive(tmp_path / "there") == archived_here
 
 
 def test_a_worker_killed_while_models_answer_changes_nothing(machines, tmp_path):
+    machines.start_workers(WORKERS)
     with ModelServer(latency=0.05) as server:
         agent = models(server, "agent")
         finish(start("learn", *FEW, *agent, "--runs", tmp_path / "here"))
@@ -90,6 +97,7 @@ def test_a_worker_killed_while_models_answer_changes_nothing(machines, tmp_path)
 
 
 def test_without_its_scheduler_a_run_stops_and_goes_on_elsewhere(machines, tmp_path, archived_here):
+    machines.start_workers(1)
     run = start("learn", *FEW, "--runs", tmp_path / "there", "--scheduler", machines.address)
     wait_for(run, "1.1 evaluate")
     machines.kill_scheduler()

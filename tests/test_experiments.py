@@ -1,5 +1,6 @@
 """The whole protocol and comparisons of designs, as commands, on a small domain with a shift set."""
 
+import functools
 import json
 from collections import Counter
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.endpoint import ModelServer
+from tests.runs import ALMA
 from tests.test_commands import alma
 from tests.test_evaluate import KNOWS
 
 TOY = ["--env", "tests.toy:Doors", "--plain"]
+quick = functools.partial(alma, program=ALMA)  # without plots
 ALL = {"no_memory", "trajectory_retrieval", "reasoning_bank", "dynamic_cheatsheet", "g_memory", "learned design"}
 
 
@@ -62,8 +65,8 @@ def test_the_best_other_design_is_named_with_a_paired_interval(reproduced):
 def test_a_memory_is_better_the_more_episodes_it_may_learn_from(tmp_path):
     (tmp_path / "knows.py").write_text(KNOWS)
     design = ["--design", "no_memory", "--design", tmp_path / "knows.py"]
-    arguments = [*TOY, *design, "--split", "learning", "--collection-size", "0,10,60", "--runs", tmp_path / "runs"]
-    done = alma("evaluate", *arguments)
+    arguments = [*TOY, *design, "--split", "learning", "--collection-size", "0,10,60", "--passes", "1", "--runs", tmp_path / "runs"]
+    done = quick("evaluate", *arguments)
     (run,) = (tmp_path / "runs").iterdir()
     sizes = json.loads((run / "score.json").read_text())["collection sizes"]
     means = [one[str(tmp_path / "knows.py")]["mean"] for one in sizes.values()]
@@ -78,7 +81,7 @@ def test_a_file_in_the_authors_form_is_evaluated_as_it_is(tmp_path, flags):
     few = ["--tasks", 6, "--passes", 1, "--collection-passes", 1, "--split", "learning", "--plain"]
     with ModelServer() as server:
         arguments = ["--design", design, "--memory-model", f"mine@{server.url}", *few, *flags, "--runs", tmp_path]
-        done = alma("evaluate", "--env", "alfworld", *arguments, "--json")
+        done = quick("evaluate", "--env", "alfworld", *arguments, "--json")
         asked = {body["model"] for body in server.bodies}
     assert done.returncode == 0, done.stderr
     score = json.loads(done.stdout)["learning"][str(design)]
@@ -90,7 +93,7 @@ def test_an_ablation_plays_no_episode_again_for_another_way_of_sampling(tmp_path
     """One step makes one design, the same for all three: each task is met without memory and with its memory."""
     monkeypatch.setenv("ALMA_WITNESS", str(tmp_path / "witness"))
     small = ["--env", "tests.toy:Witnessed", "--steps", 1, "--passes", 1, "--collection-passes", 1, "--seeds", 1, "--seed", 2]
-    done = alma("ablation", *small, "--plain", "--runs", tmp_path / "runs", "--json")
+    done = quick("ablation", *small, "--plain", "--runs", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     [learned] = {results[0]["learned"] for results in json.loads(done.stdout).values()}
     assert len(learned) == 12

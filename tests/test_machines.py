@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.runs import ROOT, finish, folder, start
+from tests.runs import ALMA, ROOT, finish, folder, start
 
 FEW = ["--passes", "1", "--collection-passes", "1", "--test-tasks", "4", "--workers", "2", "--plain"]
 EVALUATE = ["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", *FEW]
@@ -23,7 +23,7 @@ TASKS = ["tasks", "--env", "tests.toy:Doors"]
 
 def shell(line: str, *arguments, **environment) -> subprocess.CompletedProcess:
     """`alma.py` with these arguments, in the place of `$ALMA` in a line for bash."""
-    command = shlex.join([sys.executable, str(ROOT / "alma.py"), *map(str, arguments)])
+    command = shlex.join([*ALMA, *map(str, arguments)])
     return subprocess.run(
         ["bash", "-c", line.replace("$ALMA", command)],
         cwd=ROOT, capture_output=True, text=True, errors="replace", timeout=200, env={**os.environ, **environment},
@@ -49,11 +49,10 @@ def one_line(done: subprocess.CompletedProcess, *codes: int) -> str:
 # ------------------------------------------------------------------------------ what works anyway
 
 
-@pytest.mark.parametrize("mask", ["027", "077"])
-def test_the_sandbox_works_whatever_the_umask(mask, tmp_path):
-    done = shell(f"umask {mask}; $ALMA", "check", "baselines/trajectory_retrieval.py", "--json")
+def test_the_sandbox_works_whatever_the_umask(tmp_path):
+    done = shell("umask 077; $ALMA", "check", "baselines/trajectory_retrieval.py", "--json")
     assert json.loads(done.stdout)["status"] == "ok"
-    done = shell(f"umask {mask}; $ALMA", *EVALUATE, "--runs", tmp_path)
+    done = shell("umask 077; $ALMA", *EVALUATE, "--runs", tmp_path)
     assert done.returncode == 0, done.stderr
 
 

@@ -214,7 +214,7 @@ def test_every_id_starts_steps_and_ends(tmp_path, monkeypatch):
 
 def test_the_same_task_and_seed_play_the_same_in_two_processes_in_any_order(python):
     rng = random.Random(3)
-    names = rng.sample([task.id for task in MiniHack.tasks() if "Boxoban" not in task.id], 10)
+    names = rng.sample([task.id for task in MiniHack.tasks() if "Boxoban" not in task.id], 6)
     outputs = []
     for order, hash_seed in ((names, "1"), (names[::-1] + names, "2")):
         environment = dict(os.environ, PYTHONHASHSEED=hash_seed, PYTHONPATH=str(ROOT), TZ=f"UTC{hash_seed}")
@@ -222,7 +222,7 @@ def test_the_same_task_and_seed_play_the_same_in_two_processes_in_any_order(pyth
                               capture_output=True, text=True, env=environment)
         outputs.append(json.loads(done.stdout))
     assert outputs[0] == outputs[1]
-    assert len(outputs[0]) == 10
+    assert len(outputs[0]) == 6
 
 
 def test_another_seed_is_another_level(env):

@@ -10,6 +10,7 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is ru
 
 from tests.test_loop import archive, finish, start
 
-RUN = ["--env", "tests.toy:Witnessed", "--steps", "3", "--passes", "3", "--collection-passes", "1", "--plain", "--yes", "--workers", "2"]
+RUN = ["--env", "tests.toy:Witnessed", "--steps", "3", "--passes", "1", "--collection-passes", "1", "--plain", "--yes", "--workers", "2"]
 
 
 class Witness:
@@ -31,15 +32,15 @@ class Witness:
         return len(self.path.read_text().splitlines()) if self.path.exists() else 0
 
 
-def undisturbed_run(folder: Path) -> tuple[list[dict], int]:
-    """The archive of a run that nobody disturbs, and the number of its episodes."""
-    witness = Witness(folder / "witness")
+def undisturbed_run(folder: Path) -> tuple[list[dict], int, float]:
+    """The archive of a run that nobody disturbs, the number of its episodes, and how many seconds it took."""
+    witness, begin = Witness(folder / "witness"), time.monotonic()
     finish(start("learn", *RUN, "--runs", folder / "runs", env=witness.environment))
-    return archive(folder / "runs"), witness.played()
+    return archive(folder / "runs"), witness.played(), time.monotonic() - begin
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory) -> tuple[list[dict], int]:
+def undisturbed(tmp_path_factory) -> tuple[list[dict], int, float]:
     return undisturbed_run(tmp_path_factory.mktemp("undisturbed"))
 
 
@@ -52,12 +53,15 @@ def go_on(runs: Path, witness: Witness) -> subprocess.Popen:
 
 
 def kill_host_often(folder: Path, kills: int, seed: int, seconds: float) -> tuple[list[dict], int, int]:
-    """Kill a run's host so many times at random points; its archive, episodes played, kills that met it alive."""
+    """Kill a run's host so many times, each time within so many seconds.
+
+    Returns the run's archive, the episodes played, and the number of kills that met the host alive.
+    """
     rng, witness, met = random.Random(seed), Witness(folder / "witness"), 0
     for _ in range(kills):
         process = go_on(folder / "runs", witness)
         try:
-            process.wait(rng.uniform(0.3, seconds))
+            process.wait(rng.uniform(0.1, 1.0) * seconds)
         except subprocess.TimeoutExpired:
             os.kill(process.pid, signal.SIGKILL)
             met += 1
@@ -69,7 +73,7 @@ def kill_host_often(folder: Path, kills: int, seed: int, seconds: float) -> tupl
 
 
 def test_a_host_killed_at_random_points_plays_no_finished_episode_twice(undisturbed, tmp_path):
-    lines, played, kills = kill_host_often(tmp_path, 3, seed=5, seconds=4.0)
+    lines, played, kills = kill_host_often(tmp_path, 3, seed=5, seconds=undisturbed[2])
     assert kills > 0
     assert lines == undisturbed[0]
     assert played <= undisturbed[1] + 2 * kills  # what two workers were at, or had just ended
@@ -128,13 +132,13 @@ def main(kills: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         (root / "whole").mkdir()
-        whole, episodes = undisturbed_run(root / "whole")
+        whole, episodes, seconds = undisturbed_run(root / "whole")
         left, number = kills, 0
         while left > 0:
             number += 1
             run = root / f"host-{number}"
             run.mkdir()
-            lines, played, met = kill_host_often(run, left, seed=number, seconds=6.0)
+            lines, played, met = kill_host_often(run, left, seed=number, seconds=seconds)
             left -= met
             again = {"killed": met, "same archive": lines == whole, "played": played, "undisturbed": episodes}
             print("host", json.dumps(again), flush=True)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.test_loop import TOY, archive, finish, start
 
-RUN = [*TOY, "--steps", "2"]
+RUN = [*TOY, "--steps", "2", "--passes", "3"]
 
 
 @pytest.fixture

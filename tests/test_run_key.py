@@ -57,7 +57,7 @@ def seen(tmp_path_factory):
     environment = {**os.environ, "OPENAI_API_KEY_127_0_0_1": KEY, "OPENAI_API_KEY": OTHER, "MY_SECRET_TOKEN": KEY, "PYTHONPATH": str(ROOT)}
 
     with Nosy(writes_notes) as server:
-        process = start("learn", *TOY, *models(server), "--runs", place / "runs", cwd=place, env=environment)
+        process = start("learn", *TOY, "--passes", "3", *models(server), "--runs", place / "runs", cwd=place, env=environment)
 
         def look() -> None:
             for pid in [process.pid, *descendants(process.pid)]:

@@ -13,7 +13,7 @@ from tests.endpoint import ModelServer
 from tests.runs import TOY, archive, descendants, finish, folder, models, played, rows, start, writes_notes
 
 KILLS, IN_FLIGHT = 20, 4
-ONCE = [*TOY, "--passes", "1", "--in-flight", str(IN_FLIGHT)]
+RUN = [*TOY, "--in-flight", str(IN_FLIGHT)]
 
 
 class Killer:
@@ -40,10 +40,10 @@ class Killer:
 def test_a_run_killed_at_twenty_random_points_ends_in_the_same_archive_and_asks_nothing_twice(tmp_path):
     whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(4)
     with ModelServer(writes_notes) as server:
-        finish(start("learn", *ONCE, *models(server), "--runs", whole))
+        finish(start("learn", *RUN, *models(server), "--runs", whole))
         events = server.events
     with ModelServer(writes_notes) as server:
-        first = ["learn", *ONCE, *models(server), "--runs", killed]
+        first = ["learn", *RUN, *models(server), "--runs", killed]
         for number in range(KILLS):
             process = start(*(["learn", "--resume", folder(killed), "--plain"] if _begun(killed) else first))
             killer = Killer(process)

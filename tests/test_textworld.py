@@ -23,8 +23,7 @@ from domains.textworld import start as start_engine
 from errors import InfrastructureError
 
 ROOT = Path(__file__).resolve().parents[1]
-TEN = ["cooking-00", "cooking-05", "cooking-11", "cooking-17", "coin_collector-00", "coin_collector-13",
-       "coin_collector-25", "treasure_hunter-06", "treasure_hunter-11", "treasure_hunter-15"]
+FOUR = ["cooking-00", "cooking-11", "coin_collector-13", "treasure_hunter-11"]
 THREE = ["cooking-11", "coin_collector-13", "treasure_hunter-11"]
 TRAJECTORIES = """
 import hashlib, json, random, sys
@@ -58,8 +57,8 @@ def made(tmp_path_factory):
     """What three fresh processes say of their tasks: two that share a cache, one with its own."""
     folder = tmp_path_factory.mktemp("textworld")
     shared, alone = folder / "shared", folder / "alone"
-    processes = [start(shared, "1", "-c", TRAJECTORIES, *TEN),
-                 start(shared, "2", "-c", TRAJECTORIES, *TEN[::-1])]
+    processes = [start(shared, "1", "-c", TRAJECTORIES, *FOUR),
+                 start(shared, "2", "-c", TRAJECTORIES, *FOUR[::-1])]
     outputs = [finished(process) for process in processes]
     outputs.append(finished(start(alone, "3", "-c", TRAJECTORIES, *THREE)))
     return [json.loads(output) for output in outputs], shared
@@ -95,9 +94,9 @@ def solution(task: str) -> list[str]:
 
 def test_two_processes_at_once_make_each_game_once_and_play_it_alike(made):
     (first, second, _), cache = made
-    assert set(first) == set(TEN) and first == second
-    assert len({hashes[0] for hashes in first.values()}) == len(TEN)
-    names = {games.recipe(task).folder for task in TEN}
+    assert set(first) == set(FOUR) and first == second
+    assert len({hashes[0] for hashes in first.values()}) == len(FOUR)
+    names = {games.recipe(task).folder for task in FOUR}
     locks = {f"{name}.lock" for name in names}
     assert {path.name for path in (cache / "textworld").iterdir()} == names | locks
 
@@ -120,7 +119,7 @@ def test_splits_halve_each_family_and_are_disjoint():
 
 
 def test_difficulty_is_the_benchmark_s(env):
-    treasure, coin = game_of("treasure_hunter-11"), game_of("coin_collector-00")
+    treasure, coin = game_of("treasure_hunter-11"), game_of("coin_collector-13")
     assert treasure["metadata"]["mode"] == "hard" and treasure["metadata"]["world_size"] == 20
     assert coin["metadata"]["world_size"] == 40 and coin["metadata"]["quest_length"] == 20
     settings = dict(games.recipe("cooking-11").settings)
@@ -130,10 +129,8 @@ def test_difficulty_is_the_benchmark_s(env):
 
 
 def test_treasure_hunter_games_of_twenty_commands_or_fewer_are_left_out(env):
-    for task in (task for task in TEN if task.startswith("treasure")):
-        assert len(solution(task)) > 20
-        number = int(task[-2:])
-        assert game_of(task)["metadata"]["attempt"] == games.FIRST_ATTEMPT[number]
+    assert len(solution("treasure_hunter-11")) > 20
+    assert game_of("treasure_hunter-11")["metadata"]["attempt"] == games.FIRST_ATTEMPT[11]
 
 
 @pytest.mark.filterwarnings("ignore:Not enough variation")
@@ -173,7 +170,7 @@ def test_the_quick_look_up_of_actions_makes_the_package_s_own_game(monkeypatch):
 
 
 def test_a_damaged_game_is_seen_and_made_again(made, tmp_path, monkeypatch):
-    task = "coin_collector-00"
+    task = "coin_collector-13"
     name = games.recipe(task).folder
     shutil.copytree(made[1] / "textworld" / name, tmp_path / "textworld" / name)
     monkeypatch.setenv("ALMA_CACHE", str(tmp_path))
@@ -194,8 +191,8 @@ def test_a_game_that_cannot_be_made_is_a_fault_of_the_infrastructure(tmp_path):
     file = tmp_path / "no_folder"
     file.touch()
     with games.Maker() as maker:
-        with pytest.raises(InfrastructureError, match=r"(?s)cooking-00: .*Error"):
-            maker.make("cooking-00", file)
+        with pytest.raises(InfrastructureError, match=r"(?s)treasure_hunter-00: .*Error"):
+            maker.make("treasure_hunter-00", file)  # whose grammar is the quickest to read
         os.kill(maker._process.pid, signal.SIGKILL)
         with pytest.raises(InfrastructureError, match="coin_collector-00"):
             maker.make("coin_collector-00", tmp_path)
@@ -221,7 +218,7 @@ def test_the_package_s_solution_wins_all_points(env, task):
     assert sum(rewards) == pytest.approx(1.0)
 
 
-@pytest.mark.parametrize("task", ["treasure_hunter-06", "coin_collector-13", "cooking-17"])
+@pytest.mark.parametrize("task", ["treasure_hunter-11", "coin_collector-13", "cooking-11"])
 def test_the_quick_engine_says_what_the_untouched_one_says(env, task):
     shown = ("feedback", "admissible_commands", "score", "max_score", "won", "lost", "moves", "objective", "verbs")
     commands, rng = solution(task), random.Random(task)
@@ -251,7 +248,7 @@ def test_points_count_in_part_where_the_game_is_not_won(env):
 
 
 def test_first_observation_is_the_room_and_the_goal_does_not_tell_the_way(env):
-    for task in TEN:
+    for task in FOUR:
         text, info = env.reset(options={"task": task})
         assert text.startswith("-= ") and "$$" not in text and "\n\n\n" not in text
         assert info["goal"] not in text and ">" not in text  # no banner, no objective, no status line
@@ -296,7 +293,7 @@ def test_short_forms_are_commands_too(env):
 
 
 def test_an_episode_is_cut_after_eighty_steps(env):
-    env.reset(options={"task": "coin_collector-00"})
+    env.reset(options={"task": "coin_collector-13"})
     for _ in range(79):
         assert env.step("dance")[2:4] == (False, False)
     assert env.step("dance")[2:4] == (False, True)
@@ -306,7 +303,7 @@ def test_the_global_generators_stay_as_they_were(env):
     random.seed(11)
     np.random.seed(11)
     before = random.getstate(), np.random.get_state()[1].tolist()
-    env.reset(seed=3, options={"task": "cooking-05"})
+    env.reset(seed=3, options={"task": "cooking-00"})
     env.step("look")
     assert (random.getstate(), np.random.get_state()[1].tolist()) == before
 
@@ -315,7 +312,7 @@ def test_two_hundred_episodes_leave_no_memory_and_no_files_behind(env, tmp_path,
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     sizes = []
     for episode in range(200):
-        env.reset(seed=episode, options={"task": TEN[episode % 4]})
+        env.reset(seed=episode, options={"task": FOUR[episode % 4]})
         env.step("look")
         if episode in (49, 199):
             pages = int(Path("/proc/self/statm").read_text().split()[1])
