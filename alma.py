@@ -10,7 +10,6 @@ one into a score), agent (one episode), meta (the meta agent's prompts and answe
 Try it: `python alma.py reproduce --env minihack`
 """
 
-import asyncio
 import hashlib
 import math
 import random
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from errors import AnswerError, DesignError, UserError
+from evaluate import side_by_side
 from sandbox import outlive
 
 MAX_PARENTS = 5  # designs drawn in a learning step
@@ -37,8 +37,8 @@ async def learn(run) -> "Archive":
     for step in range(1, run.config.steps + 1):
         run.announce(step, archive)
         drawn = sample(archive, run.config, rng)
-        children = await asyncio.gather(
-            *(make_child(run, learning, archive, parents, f"{step}.{place}") for place, parents in enumerate(drawn, 1))
+        children = await side_by_side(
+            make_child(run, learning, archive, parents, f"{step}.{place}") for place, parents in enumerate(drawn, 1)
         )
         for child in children:
             archive.add(child)

@@ -14,7 +14,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from errors import ContextOverflow, DesignError, UserError
 from memory_base import Trajectory
 from models import MOST_OUTPUT
 from prompts import count_tokens
-from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive
+from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive, uninterrupted
 from score import Outcome, Score, score_of
 
 MOST_LEARNED = 5  # times that one memory learns before it is given up that its worker keeps ending
@@ -55,6 +55,17 @@ def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
         raise UserError(f"{config.env} has no {split} set to evaluate on")
     halves = halve(chosen, config.seed)
     return [halves, halves[::-1]] if config.folds == 2 else [halves]
+
+
+async def side_by_side(work: Iterable[Awaitable]) -> list:
+    """The results in order. Where one raises, the others are cancelled and have ended before its error comes out."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
 
 
 class DesignTools:
@@ -146,7 +157,7 @@ class Evaluator:
 
     async def evaluate(self, design: str, source: str) -> Score:
         """Deploy a design (its id and its code) on every task of each fold's deployment half, in every pass."""
-        deployed = await asyncio.gather(*(fold.deploy(design, source) for fold in self.folds))
+        deployed = await side_by_side(fold.deploy(design, source) for fold in self.folds)
         errors = sum((one.errors for one in deployed), Counter())
         return replace(
             score_of([outcome for one in deployed for outcome in one.outcomes]),
@@ -299,24 +310,25 @@ class Deployment:
         """Each task meets the memory as it stood after the collection phase."""
         fold = self._fold
         try:
-            self.outcomes = await asyncio.gather(
-                *(
-                    self._deploy(task, number, self._frozen_retrieval, self.errors)
-                    for number in range(fold.protocol.passes)
-                    for task in fold.deployment
-                )
+            self.outcomes = await side_by_side(
+                self._deploy(task, number, self._frozen_retrieval, self.errors)
+                for number in range(fold.protocol.passes)
+                for task in fold.deployment
             )
         finally:
-            tasks = [*self._retrievals.values(), *filter(None, [self._learning])]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            await self._learned.aclose()
+            await uninterrupted(self._close())
+
+    async def _close(self) -> None:
+        tasks = [*self._retrievals.values(), *filter(None, [self._learning])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._learned.aclose()
 
     async def dynamic(self) -> None:
         """Each pass has its own copy of the memory, which learns from each deployed trajectory in order."""
         passes = range(self._fold.protocol.passes)
-        by_pass = await asyncio.gather(*(outlive(lambda n=n: self._dynamic_pass(n)) for n in passes))
+        by_pass = await side_by_side(outlive(lambda n=n: self._dynamic_pass(n)) for n in passes)
         self.outcomes = [outcome for outcomes in by_pass for outcome in outcomes]
 
     async def _dynamic_pass(self, number: int) -> list[Outcome]:

@@ -65,6 +65,19 @@ async def outlive(work: Callable[[], Awaitable]) -> Any:
         raise DesignError("died", str(error)) from None
 
 
+async def uninterrupted(work: Awaitable) -> Any:
+    """Await `work` to its end, although this task may be cancelled meanwhile: that comes out afterwards."""
+    at_work, cancelled = asyncio.ensure_future(work), None
+    while not at_work.done():
+        try:
+            await asyncio.wait({at_work})
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled is not None:
+        raise cancelled
+    return at_work.result()
+
+
 class Sandbox:
     """Starts workers for designs that learn from `trajectories`; use with `async with`.
 
@@ -142,7 +155,7 @@ class Sandbox:
         try:
             yield worker
         finally:
-            await worker.close()
+            await uninterrupted(worker.close())
 
     async def _live_template(self) -> Template:
         async with self._starting:
@@ -216,7 +229,7 @@ class Worker:
             except DesignError as error:
                 fault = error
             finally:
-                await copy.close()  # after that it is known what the template has seen
+                await uninterrupted(copy.close())  # after that it is known what the template has seen
             if self._number in self._template.created:
                 raise CannotFork("a fork wanted to create a file")
             if fault is not None:

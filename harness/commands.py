@@ -22,7 +22,7 @@ from agent import play as play_episode
 from alma import SAMPLING_RULES, design_id
 from alma import learn as learning_loop
 from errors import BudgetError, InfrastructureError, UserError, machine_fault
-from evaluate import folds
+from evaluate import folds, side_by_side
 from harness import config
 from harness.config import Config, command_line, flag
 from harness.doctor import as_text, examine
@@ -172,7 +172,7 @@ async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, siz
     """Scores of designs (name: code) on one task set, each against the best other; kept in results-*.json."""
     run.display.stage(f"{split} set, {mode} mode" + ("" if size is None else f", {size} episodes collected"))
     found = (run.score(split, name, code, mode, size) for name, code in designs.items())
-    scores = dict(zip(designs, await asyncio.gather(*found), strict=True))
+    scores = dict(zip(designs, await side_by_side(found), strict=True))
     results = {}
     for name, score in scores.items():
         design, against_best = design_id(designs[name]), None
