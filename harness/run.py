@@ -7,6 +7,7 @@ the store and evaluated designs from their folders; all else follows from the se
 import asyncio
 import contextlib
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 
@@ -27,6 +28,8 @@ from models.store import Store
 from prompts import quote
 from score import Score
 
+REPORT_EVERY = 30.0  # seconds between two reports of a run that is at work
+
 
 class Run:
     """`async with Run(folder) as run` starts a run, or goes on where it stopped."""
@@ -40,6 +43,7 @@ class Run:
         self._unsafe = False  # a layer of the sandbox is missing
         self._evaluations: dict[str, asyncio.Task] = {}
         self._briefing: asyncio.Task[Briefing] | None = None
+        self._reported = time.monotonic()  # when the last report was written
 
     async def __aenter__(self) -> "Run":
         self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
@@ -257,10 +261,11 @@ class Run:
         return {"state": "evaluated", "score": score["mean"], **values}
 
     def keep(self, archive: Archive) -> None:
-        """Write the archive, and the report, after a learning step."""
+        """Write the archive after a learning step, and the report, which takes a second, every half minute."""
         self._evaluations.clear()
-        if self.folder.write_archive(archive.lines()):
+        if self.folder.write_archive(archive.lines()) and time.monotonic() - self._reported > REPORT_EVERY:
             write_report(self.folder.path, plots=False)
+            self._reported = time.monotonic()
 
     def cost(self, *names: str) -> float | None:
         """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
