@@ -3,21 +3,17 @@
 Domains against their bare engines and against a loop that does nothing; the sandbox against a cold
 start of Python; whole evaluations against the time that their model calls alone would need.
 
-`make bench` prints all of it. `python -m bench latency` prints evaluations alone, and
-`python -m bench success` what random actions and the stand-in agent win.
+`make bench` prints all of it, `python -m bench latency` evaluations alone.
 """
 
 import argparse
 import asyncio
 import contextlib
-import random
 import subprocess
 import sys
 import time
-from statistics import mean, median
+from statistics import median
 
-import envs
-from agent import Episode, play
 from bench import latency
 from bench.engines import ENGINES
 from sandbox import Sandbox
@@ -69,39 +65,15 @@ def evaluations() -> None:
     latency.table()
 
 
-def success() -> None:
-    """Share of learning tasks won (TextWorld: points) by random actions and by the stand-in agent."""
-    print("success without memory, one episode for each learning task: random actions, offline agent")
-    for name in envs.DOMAINS:
-        domain = envs.domain_class(name)
-        tasks = [task for task in domain.tasks() if task.split == "learning"]
-        env, random_scores = domain(), []
-        for task in tasks:
-            rng, over = random.Random(task.seed), False
-            _, info = env.reset(seed=task.seed, options={"task": task.id})
-            while not over:
-                _, _, terminated, truncated, info = env.step(rng.choice(info["actions"]))
-                over = terminated or truncated
-            random_scores.append(info["score"])
-        offline = [play(Episode(name, task.id, task.seed, "offline", show_admissible=True)) for task in tasks]
-        offline_scores = [played.trajectory.reward for played in offline]
-        _print_row(name, {"random": mean(random_scores), "offline": mean(offline_scores), "n": len(tasks)})
-
-
 def _print_row(name: str, numbers: dict[str, float | int]) -> None:
     parts = [f"{key} {value:,.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in numbers.items()]
     print(f"  {name:10} {'  '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser("python -m bench", description="Print ratios; without a part, all but success.")
-    parser.add_argument("part", nargs="?", choices=("success", "latency"))
-    part = parser.parse_args().part
-    if part == "success":
-        success()
-    elif part == "latency":
-        evaluations()
-    else:
+    parser = argparse.ArgumentParser("python -m bench", description="Print ratios; without a part, all of them.")
+    parser.add_argument("part", nargs="?", choices=("latency",))
+    if not parser.parse_args().part:
         engines()
         asyncio.run(sandbox())
-        evaluations()
+    evaluations()
