@@ -252,14 +252,14 @@ class Models:
             return error.answer
 
     async def ask_json(
-        self, role: str, messages: Sequence[dict], schema: dict, *, tries: int = MOST_ANSWERS, **where
+        self, role: str, messages: Sequence[dict], schema: dict, *, least: dict | None = None, tries: int = MOST_ANSWERS, **where
     ) -> dict:
-        """The JSON object that fits `schema`; an answer that does not is sent back with the error.
+        """The JSON object that is asked for by `schema`; one that does not fit `least` (or it) is sent back with the error.
 
         `where` as in `chat`. Raises AnswerError after `tries` answers.
         """
         question, spec = self._question(role, messages, schema, **where)
-        return await self._until_read(question, spec, functools.partial(extract_json, schema=schema), tries)
+        return await self._until_read(question, spec, functools.partial(extract_json, schema=least or schema), tries)
 
     async def ask_code(
         self, role: str, messages: Sequence[dict], *, tries: int = MOST_ANSWERS, **where

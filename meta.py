@@ -17,7 +17,7 @@ from agent import opening
 from errors import ContextOverflow, InfrastructureError
 from jail.frames import Limits
 from models import OFFLINE
-from prompts import FOLDER, count_tokens, cut, evidence, fenced, quote_cell, quote_lines, render
+from prompts import count_tokens, cut, evidence, fenced, plan_schema, quote_cell, quote_lines, render
 from prompts.evidence import Evidence
 from standins import agent as standin_agent
 from standins import memory as standin_memory
@@ -30,11 +30,6 @@ EXAMPLE_TOKENS = 2500  # of the collected episode that is shown as Python data
 GOALS, GOAL_TOKENS = 2, 60  # goals of a kind of task that are shown, and tokens of each
 LEAST_TOKENS = 500  # of evidence; a context that has no room for these is too short
 PAIR_TOKENS = 900  # of two episodes side by side: where there is less room, fewer pairs are shown
-
-
-def plan_schema() -> dict:
-    """The JSON schema of the meta agent's plan."""
-    return json.loads((FOLDER / "plan.json").read_text(encoding="utf-8"))
 
 
 @dataclass(frozen=True)
@@ -123,12 +118,14 @@ class MetaAgent:
         while True:
             prompt = self.ideate_prompt(parent, tokens)
             try:
-                plan = await self._models.ask_json("meta", self._messages(prompt), plan_schema(), **self._call("ideate"))
+                least, call = plan_schema(strict=False), self._call("ideate")
+                plan = await self._models.ask_json("meta", self._messages(prompt), plan_schema(), least=least, **call)
                 break
             except ContextOverflow as error:
                 tokens //= 2
                 if tokens < LEAST_TOKENS:
                     raise InfrastructureError(f"the meta agent's prompt is too long: {error}") from None
+        plan["changes"] = plan["changes"][: plan_schema()["properties"]["changes"]["maxItems"]]
         self._keep("ideate", prompt, json.dumps(plan, indent=1, ensure_ascii=False))
         return plan
 

@@ -5,6 +5,7 @@ rendered prompt with a kept copy.
 """
 
 import functools
+import json
 import re
 from pathlib import Path
 
@@ -31,6 +32,19 @@ def _template(name: str) -> jinja2.Template:
     )
     environment.filters["fenced"] = fenced
     return environment.get_template(f"{name}.md")
+
+
+def plan_schema(strict: bool = True) -> dict:
+    """The JSON schema of the meta agent's plan, all of whose keys are required, as strict endpoints want it.
+
+    Not `strict`: what an answer must fit at least, for models leave out keys and write more changes.
+    """
+    schema = json.loads((FOLDER / "plan.json").read_text(encoding="utf-8"))
+    if not strict:
+        changes = schema["properties"]["changes"]
+        changes["items"]["required"] = ["what", "why"]
+        del changes["maxItems"]
+    return schema
 
 
 def fenced(text: str, language: str) -> str:

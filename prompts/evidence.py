@@ -22,6 +22,7 @@ from score import paired_interval
 BEST, RELATIVES = 3, 12  # designs of the archive that are shown: the best ones, and in all
 MOST_ROWS = 12  # keys of what was retrieved, and kinds of errors, that are shown
 MOST_ITEMS = 5  # of a list or a dictionary in an episode that is shown as Python data
+MOST_VERBS = 8  # first words of an episode's commands that are counted for the reader
 FIRST_STEPS, BARE_STEPS = 3, 20  # of an episode that are shown with what was seen after them; as commands alone
 
 
@@ -83,7 +84,7 @@ def _read_lines(design: Path) -> list[dict]:
 def _what(place: Path) -> str:
     """What a candidate is, in one line: its plan's changes, else what its code says of itself."""
     if plan := json.loads((place / "plan.json").read_text(encoding="utf-8")):
-        return "; ".join(change["what"] for change in plan["changes"])
+        return "; ".join(change.get("name") or change["what"] for change in plan["changes"])
     with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.get_docstring(ast.parse((place / "design.py").read_text(encoding="utf-8"))) or ""
     return ""
@@ -241,7 +242,9 @@ def pair_as_text(pair: dict, told: dict[str, str], tokens: int) -> dict:
     played = _steps(init, steps[0], ">", left * 3 // 5) if steps[0] else f"(not played: {quote_cell(one['error'], 100)})"
     rest = _steps(init, steps[1], "-", left - count_tokens(played), same)
     first = {key: first[key] for key in texts}
-    return {**pair, "retrieved": shown, "first": first, "same": same, "steps": played, "plain_steps": rest}
+    verbs = [Counter(quote_cell(step["action_took"], 50).split(" ")[0] for step in one).most_common(MOST_VERBS) for one in steps]
+    counts = [", ".join(f"{verb} {count}" for verb, count in most) for most in verbs]
+    return {**pair, "retrieved": shown, "first": first, "same": same, "steps": played, "plain_steps": rest, "counts": counts}
 
 
 def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int = 0) -> str:

@@ -19,9 +19,9 @@ from alma import Archive, Design
 from errors import InfrastructureError
 from harness.run_folder import RunFolder
 from llm import Keys, Models, ModelSpec
-from meta import INTERFACE_END, Briefing, MetaAgent, plan_schema
+from meta import INTERFACE_END, Briefing, MetaAgent
 from models.store import Store
-from prompts import FOLDER, count_tokens, evidence, quote, quote_lines, render
+from prompts import FOLDER, count_tokens, evidence, plan_schema, quote, quote_lines, render
 from prompts.evidence import Evidence
 from standins import sketch
 from tests.conftest import ROOT
@@ -282,7 +282,7 @@ def test_episodes_stand_beside_those_without_memory_gains_beside_losses_and_each
     assert [(one["with"]["task"], one["gain"], one["alike"]) for one in pairs[:2]] == [("ruby-0", 1.0, 3), ("jet-1", -1.0, 3)]
     assert {one["with"]["task"] for one in pairs[2:]} == {"ruby-2", "pearl-1"} and len(pairs) == 4
     prompt = meta_agent().ideate_prompt(design, 12_000)
-    for told in ("With memory: won, 2 steps.\n> open white door", "Without memory: out of steps, 4 steps.\n- open door 0",
+    for told in ("With memory: won, 2 steps: open 2.\n> open white door", "Without memory: out of steps, 4 steps: open 4.\n- open door 0",
                  "lost by `open door 1`", "not played", "(not played: timeout: retrieve took"):  # fmt: skip
         assert told in prompt
 

@@ -10,7 +10,7 @@ import pytest
 
 import standins
 from memory_base import Trajectory
-from meta import plan_schema
+from prompts import plan_schema
 from sandbox import Sandbox
 from standins import sketch
 from standins.sketch import LAYERS, STEPS, Sketch
