@@ -61,9 +61,6 @@ class TextWorld(envs.Domain):
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)
         self.engine = None
-        self.state = None
-        self.observation = ""
-        self.steps = 0
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
