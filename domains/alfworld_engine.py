@@ -36,7 +36,7 @@ from textworld.logic import Rule, Type, TypeHierarchy
 
 from errors import InfrastructureError
 
-FORMAT = 1  # of the files in the cache; raise it when `Translation` changes
+FORMAT = 2  # of the files in the cache; raise it when `Translation` changes
 GAMES_KEPT = 8  # prepared games in memory, about 3 MB each
 NOTHING = "Nothing happens."  # the answer to an invalid command
 
@@ -57,7 +57,7 @@ class GameError(ValueError):
 class Translation:
     """A PDDL problem in the form that libdownward takes; depends on domain and problem alone."""
 
-    sas: bytes  # the planning task, in Fast Downward's SAS format
+    sas: str  # the planning task, in Fast Downward's SAS format
     parameters: dict[str, list[list[str]]]  # of each action: names and types, in order
     supertypes: dict[str, list[str]]  # of each type
     objects: dict[str, str]  # type of each object
@@ -83,7 +83,7 @@ def translate(domain: str, problem: str) -> Translation:
         elif atom.fluent.symbol != "total-cost" and not str(atom.expression.value).isdigit():
             facts.append([str(atom.expression.value), *atom.fluent.args])
     return Translation(
-        sas.encode(),
+        sas,
         {
             action.name: [[p.name.strip("?"), p.type_name] for p in action.parameters]
             for action in task.actions
@@ -97,21 +97,15 @@ def translate(domain: str, problem: str) -> Translation:
 
 def translation(domain: str, problem: str, folder: Path) -> Translation:
     """The translation of a problem, cached in `folder`. A damaged file is made again."""
-    text = json.dumps([FORMAT, *_versions(), domain, problem])
+    versions = [importlib.metadata.version(name) for name in ("textworld", "fast-downward-textworld")]
+    text = json.dumps([FORMAT, *versions, domain, problem])
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.gz"
     try:
-        head, sas = gzip.decompress(path.read_bytes()).split(b"\n", 1)
-        return Translation(sas, **json.loads(head))
+        return Translation(**json.loads(gzip.decompress(path.read_bytes())))
     except (OSError, EOFError, ValueError, TypeError, zlib.error):
         made = translate(domain, problem)
-    head = {key: value for key, value in vars(made).items() if key != "sas"}
-    write_whole(path, gzip.compress(json.dumps(head).encode() + b"\n" + made.sas, 4, mtime=0))
+    write_whole(path, gzip.compress(json.dumps(vars(made)).encode(), 4, mtime=0))
     return made
-
-
-@functools.cache
-def _versions() -> tuple[str, ...]:
-    return tuple(importlib.metadata.version(name) for name in ("textworld", "fast-downward-textworld"))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -233,8 +227,7 @@ class Game:
     """What does not change while a game is played."""
 
     translation: Translation
-    templates: dict[str, str]  # template of the command of each action
-    feedback: dict[str, str]  # rule for the answer to each action
+    actions: dict  # the grammar's part of each action: the template of its command, the rule for its answer
     grammar: Grammar
     entities: dict[str, EntityInfo]  # all that facts speak of
     start: dict[Signature, list[tuple[str, ...]]]  # facts at the start, sorted
@@ -263,8 +256,7 @@ def prepare(domain: str, problem: str, grammar: str, folder: Path) -> Game:
         info.name, info.definite, info.indefinite = name, "the", "a"
     return Game(
         made,
-        {name: actions[name].template for name in made.parameters},
-        {name: actions[name].feedback_rule for name in made.parameters},
+        actions,
         rules,
         entities,
         {signature: sorted(arguments) for signature, arguments in start.items()},
@@ -320,8 +312,16 @@ class State:
             for fact in tuple(self._facts.get(signature, ())):
                 if known is not None and fact[place] != known:
                     continue  # most facts are about other entities
-                filled = _fill(slots, fact, mapping)
-                if filled is not None:
+                filled = mapping
+                for slot, entity in zip(slots, fact, strict=True):
+                    if slot in filled:
+                        if filled[slot] != entity:
+                            break
+                    elif entity in filled.values():
+                        break
+                    else:
+                        filled = {**filled, slot: entity}
+                else:
                     yield from self._match(rest, filled)
 
     def _signatures_of(self, name: str, slots: tuple[Slot, ...]) -> list[Signature]:
@@ -333,26 +333,10 @@ class State:
         return self._signatures[key]
 
 
-def _fill(slots: tuple[Slot, ...], fact: tuple[str, ...], mapping: dict[Slot, str]) -> dict[Slot, str] | None:
-    """The mapping with the slots filled by a fact's arguments; None if they do not fit."""
-    filled = mapping
-    for slot, entity in zip(slots, fact, strict=True):
-        known = filled.get(slot)
-        if known is None:
-            if entity in filled.values():
-                return None
-            if filled is mapping:
-                filled = dict(mapping)
-            filled[slot] = entity
-        elif known != entity:
-            return None
-    return filled
-
-
 class AlfredEnv(PddlEnv):
     """The package's environment, fast; entities have `AlfredDemangler`'s names from the start.
 
-    `folder` is where translations are kept. States have feedback, admissible commands, moves and
+    `folder` is where translations are kept. States have feedback, admissible commands and
     whether the game is won; the package's other information is not provided.
     """
 
@@ -367,13 +351,11 @@ class AlfredEnv(PddlEnv):
         self.data = data
 
     def reset(self) -> GameState:
-        self.downward_lib.load_sas(self._game.translation.sas)
+        self.downward_lib.load_sas(self._game.translation.sas.encode())
         self._facts = State(self._game)
-        self._moves = 0
         return self._observe(self._game.grammar.derive("#intro#", (self._facts, {})))
 
-    def step(self, command: str) -> tuple[GameState, float, bool]:
-        command = command.strip()
+    def step(self, command: str) -> GameState:
         number = self._operators.get(command)
         if number is None:
             feedback = NOTHING
@@ -383,13 +365,8 @@ class AlfredEnv(PddlEnv):
             self.downward_lib.apply_operator(operator.id, effects)
             self._facts.apply([effect.name for effect in effects])
             _, action, mapping = self._game.commands[operator.id]
-            feedback = self._game.grammar.derive(self._game.feedback[action], (self._facts, mapping))
-            self._moves += 1
-        state = self._observe(feedback)
-        state.last_command = command
-        state["score"] = int(state["won"])
-        state["done"] = state["won"]
-        return state, state["score"], state["done"]
+            feedback = self._game.grammar.derive(self._game.actions[action].feedback_rule, (self._facts, mapping))
+        return self._observe(feedback)
 
     def _observe(self, feedback: str) -> GameState:
         """The state after `feedback`: what can be done now, and whether the game is won."""
@@ -399,15 +376,11 @@ class AlfredEnv(PddlEnv):
         self._operators: dict[str, int] = {}
         for number, operator in enumerate(self._applicable):
             self._operators.setdefault(self._command(operator), number)
-        self.state = GameState(
+        return GameState(
             feedback=feedback,
-            raw=feedback,
             won=bool(self.downward_lib.check_goal()),
-            lost=False,
             admissible_commands=sorted(self._operators),
-            moves=self._moves,
         )
-        return self.state
 
     def _command(self, operator: Operator) -> str:
         """Command of an operator. It depends on facts that never change, so it is derived once in a game.
@@ -419,7 +392,7 @@ class AlfredEnv(PddlEnv):
             action, *entities = operator.name.split()  # "openobject agent1 loc_1 cabinet_2"
             slots = map(tuple, self._game.translation.parameters[action])
             mapping = dict(zip(slots, entities, strict=False))
-            command = self._game.grammar.derive(self._game.templates[action], (self._facts, mapping))
+            command = self._game.grammar.derive(self._game.actions[action].template, (self._facts, mapping))
             known = self._game.commands[operator.id] = (command, action, mapping)
         return known[0]
 

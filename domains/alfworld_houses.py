@@ -457,6 +457,6 @@ def game(made: House, folder: Path, engine: AlfredEnv) -> dict:
 def prove(data: dict, engine: AlfredEnv) -> None:
     """Play the walkthrough. Raises RuntimeError unless its last command wins and none before it."""
     engine.load(data)
-    won = [engine.reset()["won"], *(engine.step(command)[0]["won"] for command in data["walkthrough"])]
+    won = [engine.reset()["won"], *(engine.step(command)["won"] for command in data["walkthrough"])]
     if not won[-1] or any(won[:-1]):
         raise RuntimeError(f"generated house cannot be won by its plan {data['walkthrough']}")
