@@ -7,7 +7,6 @@ not be winnable within the step limit. Boxoban's three ids need its levels, whic
 without them the ids are left out, and `notes` says so.
 """
 
-import contextlib
 import functools
 import os
 import random
@@ -112,8 +111,8 @@ COMMANDS = {
     "space": "read on where the game waits for it",
 }
 
-STAIRS = "Reach the stairs down (>)."
-GOALS = {  # by the longest key that an id begins with, after "MiniHack-"; STAIRS for all others
+GOALS = {  # by the longest key that an id begins with, after "MiniHack-"
+    "": "Reach the stairs down (>).",
     "Boxoban": "Push every boulder onto a fountain. Boulders can be pushed, not pulled.",
     "ClosedDoor": "Get through the closed door and reach the stairs down (>).",
     "CorridorBattle": "Get past the monsters and reach the stairs down (>).",
@@ -157,19 +156,6 @@ def boxoban_levels() -> Path | None:
     path = Path(named) if named else Path(minihack.__file__).parent / "dat" / "boxoban-levels-master"
     found = all(any((path / folder).glob("*.txt")) for folder in BOXOBAN_FOLDERS.values())
     return path if found else None
-
-
-@contextlib.contextmanager
-def global_generators(seed: int):
-    """Seed the global generators, which some of minihack's levels use, and restore them at the end."""
-    state, numpy_state = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)
 
 
 def make_engine(task: str, seed: int):
@@ -327,13 +313,6 @@ class MiniHack(envs.Domain):
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task, render_mode)
         self.engine = None
-        self.actions: Actions | None = None
-        self.steps = 0
-        self.screen: dict[str, str] = {}  # the parts of the long-term context, by their titles
-        self.inventory = ""
-        self.asked = False  # the game waits for the answer to a question
-        self.goal = ""
-        self.success = False
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
@@ -381,14 +360,20 @@ class MiniHack(envs.Domain):
             raise ValueError(f"task={task!r} is unknown; `alma.py tasks --env minihack` lists the tasks")
         seed = envs.derive_seed("minihack", task) if seed is None else seed
         engine_seed = envs.derive_seed("minihack", task, seed)
-        with global_generators(engine_seed):
+        # Some of minihack's levels use the global generators: they are seeded, and restored at the end.
+        state, numpy_state = random.getstate(), np.random.get_state()
+        random.seed(engine_seed)
+        np.random.seed(engine_seed)
+        try:
             self.engine = make_engine(task, engine_seed)
             self.engine.nethack = SkippedScreens(self.engine.nethack, self.engine._observation_keys)
             self.engine.reset()
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)
         self.actions = Actions(self.engine.actions)
         self.steps, self.success = 0, False
-        key = max((key for key in GOALS if task.startswith(f"MiniHack-{key}")), key=len, default=None)
-        self.goal = GOALS.get(key, STAIRS)
+        self.goal = GOALS[max((key for key in GOALS if task.startswith(f"MiniHack-{key}")), key=len)]
         self.look()
         self.action_descriptions = self.actions.descriptions
         record = self.context() | {"action_dict": self.action_descriptions, "goal": self.goal}
@@ -421,14 +406,14 @@ class MiniHack(envs.Domain):
         seen = game.end or dict(zip(game.keys, self.engine.last_observation, strict=True))
         pages = (*game.pages, nethack.message_text(seen["tty_chars"]))
         message = "\n".join(page.replace("--More--", "").replace("(end)", "").strip() for page in pages)
-        self.screen = {
+        self.screen = {  # the parts of the long-term context, by their titles
             "message": message.strip(),
             "language observation": nethack.glyphs_text(seen["glyphs"], seen["blstats"]),
             "cursor": nethack.cursor_text(seen["glyphs"], seen["blstats"], seen["tty_cursor"]),
             "map": nethack.map_text(seen["tty_chars"]),
         }
         self.inventory = nethack.inventory_text(seen["inv_strs"], seen["inv_letters"])
-        self.asked = bool(seen["internal"][1])
+        self.asked = bool(seen["internal"][1])  # the game waits for the answer to a question
 
     def context(self) -> dict[str, str]:
         """The observation under the keys that memory designs know."""

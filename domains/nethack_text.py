@@ -11,8 +11,8 @@ or a dark area.
 """
 
 import functools
+from collections import Counter, defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -75,15 +75,6 @@ CONDITIONS = ("Stoned", "Slimed", "Strangled", "Food Poisoning", "Terminally Ill
               "Stunned", "Confused", "Hallucinating", "Levitating", "Flying", "Riding")
 
 
-@dataclass(frozen=True)
-class Tables:
-    """Everything that can be looked up; made once in a process."""
-
-    names: list[str]  # glyph -> name, "" for ground that is never mentioned
-    seen: np.ndarray  # glyph -> how it is seen, uint8
-    places: list[int]  # (dy + ROWS) * 2 * COLUMNS + dx + COLUMNS -> 16 * distance + direction
-
-
 def object_name(index: int) -> str:
     """The name of a kind of object: its appearance if NetHack has a word for that."""
     from nle import nethack as nh  # slow
@@ -139,8 +130,10 @@ def place(dx: int, dy: int) -> int:
 
 
 @functools.cache
-def tables() -> Tables:
-    """The lookup tables; the first call takes 40 ms."""
+def tables() -> tuple[list[str], np.ndarray, list[int]]:
+    """The name of each glyph ("" for ground that is never mentioned), how it is seen (uint8), and the place
+    of a square at (dy + ROWS) * 2 * COLUMNS + dx + COLUMNS. The first call takes 40 ms.
+    """
     from nle import nethack as nh  # slow
 
     names = glyph_names()
@@ -150,7 +143,7 @@ def tables() -> Tables:
             how = NOTHING if not name else ENDS_A_RAY if index < 12 else ON_A_RAY
             seen[nh.GLYPH_CMAP_OFF + index] = how
     places = [place(dx, dy) for dy in range(-ROWS, ROWS) for dx in range(-COLUMNS, COLUMNS)]
-    return Tables(names, seen, places)
+    return names, seen, places
 
 
 @functools.cache
@@ -174,16 +167,15 @@ def plural(noun: str) -> str:
 
 def sightings(glyphs: np.ndarray, x: int, y: int) -> list[tuple[int, str]]:
     """What can be seen from column x, row y: (place, name), in the order of the lines."""
-    look = tables()
-    names, places = look.names, look.places
+    names, kinds, places = tables()
     flat = np.ascontiguousarray(glyphs).reshape(-1)
-    seen = look.seen[flat]
+    seen = kinds[flat]
     here = y * COLUMNS + x
     # The place of square i is places[offset + i + (i's row) * COLUMNS], with rows 2 * COLUMNS wide.
     offset = (ROWS - y) * 2 * COLUMNS + COLUMNS - x
     cells = np.flatnonzero(seen == ANYWHERE).tolist()
     found = [(places[offset + i + i // COLUMNS * COLUMNS], names[flat[i]]) for i in cells if i != here]
-    kinds = seen.tobytes()
+    seen = seen.tobytes()
     for dx, dy in RAYS:
         column, row = x, y
         for _ in range(RAY_LENGTH):
@@ -191,9 +183,9 @@ def sightings(glyphs: np.ndarray, x: int, y: int) -> list[tuple[int, str]]:
             if not (0 <= column < COLUMNS and 0 <= row < ROWS):
                 break
             i = row * COLUMNS + column
-            if kinds[i] >= ON_A_RAY:
+            if seen[i] >= ON_A_RAY:
                 found.append((places[offset + i + row * COLUMNS], names[flat[i]]))
-                if kinds[i] == ENDS_A_RAY:
+                if seen[i] == ENDS_A_RAY:
                     break
     found.sort(key=lambda sighting: sighting[0])  # stable: squares of one place keep their order
     return found
@@ -201,10 +193,9 @@ def sightings(glyphs: np.ndarray, x: int, y: int) -> list[tuple[int, str]]:
 
 def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
     """One line for each thing and distance: "boulders far southwest and west"."""
-    groups: dict[tuple[str, int], dict[int, int]] = {}  # (name, distance) -> direction -> how many
+    groups: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)  # (name, distance) -> direction
     for where, name in sightings(glyphs, int(blstats[0]), int(blstats[1])):
-        counts = groups.setdefault((name, where >> 4), {})
-        counts[where & 15] = counts.get(where & 15, 0) + 1
+        groups[name, where >> 4][where & 15] += 1
     keys: list[tuple[str, int]] = []  # (noun, distance) of each line
     directions: dict[tuple[str, int], list[str]] = {}
     for (name, distance), counts in groups.items():
@@ -232,8 +223,8 @@ def cursor_text(glyphs: np.ndarray, blstats: np.ndarray, tty_cursor: np.ndarray)
     if not (inside and -COLUMNS <= dx < COLUMNS and -ROWS < dy <= ROWS):
         return ""
     glyph = glyphs.reshape(-1)[column + row * COLUMNS]
-    look = tables()
-    name = look.names[glyph] if look.seen[glyph] == ANYWHERE else ""
+    names, seen, _ = tables()
+    name = names[glyph] if seen[glyph] == ANYWHERE else ""
     if dx == dy == 0:
         return f"Yourself a {name}"
     where = place(dx, dy)
