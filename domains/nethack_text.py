@@ -11,6 +11,7 @@ or a dark area.
 """
 
 import functools
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
@@ -55,24 +56,6 @@ WARNINGS = tuple(f"unknown creature causing you {feeling}"
 PLURAL_HEADS = ("scroll", "worthless piece", "unknown creature", "swallow", "shield", "boom")
 
 NOTHING, ANYWHERE, ON_A_RAY, ENDS_A_RAY = range(4)  # how a glyph is seen
-
-# The status lines, as (label, indices into blstats, separator between their values).
-STATUS = (
-    ("Strength", (3, 2), "/"), ("Dexterity", (4,), ""), ("Constitution", (5,), ""),
-    ("Intelligence", (6,), ""), ("Wisdom", (7,), ""), ("Charisma", (8,), ""), ("Depth", (12,), ""),
-    ("Gold", (13,), ""),
-    ("HP", (10, 11), "/"), ("Energy", (14, 15), "/"), ("AC", (16,), ""), ("XP", (18, 19), "/"),
-    ("Time", (20,), ""), ("Position", (0, 1), "|"), ("Hunger", 21, ""), ("Monster Level", (17,), ""),
-    ("Encumbrance", 22, ""), ("Dungeon Number", (23,), ""), ("Level Number", (24,), ""), ("Score", (9,), ""),
-    ("Alignment", 26, ""), ("Condition", 25, ""),
-)
-WORDS = {
-    21: ("Satiated", "Not Hungry", "Hungry", "Weak", "Fainting", "Fainted", "Starved"),
-    22: ("Unencumbered", "Burdened", "Stressed", "Strained", "Overtaxed", "Overloaded"),
-}
-ALIGNMENTS = {-1: "Chaotic", 0: "Neutral", 1: "Lawful"}
-CONDITIONS = ("Stoned", "Slimed", "Strangled", "Food Poisoning", "Terminally Ill", "Blind", "Deaf",
-              "Stunned", "Confused", "Hallucinating", "Levitating", "Flying", "Riding")
 
 
 def object_name(index: int) -> str:
@@ -261,34 +244,12 @@ def inventory_text(inv_strs: np.ndarray, inv_letters: np.ndarray) -> str:
     return "\n".join(lines)
 
 
-def blstats_text(blstats: np.ndarray) -> str:
-    """The status lines of the screen in words."""
-    numbers = blstats.tolist()
-    lines = []
-    for label, which, separator in STATUS:
-        if which in WORDS:
-            value = WORDS[which][numbers[which]]
-        elif label == "Alignment":
-            value = ALIGNMENTS.get(numbers[which] if which < len(numbers) else None, "None")
-        elif label == "Condition":
-            held = [name for bit, name in enumerate(CONDITIONS) if numbers[which] >> bit & 1]
-            value = " ".join(held) or "None"
-        else:
-            value = separator.join(str(numbers[index]) for index in which)
-        lines.append(f"{label}: {value}")
-    return "\n".join(lines)
-
-
 def map_text(tty_chars: np.ndarray) -> str:
     """The map as the terminal shows it, without empty rows around it and empty columns left of it."""
     width = tty_chars.shape[1]
     screen = tty_chars[1: ROWS + 1].tobytes().decode("latin-1").replace("\0", " ")
     rows = [screen[start: start + width].rstrip() for start in range(0, len(screen), width)]
-    drawn = [index for index, row in enumerate(rows) if row]
-    if not drawn:
-        return ""
-    left = min(width - len(rows[index].ljust(width).lstrip()) for index in drawn)
-    return "\n".join(row[left:] for row in rows[drawn[0]: drawn[-1] + 1])
+    return textwrap.dedent("\n".join(rows).strip("\n"))
 
 
 def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -296,7 +257,7 @@ def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
 
     `observation`: arrays as NLE returns them, by NLE's names; `glyphs`, `blstats`, `tty_chars`,
     `tty_cursor`, `inv_strs` and `inv_letters` are read. Returns `text_message`, `text_glyphs`,
-    `text_cursor`, `text_inventory` and `text_blstats`.
+    `text_cursor` and `text_inventory`.
     """
     glyphs, blstats = observation["glyphs"], observation["blstats"]
     return {
@@ -304,5 +265,4 @@ def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
         "text_glyphs": glyphs_text(glyphs, blstats),
         "text_cursor": cursor_text(glyphs, blstats, observation["tty_cursor"]),
         "text_inventory": inventory_text(observation["inv_strs"], observation["inv_letters"]),
-        "text_blstats": blstats_text(blstats),
     }
