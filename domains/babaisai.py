@@ -7,81 +7,16 @@ the layout that the original draws from that seed. `babaisai_world.py` has the r
 """
 
 import random
-from functools import cache
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
-from PIL import Image, ImageDraw
 
-from domains.babaisai_levels import LEVEL_COLOURS, LEVELS, Rows, draw_level, family, level_id, level_size
-from domains.babaisai_world import (
-    ACTIONS,
-    BORDER,
-    CODE,
-    COLOURS,
-    EMPTY,
-    IS,
-    KINDS,
-    NOUNS,
-    OBJECTS,
-    PROPERTIES,
-    TEXTS,
-    THINGS,
-    World,
-)
+from domains.babaisai_levels import LEVELS, Rows, draw_level, family, level_id, level_size
+from domains.babaisai_world import ACTIONS, World, array_codes, chart, picture
 from envs import Domain, Task, derive_seed
 from errors import UserError
-
-# --------------------------------------------------------------------------- pictures and numbers
-
-
-@cache
-def _array_codes() -> np.ndarray:
-    """The three numbers of each kind in the array observation, of shape (kinds, 3)."""
-    codes = np.zeros((len(KINDS), 3), np.uint8)
-    codes[EMPTY], codes[BORDER] = (1, 0, 0), (2, 5, 0)
-    codes[IS] = 18, 15, 0
-    for first, prefix, seconds in ((17, "t", NOUNS), (19, "p", PROPERTIES), (20, "c", COLOURS)):
-        for word, second in seconds.items():
-            codes[CODE[f"{prefix}:{word}"]] = first, second, 0
-    for kind, (noun, colour) in THINGS.items():
-        codes[kind] = OBJECTS[noun], COLOURS[colour], 0
-    return codes
-
-
-TILE = 24  # pixels of a cell's side
-
-
-def picture(world: World) -> np.ndarray:
-    """The top of each cell as an RGB image of shape (24 * height, 24 * width, 3).
-
-    A text is a bright word on black, an object a black word on its colour.
-    """
-    image = Image.new("RGB", (TILE * world.width, TILE * world.height))
-    draw = ImageDraw.Draw(image)
-    for cell, kind in enumerate(world.tops):
-        y, x = divmod(cell, world.width)
-        word, ground = THINGS.get(kind, (TEXTS.get(kind, ""), "dimgrey" if kind == BORDER else "black"))
-        ink = "black" if kind in THINGS else word if word in COLOURS else "white"
-        left, top = TILE * x, TILE * y
-        draw.rectangle((left + 1, top + 1, left + TILE - 2, top + TILE - 2), ground)
-        draw.text((left + TILE / 2, top + TILE / 2), word, ink, anchor="mm", font_size=9)
-    return np.array(image)
-
-
-def chart(world: World) -> str:
-    """The grid in characters: words in upper case, objects in lower case after their colour's initial."""
-    names = {EMPTY: ".", BORDER: "#", **{kind: word.upper() for kind, word in TEXTS.items()}}
-    for kind, (noun, colour) in THINGS.items():
-        names[kind] = (colour[0] if colour in LEVEL_COLOURS else "") + noun
-    cells = [names[top].ljust(5) for top in world.tops]
-    rows = [cells[start : start + world.width] for start in range(0, len(cells), world.width)]
-    return "\n".join(" ".join(row).rstrip() for row in rows)
-
-
-# ------------------------------------------------------------------------------------ environment
 
 
 class BabaIsAIEnv(gymnasium.Env):
@@ -201,7 +136,7 @@ class BabaIsAIEnv(gymnasium.Env):
 
     def _observe(self) -> tuple[np.ndarray, dict[str, Any]]:
         world = self.world
-        codes = _array_codes().take(np.frombuffer(world.tops, np.uint8), axis=0)
+        codes = array_codes().take(np.frombuffer(world.tops, np.uint8), axis=0)
         array = codes.reshape(world.height, world.width, 3).transpose(1, 0, 2)
         return array, {"text": world.text(), "rules": self.rules(), "step_count": self.step_count}
 
@@ -212,8 +147,6 @@ class BabaIsAIEnv(gymnasium.Env):
             return picture(self.world)
         return super().render()
 
-
-# ------------------------------------------------------------------------------------ text domain
 
 BROKEN = "[...] IS YOU rule was broken, environment reset"  # the benchmark's own words
 GOAL = (
