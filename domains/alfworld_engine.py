@@ -144,7 +144,7 @@ class Grammar(textgen.ContextSensitiveGrammar):
                     return ["".join(self._expand_all(rule.rhs, state, mapping))]
             raise GameError(f"the grammar has no rule for {symbol.symbol!r} that applies")
         if isinstance(symbol, textgen.EvalSymbol):
-            variables = {name: state.entities[entity] for (name, _), entity in mapping.items()}
+            variables = {name: state.game.entities[entity] for (name, _), entity in mapping.items()}
             return [str(eval(_expression(symbol.expression), {}, variables))]
         if isinstance(symbol, textgen.ListSymbol):  # as the grammar separates items: "a, b, and c"
             items = self._expand(symbol.symbol, state, mapping)
@@ -268,10 +268,7 @@ class State:
     """The facts of a running game, as the grammar asks for them."""
 
     def __init__(self, game: Game):
-        self.entities = game.entities
-        self._objects = game.translation.objects
-        self._types = game.types
-        self._signatures = game.signatures
+        self.game = game
         self._facts = {signature: list(facts) for signature, facts in game.start.items()}
 
     def apply(self, effects: list[str]) -> None:
@@ -284,7 +281,7 @@ class State:
             name, _, arguments = rest[:-1].partition("(")
             arguments = tuple(arguments.split(", ")) if arguments else ()
             begins, ends = (name, f"not_{name}") if sign == "Atom" else (f"not_{name}", name)
-            types = tuple(self._objects[argument] for argument in arguments)
+            types = tuple(self.game.translation.objects[argument] for argument in arguments)
             facts = self._facts.setdefault((begins, types), [])
             place = bisect.bisect_left(facts, arguments)
             if place == len(facts) or facts[place] != arguments:
@@ -326,11 +323,11 @@ class State:
 
     def _signatures_of(self, name: str, slots: tuple[Slot, ...]) -> list[Signature]:
         """Signatures of the facts that match a predicate, subtypes last."""
-        key = (name, *(kind for _, kind in slots))
-        if key not in self._signatures:
-            subtypes = self._types.multi_subtypes([self._types.get(kind) for _, kind in slots])
-            self._signatures[key] = [(name, tuple(kind.name for kind in kinds)) for kinds in subtypes]
-        return self._signatures[key]
+        key, known, types = (name, *(kind for _, kind in slots)), self.game.signatures, self.game.types
+        if key not in known:
+            subtypes = types.multi_subtypes([types.get(kind) for _, kind in slots])
+            known[key] = [(name, tuple(kind.name for kind in kinds)) for kinds in subtypes]
+        return known[key]
 
 
 class AlfredEnv(PddlEnv):

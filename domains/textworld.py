@@ -100,8 +100,7 @@ class TextWorld(envs.Domain):
         self.steps = 0
         self.goal = " ".join(self.state.objective.split())
         # Without the banner and the objective, which come first.
-        _, found, rest = self.state.feedback.partition(self.state.objective)
-        text = rest if found else self.state.feedback
+        text = self.state.feedback.split(self.state.objective, 1)[-1]
         self.observation = spaced(text[max(0, text.find("-=")):])
         record = {"obs": self.observation, "goal": self.goal,
                   "admissible_commands": list(self.state.admissible_commands)}

@@ -1,9 +1,9 @@
 """The engine of TextWorld's games, fast: the package's own environment without its repeated work.
 
 The words, the admissible commands in their order and the points are those of `textworld.start` on every
-game; `tests/test_textworld.py` plays both side by side. Cached are parsed games, the actions that apply
-in a state, and the facts that rules look up while the state holds. Each episode has an interpreter of
-its own, so nothing of one reaches another. Nothing of the package is patched.
+game; `tests/test_textworld.py` plays both side by side. Cached are parsed games and the actions that apply
+in a state. Each episode has an interpreter of its own, so nothing of one reaches another. Nothing of the
+package is patched.
 """
 
 import functools

@@ -391,11 +391,9 @@ def _sample(value: dict) -> dict:
 
 def read_text(path: Path) -> str:
     """The beginning of a file; empty where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(TEXT_LIMIT)
-    except OSError:
-        return ""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(TEXT_LIMIT)
+    return ""
 
 
 def read_object(path: Path, notes: list[str]) -> dict:
