@@ -166,7 +166,19 @@ def make_engine(task: str, seed: int):
     # The phase of the moon and Friday 13th change NetHack's luck; here the phase is fixed by the seed.
     settings = {"max_episode_steps": NO_LIMIT, "fix_moon_phase": True, "observation_keys": OBSERVATION_KEYS}
     if task in BOXOBAN_FOLDERS:
-        engine = make_boxoban(task, seed, settings)
+        from minihack.envs.boxohack import BoxoHack  # slow: imports minihack
+
+        levels = boxoban_levels()
+        if levels is None:
+            raise ValueError(f"task={task!r} needs Boxoban's levels: set BOXOBAN_LEVELS to their folder")
+        # One level, chosen by the seed: the package's class would read all levels of a folder.
+        rng = random.Random(seed)
+        text = rng.choice(sorted((levels / BOXOBAN_FOLDERS[task]).glob("*.txt"))).read_text()
+        level = rng.choice([block.split("\n", 1)[1] for block in text.strip("\n").split("\n\n")])
+        with tempfile.TemporaryDirectory(prefix="boxoban") as folder:
+            Path(folder, "level.txt").write_text(f"; 0\n{level}\n\n")
+            engine = BoxoHack(level_set=folder, level_mode="", **settings)
+        engine._goal_pos_set = {None}  # its reset tests for the end before it has looked for the goals
     else:
         spec = gymnasium.spec(task)
         engine = engine_class(spec.entry_point)(**{**spec.kwargs, **settings})
@@ -174,23 +186,6 @@ def make_engine(task: str, seed: int):
     # instead, so that the last screen is that of the success.
     engine._quit_game = lambda observation, done: None
     engine.seed(core=seed, disp=seed, reseed=False)
-    return engine
-
-
-def make_boxoban(task: str, seed: int, settings: dict[str, Any]):
-    """Boxoban with the level that `seed` chooses: minihack's class would read all levels of a folder."""
-    from minihack.envs.boxohack import BoxoHack  # slow: imports minihack
-
-    levels = boxoban_levels()
-    if levels is None:
-        raise ValueError(f"task={task!r} needs Boxoban's levels: set BOXOBAN_LEVELS to their folder")
-    rng = random.Random(seed)
-    text = rng.choice(sorted((levels / BOXOBAN_FOLDERS[task]).glob("*.txt"))).read_text()
-    level = rng.choice([block.split("\n", 1)[1] for block in text.strip("\n").split("\n\n")])
-    with tempfile.TemporaryDirectory(prefix="boxoban") as folder:
-        Path(folder, "level.txt").write_text(f"; 0\n{level}\n\n")
-        engine = BoxoHack(level_set=folder, level_mode="", **settings)
-    engine._goal_pos_set = {None}  # its reset tests for the end before it has looked for the goals
     return engine
 
 

@@ -12,7 +12,6 @@ or a dark area.
 
 import functools
 import textwrap
-from collections import Counter, defaultdict
 from collections.abc import Mapping
 
 import numpy as np
@@ -148,14 +147,17 @@ def plural(noun: str) -> str:
     return noun + ("es" if noun[-1] in "sxz" or noun.endswith("sh") else "s")
 
 
-def sightings(glyphs: np.ndarray, x: int, y: int) -> list[tuple[int, str]]:
-    """What can be seen from column x, row y: (place, name), in the order of the lines."""
+def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
+    """One line for each thing and distance: "boulders far southwest and west"."""
     names, kinds, places = tables()
+    x, y = int(blstats[0]), int(blstats[1])
     flat = np.ascontiguousarray(glyphs).reshape(-1)
     seen = kinds[flat]
     here = y * COLUMNS + x
     # The place of square i is places[offset + i + (i's row) * COLUMNS], with rows 2 * COLUMNS wide.
     offset = (ROWS - y) * 2 * COLUMNS + COLUMNS - x
+
+    # What can be seen, as (place, name): anywhere, then along the rays.
     cells = np.flatnonzero(seen == ANYWHERE).tolist()
     found = [(places[offset + i + i // COLUMNS * COLUMNS], names[flat[i]]) for i in cells if i != here]
     seen = seen.tobytes()
@@ -171,14 +173,11 @@ def sightings(glyphs: np.ndarray, x: int, y: int) -> list[tuple[int, str]]:
                 if seen[i] == ENDS_A_RAY:
                     break
     found.sort(key=lambda sighting: sighting[0])  # stable: squares of one place keep their order
-    return found
 
-
-def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
-    """One line for each thing and distance: "boulders far southwest and west"."""
-    groups: dict[tuple[str, int], Counter[int]] = defaultdict(Counter)  # (name, distance) -> direction
-    for where, name in sightings(glyphs, int(blstats[0]), int(blstats[1])):
-        groups[name, where >> 4][where & 15] += 1
+    groups: dict[tuple[str, int], dict[int, int]] = {}  # (name, distance) -> direction -> how many
+    for where, name in found:
+        counts = groups.setdefault((name, where >> 4), {})
+        counts[where & 15] = counts.get(where & 15, 0) + 1
     keys: list[tuple[str, int]] = []  # (noun, distance) of each line
     directions: dict[tuple[str, int], list[str]] = {}
     for (name, distance), counts in groups.items():
