@@ -134,11 +134,8 @@ class ALFWorld(envs.Domain):
     name = "alfworld"
     max_steps = 100
     substitute = "generated"
+    _engine: AlfredEnv | None = None  # until the first reset
     offline_passes = (2, 3)  # its episodes are long, and it has a shift set of 48 houses
-
-    def __init__(self, task: str | None = None, render_mode: str | None = None):
-        super().__init__(task, render_mode)
-        self._engine: AlfredEnv | None = None
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:

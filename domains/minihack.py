@@ -304,10 +304,7 @@ class MiniHack(envs.Domain):
 
     name = "minihack"
     max_steps = 100
-
-    def __init__(self, task: str | None = None, render_mode: str | None = None):
-        super().__init__(task, render_mode)
-        self.engine = None
+    engine = None  # until the first reset
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:

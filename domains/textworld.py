@@ -57,10 +57,7 @@ class TextWorld(envs.Domain):
     name = "textworld"
     max_steps = 80
     lists_actions = False  # the paper's agent does not see the admissible commands
-
-    def __init__(self, task: str | None = None, render_mode: str | None = None):
-        super().__init__(task, render_mode)
-        self.engine = None
+    engine = None  # until the first reset
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
