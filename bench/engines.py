@@ -47,7 +47,9 @@ def babaisai(seconds: float) -> dict[str, float]:
         "domain": lambda action: step(domain, ACTIONS[action]),
     }
     actions = [rng.randrange(len(ACTIONS)) for _ in range(1000)]
-    timers = {name: timeit.Timer(lambda act=act: list(map(act, actions))) for name, act in contestants.items()}
+    timers = {
+        name: timeit.Timer(lambda act=act: list(map(act, actions))) for name, act in contestants.items()
+    }
     spent, turns = dict.fromkeys(timers, 0.0), 0
     while sum(spent.values()) < seconds or not turns:
         turns += 1

@@ -362,7 +362,8 @@ class AlfredEnv(PddlEnv):
             self.downward_lib.apply_operator(operator.id, effects)
             self._facts.apply([effect.name for effect in effects])
             _, action, mapping = self._game.commands[operator.id]
-            feedback = self._game.grammar.derive(self._game.actions[action].feedback_rule, (self._facts, mapping))
+            rule = self._game.actions[action].feedback_rule
+            feedback = self._game.grammar.derive(rule, (self._facts, mapping))
         return self._observe(feedback)
 
     def _observe(self, feedback: str) -> GameState:
