@@ -134,11 +134,8 @@ class ALFWorld(envs.Domain):
     name = "alfworld"
     max_steps = 100
     substitute = "generated"
+    _engine: AlfredEnv | None = None  # until the first reset
     offline_passes = (2, 3)  # its episodes are long, and it has a shift set of 48 houses
-
-    def __init__(self, task: str | None = None, render_mode: str | None = None):
-        super().__init__(task, render_mode)
-        self._engine: AlfredEnv | None = None
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
@@ -194,7 +191,7 @@ class ALFWorld(envs.Domain):
     def step(self, action: str):
         command = str(action).strip()
         valid = command in self._state["admissible_commands"]
-        self._state, _, won = self._engine.step(command)
+        self._state = self._engine.step(command)
         self._steps += 1
         self._text = self._state.feedback.strip()
         if not valid:  # how many commands begin with each verb
@@ -203,6 +200,7 @@ class ALFWorld(envs.Domain):
             listed = ", ".join(f"{verb} ({count})" for verb, count in verbs.items())
             advice = f"That is not a valid command here. Valid commands begin with: {listed}."
             self._text = f"{NOTHING} {advice}"
+        won = self._state["won"]
         truncated = not won and self._steps >= self.max_steps
         return self._text, float(won), won, truncated, self._info(valid)
 

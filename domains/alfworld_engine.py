@@ -36,7 +36,7 @@ from textworld.logic import Rule, Type, TypeHierarchy
 
 from errors import InfrastructureError
 
-FORMAT = 1  # of the files in the cache; raise it when `Translation` changes
+FORMAT = 2  # of the files in the cache; raise it when `Translation` changes
 GAMES_KEPT = 8  # prepared games in memory, about 3 MB each
 NOTHING = "Nothing happens."  # the answer to an invalid command
 
@@ -57,7 +57,7 @@ class GameError(ValueError):
 class Translation:
     """A PDDL problem in the form that libdownward takes; depends on domain and problem alone."""
 
-    sas: bytes  # the planning task, in Fast Downward's SAS format
+    sas: str  # the planning task, in Fast Downward's SAS format
     parameters: dict[str, list[list[str]]]  # of each action: names and types, in order
     supertypes: dict[str, list[str]]  # of each type
     objects: dict[str, str]  # type of each object
@@ -83,7 +83,7 @@ def translate(domain: str, problem: str) -> Translation:
         elif atom.fluent.symbol != "total-cost" and not str(atom.expression.value).isdigit():
             facts.append([str(atom.expression.value), *atom.fluent.args])
     return Translation(
-        sas.encode(),
+        sas,
         {
             action.name: [[p.name.strip("?"), p.type_name] for p in action.parameters]
             for action in task.actions
@@ -97,21 +97,15 @@ def translate(domain: str, problem: str) -> Translation:
 
 def translation(domain: str, problem: str, folder: Path) -> Translation:
     """The translation of a problem, cached in `folder`. A damaged file is made again."""
-    text = json.dumps([FORMAT, *_versions(), domain, problem])
+    versions = [importlib.metadata.version(name) for name in ("textworld", "fast-downward-textworld")]
+    text = json.dumps([FORMAT, *versions, domain, problem])
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.gz"
     try:
-        head, sas = gzip.decompress(path.read_bytes()).split(b"\n", 1)
-        return Translation(sas, **json.loads(head))
+        return Translation(**json.loads(gzip.decompress(path.read_bytes())))
     except (OSError, EOFError, ValueError, TypeError, zlib.error):
         made = translate(domain, problem)
-    head = {key: value for key, value in vars(made).items() if key != "sas"}
-    write_whole(path, gzip.compress(json.dumps(head).encode() + b"\n" + made.sas, 4, mtime=0))
+    write_whole(path, gzip.compress(json.dumps(vars(made)).encode(), 4, mtime=0))
     return made
-
-
-@functools.cache
-def _versions() -> tuple[str, ...]:
-    return tuple(importlib.metadata.version(name) for name in ("textworld", "fast-downward-textworld"))
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -150,7 +144,7 @@ class Grammar(textgen.ContextSensitiveGrammar):
                     return ["".join(self._expand_all(rule.rhs, state, mapping))]
             raise GameError(f"the grammar has no rule for {symbol.symbol!r} that applies")
         if isinstance(symbol, textgen.EvalSymbol):
-            variables = {name: state.entities[entity] for (name, _), entity in mapping.items()}
+            variables = {name: state.game.entities[entity] for (name, _), entity in mapping.items()}
             return [str(eval(_expression(symbol.expression), {}, variables))]
         if isinstance(symbol, textgen.ListSymbol):  # as the grammar separates items: "a, b, and c"
             items = self._expand(symbol.symbol, state, mapping)
@@ -233,8 +227,7 @@ class Game:
     """What does not change while a game is played."""
 
     translation: Translation
-    templates: dict[str, str]  # template of the command of each action
-    feedback: dict[str, str]  # rule for the answer to each action
+    actions: dict  # the grammar's part of each action: the template of its command, the rule for its answer
     grammar: Grammar
     entities: dict[str, EntityInfo]  # all that facts speak of
     start: dict[Signature, list[tuple[str, ...]]]  # facts at the start, sorted
@@ -263,8 +256,7 @@ def prepare(domain: str, problem: str, grammar: str, folder: Path) -> Game:
         info.name, info.definite, info.indefinite = name, "the", "a"
     return Game(
         made,
-        {name: actions[name].template for name in made.parameters},
-        {name: actions[name].feedback_rule for name in made.parameters},
+        actions,
         rules,
         entities,
         {signature: sorted(arguments) for signature, arguments in start.items()},
@@ -276,10 +268,7 @@ class State:
     """The facts of a running game, as the grammar asks for them."""
 
     def __init__(self, game: Game):
-        self.entities = game.entities
-        self._objects = game.translation.objects
-        self._types = game.types
-        self._signatures = game.signatures
+        self.game = game
         self._facts = {signature: list(facts) for signature, facts in game.start.items()}
 
     def apply(self, effects: list[str]) -> None:
@@ -292,7 +281,7 @@ class State:
             name, _, arguments = rest[:-1].partition("(")
             arguments = tuple(arguments.split(", ")) if arguments else ()
             begins, ends = (name, f"not_{name}") if sign == "Atom" else (f"not_{name}", name)
-            types = tuple(self._objects[argument] for argument in arguments)
+            types = tuple(self.game.translation.objects[argument] for argument in arguments)
             facts = self._facts.setdefault((begins, types), [])
             place = bisect.bisect_left(facts, arguments)
             if place == len(facts) or facts[place] != arguments:
@@ -320,39 +309,31 @@ class State:
             for fact in tuple(self._facts.get(signature, ())):
                 if known is not None and fact[place] != known:
                     continue  # most facts are about other entities
-                filled = _fill(slots, fact, mapping)
-                if filled is not None:
+                filled = mapping
+                for slot, entity in zip(slots, fact, strict=True):
+                    if slot in filled:
+                        if filled[slot] != entity:
+                            break
+                    elif entity in filled.values():
+                        break
+                    else:
+                        filled = {**filled, slot: entity}
+                else:
                     yield from self._match(rest, filled)
 
     def _signatures_of(self, name: str, slots: tuple[Slot, ...]) -> list[Signature]:
         """Signatures of the facts that match a predicate, subtypes last."""
-        key = (name, *(kind for _, kind in slots))
-        if key not in self._signatures:
-            subtypes = self._types.multi_subtypes([self._types.get(kind) for _, kind in slots])
-            self._signatures[key] = [(name, tuple(kind.name for kind in kinds)) for kinds in subtypes]
-        return self._signatures[key]
-
-
-def _fill(slots: tuple[Slot, ...], fact: tuple[str, ...], mapping: dict[Slot, str]) -> dict[Slot, str] | None:
-    """The mapping with the slots filled by a fact's arguments; None if they do not fit."""
-    filled = mapping
-    for slot, entity in zip(slots, fact, strict=True):
-        known = filled.get(slot)
-        if known is None:
-            if entity in filled.values():
-                return None
-            if filled is mapping:
-                filled = dict(mapping)
-            filled[slot] = entity
-        elif known != entity:
-            return None
-    return filled
+        key, known, types = (name, *(kind for _, kind in slots)), self.game.signatures, self.game.types
+        if key not in known:
+            subtypes = types.multi_subtypes([types.get(kind) for _, kind in slots])
+            known[key] = [(name, tuple(kind.name for kind in kinds)) for kinds in subtypes]
+        return known[key]
 
 
 class AlfredEnv(PddlEnv):
     """The package's environment, fast; entities have `AlfredDemangler`'s names from the start.
 
-    `folder` is where translations are kept. States have feedback, admissible commands, moves and
+    `folder` is where translations are kept. States have feedback, admissible commands and
     whether the game is won; the package's other information is not provided.
     """
 
@@ -367,13 +348,11 @@ class AlfredEnv(PddlEnv):
         self.data = data
 
     def reset(self) -> GameState:
-        self.downward_lib.load_sas(self._game.translation.sas)
+        self.downward_lib.load_sas(self._game.translation.sas.encode())
         self._facts = State(self._game)
-        self._moves = 0
         return self._observe(self._game.grammar.derive("#intro#", (self._facts, {})))
 
-    def step(self, command: str) -> tuple[GameState, float, bool]:
-        command = command.strip()
+    def step(self, command: str) -> GameState:
         number = self._operators.get(command)
         if number is None:
             feedback = NOTHING
@@ -383,13 +362,9 @@ class AlfredEnv(PddlEnv):
             self.downward_lib.apply_operator(operator.id, effects)
             self._facts.apply([effect.name for effect in effects])
             _, action, mapping = self._game.commands[operator.id]
-            feedback = self._game.grammar.derive(self._game.feedback[action], (self._facts, mapping))
-            self._moves += 1
-        state = self._observe(feedback)
-        state.last_command = command
-        state["score"] = int(state["won"])
-        state["done"] = state["won"]
-        return state, state["score"], state["done"]
+            rule = self._game.actions[action].feedback_rule
+            feedback = self._game.grammar.derive(rule, (self._facts, mapping))
+        return self._observe(feedback)
 
     def _observe(self, feedback: str) -> GameState:
         """The state after `feedback`: what can be done now, and whether the game is won."""
@@ -399,15 +374,11 @@ class AlfredEnv(PddlEnv):
         self._operators: dict[str, int] = {}
         for number, operator in enumerate(self._applicable):
             self._operators.setdefault(self._command(operator), number)
-        self.state = GameState(
+        return GameState(
             feedback=feedback,
-            raw=feedback,
             won=bool(self.downward_lib.check_goal()),
-            lost=False,
             admissible_commands=sorted(self._operators),
-            moves=self._moves,
         )
-        return self.state
 
     def _command(self, operator: Operator) -> str:
         """Command of an operator. It depends on facts that never change, so it is derived once in a game.
@@ -419,7 +390,7 @@ class AlfredEnv(PddlEnv):
             action, *entities = operator.name.split()  # "openobject agent1 loc_1 cabinet_2"
             slots = map(tuple, self._game.translation.parameters[action])
             mapping = dict(zip(slots, entities, strict=False))
-            command = self._game.grammar.derive(self._game.templates[action], (self._facts, mapping))
+            command = self._game.grammar.derive(self._game.actions[action].template, (self._facts, mapping))
             known = self._game.commands[operator.id] = (command, action, mapping)
         return known[0]
 

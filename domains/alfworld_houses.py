@@ -10,10 +10,11 @@ import functools
 import importlib.util
 import json
 import random
+import runpy
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 from domains.alfworld_engine import AlfredEnv, entity_names, write_whole
 from envs import derive_seed
@@ -191,17 +192,13 @@ def grammar_of(task: str) -> str:
 
 
 @functools.cache
-def package_tables(name: str) -> ModuleType:
-    """A module of tables of the `alfworld` package.
+def package_tables(name: str) -> dict[str, Any]:
+    """The tables of a module of the `alfworld` package, by name.
 
     The package itself is not imported, because that creates folders in the user's home and sets an
     environment variable.
     """
-    path = Path(_package_folder(), "gen", f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"alfworld_{name}", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return runpy.run_path(str(Path(_package_folder(), "gen", f"{name}.py")))
 
 
 def _package_folder() -> str:
@@ -248,12 +245,12 @@ def _weighted(rng: random.Random, weights: dict[str, float]) -> str:
 
 def fits(place: str, thing: str) -> bool:
     """Whether a kind of thing may lie in or on a kind of place, by the package's table."""
-    return thing in package_tables("constants").VAL_RECEPTACLE_OBJECTS.get(place, ())
+    return thing in package_tables("constants")["VAL_RECEPTACLE_OBJECTS"].get(place, ())
 
 
 def has(thing: str, ability: str) -> bool:
     """Whether a kind of thing is "Cleanable", "Heatable", ..., by the package's table."""
-    return thing in package_tables("constants").VAL_ACTION_OBJECTS[ability]
+    return thing in package_tables("constants")["VAL_ACTION_OBJECTS"][ability]
 
 
 class _Draft:
@@ -318,7 +315,7 @@ class _Draft:
     def house(self, split: str, number: int) -> House:
         goal = self.goal or _kind(LAMP)
         task = f"{self.family}-{self.target}-{goal}-{self.room}{self.layout}"
-        entry = package_tables("goal_library").gdict[self.family]
+        entry = package_tables("goal_library")["gdict"][self.family]
         words = {"obj": self.target.lower(), "recep": self.goal.lower(), "toggle": "desklamp"}
         return House(
             id=f"houses/{task}/{split}_{number:03d}",
@@ -344,7 +341,7 @@ def _kind(entity: str) -> str:
 
 
 def _openable(place: str) -> bool:
-    return _kind(place) in package_tables("constants").OPENABLE_CLASS_SET
+    return _kind(place) in package_tables("constants")["OPENABLE_CLASS_SET"]
 
 
 def _plan(draft: _Draft) -> tuple[str, ...]:
@@ -396,11 +393,11 @@ def _problem(draft: _Draft, name: str, goal: str) -> str:
         spots[entity] = shared[0] if shared else f"loc_bar_{number}"
 
     # All objects. Types that do not occur in the house are declared too, because actions name some.
-    movable = set(tables.MOVABLE_RECEPTACLES)
-    kinds = sorted(set(tables.OBJECTS) - tables.RECEPTACLES | movable)
+    movable = set(tables["MOVABLE_RECEPTACLES"])
+    kinds = sorted(set(tables["OBJECTS"]) - tables["RECEPTACLES"] | movable)
     rows = {
         "otype": [f"{kind}Type" for kind in kinds],
-        "rtype": [f"{kind}Type" for kind in sorted(tables.RECEPTACLES - movable)],
+        "rtype": [f"{kind}Type" for kind in sorted(tables["RECEPTACLES"] - movable)],
         "object": [*draft.things, *fixtures],
         "receptacle": draft.places,
         "location": [START, *sorted(set(spots.values()))],
@@ -457,6 +454,6 @@ def game(made: House, folder: Path, engine: AlfredEnv) -> dict:
 def prove(data: dict, engine: AlfredEnv) -> None:
     """Play the walkthrough. Raises RuntimeError unless its last command wins and none before it."""
     engine.load(data)
-    won = [engine.reset()["won"], *(engine.step(command)[0]["won"] for command in data["walkthrough"])]
+    won = [engine.reset()["won"], *(engine.step(command)["won"] for command in data["walkthrough"])]
     if not won[-1] or any(won[:-1]):
         raise RuntimeError(f"generated house cannot be won by its plan {data['walkthrough']}")

@@ -7,99 +7,16 @@ the layout that the original draws from that seed. `babaisai_world.py` has the r
 """
 
 import random
-from functools import cache
 from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from domains.babaisai_levels import LEVEL_COLOURS, LEVELS, Rows, draw_level, family, level_id, level_size
-from domains.babaisai_world import (
-    ACTIONS,
-    BORDER,
-    CODE,
-    COLOURS,
-    EMPTY,
-    IS,
-    KINDS,
-    NOUNS,
-    OBJECTS,
-    PROPERTIES,
-    TEXTS,
-    THINGS,
-    World,
-)
+from domains.babaisai_levels import LEVELS, Rows, draw_level, family, level_id, level_size
+from domains.babaisai_world import ACTIONS, World, array_codes, chart, picture
 from envs import Domain, Task, derive_seed
 from errors import UserError
-
-# --------------------------------------------------------------------------- pictures and numbers
-
-
-@cache
-def _array_codes() -> np.ndarray:
-    """The three numbers of each kind in the array observation, of shape (kinds, 3)."""
-    codes = np.zeros((len(KINDS), 3), np.uint8)
-    codes[EMPTY], codes[BORDER] = (1, 0, 0), (2, 5, 0)
-    codes[IS] = 18, 15, 0
-    for first, prefix, seconds in ((17, "t", NOUNS), (19, "p", PROPERTIES), (20, "c", COLOURS)):
-        for word, second in seconds.items():
-            codes[CODE[f"{prefix}:{word}"]] = first, second, 0
-    for kind, (noun, colour) in THINGS.items():
-        codes[kind] = OBJECTS[noun], COLOURS[colour], 0
-    return codes
-
-
-TILE = 24  # pixels of a cell's side
-RGB = {
-    "red": (220, 60, 60), "green": (70, 180, 80), "blue": (80, 120, 230), "purple": (160, 80, 200),
-    "yellow": (230, 210, 70), "grey": (120, 120, 120), "white": (240, 240, 240),
-}  # fmt: skip
-# Letters of five rows of three pixels; the bits of a digit are the pixels of a row.
-GLYPHS = {
-    "a": "25755", "b": "65656", "c": "34443", "d": "65556", "e": "74647", "g": "34553", "h": "55755",
-    "i": "72227", "k": "55655", "l": "44447", "m": "57755", "n": "65555", "o": "25552", "p": "65644",
-    "r": "65655", "s": "34216", "t": "72222", "u": "55557", "v": "55552", "w": "55775", "y": "55222",
-}  # fmt: skip
-
-
-@cache
-def _tile(kind: int) -> np.ndarray:
-    """Pixels of a thing: a text is a bright word on black, an object a black word on its colour."""
-    tile = np.zeros((TILE, TILE, 3), np.uint8)
-    word, ink = TEXTS.get(kind, ""), RGB.get(TEXTS.get(kind), RGB["white"])
-    if kind == BORDER:
-        tile[:] = 60
-    elif kind in THINGS:
-        word, ink = THINGS[kind][0], (0, 0, 0)
-        tile[1:-1, 1:-1] = RGB[THINGS[kind][1]]
-    left = (TILE - 4 * len(word)) // 2
-    for x, letter in enumerate(word):
-        for y, row in enumerate(GLYPHS[letter]):
-            for bit in range(3):
-                if int(row) >> (2 - bit) & 1:
-                    tile[9 + y, left + 4 * x + bit] = ink
-    return tile
-
-
-def picture(world: World) -> np.ndarray:
-    """The top of each cell as an RGB image of shape (24 * height, 24 * width, 3)."""
-    tiles = np.stack([_tile(kind) for kind in world.tops])
-    grid = tiles.reshape(world.height, world.width, TILE, TILE, 3).swapaxes(1, 2)
-    return grid.reshape(world.height * TILE, world.width * TILE, 3)
-
-
-def chart(world: World) -> str:
-    """The grid in characters: words in upper case, objects in lower case after their colour's initial."""
-    names = {EMPTY: ".", BORDER: "#", **{kind: word.upper() for kind, word in TEXTS.items()}}
-    for kind, (noun, colour) in THINGS.items():
-        names[kind] = (colour[0] if colour in LEVEL_COLOURS else "") + noun
-    cells = [names[top].ljust(5) for top in world.tops]
-    rows = [cells[start : start + world.width] for start in range(0, len(cells), world.width)]
-    return "\n".join(" ".join(row).rstrip() for row in rows)
-
-
-# ------------------------------------------------------------------------------------ environment
 
 
 class BabaIsAIEnv(gymnasium.Env):
@@ -159,8 +76,17 @@ class BabaIsAIEnv(gymnasium.Env):
     ):
         if unknown:
             raise TypeError(f"unknown argument {min(unknown)!r}; choose from level, render_mode, max_steps")
-        level = level_id(level)
-        self._open(level, level_size(level), render_mode, max_steps)
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"render_mode={render_mode!r} is unknown; choose from {', '.join(modes)}")
+        if max_steps < 1:
+            raise ValueError(f"max_steps={max_steps!r} must be at least 1")
+        self.level, self.render_mode, self.max_steps = level_id(level), render_mode, max_steps
+        self.world: World | None = None
+        self.step_count = 0
+        self._rows: Rows | None = None  # start of a level made by `from_rows`
+        self.action_space = spaces.Discrete(len(ACTIONS))
+        self.observation_space = spaces.Box(0, 255, (*level_size(self.level), 3), np.uint8)
 
     @classmethod
     def from_rows(cls, rows: Rows, render_mode: str | None = None, max_steps: int = 100) -> "BabaIsAIEnv":
@@ -170,26 +96,10 @@ class BabaIsAIEnv(gymnasium.Env):
         "#" border, "t:baba" noun, "t:is", "p:you" property, "c:red" colour text, "o:key:blue"
         object, "" nothing. The outermost ring is border. Raises ValueError for an unknown thing.
         """
-        env = cls.__new__(cls)
-        world = World(rows)
-        env._open(None, (world.width, world.height), render_mode, max_steps)
-        env.world, env._rows = world, world.rows()
+        env, world = cls(render_mode=render_mode, max_steps=max_steps), World(rows)
+        env.level, env.world, env._rows = None, world, world.rows()
+        env.observation_space = spaces.Box(0, 255, (world.width, world.height, 3), np.uint8)
         return env
-
-    def _open(
-        self, level: str | None, size: tuple[int, int], render_mode: str | None, max_steps: int
-    ) -> None:
-        modes = self.metadata["render_modes"]
-        if render_mode is not None and render_mode not in modes:
-            raise ValueError(f"render_mode={render_mode!r} is unknown; choose from {', '.join(modes)}")
-        if max_steps < 1:
-            raise ValueError(f"max_steps={max_steps!r} must be at least 1")
-        self.level, self.render_mode, self.max_steps = level, render_mode, max_steps
-        self.world: World | None = None
-        self.step_count = 0
-        self._rows: Rows | None = None  # start of a level made by `from_rows`
-        self.action_space = spaces.Discrete(len(ACTIONS))
-        self.observation_space = spaces.Box(0, 255, (*size, 3), np.uint8)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed)
@@ -226,7 +136,7 @@ class BabaIsAIEnv(gymnasium.Env):
 
     def _observe(self) -> tuple[np.ndarray, dict[str, Any]]:
         world = self.world
-        codes = _array_codes().take(np.frombuffer(world.tops, np.uint8), axis=0)
+        codes = array_codes().take(np.frombuffer(world.tops, np.uint8), axis=0)
         array = codes.reshape(world.height, world.width, 3).transpose(1, 0, 2)
         return array, {"text": world.text(), "rules": self.rules(), "step_count": self.step_count}
 
@@ -237,8 +147,6 @@ class BabaIsAIEnv(gymnasium.Env):
             return picture(self.world)
         return super().render()
 
-
-# ------------------------------------------------------------------------------------ text domain
 
 BROKEN = "[...] IS YOU rule was broken, environment reset"  # the benchmark's own words
 GOAL = (

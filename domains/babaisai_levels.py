@@ -128,10 +128,8 @@ def draw_level(level: str, rng: np.random.Generator) -> Rows:
     nouns = rng.permutation(LEVEL_NOUNS).tolist()
     while nouns[0] not in fitting:
         nouns = rng.permutation(LEVEL_NOUNS).tolist()
-    if "make_you" in parts:
-        return _draw_make_you(rng, nouns, win_broken="make_win" in parts)
-    if "make_wall_win" in parts:
-        return _draw_make_wall_win(rng, nouns)
+    if parts & {"make_you", "make_wall_win"}:
+        return _draw_make_rule(rng, parts, nouns)
     # Objects beside baba, and the noun whose text lies about without use.
     objects = nouns[:2] if parts & {"distr_obj", "distr_obj_rule", "distr_win_rule"} else nouns[:1]
     distractor = None
@@ -207,19 +205,17 @@ def _draw_two_rooms(
     return canvas.rows
 
 
-def _draw_make_you(rng: np.random.Generator, nouns: list[str], win_broken: bool) -> Rows:
-    canvas = _two_rooms(rng, nouns[0], you=(1, 6), stop=(1, 1))
-    left = (2, 3, 4, 5)
-    canvas.put(canvas.empty(left), f"t:{nouns[1]}")
-    if win_broken:
-        canvas.shift((9, 1), canvas.empty((8, 3, 10, 5)))
+def _draw_make_rule(rng: np.random.Generator, parts: set[str], nouns: list[str]) -> Rows:
+    """Two rooms in which the player must make another noun YOU or the wall WIN."""
+    left, right = (2, 3, 4, 5), (8, 3, 10, 5)  # where a text can be pushed back and forth
+    if "make_you" in parts:
+        canvas = _two_rooms(rng, nouns[0], you=(1, 6), stop=(1, 1))
+        canvas.put(canvas.empty(left), f"t:{nouns[1]}")
+        if "make_win" in parts:
+            canvas.shift((9, 1), canvas.empty(right))
+    else:
+        canvas = _two_rooms(rng, nouns[0], you=(1, 7), stop=(2, 2))
+        canvas.put(canvas.empty(right), f"t:{nouns[2]}")
+        canvas.shift((9, 1), canvas.choice(UNPUSHABLE))
     canvas.bodies(left, (7, 2, 10, 7), nouns[:2])
-    return canvas.rows
-
-
-def _draw_make_wall_win(rng: np.random.Generator, nouns: list[str]) -> Rows:
-    canvas = _two_rooms(rng, nouns[0], you=(1, 7), stop=(2, 2))
-    canvas.put(canvas.empty((8, 3, 10, 5)), f"t:{nouns[2]}")
-    canvas.shift((9, 1), canvas.choice(UNPUSHABLE))
-    canvas.bodies((2, 3, 4, 5), (7, 2, 10, 7), nouns[:2])
     return canvas.rows

@@ -3,15 +3,17 @@
 It does what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP,
 colours and noun-is-noun. The benchmark's quirks are reproduced and marked "Quirk". No level has
 LOSE, PUSH, OPEN or SHUT; they work in their plain meaning. PULL and MOVE form rules without effect.
-Levels, rewards and episodes are in `babaisai.py`.
+What the grid looks like as numbers, a picture and a chart is at the end. Levels, rewards and episodes are
+in `babaisai.py`.
 """
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
-from domains.babaisai_levels import Rows
+import numpy as np
+from PIL import Image, ImageDraw
 
-# ---------------------------------------------------------------------------- what lies on a cell
+from domains.babaisai_levels import LEVEL_COLOURS, Rows
 
 ACTIONS = ("idle", "up", "right", "down", "left")
 # A word or a colour -> its second code in the array observation, an object -> its first.
@@ -42,8 +44,6 @@ _NAME = {kind: f"rule `{word}`" for kind, word in TEXTS.items() if word not in C
     kind: noun for kind, (noun, _) in THINGS.items() if noun != "baba"
 }
 NAMES = tuple(_NAME.get(kind) for kind in range(len(KINDS)))
-
-# ------------------------------------------------------------------------------------------ rules
 
 
 def read_rules(tops: bytes, width: int) -> tuple[str, ...]:
@@ -254,3 +254,47 @@ def _places(width: int, height: int, player: int) -> tuple[str, ...]:
             along = f"{dy} {down}" if dy > 0 else f"{-dy} step up" if dy else ""
             places.append(" " + " and ".join(part for part in (across, along) if part))
     return tuple(places)
+
+
+@cache
+def array_codes() -> np.ndarray:
+    """The three numbers of each kind in the array observation, of shape (kinds, 3)."""
+    codes = np.zeros((len(KINDS), 3), np.uint8)
+    codes[EMPTY], codes[BORDER] = (1, 0, 0), (2, 5, 0)
+    codes[IS] = 18, 15, 0
+    for first, prefix, seconds in ((17, "t", NOUNS), (19, "p", PROPERTIES), (20, "c", COLOURS)):
+        for word, second in seconds.items():
+            codes[CODE[f"{prefix}:{word}"]] = first, second, 0
+    for kind, (noun, colour) in THINGS.items():
+        codes[kind] = OBJECTS[noun], COLOURS[colour], 0
+    return codes
+
+
+TILE = 24  # pixels of a cell's side
+
+
+def picture(world: World) -> np.ndarray:
+    """The top of each cell as an RGB image of shape (24 * height, 24 * width, 3).
+
+    A text is a bright word on black, an object a black word on its colour.
+    """
+    image = Image.new("RGB", (TILE * world.width, TILE * world.height))
+    draw = ImageDraw.Draw(image)
+    for cell, kind in enumerate(world.tops):
+        y, x = divmod(cell, world.width)
+        word, ground = THINGS.get(kind, (TEXTS.get(kind, ""), "dimgrey" if kind == BORDER else "black"))
+        ink = "black" if kind in THINGS else word if word in COLOURS else "white"
+        left, top = TILE * x, TILE * y
+        draw.rectangle((left + 1, top + 1, left + TILE - 2, top + TILE - 2), ground)
+        draw.text((left + TILE / 2, top + TILE / 2), word, ink, anchor="mm", font_size=9)
+    return np.array(image)
+
+
+def chart(world: World) -> str:
+    """The grid in characters: words in upper case, objects in lower case after their colour's initial."""
+    names = {EMPTY: ".", BORDER: "#", **{kind: word.upper() for kind, word in TEXTS.items()}}
+    for kind, (noun, colour) in THINGS.items():
+        names[kind] = (colour[0] if colour in LEVEL_COLOURS else "") + noun
+    cells = [names[top].ljust(5) for top in world.tops]
+    rows = [cells[start : start + world.width] for start in range(0, len(cells), world.width)]
+    return "\n".join(" ".join(row).rstrip() for row in rows)

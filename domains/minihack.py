@@ -7,12 +7,12 @@ not be winnable within the step limit. Boxoban's three ids need its levels, whic
 without them the ids are left out, and `notes` says so.
 """
 
-import contextlib
 import functools
 import os
 import random
 import re
 import tempfile
+import tomllib
 import warnings
 from pathlib import Path
 from typing import Any, ClassVar
@@ -39,105 +39,10 @@ BOXOBAN_FOLDERS = {
 
 COMPASS = {"N": "north", "E": "east", "S": "south", "W": "west",
            "NE": "northeast", "SE": "southeast", "SW": "southwest", "NW": "northwest"}
-# What each command does; the names are the engine's own, in lower case.
-COMMANDS = {
-    "down": "go down the stairs that you stand on",
-    "wait": "let one turn pass; as an answer: yourself",
-    "more": "read on where the game waits for it",
-    "adjust": "change the letter of an item",
-    "apply": "use a tool: a key, a horn, a lamp",
-    "attributes": "show what you know about yourself",
-    "call": "give a name to a monster or to a kind of item",
-    "cast": "cast a spell that you know",
-    "chat": "talk to somebody next to you",
-    "close": "close a door",
-    "dip": "dip an item into a liquid",
-    "drop": "drop an item",
-    "droptype": "drop several items",
-    "eat": "eat something that you carry or stand on",
-    "engrave": "write on the floor",
-    "enhance": "see and raise your weapon skills",
-    "esc": "leave a question without an answer",
-    "fight": "attack in a direction even if nothing is seen there",
-    "fire": "shoot what is in your quiver; as an answer: the item f",
-    "force": "force a lock with your weapon",
-    "inventory": "list what you carry",
-    "inventtype": "list one kind of what you carry",
-    "invoke": "call upon the special power of an item",
-    "jump": "jump to a place",
-    "kick": "kick in a direction",
-    "look": "look at what lies under you",
-    "loot": "open a box or bag on the floor",
-    "monster": "use the special ability of a monster that you have become",
-    "move": "move in a direction without picking up or fighting",
-    "movefar": "move far in a direction without picking up or fighting",
-    "offer": "offer a sacrifice on an altar",
-    "open": "open a door",
-    "pay": "pay a shopkeeper",
-    "pickup": "pick up what lies under you",
-    "pray": "pray to your god",
-    "puton": "put on a ring or an amulet",
-    "quaff": "drink a potion, or from what you stand on",
-    "quiver": "choose what fire shoots",
-    "read": "read a scroll or a book",
-    "remove": "take off a ring or an amulet",
-    "ride": "mount or leave a steed",
-    "rub": "rub a lamp or a stone",
-    "rush": "rush in a direction until something is there",
-    "rush2": "rush in a direction, another way",
-    "search": "search next to you for what is hidden, which takes a turn",
-    "seearmor": "show the armour that you wear",
-    "seerings": "show the rings that you wear",
-    "seetools": "show the tools that you use",
-    "seetrap": "name a trap next to you",
-    "seeweapon": "show the weapon that you wield",
-    "shell": "does nothing here",
-    "sit": "sit down",
-    "swap": "exchange the wielded and the second weapon",
-    "takeoff": "take off armour",
-    "takeoffall": "take off several pieces",
-    "throw": "throw an item in a direction",
-    "tip": "empty a box or bag",
-    "turn": "turn the undead away",
-    "twoweapon": "fight with two weapons or stop it",
-    "untrap": "disarm a trap",
-    "versionshort": "show the version of the game",
-    "wear": "put on armour",
-    "wield": "take a weapon in hand",
-    "wipe": "wipe your face",
-    "zap": "zap a wand",
-    "plus": "list the spells that you know",
-    "quote": "show the amulet that you wear",
-    "dollar": "count your gold",
-    "space": "read on where the game waits for it",
-}
-
-STAIRS = "Reach the stairs down (>)."
-GOALS = {  # by the longest key that an id begins with, after "MiniHack-"; STAIRS for all others
-    "Boxoban": "Push every boulder onto a fountain. Boulders can be pushed, not pulled.",
-    "ClosedDoor": "Get through the closed door and reach the stairs down (>).",
-    "CorridorBattle": "Get past the monsters and reach the stairs down (>).",
-    "Eat": "Eat the apple.",
-    "Freeze": "Cause a blast of cold that bounces off a wall.",
-    "Freeze-Lava": "Get across the lava and reach the stairs down (>).",
-    "KeyRoom": "Get through the locked door and reach the stairs down (>).",
-    "LavaCross": "Get across the lava and reach the stairs down (>).",
-    "Levitate": "Start to levitate.",
-    "LockedDoor": "Get through the locked door and reach the stairs down (>).",
-    "Memento": "Find out from what you see at the start which way leads to the grid bug, and kill it.",
-    "Pray": "Pray on the altar.",
-    "PutOn": "Put on the amulet.",
-    "Quest": "Get past monsters and obstacles and reach the stairs down (>).",
-    "Read": "Read the scroll.",
-    "River": "Get across the water and reach the stairs down (>).",
-    "Sink": "Drink from the sink.",
-    "Sokoban": "Fill every pit with a boulder and reach the stairs down (>).",
-    "Wear": "Wear the robe.",
-    "Wield": "Wield the dagger.",
-    "WoD": "Get past the minotaur and reach the stairs down (>).",
-    "WoD-Easy": "Kill the minotaur.",
-    "Zap": "Zap the wand.",
-}
+@functools.cache
+def texts() -> dict[str, dict[str, str]]:
+    """What the agent is told of `goals` and `commands`."""
+    return tomllib.loads((envs.DESCRIPTIONS / "minihack.toml").read_text(encoding="utf-8"))
 
 
 def registered_ids() -> list[str]:
@@ -159,19 +64,6 @@ def boxoban_levels() -> Path | None:
     return path if found else None
 
 
-@contextlib.contextmanager
-def global_generators(seed: int):
-    """Seed the global generators, which some of minihack's levels use, and restore them at the end."""
-    state, numpy_state = random.getstate(), np.random.get_state()
-    random.seed(seed)
-    np.random.seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(state)
-        np.random.set_state(numpy_state)
-
-
 def make_engine(task: str, seed: int):
     """A fresh engine, ready for reset. It costs 5 ms, and has a temporary folder until it is closed.
 
@@ -180,7 +72,19 @@ def make_engine(task: str, seed: int):
     # The phase of the moon and Friday 13th change NetHack's luck; here the phase is fixed by the seed.
     settings = {"max_episode_steps": NO_LIMIT, "fix_moon_phase": True, "observation_keys": OBSERVATION_KEYS}
     if task in BOXOBAN_FOLDERS:
-        engine = make_boxoban(task, seed, settings)
+        from minihack.envs.boxohack import BoxoHack  # slow: imports minihack
+
+        levels = boxoban_levels()
+        if levels is None:
+            raise ValueError(f"task={task!r} needs Boxoban's levels: set BOXOBAN_LEVELS to their folder")
+        # One level, chosen by the seed: the package's class would read all levels of a folder.
+        rng = random.Random(seed)
+        text = rng.choice(sorted((levels / BOXOBAN_FOLDERS[task]).glob("*.txt"))).read_text()
+        level = rng.choice([block.split("\n", 1)[1] for block in text.strip("\n").split("\n\n")])
+        with tempfile.TemporaryDirectory(prefix="boxoban") as folder:
+            Path(folder, "level.txt").write_text(f"; 0\n{level}\n\n")
+            engine = BoxoHack(level_set=folder, level_mode="", **settings)
+        engine._goal_pos_set = {None}  # its reset tests for the end before it has looked for the goals
     else:
         spec = gymnasium.spec(task)
         engine = engine_class(spec.entry_point)(**{**spec.kwargs, **settings})
@@ -188,23 +92,6 @@ def make_engine(task: str, seed: int):
     # instead, so that the last screen is that of the success.
     engine._quit_game = lambda observation, done: None
     engine.seed(core=seed, disp=seed, reseed=False)
-    return engine
-
-
-def make_boxoban(task: str, seed: int, settings: dict[str, Any]):
-    """Boxoban with the level that `seed` chooses: minihack's class would read all levels of a folder."""
-    from minihack.envs.boxohack import BoxoHack  # slow: imports minihack
-
-    levels = boxoban_levels()
-    if levels is None:
-        raise ValueError(f"task={task!r} needs Boxoban's levels: set BOXOBAN_LEVELS to their folder")
-    rng = random.Random(seed)
-    text = rng.choice(sorted((levels / BOXOBAN_FOLDERS[task]).glob("*.txt"))).read_text()
-    level = rng.choice([block.split("\n", 1)[1] for block in text.strip("\n").split("\n\n")])
-    with tempfile.TemporaryDirectory(prefix="boxoban") as folder:
-        Path(folder, "level.txt").write_text(f"; 0\n{level}\n\n")
-        engine = BoxoHack(level_set=folder, level_mode="", **settings)
-    engine._goal_pos_set = {None}  # its reset tests for the end before it has looked for the goals
     return engine
 
 
@@ -269,7 +156,7 @@ class Actions:
             elif key.name in COMPASS:
                 name, description = COMPASS[key.name], f"move {COMPASS[key.name]}"
             else:
-                name, description = key.name.lower(), COMMANDS[key.name.lower()]
+                name, description = key.name.lower(), texts()["commands"][key.name.lower()]
             self.names[name], self.descriptions[name] = index, description
             if 32 < key.value < 127:
                 self.keys[chr(key.value)] = index
@@ -323,17 +210,7 @@ class MiniHack(envs.Domain):
 
     name = "minihack"
     max_steps = 100
-
-    def __init__(self, task: str | None = None, render_mode: str | None = None):
-        super().__init__(task, render_mode)
-        self.engine = None
-        self.actions: Actions | None = None
-        self.steps = 0
-        self.screen: dict[str, str] = {}  # the parts of the long-term context, by their titles
-        self.inventory = ""
-        self.asked = False  # the game waits for the answer to a question
-        self.goal = ""
-        self.success = False
+    engine = None  # until the first reset
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
@@ -381,14 +258,21 @@ class MiniHack(envs.Domain):
             raise ValueError(f"task={task!r} is unknown; `alma.py tasks --env minihack` lists the tasks")
         seed = envs.derive_seed("minihack", task) if seed is None else seed
         engine_seed = envs.derive_seed("minihack", task, seed)
-        with global_generators(engine_seed):
+        # Some of minihack's levels use the global generators: they are seeded, and restored at the end.
+        state, numpy_state = random.getstate(), np.random.get_state()
+        random.seed(engine_seed)
+        np.random.seed(engine_seed)
+        try:
             self.engine = make_engine(task, engine_seed)
             self.engine.nethack = SkippedScreens(self.engine.nethack, self.engine._observation_keys)
             self.engine.reset()
+        finally:
+            random.setstate(state)
+            np.random.set_state(numpy_state)
         self.actions = Actions(self.engine.actions)
         self.steps, self.success = 0, False
-        key = max((key for key in GOALS if task.startswith(f"MiniHack-{key}")), key=len, default=None)
-        self.goal = GOALS.get(key, STAIRS)
+        goals = texts()["goals"]
+        self.goal = goals[max((key for key in goals if task.startswith(f"MiniHack-{key}")), key=len)]
         self.look()
         self.action_descriptions = self.actions.descriptions
         record = self.context() | {"action_dict": self.action_descriptions, "goal": self.goal}
@@ -421,14 +305,14 @@ class MiniHack(envs.Domain):
         seen = game.end or dict(zip(game.keys, self.engine.last_observation, strict=True))
         pages = (*game.pages, nethack.message_text(seen["tty_chars"]))
         message = "\n".join(page.replace("--More--", "").replace("(end)", "").strip() for page in pages)
-        self.screen = {
+        self.screen = {  # the parts of the long-term context, by their titles
             "message": message.strip(),
             "language observation": nethack.glyphs_text(seen["glyphs"], seen["blstats"]),
             "cursor": nethack.cursor_text(seen["glyphs"], seen["blstats"], seen["tty_cursor"]),
             "map": nethack.map_text(seen["tty_chars"]),
         }
         self.inventory = nethack.inventory_text(seen["inv_strs"], seen["inv_letters"])
-        self.asked = bool(seen["internal"][1])
+        self.asked = bool(seen["internal"][1])  # the game waits for the answer to a question
 
     def context(self) -> dict[str, str]:
         """The observation under the keys that memory designs know."""

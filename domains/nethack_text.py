@@ -11,8 +11,8 @@ or a dark area.
 """
 
 import functools
+import textwrap
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -55,33 +55,6 @@ WARNINGS = tuple(f"unknown creature causing you {feeling}"
 PLURAL_HEADS = ("scroll", "worthless piece", "unknown creature", "swallow", "shield", "boom")
 
 NOTHING, ANYWHERE, ON_A_RAY, ENDS_A_RAY = range(4)  # how a glyph is seen
-
-# The status lines, as (label, indices into blstats, separator between their values).
-STATUS = (
-    ("Strength", (3, 2), "/"), ("Dexterity", (4,), ""), ("Constitution", (5,), ""),
-    ("Intelligence", (6,), ""), ("Wisdom", (7,), ""), ("Charisma", (8,), ""), ("Depth", (12,), ""),
-    ("Gold", (13,), ""),
-    ("HP", (10, 11), "/"), ("Energy", (14, 15), "/"), ("AC", (16,), ""), ("XP", (18, 19), "/"),
-    ("Time", (20,), ""), ("Position", (0, 1), "|"), ("Hunger", 21, ""), ("Monster Level", (17,), ""),
-    ("Encumbrance", 22, ""), ("Dungeon Number", (23,), ""), ("Level Number", (24,), ""), ("Score", (9,), ""),
-    ("Alignment", 26, ""), ("Condition", 25, ""),
-)
-WORDS = {
-    21: ("Satiated", "Not Hungry", "Hungry", "Weak", "Fainting", "Fainted", "Starved"),
-    22: ("Unencumbered", "Burdened", "Stressed", "Strained", "Overtaxed", "Overloaded"),
-}
-ALIGNMENTS = {-1: "Chaotic", 0: "Neutral", 1: "Lawful"}
-CONDITIONS = ("Stoned", "Slimed", "Strangled", "Food Poisoning", "Terminally Ill", "Blind", "Deaf",
-              "Stunned", "Confused", "Hallucinating", "Levitating", "Flying", "Riding")
-
-
-@dataclass(frozen=True)
-class Tables:
-    """Everything that can be looked up; made once in a process."""
-
-    names: list[str]  # glyph -> name, "" for ground that is never mentioned
-    seen: np.ndarray  # glyph -> how it is seen, uint8
-    places: list[int]  # (dy + ROWS) * 2 * COLUMNS + dx + COLUMNS -> 16 * distance + direction
 
 
 def object_name(index: int) -> str:
@@ -139,8 +112,10 @@ def place(dx: int, dy: int) -> int:
 
 
 @functools.cache
-def tables() -> Tables:
-    """The lookup tables; the first call takes 40 ms."""
+def tables() -> tuple[list[str], np.ndarray, list[int]]:
+    """The name of each glyph ("" for ground that is never mentioned), how it is seen (uint8), and the place
+    of a square at (dy + ROWS) * 2 * COLUMNS + dx + COLUMNS. The first call takes 40 ms.
+    """
     from nle import nethack as nh  # slow
 
     names = glyph_names()
@@ -150,7 +125,7 @@ def tables() -> Tables:
             how = NOTHING if not name else ENDS_A_RAY if index < 12 else ON_A_RAY
             seen[nh.GLYPH_CMAP_OFF + index] = how
     places = [place(dx, dy) for dy in range(-ROWS, ROWS) for dx in range(-COLUMNS, COLUMNS)]
-    return Tables(names, seen, places)
+    return names, seen, places
 
 
 @functools.cache
@@ -172,18 +147,20 @@ def plural(noun: str) -> str:
     return noun + ("es" if noun[-1] in "sxz" or noun.endswith("sh") else "s")
 
 
-def sightings(glyphs: np.ndarray, x: int, y: int) -> list[tuple[int, str]]:
-    """What can be seen from column x, row y: (place, name), in the order of the lines."""
-    look = tables()
-    names, places = look.names, look.places
+def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
+    """One line for each thing and distance: "boulders far southwest and west"."""
+    names, kinds, places = tables()
+    x, y = int(blstats[0]), int(blstats[1])
     flat = np.ascontiguousarray(glyphs).reshape(-1)
-    seen = look.seen[flat]
+    seen = kinds[flat]
     here = y * COLUMNS + x
     # The place of square i is places[offset + i + (i's row) * COLUMNS], with rows 2 * COLUMNS wide.
     offset = (ROWS - y) * 2 * COLUMNS + COLUMNS - x
+
+    # What can be seen, as (place, name): anywhere, then along the rays.
     cells = np.flatnonzero(seen == ANYWHERE).tolist()
     found = [(places[offset + i + i // COLUMNS * COLUMNS], names[flat[i]]) for i in cells if i != here]
-    kinds = seen.tobytes()
+    seen = seen.tobytes()
     for dx, dy in RAYS:
         column, row = x, y
         for _ in range(RAY_LENGTH):
@@ -191,18 +168,14 @@ def sightings(glyphs: np.ndarray, x: int, y: int) -> list[tuple[int, str]]:
             if not (0 <= column < COLUMNS and 0 <= row < ROWS):
                 break
             i = row * COLUMNS + column
-            if kinds[i] >= ON_A_RAY:
+            if seen[i] >= ON_A_RAY:
                 found.append((places[offset + i + row * COLUMNS], names[flat[i]]))
-                if kinds[i] == ENDS_A_RAY:
+                if seen[i] == ENDS_A_RAY:
                     break
     found.sort(key=lambda sighting: sighting[0])  # stable: squares of one place keep their order
-    return found
 
-
-def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
-    """One line for each thing and distance: "boulders far southwest and west"."""
     groups: dict[tuple[str, int], dict[int, int]] = {}  # (name, distance) -> direction -> how many
-    for where, name in sightings(glyphs, int(blstats[0]), int(blstats[1])):
+    for where, name in found:
         counts = groups.setdefault((name, where >> 4), {})
         counts[where & 15] = counts.get(where & 15, 0) + 1
     keys: list[tuple[str, int]] = []  # (noun, distance) of each line
@@ -232,8 +205,8 @@ def cursor_text(glyphs: np.ndarray, blstats: np.ndarray, tty_cursor: np.ndarray)
     if not (inside and -COLUMNS <= dx < COLUMNS and -ROWS < dy <= ROWS):
         return ""
     glyph = glyphs.reshape(-1)[column + row * COLUMNS]
-    look = tables()
-    name = look.names[glyph] if look.seen[glyph] == ANYWHERE else ""
+    names, seen, _ = tables()
+    name = names[glyph] if seen[glyph] == ANYWHERE else ""
     if dx == dy == 0:
         return f"Yourself a {name}"
     where = place(dx, dy)
@@ -270,34 +243,12 @@ def inventory_text(inv_strs: np.ndarray, inv_letters: np.ndarray) -> str:
     return "\n".join(lines)
 
 
-def blstats_text(blstats: np.ndarray) -> str:
-    """The status lines of the screen in words."""
-    numbers = blstats.tolist()
-    lines = []
-    for label, which, separator in STATUS:
-        if which in WORDS:
-            value = WORDS[which][numbers[which]]
-        elif label == "Alignment":
-            value = ALIGNMENTS.get(numbers[which] if which < len(numbers) else None, "None")
-        elif label == "Condition":
-            held = [name for bit, name in enumerate(CONDITIONS) if numbers[which] >> bit & 1]
-            value = " ".join(held) or "None"
-        else:
-            value = separator.join(str(numbers[index]) for index in which)
-        lines.append(f"{label}: {value}")
-    return "\n".join(lines)
-
-
 def map_text(tty_chars: np.ndarray) -> str:
     """The map as the terminal shows it, without empty rows around it and empty columns left of it."""
     width = tty_chars.shape[1]
     screen = tty_chars[1: ROWS + 1].tobytes().decode("latin-1").replace("\0", " ")
     rows = [screen[start: start + width].rstrip() for start in range(0, len(screen), width)]
-    drawn = [index for index, row in enumerate(rows) if row]
-    if not drawn:
-        return ""
-    left = min(width - len(rows[index].ljust(width).lstrip()) for index in drawn)
-    return "\n".join(row[left:] for row in rows[drawn[0]: drawn[-1] + 1])
+    return textwrap.dedent("\n".join(rows).strip("\n"))
 
 
 def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
@@ -305,7 +256,7 @@ def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
 
     `observation`: arrays as NLE returns them, by NLE's names; `glyphs`, `blstats`, `tty_chars`,
     `tty_cursor`, `inv_strs` and `inv_letters` are read. Returns `text_message`, `text_glyphs`,
-    `text_cursor`, `text_inventory` and `text_blstats`.
+    `text_cursor` and `text_inventory`.
     """
     glyphs, blstats = observation["glyphs"], observation["blstats"]
     return {
@@ -313,5 +264,4 @@ def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
         "text_glyphs": glyphs_text(glyphs, blstats),
         "text_cursor": cursor_text(glyphs, blstats, observation["tty_cursor"]),
         "text_inventory": inventory_text(observation["inv_strs"], observation["inv_letters"]),
-        "text_blstats": blstats_text(blstats),
     }

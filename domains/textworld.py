@@ -57,13 +57,7 @@ class TextWorld(envs.Domain):
     name = "textworld"
     max_steps = 80
     lists_actions = False  # the paper's agent does not see the admissible commands
-
-    def __init__(self, task: str | None = None, render_mode: str | None = None):
-        super().__init__(task, render_mode)
-        self.engine = None
-        self.state = None
-        self.observation = ""
-        self.steps = 0
+    engine = None  # until the first reset
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
@@ -103,8 +97,7 @@ class TextWorld(envs.Domain):
         self.steps = 0
         self.goal = " ".join(self.state.objective.split())
         # Without the banner and the objective, which come first.
-        _, found, rest = self.state.feedback.partition(self.state.objective)
-        text = rest if found else self.state.feedback
+        text = self.state.feedback.split(self.state.objective, 1)[-1]
         self.observation = spaced(text[max(0, text.find("-=")):])
         record = {"obs": self.observation, "goal": self.goal,
                   "admissible_commands": list(self.state.admissible_commands)}

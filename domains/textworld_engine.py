@@ -1,9 +1,9 @@
 """The engine of TextWorld's games, fast: the package's own environment without its repeated work.
 
 The words, the admissible commands in their order and the points are those of `textworld.start` on every
-game; `tests/test_textworld.py` plays both side by side. Cached are parsed games, the actions that apply
-in a state, and the facts that rules look up while the state holds. Each episode has an interpreter of
-its own, so nothing of one reaches another. Nothing of the package is patched.
+game; `tests/test_textworld.py` plays both side by side. Cached are parsed games and the actions that apply
+in a state. Each episode has an interpreter of its own, so nothing of one reaches another. Nothing of the
+package is patched.
 """
 
 import functools
@@ -74,14 +74,14 @@ class Interpreter(jericho.FrotzEnv):
 
 
 class Facts(State):
-    """The package's state, which looks up applicable actions in tables that are kept while its facts hold.
+    """The package's state, which looks up applicable actions in tables that all rules of a state share.
 
     Copies share the actions found: players return to states, and episodes of a game begin alike.
     """
 
     def __init__(self, logic, facts=None):
         self._applicable: dict[frozenset[Proposition], tuple[Action, ...]] = {}  # by all facts, oldest first
-        self._tables: dict[tuple, dict] = {}  # (signature, position) -> variable there -> facts in order
+        self._tables: dict[tuple, dict] | None = None  # (signature, position) -> variable there -> facts
         super().__init__(logic, facts)
 
     @classmethod
@@ -102,21 +102,10 @@ class Facts(State):
         if facts not in self._applicable:
             if len(self._applicable) == STATES_KEPT:
                 del self._applicable[next(iter(self._applicable))]
+            self._tables = {}  # for all rules of this state
             self._applicable[facts] = tuple(super().all_applicable_actions(rules, mapping))
+            self._tables = None
         return self._applicable[facts]
-
-    def add_fact(self, prop: Proposition) -> None:
-        self._forget(prop)
-        super().add_fact(prop)
-
-    def remove_fact(self, prop: Proposition) -> None:
-        self._forget(prop)
-        super().remove_fact(prop)
-
-    def _forget(self, prop: Proposition) -> None:
-        """Drop all tables of the predicate's name, because a table has the facts of all subtypes."""
-        for key in [key for key in self._tables if key[0].name == prop.name]:
-            del self._tables[key]
 
     def all_instantiations(self, rule: Rule, mapping=None) -> Iterable[Action]:
         if _is_bound(rule):

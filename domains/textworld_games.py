@@ -3,14 +3,13 @@
 The package's own generators make a game from its recipe alone, with a fixed hash seed, order of files
 and generator, so two machines make the same game. A game appears in the cache whole or not at all, a
 damaged one is made again, and processes that need the same game at once do not disturb each other.
-Making a game takes 2 to 5 s. The generators are slow to import and run in a process of their own
-(`Maker`), so they are imported in functions.
+Making a game takes 2 to 5 s. The generators are slow to import and run in a process of their own, so they
+are imported in functions.
 """
 
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import glob
 import hashlib
 import itertools
@@ -54,12 +53,7 @@ class Recipe:
     def folder(self) -> str:
         """Name of the game's folder in the cache; it changes with the recipe and with the package."""
         digest = hashlib.sha256(json.dumps([self.family, self.seed, self.settings]).encode()).hexdigest()
-        return f"{self.task}-textworld{_version()}-{digest[:12]}"
-
-
-@functools.cache
-def _version() -> str:
-    return version("textworld")
+        return f"{self.task}-textworld{version('textworld')}-{digest[:12]}"
 
 
 def recipe(task: str) -> Recipe:
@@ -217,96 +211,68 @@ def cached(task: str) -> Path:
     return envs.cache_dir() / "textworld" / recipe(task).folder
 
 
-def ensure(task: str, maker: "Maker | None" = None) -> Path:
-    """The folder of a task's game, which is made first if it is missing or damaged.
-
-    Several processes may ask at once: one makes the game under a lock, the others wait for it. The
-    lock only saves work, because a game gets its name when it is whole.
-    """
-    folder = cached(task)
-    if is_whole(folder):
-        return folder
-    folder.parent.mkdir(exist_ok=True)
-    with open(folder.parent / f"{folder.name}.lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if is_whole(folder):
-            return folder
-        with (
-            contextlib.nullcontext(maker) if maker else Maker() as maker,
-            tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as making,
-        ):
-            game = Path(making) / "game"
-            game.mkdir()
-            maker.make(task, game)
-            shutil.rmtree(folder, ignore_errors=True)  # a damaged one
-            os.rename(game, folder)
-    return folder
+def ensure(task: str) -> Path:
+    """The folder of a task's game, which is made first if it is missing or damaged."""
+    ensure_all([task])
+    return cached(task)
 
 
 def ensure_all(tasks: Iterable[str]) -> None:
-    """Make the missing games of several tasks, one after the other, with one maker."""
+    """Make the missing games of several tasks, in one process of its own that imports the generators.
+
+    Raises InfrastructureError with what the process printed.
+    """
     missing = [task for task in tasks if not is_whole(cached(task))]
     if missing:
-        with Maker() as maker:
-            for task in missing:
-                ensure(task, maker)
+        environment = dict(os.environ, ALMA_CACHE=str(envs.cache_dir().absolute()), PYTHONHASHSEED="0",
+                           PYTHONWARNINGS="ignore", OPENBLAS_NUM_THREADS="1")
+        maker = subprocess.run(
+            [sys.executable, "-m", "domains.textworld_games", *missing], cwd=Path(__file__).parents[1],
+            env=environment, capture_output=True, text=True, errors="replace", check=False)
+        for task in missing:
+            if not is_whole(cached(task)):
+                said = maker.stderr.strip()[-500:]
+                raise InfrastructureError(f"could not make the TextWorld game {task}: {said}")
 
 
-class Maker:
-    """A process that makes games, so that the process that plays them is free of the generators.
+def make(tasks: Iterable[str]) -> None:
+    """Make games one after the other, up to the first that fails. The generators fix the process's hash seed.
 
-    It reads the package's grammars once (2 s) and forks for each game, so no game depends on those
-    made before it.
+    Several processes may need a game at once: one makes it under a lock, the others wait for it. The lock
+    only saves work, because a game gets its name when it is whole. The package's grammars are read once
+    (2 s), and each game is made in a fork, so no game depends on those made before it.
     """
-
-    def __enter__(self) -> "Maker":
-        environment = dict(os.environ, PYTHONHASHSEED="0", PYTHONWARNINGS="ignore", OPENBLAS_NUM_THREADS="1")
-        self._errors = tempfile.TemporaryFile()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "domains.textworld_games"], cwd=Path(__file__).parents[1], env=environment,
-            text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors)
-        return self
-
-    def make(self, task: str, folder: Path) -> None:
-        """Make a game in an empty folder. Raises InfrastructureError with what the process printed."""
-        with contextlib.suppress(BrokenPipeError):
-            print(json.dumps([task, str(folder)]), file=self._process.stdin, flush=True)
-            self._process.stdout.readline()
-        if not is_whole(folder):
-            self._errors.seek(0)
-            said = self._errors.read().decode(errors="replace").strip()
-            raise InfrastructureError(f"could not make the TextWorld game {task}: {said[-500:]}")
-
-    def __exit__(self, *exception) -> None:
-        with contextlib.suppress(BrokenPipeError):  # the process ended before it had read everything
-            self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
-        self._errors.close()
-
-
-def serve() -> None:
-    """The maker's side: for each line of input, make a game in a child and answer with a line."""
-    answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # the package prints to standard output
     # The package reads its grammars in the order of the disk; here in the order of their names.
     unsorted = glob.glob
     glob.glob = lambda *arguments, **options: sorted(unsorted(*arguments, **options))
-    for line in sys.stdin:
-        task, folder = json.loads(line)
-        read_grammars(recipe(task).family)
-        child = os.fork()
-        if not child:
-            signal.alarm(MAKING_TIMEOUT)
-            try:
-                write_game(task, Path(folder))
-            except Exception:
-                traceback.print_exc()  # for Maker.make, which sees that there is no game
-            finally:
-                sys.stderr.flush()
-                os._exit(0)
-        os.waitpid(child, 0)
-        print("done", file=answers, flush=True)
+    parent = os.getppid()
+    for task in tasks:
+        folder = cached(task)
+        folder.parent.mkdir(exist_ok=True)
+        with open(folder.parent / f"{folder.name}.lock", "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if is_whole(folder):
+                continue
+            read_grammars(recipe(task).family)
+            with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as making:
+                game = Path(making) / "game"
+                game.mkdir()
+                child = os.fork()
+                if not child:
+                    signal.alarm(MAKING_TIMEOUT)
+                    try:
+                        write_game(task, game)
+                    except Exception:
+                        traceback.print_exc()  # for whoever asked, who sees that there is no game
+                    finally:
+                        sys.stderr.flush()
+                        os._exit(0)
+                os.waitpid(child, 0)
+                if not is_whole(game) or os.getppid() != parent:  # else nobody waits for the games any more
+                    return
+                shutil.rmtree(folder, ignore_errors=True)  # a damaged one
+                os.rename(game, folder)
 
 
 def read_grammars(family: str) -> None:
@@ -324,5 +290,5 @@ def read_grammars(family: str) -> None:
     Grammar(kb=knowledge if family in paths else None)
 
 
-if __name__ == "__main__":  # started by Maker
-    serve()
+if __name__ == "__main__":  # started by ensure_all
+    make(sys.argv[1:])

@@ -90,15 +90,14 @@ def _why(error: BaseException) -> str:
 
 def _python() -> tuple[str, str]:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pinned = [line.strip().split("==") for line in lines if "==" in line]
-    absent, other = [], []
-    for name, version in pinned:
-        try:
-            if (found := metadata.version(name)) != version:
-                other.append(f"{name} {found}, not {version}")
-        except metadata.PackageNotFoundError:
-            absent.append(name)
-    found = f"{platform.python_version()}, {len(pinned) - len(absent)} of {len(pinned)} packages"
+    pinned = dict(line.strip().split("==") for line in lines if "==" in line)
+    versions = {}
+    for name in pinned:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    absent = [name for name in pinned if name not in versions]
+    other = [f"{name} {one}, not {pinned[name]}" for name, one in versions.items() if one != pinned[name]]
+    found = f"{platform.python_version()}, {len(versions)} of {len(pinned)} packages"
     if absent:
         raise UserError(f"{found}; without {', '.join(absent)}")
     return "; ".join([found, *other]), "make install, for the versions that were tested" if other else ""

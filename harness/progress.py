@@ -10,7 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from rich.console import Console, Group
@@ -30,12 +30,12 @@ LINES_EVERY = 10.0  # seconds between two plain lines about progress
 SHOWN = 8  # candidates at a time
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """A candidate of this learning step, or a design in a comparison."""
 
     name: str
-    stage: str  # one of STAGES or ENDS, or any other word
+    stage: str = ""  # one of STAGES or ENDS, or any other word
     note: str = ""  # its parent, its score, or why it was dropped
     done: int = 0  # episodes
     expected: int = 0
@@ -115,9 +115,9 @@ class Display:
 
         `design`: the id under which its episodes are counted; `episodes`: how many there will be.
         """
-        known = self._rows.get(name, Row(name, stage))
-        row = replace(known, stage=line(stage, 20), note=line(note, 100) or known.note)
-        self._rows[name] = replace(row, expected=episodes) if episodes else row
+        row = self._rows.setdefault(name, Row(name))
+        row.stage, row.note = line(stage, 20), line(note, 100) or row.note
+        row.expected = episodes or row.expected
         if design:
             self._designs[design] = name
         if self.plain:
@@ -135,9 +135,8 @@ class Display:
         """Count a finished episode; `fresh` unless it was played before the run was resumed."""
         self._done += 1
         self._fresh += fresh
-        name = self._designs.get(design, design)
-        if name in self._rows:
-            self._rows[name] = replace(self._rows[name], done=self._rows[name].done + 1)
+        if row := self._rows.get(self._designs.get(design, design)):
+            row.done += 1
         self._progress()
 
     def _say(self, text: str) -> None:

@@ -100,9 +100,7 @@ class Result:
     calls: float | None  # these calls
     invalid: float | None  # share of the agent's answers that were no valid actions
     example: str  # one of these answers
-    best_other: str  # the best other memory, empty where there is none
-    best_difference: float | None  # paired, to the best other memory
-    to_best_other: tuple[float, float] | None  # its 95 % interval
+    against_best: dict | None  # the best other memory: its name, the paired difference to it, the interval
     tasks: tuple[TaskScore, ...]
 
 
@@ -249,6 +247,11 @@ def read_result(name: str, value: Any) -> Result | None:
     if mean is None:
         return None
     best = value.get("against_best") if isinstance(value.get("against_best"), dict) else {}
+    against_best = {
+        "name": text(best.get("name")),
+        "difference": gain(best.get("difference")),
+        "interval": _interval(best.get("interval")),
+    }
     tasks = value.get("tasks") if isinstance(value.get("tasks"), list) else []
     return Result(
         name=name,
@@ -262,9 +265,7 @@ def read_result(name: str, value: Any) -> Result | None:
         calls=number(value.get("memory_calls")),
         invalid=rate(value.get("invalid")),
         example=text(value.get("example")),
-        best_other=text(best.get("name")),
-        best_difference=gain(best.get("difference")),
-        to_best_other=_interval(best.get("interval")),
+        against_best=None if None in against_best.values() else against_best,
         tasks=_by_task([one for one in tasks if isinstance(one, dict)]),
     )
 
@@ -390,11 +391,9 @@ def _sample(value: dict) -> dict:
 
 def read_text(path: Path) -> str:
     """The beginning of a file; empty where there is none."""
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(TEXT_LIMIT)
-    except OSError:
-        return ""
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+        return file.read(TEXT_LIMIT)
+    return ""
 
 
 def read_object(path: Path, notes: list[str]) -> dict:

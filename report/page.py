@@ -126,11 +126,7 @@ def _facts(run: RunData) -> dict:
         title = [f"{split.capitalize()} set", mode and f"{mode} mode", size and f"{size} episodes collected"]
         short = {name: one.replace("_", " ") for name, one in words.short_names(rows).items()}
         if rows:
-            notes = words.notes([
-                (short[name], one.mean, short.get(one.best_other, "another"), one.best_difference,
-                 one.best_difference is not None and one.to_best_other, one.invalid, one.example)
-                for name, one in rows.items()
-            ])  # fmt: skip
+            notes = words.notes({name: vars(one) for name, one in rows.items()}, short)
             results.append((", ".join(filter(None, title)), rows, short, notes))
     return {
         "run": run,
@@ -280,17 +276,13 @@ def highlight(lines: tuple[str, ...]) -> tuple[str, ...]:
         Token.Comment: "c", Token.Name.Function: "f", Token.Name.Class: "f", Token.Name.Decorator: "f",
         Token.Name.Builtin: "b",
     }  # fmt: skip
-    out: list[list[str]] = [[]]
+    shown = ""
     for kind, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines)):
         while kind not in classes and kind is not Token:
             kind = kind.parent
-        for place, part in enumerate(value.split("\n")):
-            if place:
-                out.append([])
-            if part:
-                shown = escape(part)
-                out[-1].append(f"<i class={classes[kind]}>{shown}</i>" if kind in classes else shown)
-    return tuple(Markup("".join(parts)) for parts in out)
+        form = f"<i class={classes[kind]}>{{}}</i>" if kind in classes else "{}"
+        shown += "\n".join(form.format(escape(part)) if part else "" for part in value.split("\n"))
+    return tuple(map(Markup, shown.split("\n")))
 
 
 def difference(old: str, new: str, context: int = 3) -> list[Row]:
@@ -323,7 +315,6 @@ def count(value: float | None) -> str:
 
 def escape_markdown(value: str) -> str:
     """A line of text in which nothing is Markdown or HTML."""
-    shown = clean(value[:2_000]).replace("\n", " ")
-    for mark, instead in {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}.items():
-        shown = shown.replace(mark, instead)
-    return "".join(f"\\{char}" if char in "\\`*_[]|~$" else char for char in shown)
+    marks = {"\n": " ", "&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+    marks |= {char: f"\\{char}" for char in "\\`*_[]|~$"}
+    return clean(value[:2_000]).translate(str.maketrans(marks))

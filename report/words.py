@@ -111,21 +111,20 @@ def shrinkage_words(learning: float, test: float, interval: Sequence[float] | No
     return words + shown
 
 
-def notes(rows: Sequence[tuple]) -> list[str]:
-    """What to say below a table: the best memory's lead, and where most of the answers were no actions.
-
-    `rows`: name, mean, best other memory, difference to it, its interval, share of invalid answers, one of
-    them; None where one is unknown.
-    """
+def notes(scores: dict[str, dict], short: dict[str, str]) -> list[str]:
+    """What to say below a table: the best memory's lead, and where most of the answers were no actions."""
     found = []
-    if compared := [row for row in rows if row[4]]:
-        name, _, other, difference, interval, *_ = max(compared, key=lambda row: row[1])
-        lead = difference_words(difference, interval)
-        found.append(f"best memory: {name}, {lead} points ahead of the second best, {other}")
-    for name, *_, invalid, example in rows:
-        if (invalid or 0) > 0.5:
-            quoted = f', for example "{line(example, 100)}"' if example else ""
-            found.append(f"{name}: {percent(invalid)} % of the agent's answers were no valid actions{quoted}")
+    if compared := [name for name in scores if scores[name].get("against_best")]:
+        name = max(compared, key=lambda name: scores[name]["mean"])
+        other = scores[name]["against_best"]
+        lead = difference_words(other["difference"], other["interval"])
+        second = short.get(other["name"], line(other["name"] or "another", 40))
+        found.append(f"best memory: {short[name]}, {lead} points ahead of the second best, {second}")
+    for name, score in scores.items():
+        if (score.get("invalid") or 0) > 0.5:
+            quoted = f', for example "{line(score["example"], 100)}"' if score["example"] else ""
+            share = percent(score["invalid"])
+            found.append(f"{short[name]}: {share} % of the agent's answers were no valid actions{quoted}")
     return found
 
 
@@ -180,14 +179,7 @@ def table(scores: dict[str, dict]) -> str:
             f"{score['retrieved_tokens']:6.0f}  {score['steps']:5.1f}  {percent(score.get('invalid')):>9}  "
             f"{score['memory_calls']:9}{f'  {usd:>7}' * costs}"
         )
-    below = []
-    for name, score in scores.items():
-        other = score.get("against_best") or {"name": "", "difference": None, "interval": None}
-        second = names.get(other["name"], line(other["name"], 40))
-        below.append((names[name], score["mean"], second, other["difference"], other["interval"],
-                      score.get("invalid"), score.get("example")))
-    rows += notes(below)
-    return "\n".join(rows)
+    return "\n".join(rows + notes(scores, names))
 
 
 def curve(results: dict[int, dict[str, dict]]) -> str:

@@ -13,10 +13,9 @@ import numpy as np
 import pytest
 from gymnasium.utils.env_checker import check_env
 
-from domains import babaisai as baba
 from domains.babaisai import BROKEN, BabaIsAIEnv
 from domains.babaisai_levels import LEVEL_COLOURS, LEVELS, ONE_ROOM_SPOTS, UNPUSHABLE, draw_level
-from domains.babaisai_world import ACTIONS, World
+from domains.babaisai_world import ACTIONS, KINDS, World, picture
 
 IDLE, UP, RIGHT, DOWN, LEFT = range(5)
 YOU = "t:baba t:is p:you"  # a row that makes baba YOU
@@ -456,8 +455,8 @@ def test_pictures_show_what_the_grid_holds():
     before = env.render()
     assert before.shape == (9 * 24, 13 * 24, 3) and before.dtype == np.uint8
     assert len(np.unique(before.reshape(-1, 3), axis=0)) >= 5
-    for thing in baba.KINDS:  # every thing has a picture
-        assert baba.picture(World([["#"] * 3, ["#", thing, "#"], ["#"] * 3])).shape == (72, 72, 3)
+    for thing in KINDS:  # every thing has a picture
+        assert picture(World([["#"] * 3, ["#", thing, "#"], ["#"] * 3])).shape == (72, 72, 3)
 
 
 # ----------------------------------------------------------------------------------------- levels

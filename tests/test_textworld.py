@@ -7,7 +7,6 @@ import json
 import os
 import random
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -187,15 +186,20 @@ def test_a_damaged_game_is_seen_and_made_again(made, tmp_path, monkeypatch):
     assert {path.name for path in folder.parent.iterdir()} == {folder.name, f"{folder.name}.lock"}
 
 
-def test_a_game_that_cannot_be_made_is_a_fault_of_the_infrastructure(tmp_path):
-    file = tmp_path / "no_folder"
-    file.touch()
-    with games.Maker() as maker:
-        with pytest.raises(InfrastructureError, match=r"(?s)treasure_hunter-00: .*Error"):
-            maker.make("treasure_hunter-00", file)  # whose grammar is the quickest to read
-        os.kill(maker._process.pid, signal.SIGKILL)
-        with pytest.raises(InfrastructureError, match="coin_collector-00"):
-            maker.make("coin_collector-00", tmp_path)
+@pytest.mark.parametrize(("script", "said"), [
+    (f"exec {sys.executable} -c \"from domains import textworld_games as games; games.write_game = None; "
+     "games.make(['treasure_hunter-00'])\"", r".*Error"),
+    ("kill -9 $$", "$"),
+], ids=["fails", "killed"])
+def test_a_game_that_cannot_be_made_is_a_fault_of_the_infrastructure(tmp_path, monkeypatch, script, said):
+    program = tmp_path / "python"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("ALMA_CACHE", str(tmp_path))
+    monkeypatch.setattr(sys, "executable", str(program))
+    with pytest.raises(InfrastructureError, match=rf"(?s)treasure_hunter-00: {said}"):
+        games.ensure("treasure_hunter-00")
+    assert not [path for path in (tmp_path / "textworld").glob("*") if path.suffix != ".lock"]
 
 
 def test_an_unknown_task_is_named(env):
