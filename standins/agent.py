@@ -45,6 +45,8 @@ class Weights:
     idle: float = 0.9  # against: each time that it changed nothing there
     vain: float = 0.15  # against: each time that it changed nothing elsewhere
     used: float = 0.2  # against: how often it was done anywhere
+    leave: float = 1.0  # against: another command on a thing that commands have changed and changed back
+    aside: float = 1.0  # against: two things together where the first is not wanted
     chance: float = 0.2  # to break ties
 
 
@@ -212,6 +214,7 @@ def follow(game: Game) -> dict[str, float]:
     tools = Thing().union(*(explained[step[0]] for step in left)) & game.seen - game.verbs
     held = Inventory(game, work)
     missing = {Thing(step[1:]) for step in left}.union(told.listed) - held.things if left else set()
+    full = held.things and missing & held.out_of_reach
     ready = told.next_of(left)
     for action, one in game.commands.items():
         does = max((LATER**rank * does_step(game, action, step) for rank, step in enumerate(ready)), default=0.0)
@@ -222,7 +225,9 @@ def follow(game: Game) -> dict[str, float]:
         elif action in done or early or (thing and one.verb in work):
             scores[action] = -W.spoil  # done before, too early, or told of other things
         elif one.thing in held.things:
-            if one.thing in told.things or one.thing & tools:
+            if full and one.thing not in told.things:
+                scores[action] = W.fetch if one.verb not in held.getting else 0.0  # make room
+            elif one.thing in told.things or one.thing & tools:
                 scores[action] = -W.spoil  # it is needed
         elif one.thing in missing or one.thing & tools:
             scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
@@ -344,12 +349,18 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         if not game.listed and action in scores:
             same, idle = before.is_like(game.now), before.is_like(after)
             scores[action] += W.tried + W.idle * idle if same else W.vain * idle
+    # What was done and cannot be done now has changed something.
+    changed = Counter(command(action).name for action in game.taken if action not in game.commands)
+    wanted = game.goal.union(*(game.told.things if game.told else ()))
     for action, one in game.commands.items():
         if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
+            scores[action] += W.leave * (1 - share) * (game.listed and bool(one.name) and changed[one.name] > 1)
         if game.listed and here[action]:
             there = game.map.leads.get((game.map.here, action))
             been = game.map.visits[there] if there else here[action]
             scores[action] += math.log1p(been) * (1 - min(1.0, walk.get(action, 0.0) / UNKNOWN))
+        if one.others and one.thing and not one.thing & wanted:
+            scores[action] += W.aside
     return scores

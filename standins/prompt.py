@@ -65,6 +65,7 @@ class Command:
     verb: str
     words: frozenset[str]
     thing: frozenset[str]  # words of what it is done to, up to the first preposition
+    name: str  # the same as it is written, with its number
     others: tuple[frozenset[str], ...]  # words of each thing behind a preposition
     rest: frozenset[str]  # all words but the verb
 
@@ -75,7 +76,8 @@ def command(text: str) -> Command:
     thing, *rest = PREPOSITION.split(text.lower())
     others = tuple(words(part) for part in rest if words(part))
     verb = found[0] if found else text
-    return Command(verb, frozenset(found), frozenset(tokens(thing)[1:]), others, frozenset(found[1:]))
+    name = thing.partition(" ")[2].strip()
+    return Command(verb, frozenset(found), frozenset(tokens(thing)[1:]), name, others, frozenset(found[1:]))
 
 
 def is_command(text: str, verbs: frozenset[str]) -> bool:

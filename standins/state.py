@@ -150,3 +150,4 @@ class Inventory:
             thing for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered
         }
         self.getting = {dealt[thing][-1] for thing in self.things}
+        self.out_of_reach = at_hand - {thing for thing, verb in offered if verb in self.getting}
