@@ -46,7 +46,7 @@ class Weights:
     vain: float = 0.15  # against: each time that it changed nothing elsewhere
     used: float = 0.2  # against: how often it was done anywhere
     leave: float = 1.0  # against: another command on a thing that commands have changed and changed back
-    aside: float = 1.0  # against: two things together where the first is not wanted
+    aside: float = 1.0  # against: a thing that is not of the goal with another, without directions
     chance: float = 0.2  # to break ties
 
 
@@ -345,7 +345,7 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
             scores[action] += W.tried + W.idle * idle if same else W.vain * idle
     # What was done and cannot be done now has changed something; what has no name is not told apart.
     changed = Counter(command(one).name for one in game.taken if game.listed and one not in game.commands)
-    wanted = game.goal.union(*(game.told.things if game.told else ()))
+    directed = game.told and game.told.listed
     for action, one in game.commands.items():
         if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
@@ -355,6 +355,6 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
             there = game.map.leads.get((game.map.here, action))
             been = game.map.visits[there] if there else here[action]
             scores[action] += math.log1p(been) * (1 - min(1.0, walk.get(action, 0.0) / UNKNOWN))
-        if one.others and one.thing and not one.thing & wanted:
+        if one.others and one.thing and not directed and not one.thing & game.goal:
             scores[action] += W.aside
     return scores
