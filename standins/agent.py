@@ -89,8 +89,7 @@ class Game:
         self.brief = read_brief(messages[0]["content"])
         self.turns = tuple(read_observation(m["content"]) for m in messages if m["role"] == "user")
         self.taken = tuple(m["content"].strip() for m in messages if m["role"] == "assistant")
-        self.now, self.goal = self.turns[-1], self.brief.goal
-        static = tuple(self.brief.actions)
+        self.now, self.goal, static = self.turns[-1], self.brief.goal, tuple(self.brief.actions)
         self.actions = self.now.actions or static or ("look",)
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(static)  # each turn has its own
         self.commands = {action: command(action) for action in self.actions}
@@ -350,7 +349,8 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
-            scores[action] += W.leave * (1 - share) * (bool(one.name) and changed[one.name] > 1)
+            if one.name and changed[one.name] > 1 and not directed:
+                scores[action] += W.leave * (1 - share)
         if game.listed and here[action]:
             there = game.map.leads.get((game.map.here, action))
             been = game.map.visits[there] if there else here[action]
