@@ -18,7 +18,6 @@ import evaluate
 import memory_base
 import standins
 from agent import Episode, play
-from domains import alfworld_houses as houses
 from memory_base import Trajectory
 from standins.agent import act
 from standins.prompt import read_observation
@@ -111,15 +110,14 @@ def _texts(one: Trajectory) -> dict:
     ("domain", "families", "times", "passes"),
     [
         ("babaisai", "goto_win two_room-goto_win you_win two_room-maybe_break_stop-goto_win", 8, 4),
-        ("minihack", "Eat Wear Zap", 3, 2),
-        ("alfworld", " ".join(houses.ROOMS), 2, 1),
-        ("textworld", "cooking", 3, 1),
+        ("minihack", "Eat Wear", 2, 2),
+        ("alfworld", "pick_and_place_simple pick_clean_then_place_in_recep", 2, 1),
+        ("textworld", "cooking", 2, 1),
     ],
 )
 def test_a_good_memory_helps_and_a_shuffled_copy_or_a_dump_does_less(domain, families, times, passes):
     got = rates(domain, families, times, passes)
-    # TextWorld counts points, and its probe tells directions, which the agent follows less well: see docs/standins.md.
-    assert got["probe"] > got["none"] + (0.0 if domain == "textworld" else 0.1), got
+    assert got["probe"] > got["none"] + 0.1, got
     assert got["probe"] > got["dump"], got
     assert got["probe"] > got["shuffled"], got
 

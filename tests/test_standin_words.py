@@ -54,7 +54,7 @@ def test_the_agent_makes_the_same_choices_in_invented_words(domain, monkeypatch)
 
     _, memory = learned(domain)
     _, deployment = halves(domain, PLAYED[domain])
-    for task in list(deployment)[:3]:
+    for task in list(deployment)[: 4 if domain == "babaisai" else 2]:
         told = retrieved(memory, same(task, ""))
         assert told
         same(task, told)
