@@ -200,7 +200,7 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     """
     labels = dict.fromkeys(label for runs in results.values() for one in runs for label in one["labels"])
     rows = [f"labels: {', '.join(labels)}"] if labels else []
-    rows.append(f"{'sampling':10} seeds {'learning set %':>16} {'test set %':>16} {'to no memory':>16}")
+    rows.append(f"{'sampling':10} seeds {'learning set %':>16} {'test set %':>16} {'to no memory':>16}  made by")
     for sampling, runs in results.items():
         tests = [one["test"]["learned design"] for one in runs]
         cells = []
@@ -208,7 +208,10 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
             values = [one[key] for one in found]
             spread = f"{100 * statistics.stdev(values):4.1f}" if len(values) > 1 else "  – "
             cells.append(f"{f'{100 * statistics.mean(values):.1f} ± {spread}':>16}")
-        rows.append(f"{sampling:10} {len(runs):5} {' '.join(cells)}")
+        models = {f"meta {one['models']['meta']}, agent {one['models']['agent']}" for one in runs}
+        made = "; ".join(sorted(models)).replace("meta offline", "meta sketch (stand-in)")
+        made = made.replace("agent offline", "agent offline (stand-in)")
+        rows.append(f"{sampling:10} {len(runs):5} {' '.join(cells)}  {made}")
     rows.append("mean ± standard deviation over seeds; the learned design is chosen on the learning set")
 
     # The first rule against each other one on the test set, paired by seed.

@@ -45,6 +45,8 @@ class Weights:
     idle: float = 0.9  # against: each time that it changed nothing there
     vain: float = 0.15  # against: each time that it changed nothing elsewhere
     used: float = 0.2  # against: how often it was done anywhere
+    leave: float = 1.0  # against: another command on a thing that commands have changed and changed back
+    aside: float = 1.0  # against: a thing that is not of the goal with another, without directions
     chance: float = 0.2  # to break ties
 
 
@@ -87,10 +89,9 @@ class Game:
         self.brief = read_brief(messages[0]["content"])
         self.turns = tuple(read_observation(m["content"]) for m in messages if m["role"] == "user")
         self.taken = tuple(m["content"].strip() for m in messages if m["role"] == "assistant")
-        self.now, self.goal = self.turns[-1], self.brief.goal
-        static = tuple(self.brief.actions)
+        self.now, self.goal, static = self.turns[-1], self.brief.goal, tuple(self.brief.actions)
         self.actions = self.now.actions or static or ("look",)
-        self.listed = bool(self.now.actions) and set(self.now.actions) != set(static)  # each turn has a list of its own
+        self.listed = bool(self.now.actions) and set(self.now.actions) != set(static)  # each turn has its own
         self.commands = {action: command(action) for action in self.actions}
         self.rare = rarity(self.actions)
         known = (*(static or self.brief.quoted), *self.now.actions, *self.taken)
@@ -115,10 +116,8 @@ class Game:
         return sum([self.rare[word] for word in one.words])
 
     def _news(self) -> list[bool]:
-        """For each step: was there a new place, a word that speaks of a score, or words not seen before?
-
-        Where each turn has its own actions, a word is news if a command, the goal or directions have it.
-        """
+        """For each step: was there a new place, a word of a score, or a word not seen before? Where each turn has
+        actions of its own, it must be a word of a command, the goal or directions."""
         useful = self.goal.union(*(one.words for one in (*map(command, self.taken), *self.commands.values())))
         useful = useful.union(*(self.told.things if self.told else ())) - self.verbs
         known, places, found = set(self.turns[0].words), {self.map.places[0]}, []
@@ -204,17 +203,19 @@ def follow(game: Game) -> dict[str, float]:
         still = left_after(told, left, action, answer)
         done |= {action} if still != left else set()
         left = still
-    explained = {step[0]: Thing() for step in told.steps}  # the words of short advice that has the verb of a step
-    for verb in explained:
-        explained[verb] = Thing().union(*(note.words for note in short_notes(game, verb) if note.sign > 0))
+    # What short notes say that have the verb of a step, and the words of those that advise.
+    having = {step[0]: game.memory.having.get(step[0], ()) for step in told.steps}
+    short = {verb: [note for note in notes if len(note.words) <= 12] for verb, notes in having.items()}
+    explained = {verb: Thing().union(*(one.words for one in short[verb] if one.sign > 0)) for verb in short}
     work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *explained.values())
     work &= game.verbs
     tools = Thing().union(*(explained[step[0]] for step in left)) & game.seen - game.verbs
     held = Inventory(game, work)
     missing = {Thing(step[1:]) for step in left}.union(told.listed) - held.things if left else set()
-    ready = told.next_of(left)
+    full = held.things and missing & held.out_of_reach
+    ready = list(enumerate(told.next_of(left)))
     for action, one in game.commands.items():
-        does = max((LATER**rank * does_step(game, action, step) for rank, step in enumerate(ready)), default=0.0)
+        does = max((LATER**n * does_step(game, action, step, short) for n, step in ready), default=0.0)
         thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
         early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
         if does and action not in done:
@@ -222,7 +223,9 @@ def follow(game: Game) -> dict[str, float]:
         elif action in done or early or (thing and one.verb in work):
             scores[action] = -W.spoil  # done before, too early, or told of other things
         elif one.thing in held.things:
-            if one.thing in told.things or one.thing & tools:
+            if full and one.thing not in told.things:
+                scores[action] = W.fetch if one.verb not in held.getting else 0.0  # make room
+            elif one.thing in told.things or one.thing & tools:
                 scores[action] = -W.spoil  # it is needed
         elif one.thing in missing or one.thing & tools:
             scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
@@ -231,12 +234,7 @@ def follow(game: Game) -> dict[str, float]:
     return scores
 
 
-def short_notes(game: Game, verb: str) -> list[Note]:
-    """Notes that have a word, and are not about too much."""
-    return [note for note in game.memory.having.get(verb, ()) if len(note.words) <= 12]
-
-
-def does_step(game: Game, action: str, step: tuple[str, ...]) -> float:
+def does_step(game: Game, action: str, step: tuple[str, ...], short: dict[str, list[Note]]) -> float:
     """How far a command does a step, in [0, 1]: by its own words, or by notes that have the step's verb."""
     one = game.commands[action]
     if not one.words.issuperset(step[1:]):
@@ -246,7 +244,7 @@ def does_step(game: Game, action: str, step: tuple[str, ...]) -> float:
     if any(one.verb == other[0] for other in game.told.steps):
         return 0.0  # a step of its own
     own, total, weight = (one.words - set(step)) | {one.verb}, 0.0, game.memory.weight
-    for note in short_notes(game, step[0]):
+    for note in short[step[0]]:
         rest = note.words - {step[0]}
         if sum(weight[word] for word in own & rest) >= 0.6 * sum(weight[word] for word in rest):
             total += note.sign * len(own & rest) / len(own)
@@ -344,12 +342,19 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         if not game.listed and action in scores:
             same, idle = before.is_like(game.now), before.is_like(after)
             scores[action] += W.tried + W.idle * idle if same else W.vain * idle
+    # What was done and cannot be done now has changed something; what has no name is not told apart.
+    changed = Counter(command(one).name for one in game.taken if game.listed and one not in game.commands)
+    directed = game.told and game.told.listed
     for action, one in game.commands.items():
         if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
+            if one.name and changed[one.name] > 1 and not directed:
+                scores[action] += W.leave * (1 - share)
         if game.listed and here[action]:
             there = game.map.leads.get((game.map.here, action))
             been = game.map.visits[there] if there else here[action]
             scores[action] += math.log1p(been) * (1 - min(1.0, walk.get(action, 0.0) / UNKNOWN))
+        if one.others and one.thing and not directed and not one.thing & game.goal:
+            scores[action] += W.aside
     return scores

@@ -65,6 +65,7 @@ class Command:
     verb: str
     words: frozenset[str]
     thing: frozenset[str]  # words of what it is done to, up to the first preposition
+    name: str  # the same as it is written, with its number
     others: tuple[frozenset[str], ...]  # words of each thing behind a preposition
     rest: frozenset[str]  # all words but the verb
 
@@ -75,7 +76,8 @@ def command(text: str) -> Command:
     thing, *rest = PREPOSITION.split(text.lower())
     others = tuple(words(part) for part in rest if words(part))
     verb = found[0] if found else text
-    return Command(verb, frozenset(found), frozenset(tokens(thing)[1:]), others, frozenset(found[1:]))
+    name = thing.partition(" ")[2].strip()
+    return Command(verb, frozenset(found), frozenset(tokens(thing)[1:]), name, others, frozenset(found[1:]))
 
 
 def is_command(text: str, verbs: frozenset[str]) -> bool:
@@ -201,7 +203,10 @@ def _read(value, path: tuple[str, ...], about: frozenset[str], sign: float, verb
         for key, item in value.items():
             _read(item, (*path, str(key)), about.union(*near), sign, verbs, memory)
     elif isinstance(value, list):
-        told = [_told(item, verbs) for item in value]
+        told = []
+        for item in value:  # the command that it is, or has as one of its values
+            parts = [item] if isinstance(item, str) else item.values() if isinstance(item, dict) else ()
+            told.append(next((part for part in parts if isinstance(part, str) and is_command(part, verbs)), None))
         warned = set(re.findall(r"[a-z]+", title.lower())) & NEGATIVE
         is_plan = not warned and _add_plan(filter(None, told), about | words(title), sign, memory)
         for item, step in zip(value, told, strict=True):
@@ -218,13 +223,12 @@ def _read(value, path: tuple[str, ...], about: frozenset[str], sign: float, verb
                 for sentence in re.split(r"(?<=[.;!?])\s+", line):
                     found = tokens(sentence)
                     ends = (command(" ".join(found[at:])) for at, word in enumerate(found) if word in verbs)
-                    _add_note(f"{title} {sentence}", sign, memory, next(ends, None))
-
-
-def _told(item, verbs: frozenset[str]) -> str | None:
-    """The command that an item of a list is, or has as one of its values."""
-    texts = [item] if isinstance(item, str) else item.values() if isinstance(item, dict) else ()
-    return next((text for text in texts if isinstance(text, str) and is_command(text, verbs)), None)
+                    said = f"{title} {sentence}".lower()
+                    about = words(said) - NEGATIVE
+                    if 0 < len(about) <= 60 and len(memory.notes) < 3 * NOTES:
+                        warns = NEGATIVE.intersection(re.findall(r"[a-z]+", said))
+                        trust = -abs(sign) if warns else max(sign, 0.0)
+                        memory.notes.append(Note(about, trust, next(ends, None)))
 
 
 def _add_plan(told, about: frozenset[str], sign: float, memory: Memory) -> bool:
@@ -236,10 +240,3 @@ def _add_plan(told, about: frozenset[str], sign: float, memory: Memory) -> bool:
     if len(memory.plans) < PLANS:
         memory.plans.append(Plan(about, steps, frozenset().union(*found), sign))
     return True
-
-
-def _add_note(text: str, sign: float, memory: Memory, told: Command | None) -> None:
-    found = words(text) - NEGATIVE
-    if 0 < len(found) <= 60 and len(memory.notes) < 3 * NOTES:
-        warns = NEGATIVE.intersection(re.findall(r"[a-z]+", text.lower()))
-        memory.notes.append(Note(found, -abs(sign) if warns else max(sign, 0.0), told))

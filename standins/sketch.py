@@ -92,8 +92,7 @@ def write(messages: list[dict], seed: int) -> str:
         raise UserError(f"the meta stand-in knows the stages {', '.join(stages)}, not {stage and stage[1]!r}")
     rng = random.Random(hashlib.sha256(f"{seed}\n{prompt}".encode("utf-8", "replace")).hexdigest())
     made = stages[stage[1]](prompt, rng)
-    as_module = isinstance(made, Sketch)
-    return f"```python\n{made.code()}```" if as_module else json.dumps(made, ensure_ascii=False, indent=1)
+    return f"```python\n{made.code()}```" if isinstance(made, Sketch) else json.dumps(made, indent=1)
 
 
 def first(prompt: str, rng: random.Random) -> Sketch:
@@ -150,9 +149,8 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     errors = ERRORS.search(text)
 
     ideas: dict[str, tuple[float, str]] = {}  # changes: how much speaks for each, and what
-    lost = [one for one in episodes if one[0] < 0.5]
-    wins = len(episodes) - len(lost)
-    wanted = {"Plans": wins, "Targets": wins, "Places": len(lost)}
+    wins = sum(score >= 0.5 for score, *_ in episodes)
+    wanted = {"Plans": wins, "Targets": wins, "Places": len(episodes) - wins}
     for layer in LAYERS:
         if layer not in sketch.layers:
             weight = 1 + 3 * wanted.get(layer, 0.0) / (len(episodes) or 1)

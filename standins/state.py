@@ -146,7 +146,7 @@ class Inventory:
         offered = {(one.thing, one.verb) for one in game.commands.values()}
         at_hand = {thing for thing, _ in offered}
         # Had is what is at hand while the command that dealt with it first is offered no longer.
-        self.things = {
-            thing for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered
-        }
+        had = (thing for thing, verbs in dealt.items() if (thing, verbs[0]) not in offered)
+        self.things = at_hand.intersection(had)
         self.getting = {dealt[thing][-1] for thing in self.things}
+        self.out_of_reach = at_hand - {thing for thing, verb in offered if verb in self.getting}

@@ -170,6 +170,11 @@ class MiniHack(Nonsense, MiniHackDomain):
     name = "nonsense_minihack"
     original = MiniHackDomain
 
+    def reset(self, *, seed=None, options=None):
+        told = super().reset(seed=seed, options=options)
+        self.action_descriptions = tell_all(self.action_descriptions)  # each task has its own
+        return told
+
 
 DOMAINS = {cls.original.name: cls for cls in (ALFWorld, TextWorld, BabaIsAI, MiniHack)}
 

@@ -201,12 +201,14 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_with_its_spread(made, 
 
 def test_an_ablation_is_told_with_its_spread_over_seeds_and_few_seeds_show_little():
     def runs(*means):
-        return [{"labels": ["offline"], "score": mean + 0.1, "test": {"learned design": {"mean": mean, "difference": mean - 0.2}}}
-                for mean in means]
+        learned = [{"mean": mean, "difference": mean - 0.2} for mean in means]
+        same = {"labels": ["offline"], "models": {"meta": "offline", "agent": "offline"}}
+        return [{**same, "score": one["mean"] + 0.1, "test": {"learned design": one}} for one in learned]
 
     table = report.ablation_table({"archive": runs(0.3, 0.4, 0.5), "greedy": runs(0.2, 0.3, 0.4), "random": runs(0.5, 0.3, 0.4)})
     assert "labels: offline" in table
     assert re.search(r"archive +3 +50\.0 ± 10\.0 +40\.0 ± 10\.0 +20\.0 ± 10\.0", table)
+    assert table.count("  meta sketch (stand-in), agent offline (stand-in)\n") == 3
     assert "archive against greedy, test set, 3 seeds: +10.0 points: better than greedy" in table
     # gaps -0.2, 0.1, 0.1: mean 0, deviation 0.1732, half width 4.303 * 0.1732 / sqrt(3) = 0.430
     assert "+0.0 points: no difference to random shown (95 % interval -43.0 to +43.0 points)" in table
