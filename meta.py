@@ -19,7 +19,6 @@ from jail.frames import Limits
 from models import OFFLINE
 from prompts import count_tokens, cut, evidence, fenced, plan_schema, quote_cell, quote_lines, render
 from prompts.evidence import Evidence
-from standins import agent as standin_agent
 from standins import memory as standin_memory
 
 INTERFACE = Path(__file__).parent / "memory_base.py"
@@ -65,7 +64,6 @@ class Briefing:
         place = next((number for number, played in enumerate(fold.collected) if played.success), 0)
         example = replace(fold.collection_episodes()[place], memory=MEMORY_HERE)
         agent_sees, first_turn = await pool.run(opening, example)
-        played_by = {"agent": standin_agent, "memory": standin_memory}
         system = render(
             "meta_system",
             interface=INTERFACE.read_text(encoding="utf-8").split(INTERFACE_END)[0].strip(),
@@ -74,7 +72,8 @@ class Briefing:
             first_turn=first_turn,
             trajectory=evidence.as_python(vars(fold.collected[place].trajectory), EXAMPLE_TOKENS),
             models={role: name.partition("@")[0] for role, name in config.models().items()},
-            stand_ins={role: inspect.getdoc(one) for role, one in played_by.items() if config.models()[role] == OFFLINE},
+            stand_ins=[role for role, model in config.models().items() if model == OFFLINE],
+            extracts=inspect.getdoc(standin_memory),
             limits=Limits(),
             retrieve_limit=RETRIEVE_LIMIT,
             allow_solvers=config.allow_solvers,
