@@ -10,6 +10,7 @@ import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from errors import BudgetError, UserError
 from models.credentials import OPENAI_URL
@@ -65,8 +66,6 @@ def _names(clause) -> list[str]:
 
 def _from_list(model) -> Price | None:
     """The price of a model for calls in text, with its tiers; None where other things than tokens cost."""
-    from datetime import UTC, datetime
-
     listed = model.get_prices(datetime.now(UTC))
     parts = [listed.input_mtok, listed.cache_read_mtok or listed.input_mtok, listed.output_mtok or 0]
     if listed.input_mtok is None or listed.requests_kcount or listed.output_reasoning_mtok:
