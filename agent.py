@@ -25,7 +25,8 @@ from prompts import render
 
 ROOT = Path(__file__).resolve().parent
 # What shapes an episode beside its settings; the files of a domain of one's own come on top.
-SHAPING = ("agent.py", "envs.py", "models/answers.py", "domains/*.py", "prompts/__init__.py", "prompts/agent*.md", "prompts/turn.md")
+SHAPING = ("agent.py", "envs.py", "models/answers.py", "domains/*.py", "domains/*.toml", "prompts/__init__.py",
+           "prompts/agent*.md", "prompts/domains/*.toml", "prompts/turn.md")
 
 
 @dataclass(frozen=True)

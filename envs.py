@@ -26,7 +26,6 @@ from errors import UserError
 
 __all__ = ["DOMAINS", "Domain", "Task", "cache_dir", "derive_seed", "describe_nethack", "domain_class", "match"]
 
-TEXT = spaces.Text(min_length=0, max_length=200_000, charset=string.printable)
 DESCRIPTIONS = Path(__file__).parent / "prompts" / "domains"
 
 
@@ -69,7 +68,7 @@ class Domain(gymnasium.Env):
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
-    observation_space = TEXT
+    observation_space = spaces.Text(min_length=0, max_length=200_000, charset=string.printable)
     action_space = spaces.Text(min_length=1, max_length=200, charset=string.printable)
 
     name: ClassVar[str]  # names the description, `<name>.md`
@@ -118,14 +117,16 @@ class Domain(gymnasium.Env):
         return []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Start `options["task"]` (else the constructor's task, else the first) with `seed`.
-
-        A subclass calls this first: it seeds `self.np_random`.
-        """
-        super().reset(seed=seed)
+        """Start `options["task"]` (else the constructor's task, else the first) with `seed`."""
+        super().reset(seed=seed)  # seeds `self.np_random`: a subclass calls this first
 
     def step(self, action: str):
         raise NotImplementedError
+
+    def info(self, record, actions, goal, success, valid, score=None, now="") -> dict[str, Any]:
+        """The `info` of `reset` and `step`; a game without points has the score 1 or 0."""
+        score = float(success) if score is None else score
+        return dict(record=record, now=now, actions=actions, goal=goal, score=score, success=success, valid=valid)
 
 
 def domain_class(name: str) -> type[Domain]:
@@ -166,7 +167,6 @@ def match(action: str, actions: list[str]) -> str:
 
 
 # Importing this module makes the ids known to `gymnasium.make`; no engine is started by that.
-gymnasium.register("alma/BabaIsAI-v0", entry_point="domains.babaisai:BabaIsAIEnv", disable_env_checker=True)
-gymnasium.register("alma/MiniHack-v0", entry_point="domains.minihack:MiniHack", disable_env_checker=True)
-gymnasium.register("alma/TextWorld-v0", entry_point="domains.textworld:TextWorld", disable_env_checker=True)
-gymnasium.register("alma/ALFWorld-v0", entry_point="domains.alfworld:ALFWorld", disable_env_checker=True)
+for path in (DOMAINS["alfworld"], DOMAINS["textworld"], "domains.babaisai:BabaIsAIEnv", DOMAINS["minihack"]):
+    name = path.split(":")[1].removesuffix("Env")
+    gymnasium.register(f"alma/{name}-v0", entry_point=path, disable_env_checker=True)

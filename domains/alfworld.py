@@ -205,16 +205,9 @@ class ALFWorld(envs.Domain):
         return self._text, float(won), won, truncated, self._info(valid)
 
     def _info(self, valid: bool, **extra: str) -> dict[str, Any]:
-        actions = self._state["admissible_commands"]
-        return {
-            "record": {"obs": self._text, "actions_list": list(actions), **extra},
-            "now": "",
-            "actions": list(actions),
-            "goal": self._goal,
-            "score": float(self._state["won"]),
-            "success": self._state["won"],
-            "valid": valid,
-        }
+        actions = list(self._state["admissible_commands"])
+        record = {"obs": self._text, "actions_list": actions, **extra}
+        return self.info(record, actions, self._goal, self._state["won"], valid)
 
     def render(self) -> str | None:
         return self._text if self.render_mode == "ansi" else None

@@ -2,8 +2,8 @@
 
 A house is a pure function of its split and number. Its problem is in the `alfworld` package's own
 domain; its goal, wording and rules of what fits where are the package's own tables. Every game is
-played to its end by a recorded plan before it is handed out. Rooms and habits below are common
-sense, not ALFRED's, so results say `generated`.
+played to its end by a recorded plan before it is handed out. What is in a room, and where, is in
+`alfworld_houses.toml`: common sense, not ALFRED's, so results say `generated`.
 """
 
 import functools
@@ -11,6 +11,7 @@ import importlib.util
 import json
 import random
 import runpy
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,129 +44,9 @@ TREATMENTS = {
     "pick_heat_then_place_in_recep": ("Heatable", "Microwave", "heat"),
     "pick_cool_then_place_in_recep": ("Coolable", "Fridge", "cool"),
 }
-# Least and most of each kind of furniture in a room.
-FURNITURE = {
-    "kitchen": {
-        "Cabinet": (4, 15), "CoffeeMachine": (1, 1), "CounterTop": (2, 4), "DiningTable": (0, 2),
-        "Drawer": (2, 7), "Fridge": (1, 1), "GarbageCan": (1, 1), "Microwave": (1, 1), "Shelf": (0, 4),
-        "SideTable": (0, 1), "SinkBasin": (1, 1), "StoveBurner": (4, 4), "Toaster": (1, 1),
-    },
-    "living": {
-        "ArmChair": (1, 2), "Cabinet": (0, 7), "CoffeeTable": (1, 2), "DiningTable": (0, 1),
-        "Drawer": (0, 6), "Dresser": (0, 1), "GarbageCan": (1, 1), "Ottoman": (0, 1), "Safe": (0, 1),
-        "Shelf": (2, 9), "SideTable": (1, 3), "Sofa": (1, 2), "TVStand": (0, 1),
-    },
-    "bedroom": {
-        "ArmChair": (0, 1), "Bed": (1, 2), "Desk": (1, 2), "Drawer": (2, 6), "Dresser": (0, 1),
-        "GarbageCan": (1, 1), "LaundryHamper": (0, 1), "Safe": (0, 1), "Shelf": (0, 5), "SideTable": (0, 2),
-    },
-    "bathroom": {
-        "BathtubBasin": (0, 1), "Cabinet": (0, 5), "Cart": (0, 1), "CounterTop": (1, 2), "Drawer": (0, 7),
-        "GarbageCan": (1, 1), "HandTowelHolder": (1, 2), "Shelf": (0, 1), "SinkBasin": (1, 2),
-        "Toilet": (1, 1), "ToiletPaperHanger": (1, 1), "TowelHolder": (1, 2),
-    },
-}  # fmt: skip
-# Where people keep their things, with weights; a thing lies only where it fits by the package's table.
-HABITS = {
-    "kitchen": {
-        "Apple": {
-            "CounterTop": 3, "DiningTable": 3, "Fridge": 3, "GarbageCan": 1, "SideTable": 1, "SinkBasin": 1,
-        },
-        "Book": {"CounterTop": 1, "DiningTable": 2, "Shelf": 1},
-        "Bowl": {"Cabinet": 2, "CounterTop": 2, "DiningTable": 2, "Fridge": 1, "Shelf": 2, "SinkBasin": 1},
-        "Bread": {"CounterTop": 5, "DiningTable": 3, "Fridge": 1, "SideTable": 1},
-        "ButterKnife": {"CounterTop": 2, "DiningTable": 2, "Drawer": 3, "SinkBasin": 1},
-        "CreditCard": {"CounterTop": 2, "DiningTable": 1, "Drawer": 1, "Shelf": 1},
-        "Cup": {"Cabinet": 3, "CounterTop": 2, "DiningTable": 1, "Fridge": 1, "Microwave": 1, "SinkBasin": 2},
-        "DishSponge": {"Cabinet": 1, "CounterTop": 2, "Drawer": 1, "GarbageCan": 1, "SinkBasin": 4},
-        "Egg": {"CounterTop": 1, "Fridge": 5, "GarbageCan": 1, "Microwave": 1, "SinkBasin": 1},
-        "Fork": {"CounterTop": 1, "DiningTable": 2, "Drawer": 4, "SinkBasin": 1},
-        "Glassbottle": {"Cabinet": 1, "CounterTop": 3, "Shelf": 1},
-        "Kettle": {"Cabinet": 1, "CounterTop": 2, "StoveBurner": 4},
-        "Knife": {"CounterTop": 4, "DiningTable": 1, "Drawer": 2, "SinkBasin": 1},
-        "Ladle": {"Cabinet": 1, "CounterTop": 3, "Drawer": 2, "SinkBasin": 1},
-        "Lettuce": {"CounterTop": 3, "DiningTable": 1, "Fridge": 4, "SinkBasin": 1},
-        "Mug": {
-            "Cabinet": 2, "CoffeeMachine": 3, "CounterTop": 3, "DiningTable": 1,
-            "Microwave": 1, "SinkBasin": 1,
-        },
-        "Pan": {"Cabinet": 1, "CounterTop": 2, "SinkBasin": 1, "StoveBurner": 5},
-        "PepperShaker": {"Cabinet": 2, "CounterTop": 3, "DiningTable": 1, "Drawer": 1, "Shelf": 1},
-        "Plate": {"Cabinet": 3, "CounterTop": 2, "DiningTable": 2, "Fridge": 1, "Shelf": 1, "SinkBasin": 1},
-        "Pot": {"Cabinet": 1, "CounterTop": 1, "Fridge": 1, "SinkBasin": 1, "StoveBurner": 5},
-        "Potato": {"CounterTop": 3, "DiningTable": 1, "Fridge": 3, "GarbageCan": 1, "SinkBasin": 2},
-        "SaltShaker": {"Cabinet": 2, "CounterTop": 3, "DiningTable": 1, "Drawer": 1, "Shelf": 1},
-        "SoapBottle": {"Cabinet": 2, "CounterTop": 4, "Drawer": 1, "GarbageCan": 1},
-        "Spatula": {"CounterTop": 3, "DiningTable": 1, "Drawer": 3, "SinkBasin": 1},
-        "Spoon": {"CounterTop": 2, "DiningTable": 2, "Drawer": 3, "SinkBasin": 1},
-        "Tomato": {"CounterTop": 3, "DiningTable": 2, "Fridge": 3, "GarbageCan": 1, "SinkBasin": 1},
-        "Vase": {"CounterTop": 1, "DiningTable": 1, "Shelf": 3},
-        "WineBottle": {"Cabinet": 1, "CounterTop": 2, "Fridge": 2},
-    },
-    "living": {
-        "Book": {"CoffeeTable": 2, "DiningTable": 1, "Drawer": 1, "Shelf": 3, "SideTable": 1, "Sofa": 2},
-        "Box": {"ArmChair": 1, "CoffeeTable": 2, "DiningTable": 2, "Dresser": 1, "Sofa": 1},
-        "Candle": {"Cabinet": 1, "CoffeeTable": 2, "DiningTable": 1, "Shelf": 3},
-        "CellPhone": {"ArmChair": 1, "CoffeeTable": 2, "DiningTable": 1, "SideTable": 2, "Sofa": 2},
-        "CreditCard": {"ArmChair": 1, "CoffeeTable": 2, "Drawer": 1, "SideTable": 2, "Sofa": 1},
-        "KeyChain": {"ArmChair": 1, "CoffeeTable": 1, "Drawer": 1, "Safe": 3, "SideTable": 3},
-        "Laptop": {"ArmChair": 1, "CoffeeTable": 3, "DiningTable": 2, "Dresser": 1, "Sofa": 2},
-        "Newspaper": {"ArmChair": 2, "CoffeeTable": 3, "Drawer": 1, "GarbageCan": 1, "Sofa": 2},
-        "Pencil": {"CoffeeTable": 1, "Drawer": 2, "Shelf": 1, "SideTable": 1},
-        "Pillow": {"ArmChair": 2, "Ottoman": 1, "Sofa": 5},
-        "Plate": {"Cabinet": 1, "CoffeeTable": 2, "DiningTable": 3, "Shelf": 1, "SideTable": 1},
-        "RemoteControl": {
-            "ArmChair": 2, "CoffeeTable": 3, "Drawer": 1, "Ottoman": 1, "SideTable": 1, "Sofa": 3,
-        },
-        "Statue": {"CoffeeTable": 2, "Dresser": 2, "Safe": 1, "Shelf": 4, "SideTable": 1},
-        "TissueBox": {"Cabinet": 1, "CoffeeTable": 2, "SideTable": 3, "TVStand": 2},
-        "Vase": {"Cabinet": 1, "CoffeeTable": 1, "DiningTable": 2, "Safe": 1, "Shelf": 4},
-        "Watch": {"CoffeeTable": 1, "Drawer": 1, "Safe": 2, "Shelf": 2, "SideTable": 2},
-        "WateringCan": {"Cabinet": 1, "Drawer": 1, "Shelf": 2, "SideTable": 2},
-    },
-    "bedroom": {
-        "AlarmClock": {"Desk": 3, "Dresser": 2, "Shelf": 2, "SideTable": 4},
-        "BasketBall": {"ArmChair": 1, "Bed": 2, "Desk": 2, "Dresser": 1},
-        "Book": {"Bed": 3, "Desk": 3, "Drawer": 1, "Dresser": 1, "Shelf": 2, "SideTable": 1},
-        "Bowl": {"Desk": 2, "Dresser": 1, "Shelf": 2, "SideTable": 1},
-        "CD": {"Desk": 2, "Drawer": 1, "GarbageCan": 1, "Safe": 1, "Shelf": 3},
-        "CellPhone": {"Bed": 2, "Desk": 3, "Drawer": 1, "Dresser": 1, "SideTable": 2},
-        "Cloth": {"Desk": 1, "Drawer": 1, "Dresser": 1, "LaundryHamper": 4},
-        "CreditCard": {"Desk": 2, "Drawer": 1, "Dresser": 1, "Shelf": 2, "SideTable": 1},
-        "KeyChain": {"Desk": 2, "Drawer": 1, "Dresser": 1, "Safe": 2, "Shelf": 1, "SideTable": 2},
-        "Laptop": {"Bed": 3, "Desk": 4},
-        "Mug": {"Desk": 3, "Dresser": 1, "Shelf": 2, "SideTable": 2},
-        "Pen": {"Desk": 3, "Drawer": 1, "GarbageCan": 1, "Shelf": 2, "SideTable": 1},
-        "Pencil": {"Desk": 3, "Drawer": 1, "GarbageCan": 1, "Shelf": 1, "SideTable": 1},
-        "Pillow": {"ArmChair": 1, "Bed": 6},
-        "TennisRacket": {"Bed": 1, "Desk": 1, "Dresser": 1},
-        "TissueBox": {"Desk": 1, "Drawer": 1, "Dresser": 1, "SideTable": 2},
-        "Watch": {"Desk": 1, "Drawer": 1, "Dresser": 2, "Safe": 1, "Shelf": 1, "SideTable": 2},
-    },
-    "bathroom": {
-        "Candle": {"Cabinet": 1, "CounterTop": 3, "Drawer": 1, "Shelf": 2, "Toilet": 3},
-        "Cloth": {"BathtubBasin": 2, "Cabinet": 1, "CounterTop": 2, "Drawer": 1, "SinkBasin": 1},
-        "DishSponge": {"BathtubBasin": 2, "Cabinet": 1, "CounterTop": 1, "SinkBasin": 2},
-        "HandTowel": {"HandTowelHolder": 1},
-        "Plunger": {"Cabinet": 1, "Cart": 1},
-        "SoapBar": {"BathtubBasin": 2, "Cabinet": 1, "CounterTop": 2, "GarbageCan": 1, "SinkBasin": 3},
-        "SoapBottle": {"Cabinet": 1, "Cart": 1, "CounterTop": 3, "Drawer": 1, "Shelf": 1, "Toilet": 2},
-        "SprayBottle": {"Cabinet": 2, "Cart": 1, "CounterTop": 2, "GarbageCan": 1, "Toilet": 2},
-        "TissueBox": {"Cabinet": 1, "Cart": 1, "CounterTop": 2, "Drawer": 1, "Toilet": 2},
-        "ToiletPaper": {"Cabinet": 1, "Drawer": 1, "Toilet": 3, "ToiletPaperHanger": 4},
-        "ToiletPaperRoll": {"Cabinet": 1, "GarbageCan": 2, "ToiletPaperHanger": 1},
-        "Towel": {"TowelHolder": 1},
-    },
-}  # fmt: skip
 LAMP = "DeskLamp_bar_01"
 LAMP_PLACES = {"Desk": 4, "Dresser": 1, "Shelf": 3, "SideTable": 3}  # kinds, with weights
 TOGETHER = 0.5  # where two things are wanted: probability that one lies with the one before
-FIXTURES = {  # things that have no use
-    "kitchen": ("Chair", "Chair", "LightSwitch", "StoveKnob", "StoveKnob", "Window"),
-    "living": ("Curtains", "HousePlant", "LightSwitch", "Painting", "Television", "Window"),
-    "bedroom": ("Blinds", "Chair", "LightSwitch", "Mirror", "Poster", "Window"),
-    "bathroom": ("LightSwitch", "Mirror", "Painting", "ScrubBrush", "ShowerDoor"),
-}
 
 
 @dataclass(frozen=True)
@@ -206,12 +87,19 @@ def _package_folder() -> str:
 
 
 @functools.cache
+def room_tables() -> dict[str, dict[str, Any]]:
+    """The `furniture`, `habits` and `fixtures` of each room."""
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
+
+
+@functools.cache
 def layouts(room: str) -> tuple[dict[str, int], ...]:
     """Furniture of a room's layouts: those of learning and test first, then those of the shift split."""
     rng = random.Random(derive_seed("layouts", VERSION, room))
+    furniture = room_tables()[room]["furniture"]
     found: list[dict[str, int]] = []
     while len(found) < LAYOUTS[room] + HELD_OUT_LAYOUTS:
-        drawn = {kind: rng.randint(least, most) for kind, (least, most) in FURNITURE[room].items()}
+        drawn = {kind: rng.randint(least, most) for kind, (least, most) in furniture.items()}
         if drawn not in found:
             found.append(drawn)
     return tuple(found)
@@ -258,7 +146,7 @@ class _Draft:
 
     def __init__(self, rng: random.Random, family: str, room: str, layout: int):
         self.rng, self.family, self.room, self.layout = rng, family, room, layout
-        self.furniture = layouts(room)[layout]
+        self.furniture, self.habits = layouts(room)[layout], room_tables()[room]["habits"]
         self.places = [_place_id(kind, n) for kind, count in self.furniture.items() for n in range(count)]
         self.things: dict[str, str] = {}  # place of each thing that lies somewhere
         lit = room in ROOMS["look_at_obj_in_light"]
@@ -268,7 +156,7 @@ class _Draft:
     def choose_task(self) -> bool:
         """Draw the kind of thing and the kind of place that the task is about; False if there are none."""
         ability, treated_at, _ = TREATMENTS.get(self.family, ("", "", ""))
-        things = [thing for thing in HABITS[self.room] if self._homes(thing)]
+        things = [thing for thing in self.habits if self._homes(thing)]
         self.target = self.rng.choice([thing for thing in things if not ability or has(thing, ability)])
         self.goal = ""
         if self.family == "look_at_obj_in_light":
@@ -286,13 +174,13 @@ class _Draft:
 
     def _homes(self, thing: str) -> dict[str, float]:
         """Kinds of place in this room where a kind of thing is kept, with weights."""
-        habits = HABITS[self.room][thing]
+        habits = self.habits[thing]
         return {kind: w for kind, w in habits.items() if self.furniture.get(kind) and fits(kind, thing)}
 
     def furnish(self) -> None:
         """Put every thing somewhere; none of the target's kind where that would be half the task."""
         two = self.family == "pick_two_obj_and_place"
-        for thing in HABITS[self.room]:
+        for thing in self.habits:
             count = self.rng.choices(range(4), weights=INSTANCES)[0]
             if thing == self.target:
                 count = max(count, 2 if two else 1)
@@ -384,7 +272,7 @@ def _plan(draft: _Draft) -> tuple[str, ...]:
 def _problem(draft: _Draft, name: str, goal: str) -> str:
     """The PDDL text; `goal` is the package's form for it, which also closes the definition."""
     tables = package_tables("constants")
-    fixtures = [f"{kind}_bar_9{n}" for n, kind in enumerate(FIXTURES[draft.room])]
+    fixtures = [f"{kind}_bar_9{n}" for n, kind in enumerate(room_tables()[draft.room]["fixtures"])]
 
     # Each place and fixture has a location of its own, but the burners of a stove share one.
     spots: dict[str, str] = {}

@@ -250,15 +250,7 @@ class BabaIsAI(Domain):
         return f"{BROKEN}\n{self._env.text()}"
 
     def _info(self, observation: str, valid: bool = True, **init: str) -> dict[str, Any]:
-        return {
-            "record": {"obs": observation, **init},
-            "now": "",
-            "actions": list(ACTIONS),
-            "goal": GOAL,
-            "score": float(self._success),
-            "success": self._success,
-            "valid": valid,
-        }
+        return self.info({"obs": observation, **init}, list(ACTIONS), GOAL, self._success, valid)
 
 
 def _known(task: str) -> str:

@@ -39,6 +39,8 @@ BOXOBAN_FOLDERS = {
 
 COMPASS = {"N": "north", "E": "east", "S": "south", "W": "west",
            "NE": "northeast", "SE": "southeast", "SW": "southwest", "NW": "northwest"}
+
+
 @functools.cache
 def texts() -> dict[str, dict[str, str]]:
     """What the agent is told of `goals` and `commands`."""
@@ -276,7 +278,7 @@ class MiniHack(envs.Domain):
         self.look()
         self.action_descriptions = self.actions.descriptions
         record = self.context() | {"action_dict": self.action_descriptions, "goal": self.goal}
-        return record["long_term_context"], self.info(record, valid=True)
+        return record["long_term_context"], self._info(record, valid=True)
 
     def step(self, action: str):
         if self.engine is None:
@@ -296,7 +298,7 @@ class MiniHack(envs.Domain):
             self.look()
         record = self.context()
         truncated = not done and self.steps >= self.max_steps
-        info = self.info(record, valid=index is not None)
+        info = self._info(record, valid=index is not None)
         return record["long_term_context"], float(self.success), done, truncated, info
 
     def look(self) -> None:
@@ -319,18 +321,12 @@ class MiniHack(envs.Domain):
         long_term = "\n\n".join(f"{title}:\n{text}" for title, text in self.screen.items())
         return {"long_term_context": long_term, "short_term_context": f"inventory:\n{self.inventory}"}
 
-    def info(self, record: dict[str, Any], valid: bool) -> dict[str, Any]:
+    def _info(self, record: dict[str, Any], valid: bool) -> dict[str, Any]:
         answers = self.actions.answers(self.screen["message"]) if self.asked else []
-        asked = "\n\nValid actions:\n" + "\n".join(f"- {answer}" for answer in answers) if answers else ""
-        return {
-            "record": record,
-            "now": record["short_term_context"] + asked,
-            "actions": answers or list(self.actions.names),
-            "goal": self.goal,
-            "score": float(self.success),
-            "success": self.success,
-            "valid": valid,
-        }
+        now = record["short_term_context"]
+        if answers:
+            now += "\n\nValid actions:\n" + "\n".join(f"- {answer}" for answer in answers)
+        return self.info(record, answers or list(self.actions.names), self.goal, self.success, valid, now=now)
 
     def render(self) -> str:
         return self.context()["long_term_context"]

@@ -12,7 +12,10 @@ or a dark area.
 
 import functools
 import textwrap
+import tomllib
 from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -27,23 +30,7 @@ ROWS, COLUMNS = 21, 79  # of the map
 RAY_LENGTH = 9
 RAYS = ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1))  # (dx, dy), clockwise
 
-# NetHack's map symbols, by index. None: ground that is never mentioned.
-GROUND = (
-    "dark area", "vertical wall", "horizontal wall", "northwest room corner", "northeast room corner",
-    "southwest corner", "southeast corner", "cross wall", "t up wall", "t down wall", "t west wall",
-    "t east wall", "doorway", "vertical open door", "horizontal open door", "vertical closed door",
-    "horizontal closed door", "bars", "tree", None, None, None, None, "stairs up", "stairs down",
-    "ladder up", "ladder down", "alter", "grave", "throne", "sink", "fountain", "pool", "ice", "lava",
-    "vertical lowered drawbridge", "horizontal lowered drawbridge", "vertical raised drawbridge",
-    "horizontal raised drawbridge", "air floor", "cloud floor", "water floor", "arrow trap", "dart trap",
-    "falling rock trap", "squeaky board", "bear trap", "land mine", "rolling boulder trap",
-    "sleeping gas trap", "rust trap", "fire trap", "pit", "spiked pit", "hole", "trap door",
-    "teleportation trap", "level teleporter", "magic portal", "web", "statue trap", "magic trap",
-    "anti magic trap", "polymorph trap", "vibrating square", "vertical beam", "horizontal beam",
-    "left slant beam", "right slant beam", "dig beam", "flash beam", "boom left", "boom right",
-    "shield 1", "shield 2", "shield 3", "shield 4", "poison cloud", "valid position",
-)
-# Indices of those that are seen anywhere: closed doors to trees, stairs to lava, raised drawbridges.
+# Indices of the ground that is seen anywhere: closed doors to trees, stairs to lava, raised drawbridges.
 SEEN_ANYWHERE = frozenset((*range(15, 19), *range(23, 35), 37, 38))
 SQUARE = ("top left", "top center", "top right", "middle left", "middle center", "middle right",
           "bottom left", "bottom center", "bottom right")
@@ -55,6 +42,12 @@ WARNINGS = tuple(f"unknown creature causing you {feeling}"
 PLURAL_HEADS = ("scroll", "worthless piece", "unknown creature", "swallow", "shield", "boom")
 
 NOTHING, ANYWHERE, ON_A_RAY, ENDS_A_RAY = range(4)  # how a glyph is seen
+
+
+@functools.cache
+def words() -> dict[str, Any]:
+    """The convention's words for NetHack's numbers."""
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def object_name(index: int) -> str:
@@ -89,7 +82,7 @@ def glyph_names() -> list[str]:
     names += [f"{name} corpse" for name in monsters]
     names += [f"ridden {name}" for name in monsters]
     names += [object_name(index) for index in range(nh.NUM_OBJECTS)]
-    ground = [name or "" for name in GROUND] + [f"swallow {place}" for place in AROUND]
+    ground = words()["ground"] + [f"swallow {place}" for place in AROUND]
     names += ground[: nh.GLYPH_EXPLODE_OFF - nh.GLYPH_CMAP_OFF]
     names += [f"explosion {SQUARE[i % 9]}" for i in range(nh.GLYPH_ZAP_OFF - nh.GLYPH_EXPLODE_OFF)]
     names += [f"{BEAMS[i % 4]} zap beam" for i in range(nh.GLYPH_SWALLOW_OFF - nh.GLYPH_ZAP_OFF)]
@@ -243,6 +236,19 @@ def inventory_text(inv_strs: np.ndarray, inv_letters: np.ndarray) -> str:
     return "\n".join(lines)
 
 
+def blstats_text(blstats: np.ndarray) -> str:
+    """The status lines of the screen in words."""
+    numbers, said = blstats.tolist(), words()
+    held = [condition for bit, condition in enumerate(said["conditions"]) if numbers[25] >> bit & 1]
+    return said["status"].format(
+        *numbers,
+        hunger=said["hunger"][numbers[21]],
+        encumbrance=said["encumbrance"][numbers[22]],
+        alignment=said["alignments"].get(str(numbers[26]), "None"),
+        condition=" ".join(held) or "None",
+    )
+
+
 def map_text(tty_chars: np.ndarray) -> str:
     """The map as the terminal shows it, without empty rows around it and empty columns left of it."""
     width = tty_chars.shape[1]
@@ -256,7 +262,7 @@ def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
 
     `observation`: arrays as NLE returns them, by NLE's names; `glyphs`, `blstats`, `tty_chars`,
     `tty_cursor`, `inv_strs` and `inv_letters` are read. Returns `text_message`, `text_glyphs`,
-    `text_cursor` and `text_inventory`.
+    `text_cursor`, `text_inventory` and `text_blstats`.
     """
     glyphs, blstats = observation["glyphs"], observation["blstats"]
     return {
@@ -264,4 +270,5 @@ def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
         "text_glyphs": glyphs_text(glyphs, blstats),
         "text_cursor": cursor_text(glyphs, blstats, observation["tty_cursor"]),
         "text_inventory": inventory_text(observation["inv_strs"], observation["inv_letters"]),
+        "text_blstats": blstats_text(blstats),
     }

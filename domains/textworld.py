@@ -99,9 +99,7 @@ class TextWorld(envs.Domain):
         # Without the banner and the objective, which come first.
         text = self.state.feedback.split(self.state.objective, 1)[-1]
         self.observation = spaced(text[max(0, text.find("-=")):])
-        record = {"obs": self.observation, "goal": self.goal,
-                  "admissible_commands": list(self.state.admissible_commands)}
-        return self.observation, self.info(record, valid=True)
+        return self.observation, self._info(valid=True, goal=self.goal)
 
     def step(self, action: str):
         if self.engine is None:
@@ -122,9 +120,8 @@ class TextWorld(envs.Domain):
                 refusal = self.observation
         if refusal is not None:
             self.observation = f"{refusal}\nValid verbs: {', '.join(self.state.verbs)}."
-        record = {"obs": self.observation, "admissible_commands": list(self.state.admissible_commands)}
         truncated = not done and self.steps >= self.max_steps
-        info = self.info(record, valid=refusal is None)
+        info = self._info(valid=refusal is None)
         return self.observation, self.score() - before, done, truncated, info
 
     def score(self) -> float:
@@ -132,16 +129,10 @@ class TextWorld(envs.Domain):
             return 1.0
         return (self.state.score or 0) / self.state.max_score
 
-    def info(self, record: dict[str, Any], valid: bool) -> dict[str, Any]:
-        return {
-            "record": record,
-            "now": "",
-            "actions": record["admissible_commands"],
-            "goal": self.goal,
-            "score": self.score(),
-            "success": bool(self.state.won),
-            "valid": valid,
-        }
+    def _info(self, valid: bool, **init: str) -> dict[str, Any]:
+        actions = list(self.state.admissible_commands)
+        record = {"obs": self.observation, **init, "admissible_commands": actions}
+        return self.info(record, actions, self.goal, bool(self.state.won), valid, self.score())
 
     def render(self) -> str:
         return self.observation

@@ -26,7 +26,7 @@ LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
 ROOT = Path(__file__).resolve().parents[1]
 # What shapes a run's result: the prompts, and all code but the report and the bench.
 FOLDERS = ("domains", "harness", "jail", "models", "standins")
-SHAPING = ("*.py", *(f"{folder}/*.py" for folder in FOLDERS), "prompts/**/*.*")
+SHAPING = ("*.py", "domains/*.toml", *(f"{folder}/*.py" for folder in FOLDERS), "prompts/**/*.*")
 PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
 
 

@@ -129,8 +129,9 @@ def test_shift_houses_have_room_layouts_that_no_other_house_has(generated):
 
 def test_things_lie_where_the_package_allows_them():
     for room in ROOMS:
-        for thing, homes in houses.HABITS[room].items():
-            assert all(houses.fits(kind, thing) and kind in houses.FURNITURE[room] for kind in homes), thing
+        tables = houses.room_tables()[room]
+        for thing, homes in tables["habits"].items():
+            assert all(houses.fits(kind, thing) and kind in tables["furniture"] for kind in homes), thing
 
 
 def test_official_splits_follow_the_folders_and_the_learning_set_has_all_families(official):

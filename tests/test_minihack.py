@@ -80,7 +80,7 @@ def test_text_equals_every_recorded_observation(shared):
     assert len(expected) == 110
     for index, wanted in enumerate(expected):
         text = nethack.describe_nethack({name: array[index] for name, array in arrays.items()})
-        assert {key: wanted[key] for key in text} == text, wanted["name"]
+        assert {"name": wanted["name"], **text} == wanted
 
 
 def test_every_glyph_has_the_name_of_its_kind():
