@@ -103,7 +103,8 @@ def by_kind(lists: dict[str, list[dict]], most_steps: int) -> list[dict]:
         scores = [statistics.fmean(one["score"] for one in ones) if ones else None for ones in kept]
         how = ", ".join([f"{end} {count}" for end, count in ends[:4]] + [f"otherwise {rest}"] * (rest > 0))
         tasks, invalid = len({one["task"] for one in kept[-1]}), sum(one.get("invalid", 0) for one in kept[-1])
-        rows.append({"kind": kind, "tasks": tasks, "scores": scores, "ended": how, "invalid": invalid})
+        empty = sum(not _says(one.get("retrieved")) for one in kept[-1])
+        rows.append({"kind": kind, "tasks": tasks, "scores": scores, "ended": how, "invalid": invalid, "empty": empty})
     return rows
 
 
@@ -131,13 +132,15 @@ def chance(without: list[dict]) -> float:
 # ----------------------------------------------------------------------------------------- digests
 
 
+def _says(value) -> bool:
+    """Whether there is anything in what was retrieved: {"plans": []} says nothing."""
+    inner = value.values() if isinstance(value, dict) else value
+    return any(map(_says, inner)) if isinstance(value, dict | list) else value not in (None, "")
+
+
 def by_key(deployed: list[dict]) -> list[dict]:
     """A row for what was retrieved and one for each key of it: how often it says something, and how these episodes
     went, as the mean difference to no memory, beside the others."""
-
-    def says(value) -> bool:  # {"plans": []} says nothing
-        inner = value.values() if isinstance(value, dict) else value
-        return any(map(says, inner)) if isinstance(value, dict | list) else value not in (None, "")
 
     whole = [one["retrieved"] for one in deployed]
     keys = Counter(key for value in whole if isinstance(value, dict) for key in value).most_common(MOST_ROWS)
@@ -145,9 +148,9 @@ def by_key(deployed: list[dict]) -> list[dict]:
     for key, _ in keys:
         columns[f"`{quote_cell(key)}`"] = [value.get(key) if isinstance(value, dict) else None for value in whole]
     for key, values in columns.items():
-        told, gains = [json.dumps(value) for value in values if says(value)], {True: [], False: []}
+        told, gains = [json.dumps(value) for value in values if _says(value)], {True: [], False: []}
         for one, value in zip(deployed, values, strict=True):
-            gains[says(value)].append(one["score"] - one["without"])
+            gains[_says(value)].append(one["score"] - one["without"])
         means = [statistics.fmean(gains[which]) if gains[which] else None for which in (True, False)]
         tokens = statistics.fmean(map(count_tokens, told)) if told else 0
         rows.append({"key": key, "told": len(told), "different": len(set(told)), "tokens": tokens, "gains": means})
