@@ -14,7 +14,6 @@ from functools import lru_cache
 from standins.prompt import (
     OUTCOME,
     Command,
-    Note,
     Observation,
     Plan,
     command,
@@ -24,7 +23,7 @@ from standins.prompt import (
     read_observation,
     words,
 )
-from standins.state import UNKNOWN, Inventory, Map, Thing, left_after, read_directions, ways
+from standins.state import UNKNOWN, Inventory, Map, Progress, Thing, read_directions, ways
 
 
 @dataclass(frozen=True)
@@ -34,6 +33,7 @@ class Weights:
     plan: float = 4.0  # the next command of a plan of the memory: somebody has thought about the order
     directed: float = 3.0  # a step of directions in an observation: true, but terse
     fetch: float = 1.5  # to get what directions need
+    room: float = 2.5  # to let go of what one has, where hands are full
     spoil: float = 2.4  # against: what directions tell is done twice, too early or to other things
     meddle: float = 0.6  # against: anything else that is done to what directions name
     goal: float = 2.0  # words shared with the goal
@@ -45,7 +45,7 @@ class Weights:
     idle: float = 0.9  # against: each time that it changed nothing there
     vain: float = 0.15  # against: each time that it changed nothing elsewhere
     used: float = 0.2  # against: how often it was done anywhere
-    leave: float = 1.0  # against: another command on a thing that commands have changed and changed back
+    leave: float = 1.0  # against: another command on a thing that commands have changed
     aside: float = 1.0  # against: a thing that is not of the goal with another, without directions
     chance: float = 0.2  # to break ties
 
@@ -101,6 +101,7 @@ class Game:
         told = (read_directions(turn, self.verbs) for turn in reversed(self.turns) if self.listed)
         self.told = next((found for found in told if found), None)
         self.seen = frozenset().union(*(turn.words for turn in self.turns))
+        self.progress = Progress(self) if self.told else None
         self.news = self._news()
         # How often each action was done lately: less where it brought news, and before something new was done to a
         # thing of the goal, for what was in vain then may work now.
@@ -195,37 +196,37 @@ def pointed_at(game: Game) -> dict[str, float]:
 def follow(game: Game) -> dict[str, float]:
     """For commands that do the next steps of directions, and for getting what these take; against what spoils it:
     a step too early or twice, and other things done to what the directions name."""
-    told, scores = game.told, {}
+    told, progress, scores = game.told, game.progress, {}
     if not told or not game.listed:
         return scores
-    left, done = told.steps, set()
-    for action, answer in zip(game.taken, game.turns[1:], strict=True):
-        still = left_after(told, left, action, answer)
-        done |= {action} if still != left else set()
-        left = still
-    # What short notes say that have the verb of a step, and the words of those that advise.
-    having = {step[0]: game.memory.having.get(step[0], ()) for step in told.steps}
-    short = {verb: [note for note in notes if len(note.words) <= 12] for verb, notes in having.items()}
-    explained = {verb: Thing().union(*(one.words for one in short[verb] if one.sign > 0)) for verb in short}
-    work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *explained.values())
+    left, done, tools = progress.left, progress.done, progress.tools
+    work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *progress.explained.values())
     work &= game.verbs
-    tools = Thing().union(*(explained[step[0]] for step in left)) & game.seen - game.verbs
     held = Inventory(game, work)
-    missing = {Thing(step[1:]) for step in left}.union(told.listed) - held.things if left else set()
-    full = held.things and missing & held.out_of_reach
-    ready = list(enumerate(told.next_of(left)))
+    unfinished = {Thing(step[1:]) for step in left}
+    missing = unfinished.union(told.listed) - held.things if left else set()
+    does = {action: {step: does_step(game, action, step) for step in progress.ready} for action in game.actions}
+
+    # Hands are full where what is listed, or the tool of a step that nothing does here, is at hand and cannot be got.
+    stuck = [s for s in progress.ready if Thing(s[1:]) in held.things and not any(found[s] for found in does.values())]
+    lacking = Thing().union(*(progress.explained[step[0]] for step in stuck)) - game.verbs
+    out = held.out_of_reach - held.things
+    full = held.things and any(thing & lacking or thing in missing.intersection(told.listed) for thing in out)
+
     for action, one in game.commands.items():
-        does = max((LATER**n * does_step(game, action, step, short) for n, step in ready), default=0.0)
+        best = max((LATER**n * share for n, share in enumerate(does[action].values())), default=0.0)
         thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
         early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
-        if does and action not in done:
-            scores[action] = W.directed * does / (1 + game.counts.get(action, 0.0))
+        if best and action not in done:
+            scores[action] = W.directed * best / (1 + game.counts.get(action, 0.0))
         elif action in done or early or (thing and one.verb in work):
             scores[action] = -W.spoil  # done before, too early, or told of other things
         elif one.thing in held.things:
-            if full and one.thing not in told.things:
-                scores[action] = W.fetch if one.verb not in held.getting else 0.0  # make room
-            elif one.thing in told.things or one.thing & tools:
+            named = one.thing in told.things
+            if full and one.verb not in held.getting and (one.verb in held.letting or not named):
+                spare = 0.4 if one.thing in unfinished else 0.6 if named else 0.8 if one.thing & tools else 1.0
+                scores[action] = W.room * spare * (1.0 if one.verb in held.letting else 0.5)
+            elif named or one.thing & tools:
                 scores[action] = -W.spoil  # it is needed
         elif one.thing in missing or one.thing & tools:
             scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
@@ -234,7 +235,7 @@ def follow(game: Game) -> dict[str, float]:
     return scores
 
 
-def does_step(game: Game, action: str, step: tuple[str, ...], short: dict[str, list[Note]]) -> float:
+def does_step(game: Game, action: str, step: tuple[str, ...]) -> float:
     """How far a command does a step, in [0, 1]: by its own words, or by notes that have the step's verb."""
     one = game.commands[action]
     if not one.words.issuperset(step[1:]):
@@ -244,7 +245,7 @@ def does_step(game: Game, action: str, step: tuple[str, ...], short: dict[str, l
     if any(one.verb == other[0] for other in game.told.steps):
         return 0.0  # a step of its own
     own, total, weight = (one.words - set(step)) | {one.verb}, 0.0, game.memory.weight
-    for note in short[step[0]]:
+    for note in game.progress.short[step[0]]:
         rest = note.words - {step[0]}
         if sum(weight[word] for word in own & rest) >= 0.6 * sum(weight[word] for word in rest):
             total += note.sign * len(own & rest) / len(own)
@@ -349,7 +350,7 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
-            if one.name and changed[one.name] > 1 and not directed:
+            if one.name and changed[one.name] > 2 * bool(one.thing & game.goal) and not directed:
                 scores[action] += W.leave * (1 - share)
         if game.listed and here[action]:
             there = game.map.leads.get((game.map.here, action))
