@@ -43,7 +43,6 @@ class Weights:
     news: float = 1.6  # commands whose verb has brought something new
     tried: float = 0.9  # against: each time that it was done in this situation
     idle: float = 0.9  # against: each time that it changed nothing there
-    vain: float = 0.15  # against: each time that it changed nothing elsewhere
     used: float = 0.2  # against: how often it was done anywhere
     leave: float = 1.0  # against: another command on a thing that commands have changed
     aside: float = 1.0  # against: a thing that is not of the goal with another, without directions
@@ -178,19 +177,15 @@ def pointed_at(game: Game) -> dict[str, float]:
             for word in note.words & count.keys() - game.verbs:
                 wanted[word] = max(wanted.get(word, 0.0), 2 * share)
     worth = {word: value * math.log(1 + len(clauses) / count[word]) for word, value in wanted.items()}
-
-    masses = []
+    mass = {}  # of each clause: its best word counts, most at the head
     for clause, head in clauses.items():
-        shares = [worth[word] * (1.0 if word == head else 0.5) for word in clause & worth.keys()]
-        best = max(shares, default=0.0)
-        masses.append(((best + 0.1 * (sum(shares) - best)) / math.sqrt(len(clause)), clause))
-    top = max([0.3, *(mass for mass, _ in masses)])
-    scores = {one.words: 0.0 for one in game.commands.values()}
-    for mass, clause in masses:
-        for mine in scores if mass > 0.15 * top else ():
-            got = sum(game.rare[word] for word in mine & clause)
-            scores[mine] = max(scores[mine], mass / top * got) if got else scores[mine]
-    return {action: scores[one.words] / (game.mass(one) or 1.0) for action, one in game.commands.items()}
+        best = max((worth[word] * (1.0 if word == head else 0.5) for word in clause & worth.keys()), default=0.0)
+        mass[clause] = best / math.sqrt(len(clause))
+    top, scores = max([0.3, *mass.values()]), {}
+    for action, one in game.commands.items():
+        got = (share * sum(game.rare[word] for word in one.words & clause) for clause, share in mass.items() if share)
+        scores[action] = max(got, default=0.0) / top / (game.mass(one) or 1.0)
+    return scores
 
 
 def follow(game: Game) -> dict[str, float]:
@@ -201,25 +196,22 @@ def follow(game: Game) -> dict[str, float]:
         return scores
     left, done, tools = progress.left, progress.done, progress.tools
     work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *progress.explained.values())
-    work &= game.verbs
-    held = Inventory(game, work)
+    held = Inventory(game, work & game.verbs)
     unfinished = {Thing(step[1:]) for step in left}
     missing = unfinished.union(told.listed) - held.things if left else set()
     does = {action: {step: does_step(game, action, step) for step in progress.ready} for action in game.actions}
-
     # Hands are full where what is listed, or the tool of a step that nothing does here, is at hand and cannot be got.
     stuck = [s for s in progress.ready if Thing(s[1:]) in held.things and not any(found[s] for found in does.values())]
     lacking = Thing().union(*(progress.explained[step[0]] for step in stuck)) - game.verbs
     out = held.out_of_reach - held.things
     full = held.things and any(thing & lacking or thing in missing.intersection(told.listed) for thing in out)
-
     for action, one in game.commands.items():
         best = max((LATER**n * share for n, share in enumerate(does[action].values())), default=0.0)
         thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
         early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
         if best and action not in done:
             scores[action] = W.directed * best / (1 + game.counts.get(action, 0.0))
-        elif action in done or early or (thing and one.verb in work):
+        elif action in done or early or (thing and one.verb in work & game.verbs):
             scores[action] = -W.spoil  # done before, too early, or told of other things
         elif one.thing in held.things:
             named = one.thing in told.things
@@ -340,9 +332,8 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         tries[verb] += 1
         news[verb] += game.news[number]
         here[action] += game.map.places[number] == game.map.here
-        if not game.listed and action in scores:
-            same, idle = before.is_like(game.now), before.is_like(after)
-            scores[action] += W.tried + W.idle * idle if same else W.vain * idle
+        if not game.listed and action in scores and before.is_like(game.now):
+            scores[action] += W.tried + W.idle * before.is_like(after)
     # What was done and cannot be done now has changed something; what has no name is not told apart.
     changed = Counter(command(one).name for one in game.taken if game.listed and one not in game.commands)
     directed = game.told and game.told.listed

@@ -177,7 +177,7 @@ class Inventory:
             if times:
                 again = len(verbs) if (thing, verbs[times[-1]]) in offered else times[-1]
                 self.letting |= set(verbs[times[0] : again]) - self.getting
-        moves = ((thing, verb) for thing, verbs in dealt.items() for verb in verbs)
-        last = {thing: verb for thing, verb in moves if verb in self.getting | self.letting}
+        known = self.getting | self.letting
+        last = {thing: verb for thing, verbs in dealt.items() for verb in verbs if verb in known}
         self.things = {t for t in at_hand & last.keys() if last[t] in self.getting and (t, last[t]) not in offered}
         self.out_of_reach = at_hand - {thing for thing, verb in offered if verb in self.getting}
