@@ -1,9 +1,8 @@
 """The stand-in for the agent: one policy for every domain.
 
 Promises: the action follows from the text of the prompt and the seed alone, in every process. Each valid action
-is weighed by what was tried, by words that it shares with the goal and with lines about what is wanted, by the
-map of the places seen so far, and by what the retrieved memory says for and against it. It knows no domain, no
-task and no thing; good memory helps it and bad memory misleads it. It is no language model.
+is weighed by what was tried, by words that it shares with goal and observation, by the map of the places seen, and
+by what the memory says. It knows no domain, no task and no thing; good memory helps it and bad memory misleads it.
 """
 
 import math
@@ -13,7 +12,6 @@ from functools import lru_cache
 
 from standins.prompt import (
     OUTCOME,
-    Command,
     Observation,
     Plan,
     command,
@@ -35,7 +33,6 @@ class Weights:
     fetch: float = 1.5  # to get what directions need
     room: float = 2.5  # to let go of what one has, where hands are full
     spoil: float = 2.4  # against: what directions tell is done twice, too early or to other things
-    meddle: float = 0.6  # against: anything else that is done to what directions name
     goal: float = 2.0  # words shared with the goal
     notes: float = 1.6  # sentences and pairs of the memory: what they mean is guessed
     pointed: float = 1.0  # words shared with lines about what is wanted
@@ -93,6 +90,8 @@ class Game:
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(static)  # each turn has its own
         self.commands = {action: command(action) for action in self.actions}
         self.rare = rarity(self.actions)
+        # How much the words of an action tell of which one is meant.
+        self.mass = {one: sum([self.rare[word] for word in one.words]) for one in self.commands.values()}
         known = (*(static or self.brief.quoted), *self.now.actions, *self.taken)
         self.verbs = frozenset(command(action).verb for action in known)
         self.memory = read_memory(self.brief.memory, self.verbs)
@@ -102,8 +101,7 @@ class Game:
         self.seen = frozenset().union(*(turn.words for turn in self.turns))
         self.progress = Progress(self) if self.told else None
         self.news = self._news()
-        # How often each action was done lately: less where it brought news, and before something new was done to a
-        # thing of the goal, for what was in vain then may work now.
+        # How often each was done lately: less where it brought news, or before something new for the goal.
         self.counts: dict[str, float] = {}
         left = 1.0
         for number, action in reversed(list(enumerate(self.taken))):
@@ -111,13 +109,8 @@ class Game:
             one = command(action)
             left *= 0.3 if one.others and one.thing & self.goal and action not in self.taken[:number] else 0.97
 
-    def mass(self, one: Command) -> float:
-        """How much the words of an action tell of which one is meant."""
-        return sum([self.rare[word] for word in one.words])
-
     def _news(self) -> list[bool]:
-        """For each step: was there a new place, a word of a score, or a word not seen before? Where each turn has
-        actions of its own, it must be a word of a command, the goal or directions."""
+        """Whether each step brought a new place, a score or new words, with listed actions useful ones."""
         useful = self.goal.union(*(one.words for one in (*map(command, self.taken), *self.commands.values())))
         useful = useful.union(*(self.told.things if self.told else ())) - self.verbs
         known, places, found = set(self.turns[0].words), {self.map.places[0]}, []
@@ -153,7 +146,7 @@ def shared_with_goal(game: Game) -> dict[str, float]:
     scores = {}
     for action, one in game.commands.items():
         common = sum(worth[word] for word in one.words & worth.keys())
-        mass = game.mass(one) * aims
+        mass = game.mass[one] * aims
         described = (words(game.brief.actions.get(action, "")) - one.words) & game.goal
         scores[action] = common / math.sqrt(mass or 1.0) + 0.1 * len(described)
         if game.listed:
@@ -184,13 +177,12 @@ def pointed_at(game: Game) -> dict[str, float]:
     top, scores = max([0.3, *mass.values()]), {}
     for action, one in game.commands.items():
         got = (share * sum(game.rare[word] for word in one.words & clause) for clause, share in mass.items() if share)
-        scores[action] = max(got, default=0.0) / top / (game.mass(one) or 1.0)
+        scores[action] = max(got, default=0.0) / top / (game.mass[one] or 1.0)
     return scores
 
 
 def follow(game: Game) -> dict[str, float]:
-    """For commands that do the next steps of directions, and for getting what these take; against what spoils it:
-    a step too early or twice, and other things done to what the directions name."""
+    """For the next steps of directions and what they take; against steps too early, twice, on other things."""
     told, progress, scores = game.told, game.progress, {}
     if not told or not game.listed:
         return scores
@@ -222,8 +214,6 @@ def follow(game: Game) -> dict[str, float]:
                 scores[action] = -W.spoil  # it is needed
         elif one.thing in missing or one.thing & tools:
             scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
-        elif thing:
-            scores[action] = -W.meddle
     return scores
 
 
@@ -300,12 +290,11 @@ def alike(action: str, told: str) -> float:
 
 
 def noted(game: Game) -> dict[str, float]:
-    """What the notes of the memory say for and against each action: as far as they name it, and as far as the
-    rest of their words hold here."""
+    """What notes say for and against each action: as far as they name it and the rest of them holds here."""
     memory, scores = game.memory, {}
     known = game.seen.union(game.rare, game.goal)
     for one in set(game.commands.values()) if memory.notes else ():
-        mass, total = game.mass(one) or 1.0, 0.0
+        mass, total = game.mass[one] or 1.0, 0.0
         notes = (note for word in sorted(one.words & memory.having.keys()) for note in memory.having[word])
         for note in dict.fromkeys(notes):  # each once, in one order in every process
             told = note.command

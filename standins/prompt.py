@@ -1,8 +1,7 @@
 """How the stand-in agent reads its prompt: words, commands, observations, and the retrieved memory.
 
-Promises: the same text is read alike in every process. Any JSON and any text is read by the same few rules;
-nothing here names a domain, a task, a thing or a key of a memory. It does not promise to understand: a warning
-is a list of words, and who does what to whom is lost.
+Promises: any JSON and any text is read by the same few rules, alike in every process; nothing here names a domain,
+a task, a thing or a key of a memory. It does not promise to understand: who does what to whom is lost.
 """
 
 import hashlib

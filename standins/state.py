@@ -101,8 +101,7 @@ class Directions:
 
 @lru_cache(maxsize=4096)
 def read_directions(turn: Observation, verbs: frozenset[str]) -> Directions | None:
-    """Lists are runs of short lines after a colon; one is of steps if a third of it reads like known commands, or
-    deals with what another list names."""
+    """Lists are short lines after a colon; of steps if a third are like commands or deal with listed things."""
     lists: list[list[str]] = []
     inside = False
     for line in turn.lines:
@@ -164,8 +163,7 @@ class Inventory:
         dealt = {thing: found for thing, verbs in done.items() if (found := [one for one in verbs if one not in work])}
         offered = {(one.thing, one.verb) for one in game.commands.values()}
         at_hand = {thing for thing, _ in offered}
-        # Things are got by what was done right before work on them and is offered no longer; before there was work,
-        # by the last command on those whose first is offered no longer.
+        # Got by what was done before work on it, or before any work last, where it cannot be done again.
         pairs = ((thing, *pair) for thing, verbs in done.items() for pair in pairwise(verbs))
         got = {verb for thing, verb, then in pairs if then in work and verb not in work and (thing, verb) not in offered}
         had = (verbs[-1] for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered)
