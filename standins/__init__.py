@@ -13,7 +13,7 @@ __all__ = ["chat", "embed"]
 
 
 def chat(role: str, messages: list[dict], schema: dict | None = None, seed: int = 0) -> str:
-    """The answer of a role, "agent", "meta" or "memory" (inside designs); UserError for unknown roles and stages."""
+    """The answer of a role, "agent", "meta" or "memory" (in designs); UserError for unknown roles or stages."""
     if role == "agent":
         return act(messages, seed)
     if role == "meta":

@@ -1,8 +1,8 @@
 """The stand-in for the agent: one policy for every domain.
 
 Promises: the action follows from the text of the prompt and the seed alone, in every process. Each valid action
-is weighed by what was tried, by words that it shares with goal and observation, by the map of the places seen, and
-by what the memory says. It knows no domain, no task and no thing; good memory helps it and bad memory misleads it.
+is weighed by what was tried, by words shared with goal and observation, by the map of the places seen and by what
+the memory says. It knows no domain, no task and no thing; good memory helps it and bad memory misleads it.
 """
 
 import math
@@ -90,7 +90,6 @@ class Game:
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(static)  # each turn has its own
         self.commands = {action: command(action) for action in self.actions}
         self.rare = rarity(self.actions)
-        # How much the words of an action tell of which one is meant.
         self.mass = {one: sum([self.rare[word] for word in one.words]) for one in self.commands.values()}
         known = (*(static or self.brief.quoted), *self.now.actions, *self.taken)
         self.verbs = frozenset(command(action).verb for action in known)
@@ -176,7 +175,7 @@ def pointed_at(game: Game) -> dict[str, float]:
         mass[clause] = best / math.sqrt(len(clause))
     top, scores = max([0.3, *mass.values()]), {}
     for action, one in game.commands.items():
-        got = (share * sum(game.rare[word] for word in one.words & clause) for clause, share in mass.items() if share)
+        got = (share * sum(game.rare[word] for word in one.words & clause) for clause, share in mass.items())
         scores[action] = max(got, default=0.0) / top / (game.mass[one] or 1.0)
     return scores
 
@@ -187,13 +186,13 @@ def follow(game: Game) -> dict[str, float]:
     if not told or not game.listed:
         return scores
     left, done, tools = progress.left, progress.done, progress.tools
-    work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *progress.explained.values())
+    work = {command(action).verb for action in done}.union(progress.explained, *progress.explained.values())
     held = Inventory(game, work & game.verbs)
     unfinished = {Thing(step[1:]) for step in left}
     missing = unfinished.union(told.listed) - held.things if left else set()
     does = {action: {step: does_step(game, action, step) for step in progress.ready} for action in game.actions}
-    # Hands are full where what is listed, or the tool of a step that nothing does here, is at hand and cannot be got.
-    stuck = [s for s in progress.ready if Thing(s[1:]) in held.things and not any(found[s] for found in does.values())]
+    # Hands are full where something listed, or the tool of a step that nothing does, is at hand and cannot be got.
+    stuck = {s for s in progress.ready if Thing(s[1:]) in held.things and not any(one[s] for one in does.values())}
     lacking = Thing().union(*(progress.explained[step[0]] for step in stuck)) - game.verbs
     out = held.out_of_reach - held.things
     full = held.things and any(thing & lacking or thing in missing.intersection(told.listed) for thing in out)

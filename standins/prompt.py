@@ -110,7 +110,7 @@ def read_observation(text: str) -> Observation:
     lines = tuple(line.strip() for line in body.splitlines() if line.strip())
     clauses = tuple(dict.fromkeys(clause for line in lines for clause in _clauses(line)))
     title = lines[0] if lines and len(tokens(lines[0])) <= 5 and lines[0][-1] not in ".!?:," else ""
-    asked = re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body) if "?" in body else None
+    asked = "?" in body and re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)
     actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
     seen = frozenset().union(*(found for found, _ in clauses))
     return Observation(lines, frozenset(lines), clauses, seen, title, actions, asked.group() if asked else "")

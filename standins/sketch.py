@@ -2,7 +2,7 @@
 
 Promises: an answer follows from the prompt and the seed. It changes one thing at a time, by what the prompt shows; a
 change that hurt is taken back together with a new one. It reads its parent from the constants in the parent's code
-and repeats no change that the prompt shows, so no design comes back in its own line. What it finds is no result.
+and repeats no change that the prompt shows. What it finds is no result.
 """
 
 import ast

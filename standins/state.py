@@ -45,7 +45,7 @@ class Map:
         return command(action).verb in self.moving and (place, action) not in self.tried
 
     def toward(self, worth: dict[str, float], actions: Iterable[str]) -> dict[str, float]:
-        """For each known way out of here that is open the best worth of a place that it leads to, less with each step."""
+        """For each known way among the actions the best worth of a place that it leads to, less with each step."""
         best: dict[str, float] = {}
         reached, queue = {self.here}, deque([(self.here, "", 0)])
         while queue:
@@ -76,7 +76,8 @@ def ways(game) -> dict[str, float]:
         place = next((place for place, clauses in told if any(thing <= clause for clause, _ in clauses)), None)
         if place and not any(thing <= one.words for one in game.commands.values()):
             worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
-    return atlas.toward(worth, game.actions) | {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
+    unknown = {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
+    return atlas.toward(worth, game.actions) | unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,22 +161,20 @@ class Inventory:
         for one in map(command, game.taken):
             if one.thing:
                 done.setdefault(one.thing, []).append(one.verb)
-        dealt = {thing: found for thing, verbs in done.items() if (found := [one for one in verbs if one not in work])}
+        dealt = {t: found for t, verbs in done.items() if (found := [one for one in verbs if one not in work])}
         offered = {(one.thing, one.verb) for one in game.commands.values()}
         at_hand = {thing for thing, _ in offered}
         # Got by what was done before work on it, or before any work last, where it cannot be done again.
         pairs = ((thing, *pair) for thing, verbs in done.items() for pair in pairwise(verbs))
-        got = {verb for thing, verb, then in pairs if then in work and verb not in work and (thing, verb) not in offered}
+        got = {verb for t, verb, then in pairs if then in work and verb not in work and (t, verb) not in offered}
         had = (verbs[-1] for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered)
         self.getting = got or set(had)
         # They are let go of by what was done after that, until they were got again or can be.
         self.letting: set[str] = set()
         for thing, verbs in dealt.items():
-            times = [number for number, verb in enumerate(verbs) if verb in self.getting]
-            if times:
+            if times := [number for number, verb in enumerate(verbs) if verb in self.getting]:
                 again = len(verbs) if (thing, verbs[times[-1]]) in offered else times[-1]
                 self.letting |= set(verbs[times[0] : again]) - self.getting
-        known = self.getting | self.letting
-        last = {thing: verb for thing, verbs in dealt.items() for verb in verbs if verb in known}
+        last = {t: verb for t, verbs in dealt.items() for verb in verbs if verb in self.getting | self.letting}
         self.things = {t for t in at_hand & last.keys() if last[t] in self.getting and (t, last[t]) not in offered}
         self.out_of_reach = at_hand - {thing for thing, verb in offered if verb in self.getting}
