@@ -13,10 +13,7 @@ __all__ = ["chat", "embed"]
 
 
 def chat(role: str, messages: list[dict], schema: dict | None = None, seed: int = 0) -> str:
-    """The answer of the stand-in for a role: "agent", "meta" or "memory" (the model inside designs).
-
-    Raises UserError for another role, and for a prompt of a stage that the meta agent does not know.
-    """
+    """The answer of a role, "agent", "meta" or "memory" (in designs); UserError for unknown roles or stages."""
     if role == "agent":
         return act(messages, seed)
     if role == "meta":

@@ -1,9 +1,8 @@
 """The stand-in for the agent: one policy for every domain.
 
 Promises: the action follows from the text of the prompt and the seed alone, in every process. Each valid action
-is weighed by what was tried, by words that it shares with the goal and with lines about what is wanted, by the
-map of the places seen so far, and by what the retrieved memory says for and against it. It knows no domain, no
-task and no thing; good memory helps it and bad memory misleads it. It is no language model.
+is weighed by what was tried, by words shared with goal and observation, by the map of the places seen and by what
+the memory says. It knows no domain, no task and no thing; good memory helps it and bad memory misleads it.
 """
 
 import math
@@ -13,8 +12,6 @@ from functools import lru_cache
 
 from standins.prompt import (
     OUTCOME,
-    Command,
-    Note,
     Observation,
     Plan,
     command,
@@ -24,7 +21,7 @@ from standins.prompt import (
     read_observation,
     words,
 )
-from standins.state import UNKNOWN, Inventory, Map, Thing, left_after, read_directions, ways
+from standins.state import UNKNOWN, Inventory, Map, Progress, Thing, read_directions, ways
 
 
 @dataclass(frozen=True)
@@ -34,8 +31,8 @@ class Weights:
     plan: float = 4.0  # the next command of a plan of the memory: somebody has thought about the order
     directed: float = 3.0  # a step of directions in an observation: true, but terse
     fetch: float = 1.5  # to get what directions need
+    room: float = 2.5  # to let go of what one has, where hands are full
     spoil: float = 2.4  # against: what directions tell is done twice, too early or to other things
-    meddle: float = 0.6  # against: anything else that is done to what directions name
     goal: float = 2.0  # words shared with the goal
     notes: float = 1.6  # sentences and pairs of the memory: what they mean is guessed
     pointed: float = 1.0  # words shared with lines about what is wanted
@@ -43,9 +40,8 @@ class Weights:
     news: float = 1.6  # commands whose verb has brought something new
     tried: float = 0.9  # against: each time that it was done in this situation
     idle: float = 0.9  # against: each time that it changed nothing there
-    vain: float = 0.15  # against: each time that it changed nothing elsewhere
     used: float = 0.2  # against: how often it was done anywhere
-    leave: float = 1.0  # against: another command on a thing that commands have changed and changed back
+    leave: float = 1.0  # against: another command on a thing that commands have changed
     aside: float = 1.0  # against: a thing that is not of the goal with another, without directions
     chance: float = 0.2  # to break ties
 
@@ -94,6 +90,7 @@ class Game:
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(static)  # each turn has its own
         self.commands = {action: command(action) for action in self.actions}
         self.rare = rarity(self.actions)
+        self.mass = {one: sum([self.rare[word] for word in one.words]) for one in self.commands.values()}
         known = (*(static or self.brief.quoted), *self.now.actions, *self.taken)
         self.verbs = frozenset(command(action).verb for action in known)
         self.memory = read_memory(self.brief.memory, self.verbs)
@@ -101,9 +98,9 @@ class Game:
         told = (read_directions(turn, self.verbs) for turn in reversed(self.turns) if self.listed)
         self.told = next((found for found in told if found), None)
         self.seen = frozenset().union(*(turn.words for turn in self.turns))
+        self.progress = Progress(self) if self.told else None
         self.news = self._news()
-        # How often each action was done lately: less where it brought news, and before something new was done to a
-        # thing of the goal, for what was in vain then may work now.
+        # How often each was done lately: less where it brought news, or before something new for the goal.
         self.counts: dict[str, float] = {}
         left = 1.0
         for number, action in reversed(list(enumerate(self.taken))):
@@ -111,13 +108,8 @@ class Game:
             one = command(action)
             left *= 0.3 if one.others and one.thing & self.goal and action not in self.taken[:number] else 0.97
 
-    def mass(self, one: Command) -> float:
-        """How much the words of an action tell of which one is meant."""
-        return sum([self.rare[word] for word in one.words])
-
     def _news(self) -> list[bool]:
-        """For each step: was there a new place, a word of a score, or a word not seen before? Where each turn has
-        actions of its own, it must be a word of a command, the goal or directions."""
+        """Whether each step brought a new place, a score or new words, with listed actions useful ones."""
         useful = self.goal.union(*(one.words for one in (*map(command, self.taken), *self.commands.values())))
         useful = useful.union(*(self.told.things if self.told else ())) - self.verbs
         known, places, found = set(self.turns[0].words), {self.map.places[0]}, []
@@ -153,7 +145,7 @@ def shared_with_goal(game: Game) -> dict[str, float]:
     scores = {}
     for action, one in game.commands.items():
         common = sum(worth[word] for word in one.words & worth.keys())
-        mass = game.mass(one) * aims
+        mass = game.mass[one] * aims
         described = (words(game.brief.actions.get(action, "")) - one.words) & game.goal
         scores[action] = common / math.sqrt(mass or 1.0) + 0.1 * len(described)
         if game.listed:
@@ -177,64 +169,54 @@ def pointed_at(game: Game) -> dict[str, float]:
             for word in note.words & count.keys() - game.verbs:
                 wanted[word] = max(wanted.get(word, 0.0), 2 * share)
     worth = {word: value * math.log(1 + len(clauses) / count[word]) for word, value in wanted.items()}
-
-    masses = []
+    mass = {}  # of each clause: its best word counts, most at the head
     for clause, head in clauses.items():
-        shares = [worth[word] * (1.0 if word == head else 0.5) for word in clause & worth.keys()]
-        best = max(shares, default=0.0)
-        masses.append(((best + 0.1 * (sum(shares) - best)) / math.sqrt(len(clause)), clause))
-    top = max([0.3, *(mass for mass, _ in masses)])
-    scores = {one.words: 0.0 for one in game.commands.values()}
-    for mass, clause in masses:
-        for mine in scores if mass > 0.15 * top else ():
-            got = sum(game.rare[word] for word in mine & clause)
-            scores[mine] = max(scores[mine], mass / top * got) if got else scores[mine]
-    return {action: scores[one.words] / (game.mass(one) or 1.0) for action, one in game.commands.items()}
-
-
-def follow(game: Game) -> dict[str, float]:
-    """For commands that do the next steps of directions, and for getting what these take; against what spoils it:
-    a step too early or twice, and other things done to what the directions name."""
-    told, scores = game.told, {}
-    if not told or not game.listed:
-        return scores
-    left, done = told.steps, set()
-    for action, answer in zip(game.taken, game.turns[1:], strict=True):
-        still = left_after(told, left, action, answer)
-        done |= {action} if still != left else set()
-        left = still
-    # What short notes say that have the verb of a step, and the words of those that advise.
-    having = {step[0]: game.memory.having.get(step[0], ()) for step in told.steps}
-    short = {verb: [note for note in notes if len(note.words) <= 12] for verb, notes in having.items()}
-    explained = {verb: Thing().union(*(one.words for one in short[verb] if one.sign > 0)) for verb in short}
-    work = {step[0] for step in told.steps}.union((command(action).verb for action in done), *explained.values())
-    work &= game.verbs
-    tools = Thing().union(*(explained[step[0]] for step in left)) & game.seen - game.verbs
-    held = Inventory(game, work)
-    missing = {Thing(step[1:]) for step in left}.union(told.listed) - held.things if left else set()
-    full = held.things and missing & held.out_of_reach
-    ready = list(enumerate(told.next_of(left)))
+        best = max((worth[word] * (1.0 if word == head else 0.5) for word in clause & worth.keys()), default=0.0)
+        mass[clause] = best / math.sqrt(len(clause))
+    top, scores = max([0.3, *mass.values()]), {}
     for action, one in game.commands.items():
-        does = max((LATER**n * does_step(game, action, step, short) for n, step in ready), default=0.0)
-        thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
-        early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
-        if does and action not in done:
-            scores[action] = W.directed * does / (1 + game.counts.get(action, 0.0))
-        elif action in done or early or (thing and one.verb in work):
-            scores[action] = -W.spoil  # done before, too early, or told of other things
-        elif one.thing in held.things:
-            if full and one.thing not in told.things:
-                scores[action] = W.fetch if one.verb not in held.getting else 0.0  # make room
-            elif one.thing in told.things or one.thing & tools:
-                scores[action] = -W.spoil  # it is needed
-        elif one.thing in missing or one.thing & tools:
-            scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
-        elif thing:
-            scores[action] = -W.meddle
+        got = (share * sum(game.rare[word] for word in one.words & clause) for clause, share in mass.items())
+        scores[action] = max(got, default=0.0) / top / (game.mass[one] or 1.0)
     return scores
 
 
-def does_step(game: Game, action: str, step: tuple[str, ...], short: dict[str, list[Note]]) -> float:
+def follow(game: Game) -> dict[str, float]:
+    """For the next steps of directions and what they take; against steps too early, twice, on other things."""
+    told, progress, scores = game.told, game.progress, {}
+    if not told or not game.listed:
+        return scores
+    left, done, tools = progress.left, progress.done, progress.tools
+    work = {command(action).verb for action in done}.union(progress.explained, *progress.explained.values())
+    held = Inventory(game, work & game.verbs)
+    unfinished = {Thing(step[1:]) for step in left}
+    missing = unfinished.union(told.listed) - held.things if left else set()
+    does = {action: {step: does_step(game, action, step) for step in progress.ready} for action in game.actions}
+    # Hands are full where something listed, or the tool of a step that nothing does, is at hand and cannot be got.
+    stuck = {s for s in progress.ready if Thing(s[1:]) in held.things and not any(one[s] for one in does.values())}
+    lacking = Thing().union(*(progress.explained[step[0]] for step in stuck)) - game.verbs
+    out = held.out_of_reach - held.things
+    full = held.things and any(thing & lacking or thing in missing.intersection(told.listed) for thing in out)
+    for action, one in game.commands.items():
+        best = max((LATER**n * share for n, share in enumerate(does[action].values())), default=0.0)
+        thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
+        early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
+        if best and action not in done:
+            scores[action] = W.directed * best / (1 + game.counts.get(action, 0.0))
+        elif action in done or early or (thing and one.verb in work & game.verbs):
+            scores[action] = -W.spoil  # done before, too early, or told of other things
+        elif one.thing in held.things:
+            named = one.thing in told.things
+            if full and one.verb not in held.getting and (one.verb in held.letting or not named):
+                spare = 0.4 if one.thing in unfinished else 0.6 if named else 0.8 if one.thing & tools else 1.0
+                scores[action] = W.room * spare * (1.0 if one.verb in held.letting else 0.5)
+            elif named or one.thing & tools:
+                scores[action] = -W.spoil  # it is needed
+        elif one.thing in missing or one.thing & tools:
+            scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
+    return scores
+
+
+def does_step(game: Game, action: str, step: tuple[str, ...]) -> float:
     """How far a command does a step, in [0, 1]: by its own words, or by notes that have the step's verb."""
     one = game.commands[action]
     if not one.words.issuperset(step[1:]):
@@ -244,7 +226,7 @@ def does_step(game: Game, action: str, step: tuple[str, ...], short: dict[str, l
     if any(one.verb == other[0] for other in game.told.steps):
         return 0.0  # a step of its own
     own, total, weight = (one.words - set(step)) | {one.verb}, 0.0, game.memory.weight
-    for note in short[step[0]]:
+    for note in game.progress.short[step[0]]:
         rest = note.words - {step[0]}
         if sum(weight[word] for word in own & rest) >= 0.6 * sum(weight[word] for word in rest):
             total += note.sign * len(own & rest) / len(own)
@@ -307,12 +289,11 @@ def alike(action: str, told: str) -> float:
 
 
 def noted(game: Game) -> dict[str, float]:
-    """What the notes of the memory say for and against each action: as far as they name it, and as far as the
-    rest of their words hold here."""
+    """What notes say for and against each action: as far as they name it and the rest of them holds here."""
     memory, scores = game.memory, {}
     known = game.seen.union(game.rare, game.goal)
     for one in set(game.commands.values()) if memory.notes else ():
-        mass, total = game.mass(one) or 1.0, 0.0
+        mass, total = game.mass[one] or 1.0, 0.0
         notes = (note for word in sorted(one.words & memory.having.keys()) for note in memory.having[word])
         for note in dict.fromkeys(notes):  # each once, in one order in every process
             told = note.command
@@ -339,9 +320,8 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         tries[verb] += 1
         news[verb] += game.news[number]
         here[action] += game.map.places[number] == game.map.here
-        if not game.listed and action in scores:
-            same, idle = before.is_like(game.now), before.is_like(after)
-            scores[action] += W.tried + W.idle * idle if same else W.vain * idle
+        if not game.listed and action in scores and before.is_like(game.now):
+            scores[action] += W.tried + W.idle * before.is_like(after)
     # What was done and cannot be done now has changed something; what has no name is not told apart.
     changed = Counter(command(one).name for one in game.taken if game.listed and one not in game.commands)
     directed = game.told and game.told.listed
@@ -349,7 +329,7 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
-            if one.name and changed[one.name] > 1 and not directed:
+            if one.name and changed[one.name] > 2 * bool(one.thing & game.goal) and not directed:
                 scores[action] += W.leave * (1 - share)
         if game.listed and here[action]:
             there = game.map.leads.get((game.map.here, action))

@@ -1,7 +1,6 @@
 """The stand-ins for the models inside memory designs: one that extracts, one that embeds.
 
-Promises: an answer is made of sentences and numbers of the text that it was given, in the form of the schema; the
-same text has the same answer in every process. It understands nothing.
+Promises: answers are sentences and numbers of the text, in the form of the schema, the same in every process.
 """
 
 import hashlib

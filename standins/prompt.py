@@ -1,8 +1,7 @@
 """How the stand-in agent reads its prompt: words, commands, observations, and the retrieved memory.
 
-Promises: the same text is read alike in every process. Any JSON and any text is read by the same few rules;
-nothing here names a domain, a task, a thing or a key of a memory. It does not promise to understand: a warning
-is a list of words, and who does what to whom is lost.
+Promises: any JSON and any text is read by the same few rules, alike in every process; nothing here names a domain,
+a task, a thing or a key of a memory. It does not promise to understand: who does what to whom is lost.
 """
 
 import hashlib
@@ -111,7 +110,7 @@ def read_observation(text: str) -> Observation:
     lines = tuple(line.strip() for line in body.splitlines() if line.strip())
     clauses = tuple(dict.fromkeys(clause for line in lines for clause in _clauses(line)))
     title = lines[0] if lines and len(tokens(lines[0])) <= 5 and lines[0][-1] not in ".!?:," else ""
-    asked = re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)
+    asked = "?" in body and re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)
     actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
     seen = frozenset().union(*(found for found, _ in clauses))
     return Observation(lines, frozenset(lines), clauses, seen, title, actions, asked.group() if asked else "")

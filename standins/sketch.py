@@ -2,7 +2,7 @@
 
 Promises: an answer follows from the prompt and the seed. It changes one thing at a time, by what the prompt shows; a
 change that hurt is taken back together with a new one. It reads its parent from the constants in the parent's code
-and repeats no change that the prompt shows, so no design comes back in its own line. What it finds is no result.
+and repeats no change that the prompt shows. What it finds is no result.
 """
 
 import ast
@@ -102,12 +102,9 @@ def first(prompt: str, rng: random.Random) -> Sketch:
 def implement(prompt: str, rng: random.Random) -> Sketch:
     """The parent with the plan's changes carried out."""
     sketch, plan = parent(prompt), PLAN.search(prompt)
-    try:
-        changes = [str(change["what"]) for change in json.loads(plan[1])["changes"]] if plan else []
-    except (ValueError, KeyError, TypeError):
-        changes = []
-    for change in changes:
-        sketch = apply(sketch, change)
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        for change in json.loads(plan[1])["changes"] if plan else ():
+            sketch = apply(sketch, str(change["what"]))
     return sketch if sketch.layers else first(prompt, rng)
 
 

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import pairwise
 
 from standins.prompt import Observation, command, is_command, tokens, words
 
@@ -43,8 +44,8 @@ class Map:
         """Whether nobody has tried where a command leads from a place."""
         return command(action).verb in self.moving and (place, action) not in self.tried
 
-    def toward(self, worth: dict[str, float]) -> dict[str, float]:
-        """For each known way out of here the best worth of a place that it leads to, less with each step."""
+    def toward(self, worth: dict[str, float], actions: Iterable[str]) -> dict[str, float]:
+        """For each known way among the actions the best worth of a place that it leads to, less with each step."""
         best: dict[str, float] = {}
         reached, queue = {self.here}, deque([(self.here, "", 0)])
         while queue:
@@ -52,7 +53,7 @@ class Map:
             if first:
                 best[first] = max(best.get(first, 0.0), worth.get(place, 0.0) * FARTHER ** (steps - 1))
             for (start, action), there in self.leads.items():
-                if start == place and there not in reached:
+                if start == place and there not in reached and (first or action in actions):
                     reached.add(there)
                     queue.append((there, first or action, steps + 1))
         return best
@@ -69,13 +70,14 @@ def ways(game) -> dict[str, float]:
     for place, look in atlas.looks.items():
         named = (one for one in known if atlas.is_open(place, one) and look.words >= command(one).rest)
         worth[place] = UNKNOWN * 0.8 ** atlas.visits[place] if any(command(one).rest for one in named) else 0.0
-    for thing in game.told.things if game.told else ():
+    for thing in (*game.told.things, *(Thing([word]) for word in sorted(game.progress.tools))) if game.told else ():
         turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
         told = ((place, turn.clauses) for place, turn in turns if turn.lines != game.told.lines)
         place = next((place for place, clauses in told if any(thing <= clause for clause, _ in clauses)), None)
         if place and not any(thing <= one.words for one in game.commands.values()):
             worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
-    return atlas.toward(worth) | {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
+    unknown = {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
+    return atlas.toward(worth, game.actions) | unknown
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +102,7 @@ class Directions:
 
 @lru_cache(maxsize=4096)
 def read_directions(turn: Observation, verbs: frozenset[str]) -> Directions | None:
-    """Lists are runs of short lines after a colon; one is of steps if a third of it reads like known commands, or
-    deals with what another list names."""
+    """Lists are short lines after a colon; of steps if a third are like commands or deal with listed things."""
     lists: list[list[str]] = []
     inside = False
     for line in turn.lines:
@@ -134,19 +135,46 @@ def left_after(told: Directions, left: tuple, action: str, answer: Observation) 
     return tuple(still)
 
 
+class Progress:
+    """What is done of the directions of a game, and what short notes of the memory tell of their steps."""
+
+    def __init__(self, game):
+        self.left, self.done = game.told.steps, set()
+        for action, answer in zip(game.taken, game.turns[1:], strict=True):
+            still = left_after(game.told, self.left, action, answer)
+            self.done |= {action} if still != self.left else set()
+            self.left = still
+        self.ready = game.told.next_of(self.left)
+        having = {step[0]: game.memory.having.get(step[0], ()) for step in game.told.steps}
+        self.short = {verb: [note for note in notes if len(note.words) <= 12] for verb, notes in having.items()}
+        advice = {verb: (note.words for note in notes if note.sign > 0) for verb, notes in self.short.items()}
+        self.explained = {verb: Thing().union(*found) for verb, found in advice.items()}
+        self.tools = Thing().union(*(self.explained[step[0]] for step in self.ready)) & game.seen - game.verbs
+
+
 class Inventory:
-    """The things that one has, and by which verbs things are got, read off what was done so far."""
+    """The things that one has, and by which verbs things are got and let go of, read off what was done so far."""
 
     def __init__(self, game, work: Iterable[str]):
         """`work`: verbs that are done to things for another end."""
-        dealt: dict[Thing, list[str]] = {}  # with each thing: the verbs
+        done: dict[Thing, list[str]] = {}  # to each thing: the verbs
         for one in map(command, game.taken):
-            if one.thing and one.verb not in work:
-                dealt.setdefault(one.thing, []).append(one.verb)
+            if one.thing:
+                done.setdefault(one.thing, []).append(one.verb)
+        dealt = {t: found for t, verbs in done.items() if (found := [one for one in verbs if one not in work])}
         offered = {(one.thing, one.verb) for one in game.commands.values()}
         at_hand = {thing for thing, _ in offered}
-        # Had is what is at hand while the command that dealt with it first is offered no longer.
-        had = (thing for thing, verbs in dealt.items() if (thing, verbs[0]) not in offered)
-        self.things = at_hand.intersection(had)
-        self.getting = {dealt[thing][-1] for thing in self.things}
+        # Got by what was done before work on it, or before any work last, where it cannot be done again.
+        pairs = ((thing, *pair) for thing, verbs in done.items() for pair in pairwise(verbs))
+        got = {verb for t, verb, then in pairs if then in work and verb not in work and (t, verb) not in offered}
+        had = (verbs[-1] for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered)
+        self.getting = got or set(had)
+        # They are let go of by what was done after that, until they were got again or can be.
+        self.letting: set[str] = set()
+        for thing, verbs in dealt.items():
+            if times := [number for number, verb in enumerate(verbs) if verb in self.getting]:
+                again = len(verbs) if (thing, verbs[times[-1]]) in offered else times[-1]
+                self.letting |= set(verbs[times[0] : again]) - self.getting
+        last = {t: verb for t, verbs in dealt.items() for verb in verbs if verb in self.getting | self.letting}
+        self.things = {t for t in at_hand & last.keys() if last[t] in self.getting and (t, last[t]) not in offered}
         self.out_of_reach = at_hand - {thing for thing, verb in offered if verb in self.getting}
