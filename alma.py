@@ -18,8 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
 from errors import AnswerError, DesignError, UserError
-from evaluate import side_by_side
-from sandbox import outlive
+from sandbox import outlive, side_by_side
 
 MAX_PARENTS = 5  # designs drawn in a learning step
 MAX_TRIES = 3  # modules that the meta agent may write until one passes verification

@@ -14,7 +14,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,7 +26,7 @@ from errors import ContextOverflow, DesignError, UserError
 from memory_base import Trajectory
 from models import MOST_OUTPUT
 from prompts import count_tokens
-from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive, uninterrupted
+from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive, side_by_side, uninterrupted
 from score import Outcome, Score, score_of
 
 MOST_LEARNED = 5  # times that one memory learns before it is given up that its worker keeps ending
@@ -55,17 +55,6 @@ def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
         raise UserError(f"{config.env} has no {split} set to evaluate on")
     halves = halve(chosen, config.seed)
     return [halves, halves[::-1]] if config.folds == 2 else [halves]
-
-
-async def side_by_side(work: Iterable[Awaitable]) -> list:
-    """The results in order. Where one raises, the others are cancelled and have ended before its error comes out."""
-    tasks = [asyncio.ensure_future(one) for one in work]
-    try:
-        return await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
 
 
 class DesignTools:

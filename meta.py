@@ -6,7 +6,6 @@ episodes and its seed alone: a resumed run asks the same things again. What a de
 quoted as data. Whether an answer is any good is found out by verification and evaluation.
 """
 
-import inspect
 import json
 import random
 from dataclasses import dataclass, replace
@@ -19,7 +18,6 @@ from jail.frames import Limits
 from models import OFFLINE
 from prompts import count_tokens, cut, evidence, fenced, plan_schema, quote_cell, quote_lines, render
 from prompts.evidence import Evidence
-from standins import memory as standin_memory
 
 INTERFACE = Path(__file__).parent / "memory_base.py"
 INTERFACE_END = "\n# ----"  # the marker line: what stands below it is not for designs
@@ -73,7 +71,6 @@ class Briefing:
             trajectory=evidence.as_python(vars(fold.collected[place].trajectory), EXAMPLE_TOKENS),
             models={role: name.partition("@")[0] for role, name in config.models().items()},
             stand_ins=[role for role, model in config.models().items() if model == OFFLINE],
-            extracts=inspect.getdoc(standin_memory),
             limits=Limits(),
             retrieve_limit=RETRIEVE_LIMIT,
             allow_solvers=config.allow_solvers,

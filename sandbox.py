@@ -78,6 +78,17 @@ async def uninterrupted(work: Awaitable) -> Any:
     return at_work.result()
 
 
+async def side_by_side(work: Iterable[Awaitable]) -> list:
+    """The results in order. Where one raises, the others are cancelled and have ended before its error comes out."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await uninterrupted(asyncio.gather(*tasks, return_exceptions=True))
+
+
 class Sandbox:
     """Starts workers for designs that learn from `trajectories`; use with `async with`.
 
@@ -229,6 +240,7 @@ class Worker:
             except DesignError as error:
                 fault = error
             finally:
+                copy._stop(InfrastructureError("the fork has been closed"))  # at once, before the worker forks again
                 await uninterrupted(copy.close())  # after that it is known what the template has seen
             if self._number in self._template.created:
                 raise CannotFork("a fork wanted to create a file")

@@ -22,7 +22,7 @@ from agent import play as play_episode
 from alma import SAMPLING_RULES, design_id
 from alma import learn as learning_loop
 from errors import BudgetError, InfrastructureError, UserError, machine_fault
-from evaluate import folds, side_by_side
+from evaluate import folds
 from harness import config
 from harness.config import Config, command_line, flag
 from harness.doctor import as_text, examine
@@ -36,6 +36,7 @@ from report import compare as comparison
 from report.data import read_run
 from report.words import ablation_table, summary
 from sandbox import check as check_in_sandbox
+from sandbox import side_by_side
 from score import against
 
 BASELINES = Path(__file__).resolve().parents[1] / "baselines"
