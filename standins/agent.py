@@ -329,7 +329,7 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
         if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
             scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
-            if one.name and changed[one.name] > 2 * bool(one.thing & game.goal) and not directed:
+            if one.name and changed[one.name] > 1 and not directed:
                 scores[action] += W.leave * (1 - share)
         if game.listed and here[action]:
             there = game.map.leads.get((game.map.here, action))
