@@ -16,10 +16,11 @@ import jinja2
 import pytest
 
 from alma import Archive, Design
-from errors import InfrastructureError
+from errors import AnswerError, InfrastructureError
 from harness.run_folder import RunFolder
 from llm import Keys, Models, ModelSpec
 from meta import INTERFACE_END, Briefing, MetaAgent
+from models.answers import extract_json
 from models.store import Store
 from prompts import FOLDER, count_tokens, evidence, plan_schema, quote, quote_lines, render
 from prompts.evidence import Evidence
@@ -443,3 +444,11 @@ def test_the_plan_schema_is_one_that_strict_endpoints_take():
             check(schema["items"])
 
     check(plan_schema())
+
+
+def test_a_plan_that_lacks_the_newer_keys_or_has_a_change_too_many_is_understood():
+    changes = [{"what": f"change {number}", "why": "tokens"} for number in range(4)]
+    plan = {"worked": [], "verdicts": [], "problems": ["p"], "changes": changes}
+    assert extract_json(json.dumps(plan), schema=plan_schema(strict=False)) == plan
+    with pytest.raises(AnswerError):
+        extract_json(json.dumps({**plan, "changes": []}), schema=plan_schema(strict=False))
