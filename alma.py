@@ -46,7 +46,7 @@ async def learn(run) -> "Archive":
 
 
 async def make_child(run, learning, archive: "Archive", parents: Sequence["Design"], name: str) -> "Design":
-    """One candidate, "<learning step>.<place in it>", from its parents (none: from scratch) to its line in the archive."""
+    """One candidate, "<learning step>.<place in it>", from its parents (none: from scratch) to its archive line."""
     meta, plan, code, tries, error = await run.meta_agent(learning, archive, name), None, "", 1, ""
     try:
         if not parents:

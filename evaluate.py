@@ -29,7 +29,7 @@ from prompts import count_tokens
 from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive, side_by_side, uninterrupted
 from score import Outcome, Score, score_of
 
-MOST_LEARNED = 5  # times that one memory learns before it is given up that its worker keeps ending
+MOST_LEARNED = 5  # times that a memory learns because its worker ended before it was forked
 
 
 def halve(tasks: Sequence[envs.Task], seed: int) -> tuple[list[envs.Task], list[envs.Task]]:

@@ -252,9 +252,10 @@ class Models:
             return error.answer
 
     async def ask_json(
-        self, role: str, messages: Sequence[dict], schema: dict, *, least: dict | None = None, tries: int = MOST_ANSWERS, **where
-    ) -> dict:
-        """The JSON object that is asked for by `schema`; one that does not fit `least` (or it) is sent back with the error.
+        self, role: str, messages: Sequence[dict], schema: dict, *, least: dict | None = None,
+        tries: int = MOST_ANSWERS, **where,
+    ) -> dict:  # fmt: skip
+        """The JSON object that `schema` asks for; one that does not fit it, or `least`, is sent back with the error.
 
         `where` as in `chat`. Raises AnswerError after `tries` answers.
         """
