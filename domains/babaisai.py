@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from domains.babaisai_levels import LEVELS, Rows, draw_level, family, level_id, level_size
-from domains.babaisai_world import ACTIONS, World, array_codes, chart, picture
+from domains.babaisai_world import ACTIONS, ARRAY_CODES, World, chart, picture
 from envs import Domain, Task, derive_seed
 from errors import UserError
 
@@ -136,7 +136,7 @@ class BabaIsAIEnv(gymnasium.Env):
 
     def _observe(self) -> tuple[np.ndarray, dict[str, Any]]:
         world = self.world
-        codes = array_codes().take(np.frombuffer(world.tops, np.uint8), axis=0)
+        codes = ARRAY_CODES.take(np.frombuffer(world.tops, np.uint8), axis=0)
         array = codes.reshape(world.height, world.width, 3).transpose(1, 0, 2)
         return array, {"text": world.text(), "rules": self.rules(), "step_count": self.step_count}
 
