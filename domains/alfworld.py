@@ -134,7 +134,6 @@ class ALFWorld(envs.Domain):
     name = "alfworld"
     max_steps = 100
     substitute = "generated"
-    _engine: AlfredEnv | None = None  # until the first reset
     offline_passes = (2, 3)  # its episodes are long, and it has a shift set of 48 houses
 
     @classmethod
@@ -160,59 +159,49 @@ class ALFWorld(envs.Domain):
         parse_grammar(houses.package_text("alfred.twl2"))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super().reset(seed=seed)
-        task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
-        self._load(task)
-        self._state = self._engine.reset()
-        self._steps = 0
-        self._text = self._state.feedback.removeprefix(BANNER).strip()
-        self._goal = self._text[self._text.rindex(TASK) :]
-        return self._text, self._info(valid=True, goal=self._goal)
+        super().reset(seed=seed, options=options)
+        self._load(self.task)
+        self._state = self.engine.reset()
+        self.text = self._state.feedback.removeprefix(BANNER).strip()
+        self._goal = self.text[self.text.rindex(TASK) :]
+        return self.text, self._info(valid=True, goal=self._goal)
 
     def _load(self, task: str) -> None:
         """Load a task's game. Raises UserError for an unknown id."""
         cache = envs.cache_dir() / "alfworld"
-        self._engine = self._engine or AlfredEnv(cache / "translated")
+        self.engine = self.engine or AlfredEnv(cache / "translated")
         if found := re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", task):
             split, number = found[1], int(found[2])
             if number < houses.SIZES.get(split, 0) and houses.house(split, number).id == task:
-                self._engine.load(houses.game(houses.house(split, number), cache, self._engine))
+                self.engine.load(houses.game(houses.house(split, number), cache, self.engine))
                 return
         elif (folder := data_dir()) and ".." not in task and (folder / task / "game.tw-pddl").is_file():
-            load_official(folder / task / "game.tw-pddl", self._engine)
+            load_official(folder / task / "game.tw-pddl", self.engine)
             return
         raise UserError(f"unknown ALFWorld task {task!r}: `alma.py tasks --env alfworld` lists the tasks")
 
     @property
     def game(self) -> Mapping[str, Any]:
         """The content of the game that is loaded."""
-        return self._engine.data
+        return self.engine.data
 
     def step(self, action: str):
         command = str(action).strip()
         valid = command in self._state["admissible_commands"]
-        self._state = self._engine.step(command)
-        self._steps += 1
-        self._text = self._state.feedback.strip()
+        self._state = self.engine.step(command)
+        self.steps += 1
+        self.text = self._state.feedback.strip()
         if not valid:  # how many commands begin with each verb
             commands = self._state["admissible_commands"]
             verbs = Counter(re.match(r"go to|\w+", command)[0] for command in commands)
             listed = ", ".join(f"{verb} ({count})" for verb, count in verbs.items())
             advice = f"That is not a valid command here. Valid commands begin with: {listed}."
-            self._text = f"{NOTHING} {advice}"
+            self.text = f"{NOTHING} {advice}"
         won = self._state["won"]
-        truncated = not won and self._steps >= self.max_steps
-        return self._text, float(won), won, truncated, self._info(valid)
+        truncated = not won and self.steps >= self.max_steps
+        return self.text, float(won), won, truncated, self._info(valid)
 
     def _info(self, valid: bool, **extra: str) -> dict[str, Any]:
         actions = list(self._state["admissible_commands"])
-        record = {"obs": self._text, "actions_list": actions, **extra}
+        record = {"obs": self.text, "actions_list": actions, **extra}
         return self.info(record, actions, self._goal, self._state["won"], valid)
-
-    def render(self) -> str | None:
-        return self._text if self.render_mode == "ansi" else None
-
-    def close(self) -> None:
-        if self._engine:
-            self._engine.close()
-            self._engine = None

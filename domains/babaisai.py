@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from domains.babaisai_levels import LEVELS, Rows, draw_level, family, level_id, level_size
-from domains.babaisai_world import ACTIONS, ARRAY_CODES, World, chart, picture
+from domains.babaisai_world import ACTIONS, ARRAY_CODES, World, picture
 from envs import Domain, Task, derive_seed
 from errors import UserError
 
@@ -212,32 +212,28 @@ class BabaIsAI(Domain):
         ]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super().reset(seed=seed)
-        level = _known((options or {}).get("task") or self.task_id or LEVELS[0])
+        super().reset(seed=seed, options=options)
+        level = _known(self.task)
         if self._env is None or self._env.level != level:
             self._env = BabaIsAIEnv(level)
         self._env.np_random = self.np_random  # so new layouts within the episode follow from its seed
-        self._steps, self._success = 0, False
+        self._success = False
         self._env.reset()
-        self._text = self._read()
-        return self._text, self._info(self._text, goal=GOAL)
+        self.text = self._read()
+        return self.text, self._info(self.text, goal=GOAL)
 
     def step(self, action: str):
-        self._steps += 1
+        self.steps += 1
         valid = action in ACTIONS
         reward = 0.0
         if valid:
             won = self._env.step(ACTIONS.index(action))[1] > 0
             reward, self._success = float(won and not self._success), self._success or won
-            observation = self._text = self._read()
+            observation = self.text = self._read()
         else:
-            observation = f"{action[:60]!a} is not valid. Valid actions: {', '.join(ACTIONS)}.\n{self._text}"
-        truncated = self._steps >= self.max_steps
+            observation = f"{action[:60]!a} is not valid. Valid actions: {', '.join(ACTIONS)}.\n{self.text}"
+        truncated = self.steps >= self.max_steps
         return observation, reward, self._success, truncated, self._info(observation, valid=valid)
-
-    def render(self) -> str | None:
-        """The grid for human eyes; the agent never sees it."""
-        return chart(self._env.world) if self.render_mode == "ansi" else None
 
     def _read(self) -> str:
         """The text, after a new layout was drawn where nobody is YOU."""

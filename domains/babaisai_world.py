@@ -3,8 +3,7 @@
 It does what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP,
 colours and noun-is-noun. The benchmark's quirks are reproduced and marked "Quirk". No level has
 LOSE, PUSH, OPEN or SHUT; they work in their plain meaning. PULL and MOVE form rules without effect.
-What the grid looks like as numbers, a picture and a chart is at the end. Levels, rewards and episodes are
-in `babaisai.py`.
+A picture of the grid is at the end. Levels, rewards and episodes are in `babaisai.py`.
 """
 
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageDraw
 
-from domains.babaisai_levels import LEVEL_COLOURS, Rows
+from domains.babaisai_levels import Rows
 
 ACTIONS = ("idle", "up", "right", "down", "left")
 # A word or a colour -> its second code in the array observation, an object -> its first.
@@ -263,13 +262,3 @@ def picture(world: World) -> np.ndarray:
         draw.rectangle((left + 1, top + 1, left + TILE - 2, top + TILE - 2), ground)
         draw.text((left + TILE / 2, top + TILE / 2), word, ink, anchor="mm", font_size=9)
     return np.array(image)
-
-
-def chart(world: World) -> str:
-    """The grid in characters: words in upper case, objects in lower case after their colour's initial."""
-    names = {EMPTY: ".", BORDER: "#", **{kind: word.upper() for kind, word in TEXTS.items()}}
-    for kind, (noun, colour) in THINGS.items():
-        names[kind] = (colour[0] if colour in LEVEL_COLOURS else "") + noun
-    cells = [names[top].ljust(5) for top in world.tops]
-    rows = [cells[start : start + world.width] for start in range(0, len(cells), world.width)]
-    return "\n".join(" ".join(row).rstrip() for row in rows)

@@ -107,7 +107,7 @@ def test_a_plan_that_does_not_win_is_refused(generated, env):
     house = houses.house("learning", 0)
     env.reset(options={"task": house.id})
     with pytest.raises(RuntimeError, match="cannot be won"):
-        houses.prove({**env.game, "walkthrough": list(house.plan[:-1])}, env._engine)
+        houses.prove({**env.game, "walkthrough": list(house.plan[:-1])}, env.engine)
 
 
 def test_generated_splits_have_all_families_and_share_no_task(generated):

@@ -151,13 +151,6 @@ def test_an_unknown_task_is_the_user_s_mistake():
         BabaIsAI().reset(seed=0, options={"task": "chess"})
 
 
-def test_the_chart_for_people_shows_words_and_colours():
-    env = BabaIsAI(task="you_win", render_mode="ansi")
-    env.reset(seed=0)
-    chart = env.render().split("\n")
-    assert len(chart) == 6 and "YOU" in chart[1] and "WIN" in chart[2]
-
-
 @pytest.mark.filterwarnings("ignore:.*alternative render modes.*")
 @pytest.mark.filterwarnings("error")
 def test_gymnasium_s_checker_accepts_the_text_domain():
