@@ -19,7 +19,7 @@ from typing import Any
 
 import envs
 from domains import alfworld_houses as houses
-from domains.alfworld_engine import NOTHING, AlfredEnv, GameError, parse_grammar
+from domains.alfworld_engine import NOTHING, Engine, GameError, parse_grammar
 from errors import UserError
 
 LAYOUT = "json_2.1.1"  # folder of the official release
@@ -50,7 +50,7 @@ def read_game(path: Path) -> dict:
     raise UserError(f"cannot read the ALFWorld game {path}: {reason}")
 
 
-def load_official(path: Path, engine: AlfredEnv) -> None:
+def load_official(path: Path, engine: Engine) -> None:
     """Load an official file into the engine, updated in memory if it is old.
 
     Files from before the package's release 0.4 have no `help` action, and the engine rejects some of
@@ -161,15 +161,14 @@ class ALFWorld(envs.Domain):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed, options=options)
         self._load(self.task)
-        self._state = self.engine.reset()
-        self.text = self._state.feedback.removeprefix(BANNER).strip()
+        self.text = self.engine.reset().removeprefix(BANNER).strip()
         self._goal = self.text[self.text.rindex(TASK) :]
         return self.text, self._info(valid=True, goal=self._goal)
 
     def _load(self, task: str) -> None:
         """Load a task's game. Raises UserError for an unknown id."""
         cache = envs.cache_dir() / "alfworld"
-        self.engine = self.engine or AlfredEnv(cache / "translated")
+        self.engine = self.engine or Engine(cache / "translated")
         if found := re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", task):
             split, number = found[1], int(found[2])
             if number < houses.SIZES.get(split, 0) and houses.house(split, number).id == task:
@@ -187,21 +186,19 @@ class ALFWorld(envs.Domain):
 
     def step(self, action: str):
         command = str(action).strip()
-        valid = command in self._state["admissible_commands"]
-        self._state = self.engine.step(command)
+        valid = command in self.engine.commands
         self.steps += 1
-        self.text = self._state.feedback.strip()
+        self.text = self.engine.step(command).strip()
         if not valid:  # how many commands begin with each verb
-            commands = self._state["admissible_commands"]
-            verbs = Counter(re.match(r"go to|\w+", command)[0] for command in commands)
+            verbs = Counter(re.match(r"go to|\w+", one)[0] for one in self.engine.commands)
             listed = ", ".join(f"{verb} ({count})" for verb, count in verbs.items())
             advice = f"That is not a valid command here. Valid commands begin with: {listed}."
             self.text = f"{NOTHING} {advice}"
-        won = self._state["won"]
+        won = self.engine.won
         truncated = not won and self.steps >= self.max_steps
         return self.text, float(won), won, truncated, self._info(valid)
 
     def _info(self, valid: bool, **extra: str) -> dict[str, Any]:
-        actions = list(self._state["admissible_commands"])
+        actions = list(self.engine.commands)
         record = {"obs": self.text, "actions_list": actions, **extra}
-        return self.info(record, actions, self._goal, self._state["won"], valid)
+        return self.info(record, actions, self._goal, self.engine.won, valid)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from domains.alfworld_engine import AlfredEnv, entity_names, write_whole
+from domains.alfworld_engine import Engine, entity_names, write_whole
 from envs import derive_seed
 
 VERSION = 1  # of the houses; raise it with every change to what they contain
@@ -319,7 +319,7 @@ def _problem(draft: _Draft, name: str, goal: str) -> str:
     return "\n".join([*lines, ")", goal.format(**words).replace("#", "-")])
 
 
-def game(made: House, folder: Path, engine: AlfredEnv) -> dict:
+def game(made: House, folder: Path, engine: Engine) -> dict:
     """The house's game in the form of an official file, kept under `folder`.
 
     A missing or damaged file is written after the engine has played the plan to its end.
@@ -339,9 +339,13 @@ def game(made: House, folder: Path, engine: AlfredEnv) -> dict:
     return data
 
 
-def prove(data: dict, engine: AlfredEnv) -> None:
+def prove(data: dict, engine: Engine) -> None:
     """Play the walkthrough. Raises RuntimeError unless its last command wins and none before it."""
     engine.load(data)
-    won = [engine.reset()["won"], *(engine.step(command)["won"] for command in data["walkthrough"])]
+    engine.reset()
+    won = [engine.won]
+    for command in data["walkthrough"]:
+        engine.step(command)
+        won.append(engine.won)
     if not won[-1] or any(won[:-1]):
         raise RuntimeError(f"generated house cannot be won by its plan {data['walkthrough']}")
