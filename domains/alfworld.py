@@ -26,7 +26,6 @@ LAYOUT = "json_2.1.1"  # folder of the official release
 FOLDERS = {"learning": "train", "test": "valid_seen", "shift": "valid_unseen"}
 LEARNING_TASKS = 30  # of the official `train`
 SELECTION_SEED = 0  # chooses those 30
-FAMILIES = tuple(houses.ROOMS)
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
 TASK = "Your task is to:"
 
@@ -82,7 +81,8 @@ def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
         ids = [path.parent.relative_to(folder).as_posix() for path in paths]
         ids = [task for task in ids if "Sliced" not in task]
         rng = random.Random(SELECTION_SEED)
-        by_family = [[task for task in ids if family_of(task) == family] for family in FAMILIES]
+        families = houses.tables()["families"]
+        by_family = [[task for task in ids if family_of(task) == family] for family in families]
         for of_family in by_family:
             rng.shuffle(of_family)
         chosen: list[str] = []

@@ -114,7 +114,7 @@ def test_generated_splits_have_all_families_and_share_no_task(generated):
     tasks = ALFWorld.tasks()
     assert len({task.id for task in tasks}) == len(tasks) == sum(houses.SIZES.values())
     for split in envs_alfworld.FOLDERS:
-        assert {task.family for task in tasks if task.split == split} == set(envs_alfworld.FAMILIES)
+        assert {task.family for task in tasks if task.split == split} == set(houses.tables()["families"])
     assert {task.source for task in tasks} == {"generated"}
     assert ALFWorld.notes()[0].endswith("(`make data-alfworld` downloads the official games)")
 
@@ -129,7 +129,7 @@ def test_shift_houses_have_room_layouts_that_no_other_house_has(generated):
 
 def test_things_lie_where_the_package_allows_them():
     for room in ROOMS:
-        tables = houses.room_tables()[room]
+        tables = houses.tables()[room]
         for thing, homes in tables["habits"].items():
             assert all(houses.fits(kind, thing) and kind in tables["furniture"] for kind in homes), thing
 
@@ -138,7 +138,7 @@ def test_official_splits_follow_the_folders_and_the_learning_set_has_all_familie
     tasks = ALFWorld.tasks()
     learning = [task for task in tasks if task.split == "learning"]
     assert len(learning) == envs_alfworld.LEARNING_TASKS
-    assert {task.family for task in learning} == set(envs_alfworld.FAMILIES)
+    assert {task.family for task in learning} == set(houses.tables()["families"])
     for task in tasks:
         assert task.id.startswith(envs_alfworld.FOLDERS[task.split] + "/") and task.source == "official"
     assert {task.id for task in tasks if task.split == "test"} == {
