@@ -12,7 +12,6 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,6 @@ FOLDERS = {"learning": "train", "test": "valid_seen", "shift": "valid_unseen"}
 LEARNING_TASKS = 30  # of the official `train`
 SELECTION_SEED = 0  # chooses those 30
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
-TASK = "Your task is to:"
 
 
 def data_dir() -> Path | None:
@@ -79,32 +77,29 @@ def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
     for split, name in FOLDERS.items():
         paths = sorted((folder / name).glob("*/*/game.tw-pddl"))
         ids = [path.parent.relative_to(folder).as_posix() for path in paths]
-        ids = [task for task in ids if "Sliced" not in task]
+        found = [make_task(task, split, "official") for task in ids if "Sliced" not in task]
         rng = random.Random(SELECTION_SEED)
         families = houses.tables()["families"]
-        by_family = [[task for task in ids if family_of(task) == family] for family in families]
+        by_family = [[task for task in found if task.family == family] for family in families]
         for of_family in by_family:
             rng.shuffle(of_family)
-        chosen: list[str] = []
+        chosen: list[envs.Task] = []
         for task in (task for row in zip_longest(*by_family) for task in row if task):
             if split == "learning" and len(chosen) == LEARNING_TASKS:
                 break
             try:
-                if read_game(folder / task / "game.tw-pddl").get("solvable"):
+                if read_game(folder / task.id / "game.tw-pddl").get("solvable"):
                     chosen.append(task)
             except UserError as error:
                 unreadable.append(str(error))
-        tasks += [make_task(task, split, "official") for task in sorted(chosen)]
+        tasks += sorted(chosen, key=lambda task: task.id)
     return tasks, unreadable
 
 
-def family_of(task: str) -> str:
-    """The family in a task's id: "valid_seen/pick_two_obj_and_place-Mug-None-Desk-301/..."."""
-    return task.split("/")[1].split("-")[0]
-
-
 def make_task(task: str, split: str, source: str) -> envs.Task:
-    return envs.Task(task, split, family_of(task), source, envs.derive_seed("alfworld", task))
+    """A task of an id like "valid_seen/pick_two_obj_and_place-Mug-None-Desk-301/..."."""
+    family = task.split("/")[1].split("-")[0]
+    return envs.Task(task, split, family, source, envs.derive_seed("alfworld", task))
 
 
 class ALFWorld(envs.Domain):
@@ -162,7 +157,7 @@ class ALFWorld(envs.Domain):
         super().reset(seed=seed, options=options)
         self._load(self.task)
         self.text = self.engine.reset().removeprefix(BANNER).strip()
-        self._goal = self.text[self.text.rindex(TASK) :]
+        self._goal = self.text[self.text.rindex("Your task is to:") :]
         return self.text, self._info(valid=True, goal=self._goal)
 
     def _load(self, task: str) -> None:
@@ -178,11 +173,6 @@ class ALFWorld(envs.Domain):
             load_official(folder / task / "game.tw-pddl", self.engine)
             return
         raise UserError(f"unknown ALFWorld task {task!r}: `alma.py tasks --env alfworld` lists the tasks")
-
-    @property
-    def game(self) -> Mapping[str, Any]:
-        """The content of the game that is loaded."""
-        return self.engine.data
 
     def step(self, action: str):
         command = str(action).strip()

@@ -226,17 +226,13 @@ class MiniHack(envs.Domain):
         random.Random(SPLIT_SEED).shuffle(rest)
         count = round(LEARNING_SHARE * len(rest))
         splits = {"learning": sorted(rest[:count]), "test": sorted(rest[count:]), "shift": shift}
-        return [
-            envs.Task(
-                id=name,
-                split=split,
-                family=re.match(r"MiniHack-([A-Za-z]+)", name)[1],  # "Sokoban" of "MiniHack-Sokoban1a-v1"
-                source="official" if name in BOXOBAN_FOLDERS else "engine",
-                seed=envs.derive_seed("minihack", name),
-            )
-            for split, names in splits.items()
-            for name in names
-        ]
+        tasks = []
+        for split, names in splits.items():
+            for name in names:
+                family = re.match(r"MiniHack-([A-Za-z]+)", name)[1]  # "Sokoban" of "MiniHack-Sokoban1a-v1"
+                source = "official" if name in BOXOBAN_FOLDERS else "engine"
+                tasks.append(envs.Task(name, split, family, source, envs.derive_seed("minihack", name)))
+        return tasks
 
     @classmethod
     def notes(cls) -> list[str]:

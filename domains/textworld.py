@@ -65,10 +65,9 @@ class TextWorld(envs.Domain):
         for split in ("learning", "test", "shift"):
             for family, halves in games.SPLITS.items():
                 numbers = [n for n in range(games.GAMES) if halves[2 * n // games.GAMES] == split]
-                tasks += [
-                    envs.Task(name, split, family, "generated", envs.derive_seed("textworld", name))
-                    for name in (f"{family}-{n:02}" for n in numbers)
-                ]
+                for name in (f"{family}-{n:02}" for n in numbers):
+                    seed = envs.derive_seed("textworld", name)
+                    tasks.append(envs.Task(name, split, family, "generated", seed))
         return tasks
 
     @classmethod

@@ -89,7 +89,7 @@ def test_houses_play_as_in_the_untouched_engine_until_they_are_won(generated, nu
     house = houses.house("test", number)
     env = ALFWorld(task=house.id)
     env.reset()
-    play_side_by_side(env, untouched_engine(dict(env.game)), list(house.plan), len(house.plan))
+    play_side_by_side(env, untouched_engine(dict(env.engine.data)), list(house.plan), len(house.plan))
     assert env.step("look")[4]["success"]
     env.close()
 
@@ -107,7 +107,7 @@ def test_a_plan_that_does_not_win_is_refused(generated, env):
     house = houses.house("learning", 0)
     env.reset(options={"task": house.id})
     with pytest.raises(RuntimeError, match="cannot be won"):
-        houses.prove({**env.game, "walkthrough": list(house.plan[:-1])}, env.engine)
+        houses.prove({**env.engine.data, "walkthrough": list(house.plan[:-1])}, env.engine)
 
 
 def test_generated_splits_have_all_families_and_share_no_task(generated):
