@@ -26,11 +26,6 @@ from domains import nethack_text as nethack
 
 LEFT_OUT = ("Custom", "MultiRoom", "LavaCrossing", "SimpleCrossing")
 SHIFT = ("Corridor", "Quest", "Boxoban")
-LEARNING_SHARE = 0.3
-SPLIT_SEED = 42
-# Replaces the engine's own limits (40 to 5000 steps), so that `max_steps` holds for all tasks.
-NO_LIMIT = 10**9
-OBSERVATION_KEYS = ("glyphs", "blstats", "tty_chars", "tty_cursor", "inv_strs", "inv_letters")
 BOXOBAN_FOLDERS = {
     "MiniHack-Boxoban-Unfiltered-v0": "unfiltered/train",
     "MiniHack-Boxoban-Medium-v0": "medium/train",
@@ -71,8 +66,11 @@ def make_engine(task: str, seed: int):
 
     Raises ValueError for a task of Boxoban where its levels are missing.
     """
-    # The phase of the moon and Friday 13th change NetHack's luck; here the phase is fixed by the seed.
-    settings = {"max_episode_steps": NO_LIMIT, "fix_moon_phase": True, "observation_keys": OBSERVATION_KEYS}
+    settings = {
+        "observation_keys": ("glyphs", "blstats", "tty_chars", "tty_cursor", "inv_strs", "inv_letters"),
+        "max_episode_steps": 10**9,  # not the engine's own 40 to 5000, so that `max_steps` holds for all tasks
+        "fix_moon_phase": True,  # by the seed; by the date, the moon and Friday 13th change NetHack's luck
+    }
     if task in BOXOBAN_FOLDERS:
         from minihack.envs.boxohack import BoxoHack  # slow: imports minihack
 
@@ -82,9 +80,9 @@ def make_engine(task: str, seed: int):
         # One level, chosen by the seed: the package's class would read all levels of a folder.
         rng = random.Random(seed)
         text = rng.choice(sorted((levels / BOXOBAN_FOLDERS[task]).glob("*.txt"))).read_text()
-        level = rng.choice([block.split("\n", 1)[1] for block in text.strip("\n").split("\n\n")])
+        level = rng.choice(text.strip("\n").split("\n\n"))
         with tempfile.TemporaryDirectory(prefix="boxoban") as folder:
-            Path(folder, "level.txt").write_text(f"; 0\n{level}\n\n")
+            Path(folder, "level.txt").write_text(f"{level}\n\n")
             engine = BoxoHack(level_set=folder, level_mode="", **settings)
         engine._goal_pos_set = {None}  # its reset tests for the end before it has looked for the goals
     else:
@@ -223,8 +221,8 @@ class MiniHack(envs.Domain):
             ids = [name for name in ids if name not in BOXOBAN_FOLDERS]
         shift = [name for name in ids if any(word in name for word in SHIFT)]
         rest = [name for name in ids if name not in shift]
-        random.Random(SPLIT_SEED).shuffle(rest)
-        count = round(LEARNING_SHARE * len(rest))
+        random.Random(42).shuffle(rest)
+        count = round(0.3 * len(rest))
         splits = {"learning": sorted(rest[:count]), "test": sorted(rest[count:]), "shift": shift}
         tasks = []
         for split, names in splits.items():
