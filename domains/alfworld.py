@@ -162,12 +162,11 @@ class ALFWorld(envs.Domain):
 
     def _load(self, task: str) -> None:
         """Load a task's game. Raises UserError for an unknown id."""
-        cache = envs.cache_dir() / "alfworld"
-        self.engine = self.engine or Engine(cache / "translated")
+        self.engine = self.engine or Engine(envs.cache_dir() / "alfworld" / "translated")
         if found := re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", task):
             split, number = found[1], int(found[2])
             if number < houses.SIZES.get(split, 0) and houses.house(split, number).id == task:
-                self.engine.load(houses.game(houses.house(split, number), cache, self.engine))
+                self.engine.load(houses.game(houses.house(split, number), self.engine))
                 return
         elif (folder := data_dir()) and ".." not in task and (folder / task / "game.tw-pddl").is_file():
             load_official(folder / task / "game.tw-pddl", self.engine)

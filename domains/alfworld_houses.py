@@ -8,7 +8,6 @@ played to its end by a recorded plan before it is handed out. What is in a room,
 
 import functools
 import importlib.util
-import json
 import random
 import runpy
 import tomllib
@@ -16,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from domains.alfworld_engine import Engine, entity_names, write_whole
+from domains.alfworld_engine import Engine, entity_names
 from envs import derive_seed
 
 VERSION = 1  # of the houses; raise it with every change to what they contain
@@ -115,6 +114,7 @@ class House:
         self.sentence = self.rng.choice(entry["templates"]).format(**words)
         self.problem = self._problem(f"house_{split}_{number:03d}", entry["pddl"])
         self.plan = self._plan()
+        self.proved = False  # whether the engine has won by the plan, in this process
 
     def _choose_task(self, shift: bool) -> bool:
         """Draw a room, and the kinds of thing and place that the task is about; False if there are none."""
@@ -284,27 +284,22 @@ def _openable(place: str) -> bool:
     return _kind(place) in package_tables("constants")["OPENABLE_CLASS_SET"]
 
 
-def game(made: House, folder: Path, engine: Engine) -> dict:
-    """The house's game in the form of an official file, kept under `folder`.
-
-    A missing or damaged file is written after the engine has played the plan to its end.
-    """
-    path = folder / made.id / "game.tw-pddl"
+def game(house: House, engine: Engine) -> dict[str, Any]:
+    """The house's game in the form of an official file, once the engine has played its plan to the end."""
     data = {
         "pddl_domain": package_text("alfred.pddl"),
-        "grammar": grammar_of(made.sentence),
-        "pddl_problem": made.problem,
+        "grammar": grammar_of(house.sentence),
+        "pddl_problem": house.problem,
         "solvable": True,
-        "walkthrough": list(made.plan),
+        "walkthrough": list(house.plan),
     }
-    text = json.dumps(data, indent=1).encode()
-    if not path.is_file() or path.read_bytes() != text:
+    if not house.proved:
         prove(data, engine)
-        write_whole(path, text)
+        house.proved = True
     return data
 
 
-def prove(data: dict, engine: Engine) -> None:
+def prove(data: dict[str, Any], engine: Engine) -> None:
     """Play the walkthrough. Raises RuntimeError unless its last command wins and none before it."""
     engine.load(data)
     engine.reset()

@@ -10,6 +10,7 @@ are imported in functions.
 import fcntl
 import glob
 import hashlib
+import importlib
 import json
 import os
 import re
@@ -127,27 +128,25 @@ def make(task: str) -> None:
 def write_game(task: str, folder: Path) -> None:
     """Make the game of a task in an empty folder: its two files and, last, their checksums."""
     import textworld
-    from textworld.challenges.tw_coin_collector import coin_collector
-    from textworld.challenges.tw_cooking import cooking
-    from textworld.challenges.tw_treasure_hunter import treasure_hunter
     from textworld.generator import compile_game
     from textworld.generator.data import KnowledgeBase
 
     family, seed, settings = recipe(task)
+    challenge = importlib.import_module(f"textworld.challenges.tw_{family}.{family}")
     textworld.g_rng.set_seed(seed)  # the package's global generator, which it uses in some places
     options = textworld.GameOptions()
     options.seeds = seed
     options.grammar.only_last_action = True  # else the objective lists the whole solution
     if family == "treasure_hunter":
         options.seeds = envs.derive_seed(seed, settings["attempt"])
-        options.kb = KnowledgeBase.load(treasure_hunter.KB_PATH)
+        options.kb = KnowledgeBase.load(challenge.KB_PATH)
         options.nb_rooms, options.quest_length = settings["rooms"], settings["quest"]
-        game = treasure_hunter.make_game(settings["mode"], options)
+        game = challenge.make_game(settings["mode"], options)
         game.metadata["attempt"] = settings["attempt"]
         if len(game.walkthrough) <= TOO_EASY:
             raise RuntimeError(f"the game is won by {len(game.walkthrough)} commands")
     else:
-        game = {"cooking": cooking, "coin_collector": coin_collector}[family].make(settings, options)
+        game = challenge.make(settings, options)
     options = textworld.GameOptions()
     options.path = str(folder / f"{GAME}.z8")
     options.force_recompile = True

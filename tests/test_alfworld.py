@@ -217,7 +217,7 @@ def test_a_broken_cache_file_is_made_again(generated, cache, tmp_path, monkeypat
     monkeypatch.setenv("ALMA_CACHE", str(tmp_path))
     first = ALFWorld(task=house.id).reset()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".gz", ".tw-pddl"}
+    assert {path.suffix for path in files} == {".gz"}
     whole = {path: path.read_bytes() for path in files}
     for path in files:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
