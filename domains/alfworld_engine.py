@@ -21,7 +21,6 @@ import secrets
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -164,43 +163,35 @@ def entity_names(entities) -> dict[str, str]:
     return names
 
 
-@dataclass(frozen=True)
 class Game:
-    """What does not change while a game is played."""
+    """What does not change while a game is played. Raises GameError."""
 
-    sas: bytes
-    slots: dict[str, list[Slot]]  # of each action
-    objects: dict[str, str]  # type of each object
-    types: TypeHierarchy
-    start: dict[Signature, list[tuple[str, ...]]]  # facts at the start, sorted
-    entities: dict[str, EntityInfo]  # all that facts speak of
-    actions: dict[str, tuple[list, list]]  # see `parse_grammar`
-    rules: dict[str, list[textgen.ProductionRule]]
-    commands: dict[int, tuple[str, str, dict]] = field(default_factory=dict)  # see `Engine._command`
-    signatures: dict[tuple, list[Signature]] = field(default_factory=dict)  # see `Engine._signatures_of`
+    def __init__(self, domain: str, problem: str, grammar: str, folder: Path):
+        self.actions, self.rules = parse_grammar(grammar)
+        made = translation(domain, problem, folder)
+        missing = sorted(set(made["parameters"]) - set(self.actions))
+        if missing:
+            raise GameError(f"the grammar has no template for the action {missing[0]!r}")
+        self.sas = made["sas"].encode()
+        self.objects: dict[str, str] = made["objects"]  # the type of each
+        self.slots = {action: [tuple(slot) for slot in slots] for action, slots in made["parameters"].items()}
+        self.types = TypeHierarchy()
+        for name, parents in made["supertypes"].items():
+            self.types.add(Type(name, parents))
+        start: dict[Signature, set[tuple[str, ...]]] = {}
+        for name, *arguments in made["facts"]:
+            types = tuple(self.objects[argument] for argument in arguments)
+            start.setdefault((name, types), set()).add(tuple(arguments))
+        self.start = {signature: sorted(facts) for signature, facts in start.items()}  # what is true at first
+        self.entities: dict[str, EntityInfo] = {}  # all that facts speak of
+        for entity, name in entity_names({one for fact in made["facts"] for one in fact[1:]}).items():
+            info = self.entities[entity] = EntityInfo(entity, self.objects[entity])
+            info.name, info.definite, info.indefinite = name, "the", "a"
+        self.commands: dict[int, tuple[str, str, dict]] = {}  # see `Engine._command`
+        self.signatures: dict[tuple, list[Signature]] = {}  # see `Engine._signatures_of`
 
 
-@functools.lru_cache(maxsize=GAMES_KEPT)
-def prepare(domain: str, problem: str, grammar: str, folder: Path) -> Game:
-    """Everything that is the same in all episodes of a game. Raises GameError."""
-    actions, rules = parse_grammar(grammar)
-    made = translation(domain, problem, folder)
-    missing = sorted(set(made["parameters"]) - set(actions))
-    if missing:
-        raise GameError(f"the grammar has no template for the action {missing[0]!r}")
-    types = TypeHierarchy()
-    for name, parents in made["supertypes"].items():
-        types.add(Type(name, parents))
-    objects, start = made["objects"], {}
-    for name, *arguments in made["facts"]:
-        start.setdefault((name, tuple(objects[one] for one in arguments)), set()).add(tuple(arguments))
-    entities = {}
-    for entity, name in entity_names({argument for fact in made["facts"] for argument in fact[1:]}).items():
-        info = entities[entity] = EntityInfo(entity, objects[entity])
-        info.name, info.definite, info.indefinite = name, "the", "a"
-    slots = {action: [tuple(slot) for slot in found] for action, found in made["parameters"].items()}
-    start = {signature: sorted(arguments) for signature, arguments in start.items()}
-    return Game(made["sas"].encode(), slots, objects, types, start, entities, actions, rules)
+prepare = functools.lru_cache(maxsize=GAMES_KEPT)(Game)
 
 
 class Engine:

@@ -235,33 +235,34 @@ class House:
             "receptacle": self.places,
             "location": [START, *sorted(set(spots.values()))],
         }
-        lines = [f"(define (problem {name})", "(:domain alfred)", "(:objects", "agent1 - agent"]
-        lines += [f"{entity} - {kind}" for kind, entities in rows.items() for entity in entities]
+        objects = ["agent1 - agent"]
+        objects += [f"{entity} - {kind}" for kind, entities in rows.items() for entity in entities]
 
         # Facts about places: their kinds, where they are, and what they can contain.
-        lines += [")", "(:init", f"(atLocation agent1 {START})"]
+        facts = [f"atLocation agent1 {START}"]
         for place in self.places:
-            lines += [f"(receptacleType {place} {_kind(place)}Type)"]
-            lines += [f"(receptacleAtLocation {place} {spots[place]})"]
-            lines += [f"(openable {place})"] if _openable(place) else []
+            facts += [f"receptacleType {place} {_kind(place)}Type"]
+            facts += [f"receptacleAtLocation {place} {spots[place]}"]
+            facts += [f"openable {place}"] if _openable(place) else []
         kinds = sorted({_kind(thing) for thing in self.things})
         for place in sorted({_kind(place) for place in self.places}):
-            lines += [f"(canContain {place}Type {kind}Type)" for kind in kinds if fits(place, kind)]
+            facts += [f"canContain {place}Type {kind}Type" for kind in kinds if fits(place, kind)]
 
         # Facts about things: their kinds, where they are, and what can be done with them.
         for thing, place in self.things.items():
             kind = _kind(thing)
-            lines += [f"(objectType {thing} {kind}Type)", f"(inReceptacle {thing} {place})"]
-            lines += [f"(objectAtLocation {thing} {spots[place]})"]
-            lines += [f"({ability.lower()} {thing})" for ability in ABILITIES if has(kind, ability)]
-            lines += [f"(pickupable {thing})"] if thing != LAMP else []
-            lines += [f"(isReceptacleObject {thing})"] if kind in movable else []
-        for fixture in fixtures:
-            lines += [f"(objectType {fixture} {_kind(fixture)}Type)"]
-            lines += [f"(objectAtLocation {fixture} {spots[fixture]})"]
+            facts += [f"objectType {thing} {kind}Type", f"inReceptacle {thing} {place}"]
+            facts += [f"objectAtLocation {thing} {spots[place]}"]
+            facts += [f"{ability.lower()} {thing}" for ability in ABILITIES if has(kind, ability)]
+            facts += [f"pickupable {thing}"] if thing != LAMP else []
+            facts += [f"isReceptacleObject {thing}"] if kind in movable else []
+        for one in fixtures:
+            facts += [f"objectType {one} {_kind(one)}Type", f"objectAtLocation {one} {spots[one]}"]
 
         words = {"obj": self.target, "recep": self.goal, "toggle": _kind(LAMP)}
-        return "\n".join([*lines, ")", goal.format(**words).replace("#", "-")])
+        parts = [f"(define (problem {name})", "(:domain alfred)", "(:objects", *objects, ")"]
+        parts += ["(:init", *(f"({fact})" for fact in facts), ")", goal.format(**words).replace("#", "-")]
+        return "\n".join(parts)
 
 
 house = functools.cache(House)

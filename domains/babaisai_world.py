@@ -6,7 +6,6 @@ LOSE, PUSH, OPEN or SHUT; they work in their plain meaning. PULL and MOVE form r
 A picture of the grid is at the end. Levels, rewards and episodes are in `babaisai.py`.
 """
 
-from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -24,8 +23,8 @@ PROPERTIES = {
 COLOURS = {"red": 0, "green": 1, "blue": 2, "purple": 3, "yellow": 4, "grey": 5, "white": 6}
 DEFAULT_COLOUR = {"baba": "white", "wall": "grey", "ball": "green", "door": "red", "key": "blue"}
 
-# A kind is what a thing is, as a number: its place in this table, by the names that `rows()` uses. Beside each
-# stand its three numbers in the array observation.
+# A kind is what a thing is, as a number: its place in this table, by the names that `rows()` uses. Beside
+# each stand its three numbers in the array observation.
 CODES = {
     "": (1, 0, 0), "#": (2, 5, 0), "t:is": (18, 15, 0),
     **{f"t:{noun}": (17, code, 0) for noun, code in NOUNS.items()},
@@ -49,9 +48,9 @@ NAMES = tuple(_NAME.get(kind) for kind in range(len(KINDS)))
 Sentence = tuple[str, str, str]  # a colour or "", a noun, and what it is
 
 
-def read_rules(tops: bytes, width: int) -> tuple[Sentence, ...]:
+def read_sentences(tops: bytes, width: int) -> tuple[Sentence, ...]:
     """The sentences that the visible texts form, in the original's order, duplicates kept."""
-    rules = []
+    sentences = []
     cell = tops.find(IS)
     while cell >= 0:
         for step in (1, width):  # left to right, then top to bottom
@@ -60,56 +59,46 @@ def read_rules(tops: bytes, width: int) -> tuple[Sentence, ...]:
                 # The noun is not on the border, so the cell before it is inside the grid.
                 colour = TEXTS.get(tops[cell - 2 * step])
                 coloured = colour in COLOURS and word in PROPERTIES  # noun-is-noun ignores the colour
-                rules.append((colour if coloured else "", noun, word))
+                sentences.append((colour if coloured else "", noun, word))
         cell = tops.find(IS, cell + 1)
-    return tuple(rules)
+    return tuple(sentences)
 
 
-@dataclass(frozen=True)
 class Law:
-    """What a list of rules means; the tables are indexed by kind and hold 0 or 1."""
+    """What sentences mean; the tables are indexed by kind and hold 0 or 1."""
 
-    rules: tuple[str, ...]
-    has: dict[str, bytes]  # for each property, the objects that have it
-    push: bytes  # is pushed on: texts, and objects that are PUSH
-    enter: bytes  # can be stepped onto: empty cells and objects without STOP
-    becomes: tuple[tuple[bytes, int], ...]  # (table of the old noun, new kind), in the rules' order
-    player: bytes | None  # objects that positions in the text are relative to: by the last YOU rule
-    header: str  # first part of the text observation
+    def __init__(self, sentences: tuple[Sentence, ...]):
+        self.rules = [f"{colour} {noun} is {word}".strip() for colour, noun, word in sentences]
+        things = [THINGS.get(kind, ("", "")) for kind in range(len(KINDS))]
+        colours: dict[tuple[str, str], set[str]] = {}  # of the sentences for a noun and a word
+        for colour, noun, word in sentences:
+            colours.setdefault((noun, word), set()).add(colour)
+        self.has: dict[str, bytes] = {}  # for each property, the objects that have it
+        for word in PROPERTIES:
+            said = [(colour, colours.get((noun, word), set())) for noun, colour in things]
+            # Quirk: one rule with a colour takes the property from all other colours of the noun,
+            # even where the same sentence stands without a colour too.
+            self.has[word] = bytes(colour in found or found == {""} for colour, found in said)
+        push = self.has["push"]
+        # Quirk: an object that is YOU by a rule with a colour is STOP too.
+        coloured_you = [colour in colours.get((noun, "you"), ()) for noun, colour in things]
+        stops = [any(flags) for flags in zip(self.has["stop"], push, coloured_you, strict=True)]
+        # What is pushed on: texts, and objects that are PUSH.
+        self.push = bytes(kind in TEXTS or flag for kind, flag in enumerate(push))
+        # What can be stepped onto: empty cells and objects without STOP.
+        self.enter = bytes(kind == EMPTY or (kind in THINGS and not stop) for kind, stop in enumerate(stops))
+        of_noun = {noun: bytes(one == noun for one, _ in things) for noun in NOUNS}
+        # What noun-is-noun turns into another kind, in the rules' order.
+        becomes = [(of_noun[noun], word) for _, noun, word in sentences if word in NOUNS]
+        self.becomes = [(table, CODE[f"o:{noun}:{DEFAULT_COLOUR[noun]}"]) for table, noun in becomes]
+        # The objects that positions in the text are relative to: by the last YOU rule.
+        players = [noun for _, noun, word in sentences if word == "you"]
+        self.player = of_noun[players[-1]] if players else None
+        listed = [f"{noun} is {word}" for _, noun, word in sentences if word in PROPERTIES]
+        self.header = "Active rules:\n" + "\n".join(listed) + "\n\nObjects on the map:\n"
 
 
-@lru_cache(maxsize=1024)
-def law_of(rules: tuple[Sentence, ...]) -> Law:
-    """The tables of `rules`; cached, because few different lists of rules occur."""
-    colours: dict[tuple[str, str], set[str]] = {}  # of the rules for a noun and a word; "" is a rule without one
-    for colour, noun, word in rules:
-        colours.setdefault((noun, word), set()).add(colour)
-    things = [THINGS.get(kind, ("", "")) for kind in range(len(KINDS))]
-    has = {}
-    for word in PROPERTIES:
-        said = [(colour, colours.get((noun, word), set())) for noun, colour in things]
-        # Quirk: one rule with a colour takes the property from all other colours of the noun,
-        # even where the same sentence stands without a colour too.
-        has[word] = bytes(colour in found or found == {""} for colour, found in said)
-    # Quirk: an object that is YOU by a rule with a colour is STOP too.
-    coloured_you = [colour in colours.get((noun, "you"), ()) for noun, colour in things]
-    stops = [any(flags) for flags in zip(has["stop"], has["push"], coloured_you, strict=True)]
-    of_noun = {noun: bytes(one == noun for one, _ in things) for noun in NOUNS}
-    players = [noun for _, noun, word in rules if word == "you"]
-    listed = [f"{noun} is {word}" for _, noun, word in rules if word in PROPERTIES]
-    return Law(
-        rules=tuple(f"{colour} {noun} is {word}".strip() for colour, noun, word in rules),
-        has=has,
-        push=bytes(kind in TEXTS or push for kind, push in enumerate(has["push"])),
-        enter=bytes(kind == EMPTY or (kind in THINGS and not stop) for kind, stop in enumerate(stops)),
-        becomes=tuple(
-            (of_noun[noun], CODE[f"o:{word}:{DEFAULT_COLOUR[word]}"])
-            for _, noun, word in rules
-            if word in NOUNS
-        ),
-        player=of_noun[players[-1]] if players else None,
-        header="Active rules:\n" + "\n".join(listed) + "\n\nObjects on the map:\n",
-    )
+law_of = lru_cache(maxsize=1024)(Law)  # few different lists of sentences occur
 
 
 class World:
@@ -191,7 +180,7 @@ class World:
         texts = self.tops.translate(ONLY_TEXTS)
         if texts != self._texts:
             self._texts = texts
-            self.law = law_of(read_rules(texts, self.width))
+            self.law = law_of(read_sentences(texts, self.width))
 
     def player(self) -> int | None:
         """Cell that the text's positions are relative to; None where nobody visible is YOU.

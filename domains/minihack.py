@@ -68,7 +68,7 @@ def make_engine(task: str, seed: int):
     """
     settings = {
         "observation_keys": ("glyphs", "blstats", "tty_chars", "tty_cursor", "inv_strs", "inv_letters"),
-        "max_episode_steps": 10**9,  # not the engine's own 40 to 5000, so that `max_steps` holds for all tasks
+        "max_episode_steps": 10**9,  # not the engine's own 40 to 5000: `max_steps` holds for all tasks
         "fix_moon_phase": True,  # by the seed; by the date, the moon and Friday 13th change NetHack's luck
     }
     if task in BOXOBAN_FOLDERS:
@@ -267,52 +267,47 @@ class MiniHack(envs.Domain):
         self.success = False
         goals = texts()["goals"]
         self.goal = goals[max((key for key in goals if task.startswith(f"MiniHack-{key}")), key=len)]
-        self.look()
         self.action_descriptions = self.actions.descriptions
-        return self._told(valid=True, action_dict=self.action_descriptions, goal=self.goal)
+        return self._observe(action_dict=self.action_descriptions, goal=self.goal)
 
     def step(self, action: str):
         if self.engine is None:
             raise gymnasium.error.ResetNeeded("call reset before step")
         index = self.actions.index(action)
         self.steps += 1
-        done = False
+        done, refusal = False, ""
         if index is None:
             valid = ", ".join(self.actions.names)
             if self.engine._allow_all_yn_questions:
                 valid += ", or a single key where the game asks for one"
-            self.screen["message"] = f"{action[:80]!r} is no valid action here. Valid actions: {valid}."
+            refusal = f"{action[:80]!r} is no valid action here. Valid actions: {valid}."
         else:
             self.engine.nethack.pages.clear()
             _, _, done, _, engine_info = self.engine.step(index)
             self.success = engine_info["end_status"] == self.engine.StepStatus.TASK_SUCCESSFUL
-            self.look()
         truncated = not done and self.steps >= self.max_steps
-        text, info = self._told(valid=index is not None)
+        text, info = self._observe(refusal)
         return text, float(self.success), done, truncated, info
 
-    def look(self) -> None:
-        """Turn the engine's last observation into texts at once, because the engine reuses its arrays."""
+    def _observe(self, refusal: str = "", **init: Any) -> tuple[str, dict[str, Any]]:
+        """The engine's last observation in words, or a refusal in place of its message, and the info."""
         game = self.engine.nethack
         seen = game.end or dict(zip(game.keys, self.engine.last_observation, strict=True))
         pages = (*game.pages, nethack.message_text(seen["tty_chars"]))
-        message = "\n".join(page.replace("--More--", "").replace("(end)", "").strip() for page in pages)
-        self.screen = {  # the parts of the long-term context, by their titles
-            "message": message.strip(),
+        told = "\n".join(page.replace("--More--", "").replace("(end)", "").strip() for page in pages)
+        message = refusal or told.strip()
+        screen = {
+            "message": message,
             "language observation": nethack.glyphs_text(seen["glyphs"], seen["blstats"]),
             "cursor": nethack.cursor_text(seen["glyphs"], seen["blstats"], seen["tty_cursor"]),
             "map": nethack.map_text(seen["tty_chars"]),
         }
-        self.inventory = nethack.inventory_text(seen["inv_strs"], seen["inv_letters"])
-        self.asked = bool(seen["internal"][1])  # the game waits for the answer to a question
-
-    def _told(self, valid: bool, **init: Any) -> tuple[str, dict[str, Any]]:
-        """The observation, and its info."""
-        self.text = "\n\n".join(f"{title}:\n{text}" for title, text in self.screen.items())
-        now = f"inventory:\n{self.inventory}"
+        self.text = "\n\n".join(f"{title}:\n{text}" for title, text in screen.items())
+        now = f"inventory:\n{nethack.inventory_text(seen['inv_strs'], seen['inv_letters'])}"
         record = {"long_term_context": self.text, "short_term_context": now, **init}
-        answers = self.actions.answers(self.screen["message"]) if self.asked else []
+        asked = seen["internal"][1]  # the game waits for the answer to a question
+        answers = self.actions.answers(message) if asked else []
         if answers:
             now += "\n\nValid actions:\n" + "\n".join(f"- {answer}" for answer in answers)
         actions = answers or list(self.actions.names)
-        return self.text, self.info(record, actions, self.goal, self.success, valid, now=now)
+        return self.text, self.info(record, actions, self.goal, self.success, not refusal, now=now)

@@ -32,21 +32,12 @@ def start(folder: Path, untouched: bool = False) -> textworld.Environment:
     story = folder / f"{GAME}.z8"
     if untouched:
         return textworld.start(str(story), wanted)
-    env = TWInform7(KeptGame(wanted, parsed(story.with_suffix(".json"))))
+    env = JerichoEnv(wanted)
+    # The package's wrappers use these two instead of reading the game and starting another interpreter.
+    env._game, env._jericho = parsed(story.with_suffix(".json")), Interpreter(str(story))
+    env = TWInform7(env)
     env.load(str(story))
     return env
-
-
-class KeptGame(JerichoEnv):
-    """The package's link to the interpreter. Its wrappers use `_game` instead of reading the game again."""
-
-    def __init__(self, infos: textworld.EnvInfos, game: Game):
-        super().__init__(infos)
-        self._game = game
-
-    def load(self, z_file: str) -> None:
-        self.gamefile = z_file
-        self._jericho = Interpreter(z_file, self._seed)
 
 
 @functools.lru_cache(maxsize=GAMES_KEPT)
