@@ -50,8 +50,8 @@ class Briefing:
 
         without, collected = [], []
         for one in learning.folds:
-            for place, played in zip(one.without, await one.without_memory(), strict=True):
-                without.append(line(played, *place))
+            for (task, number), played in zip(one.places(), await one.without_memory(), strict=True):
+                without.append(line(played, task.id, number))
             for episode, played in zip(one.collection_episodes(), one.collected, strict=True):
                 collected.append(line(played, episode.task))
         goals: dict[str, list[str]] = {}  # a few of each kind of task: each goal with its kinds

@@ -8,13 +8,13 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 
 import envs
 from agent import prepare
 from alma import Archive, Design, design_id
-from evaluate import Evaluator, Fold, Protocol, folds
+from evaluate import SINGLES, Evaluator, Fold, Protocol, folds
 from harness.config import Config, from_json
 from harness.estimate import episodes_of
 from harness.pool import open_pool
@@ -26,8 +26,10 @@ from models import MANUAL, OFFLINE, ROLES
 from models.prices import parse_price
 from models.store import Store
 from prompts import quote
-from score import Score
+from prompts.evidence import read_episodes
+from score import Score, hopeless
 
+AMONG_BEST = 10  # designs that a race must have a chance to be among
 REPORT_EVERY = 30.0  # seconds between two reports of a run that is at work
 
 
@@ -126,16 +128,15 @@ class Run:
         substituted = any(task.source == domain.substitute for task in domain.tasks())
         return labels + ([domain.substitute] if substituted else [])
 
-    async def evaluator(
-        self, split: str, mode: str = "static", phase: str = "collection", size: int | None = None
-    ) -> Evaluator:
-        """The evaluator of a task set, made once. `size`: learn from so many episodes."""
-        key = (split, mode, phase, size)
+    async def evaluator(self, split: str, mode: str = "static", code: str = "") -> Evaluator:
+        """The evaluator of a task set, made once; with `--fresh-collection` once for each design's code."""
+        phase = f"collection {design_id(code)}" if code and self.config.fresh_collection else "collection"
+        key = (split, mode, phase)
         if key not in self._evaluators:
             self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
         return await asyncio.shield(self._evaluators[key])
 
-    async def _make_evaluator(self, split: str, mode: str, phase: str, size: int | None) -> Evaluator:
+    async def _make_evaluator(self, split: str, mode: str, phase: str) -> Evaluator:
         config, halves = self.config, folds(self.config, split)
         await self._prepare([task for half in halves[0] for task in half])
         protocol = Protocol(
@@ -144,7 +145,6 @@ class Run:
             config.seed,
             passes=config.passes_over(split),
             collection_passes=config.collection_passes,
-            collection_size=size,
             mode=mode,
             show_admissible=config.show_admissible,
             style=config.agent_style,
@@ -186,26 +186,34 @@ class Run:
                 one.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    async def score(
-        self, split: str, label: str, code: str, mode: str = "static", size: int | None = None
-    ) -> Score:
-        """A design's score on a task set; the same code is evaluated once. `label` is displayed."""
-        key = f"{split} {mode} {size} {design_id(code)}"
+    async def score(self, split: str, label: str, code: str, mode: str = "static", **how) -> Score:
+        """A design's score on a task set; the same is evaluated once. `how`: of `Evaluator.evaluate`."""
+        key = f"{split} {mode} {design_id(code)} {how}"
         if key not in self._evaluations:
-            self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, size))
+            self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, how))
         return await asyncio.shield(self._evaluations[key])
 
-    async def _evaluate(self, split: str, label: str, code: str, mode: str, size: int | None) -> Score:
-        name = design_id(code)
-        phase = f"collection {name}" if self.config.fresh_collection else "collection"
-        evaluator = await self.evaluator(split, mode, phase, size)
-        self.display.expect(evaluator.episodes)
-        self.display.candidate(label, "evaluate", design=name, episodes=evaluator.episodes)
-        return await evaluator.evaluate(name, code)
+    async def _evaluate(self, split: str, label: str, code: str, mode: str, how: dict) -> Score:
+        name, evaluator = design_id(code), await self.evaluator(split, mode, code)
+        episodes = sum(len(fold.places(how.get("passes"))) for fold in evaluator.folds)
+        self.display.expect(episodes)
+        self.display.candidate(label, "evaluate", design=name, episodes=episodes)
+        return await evaluator.evaluate(name, code, **how)
 
-    def plan(self, designs: dict[str, int]) -> None:
-        """Tell the display how many episodes a run has; `designs` are evaluated on each task set."""
-        self.display.plan(sum(episodes_of(self.config, split, count) for split, count in designs.items()))
+    async def experience(self, split: str, label: str, code: str, **how) -> dict:
+        """What a design has from experience on a task set, see `score.experience`."""
+        score, evaluator = await self.score(split, label, code, **how), await self.evaluator(split, code=code)
+        self.display.expect((1 + SINGLES) * len(score.outcomes))
+        self.display.candidate(label, "experience", design=design_id(code), episodes=(1 + SINGLES) * len(score.outcomes))
+        return await evaluator.experience(design_id(code), code, score)
+
+    async def luck(self, split: str, mode: str) -> dict:
+        """What chance alone does to a difference on a task set, see `score.luck`."""
+        return await (await self.evaluator(split, mode)).luck()
+
+    def plan(self, deployments: dict[str, float]) -> None:
+        """Tell the display how many episodes a run has, by the number of deployments on each task set."""
+        self.display.plan(sum(episodes_of(self.config, split, count) for split, count in deployments.items()))
 
     # What the learning loop (`alma.learn`) uses.
 
@@ -241,23 +249,48 @@ class Run:
         self.folder.log(f"candidate {candidate} dropped: {quote(error, 300)!r}")
         return {"state": "dropped", "error": quote(error, 500)}
 
-    async def evaluate(self, candidate: str, code: str, plan: dict | None, transcript) -> dict:
+    def race(self, archive: Archive, parents: Sequence[Design]) -> Callable[[list, int], bool]:
+        """Whether to stop a candidate's deployment, see `score.hopeless`."""
+        rivals = sorted((one.score for one in archive.evaluated()), reverse=True)
+        rival = rivals[AMONG_BEST - 1] if len(rivals) >= AMONG_BEST else 0.0
+        rows = read_episodes(self.folder.design(parents[0].id)) if parents else []
+        parent = {(one["task"], one["number"]): one["score"] for one in rows}
+        return lambda outcomes, planned: hopeless(outcomes, planned, rival, parent)
+
+    async def measure_again(self, design: Design) -> dict[str, float]:
+        """What the search climbs, of a finalist, on fresh seeds and over all its passes: fields of its archive line."""
+        code = (self.folder.design(design.id) / "design.py").read_text(encoding="utf-8")
+        first, more = self.config.passes, self.config.final_passes
+
+        async def lead(passes: range) -> float:
+            if self.config.objective == "experience":
+                return (await self.experience("learning", design.candidate, code, passes=passes))["gives"][0]
+            return (await self.score("learning", design.candidate, code, passes=passes)).difference
+
+        return {"fresh": await lead(range(first, first + more)), "final": await lead(range(first + more))}
+
+    async def evaluate(self, candidate: str, code: str, plan: dict | None, transcript, race=None) -> dict:
         """Evaluate a verified design on the learning set and keep it; returns the fields of its archive line.
 
         score.json is written last: where it exists, a resumed run does not evaluate the design again.
         """
         folder = self.folder.design(design_id(code))
         if not (folder / "score.json").exists():
-            score = await self.score("learning", candidate, code)
+            score = await self.score("learning", candidate, code, **({"race": race} if race else {}))
             texts = {"printed": score.output, "errors": "\n".join(score.errors)}
             self.folder.write_candidate(folder, code, plan, transcript, **texts)
             outcomes = map(asdict, score.outcomes)
             lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in outcomes]
             write_atomic(folder / "trajectories.jsonl", "".join(f"{line}\n" for line in lines))
-            write_json(folder / "score.json", score.summary())
+            summary = score.summary()
+            if self.config.objective == "experience":
+                summary["experience"] = await self.experience("learning", candidate, code)
+            write_json(folder / "score.json", summary)
         score = read_json(folder / "score.json")
         self.show(candidate, "archived", f"{score['mean']:.3f}, {score['difference']:+.3f} to no memory")
-        values = {key: score[key] for key in ("stderr", "difference", "retrieved_tokens")}
+        values = {key: score[key] for key in ("stderr", "difference", "retrieved_tokens", "raced")}
+        if experience := score.get("experience"):
+            values["experience"] = experience["gives"][0]
         return {"state": "evaluated", "score": score["mean"], **values}
 
     def keep(self, archive: Archive) -> None:

@@ -41,7 +41,7 @@ class Evidence:
     @classmethod
     def read(cls, folder, archive, design) -> "Evidence":
         """From the run's folder (`harness.run_folder.RunFolder`) and the archive from which the design was drawn."""
-        best = sorted(archive.evaluated(), key=lambda one: -one.score)[:BEST]
+        best = archive.finalists(BEST)
         relatives, first = [], {}
         for one in archive.designs:
             again = one.state == "duplicate"  # it has the id of the design that was there before, and no folder
@@ -59,9 +59,9 @@ class Evidence:
             id=design.id,
             code=(own / "design.py").read_text(encoding="utf-8"),
             score=json.loads((own / "score.json").read_text(encoding="utf-8")),
-            deployed=_read_lines(own),
+            deployed=read_episodes(own),
             changes=(json.loads((own / "plan.json").read_text(encoding="utf-8")) or {}).get("changes", []),
-            before=_read_lines(folder.design(parent)) if parent else [],
+            before=read_episodes(folder.design(parent)) if parent else [],
             relatives=relatives[:RELATIVES],
         )
 
@@ -72,12 +72,14 @@ class Evidence:
         before = {(one["task"], one["number"]): one["score"] for one in self.before}
         differences: dict[str, list[float]] = {}
         for one in self.deployed:
-            differences.setdefault(one["task"], []).append(one["score"] - before[one["task"], one["number"]])
+            if (one["task"], one["number"]) in before:  # a race may have stopped the parent
+                differences.setdefault(one["task"], []).append(one["score"] - before[one["task"], one["number"]])
         mean, low, high = paired_interval(differences)
         return {"difference": mean, "low": low, "high": high}
 
 
-def _read_lines(design: Path) -> list[dict]:
+def read_episodes(design: Path) -> list[dict]:
+    """The deployed episodes of a design, from its folder."""
     return [json.loads(line) for line in (design / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
