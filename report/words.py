@@ -78,16 +78,53 @@ def points(value: float | None) -> str:
     return "–" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
 
 
-def verdict(interval: Sequence[float]) -> str:
-    """Better, worse, or no difference shown, by the 95 % interval of a paired difference."""
+def verdict(interval: Sequence[float], difference: float | None = None, noise: float = 0.0) -> str:
+    """Better, worse, or no difference shown, by the 95 % interval of a paired difference; noise where it is smaller
+    than what chance alone makes."""
     low, high = interval
+    if difference and abs(difference) < noise:
+        return "noise"
     return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
 
 
-def verdict_words(interval: Sequence[float], other: str = "no memory") -> str:
+def verdict_words(
+    interval: Sequence[float], other: str = "no memory", difference: float | None = None, noise: float = 0.0
+) -> str:
     """The verdict with the name of what was compared with."""
-    word = verdict(interval)
+    word = verdict(interval, difference, noise)
+    if word == "noise":
+        return f"no more than noise apart from {other}"
     return f"no difference to {other} shown" if word == "no difference shown" else f"{word} than {other}"
+
+
+def noise_words(luck: dict | None) -> str:
+    """What chance alone does on a task set; empty where it was not measured."""
+    if not luck:
+        return ""
+    shown = difference_words(luck["difference"], luck["interval"])
+    less = f"a difference of less than {100 * luck['noise']:.1f} points is called noise"
+    return f"chance alone: no memory against no memory with other seeds, {shown} points; {less}"
+
+
+def experience_words(found: dict, noise: float = 0.0) -> str:
+    """Whether a design is a memory or a solver, by `score.experience`."""
+    (gives, *given), (brought, *own), (wakes, *woken) = (found[key] for key in ("gives", "brought", "wakes"))
+    total = 100 * (gives + brought)
+    experience, code = verdict(given, gives, noise), verdict(own, brought, noise)
+
+    def share(part: float) -> str:
+        whole = 0 <= 100 * part <= total + 0.5
+        return f"{100 * part:.0f} of {total:.0f} points" if whole else f"{points(part)} points (in all {total:+.0f})"
+
+    if experience == "better" and code == "better":
+        return f"a memory that brings something along: {share(gives)} come from experience, {100 * brought:.0f} from the code"
+    if experience == "better":
+        return f"{share(min(gives, max(total / 100, 0)))} come from experience: this is a memory"
+    if code == "better":
+        kind = "a solver behind a check for an empty memory" if verdict(woken, wakes, noise) == "better" else "a solver"
+        worse = f", and experience takes {-100 * gives:.0f} away" if experience == "worse" else ""
+        return f"{share(min(brought, total / 100) if not worse else brought)} come from the code: this is {kind}{worse}"
+    return f"neither a memory nor a solver is shown: experience {points(gives)}, the code {points(brought)} points"
 
 
 def interval_words(interval: Sequence[float]) -> str:
@@ -111,9 +148,43 @@ def shrinkage_words(learning: float, test: float, interval: Sequence[float] | No
     return words + shown
 
 
-def notes(scores: dict[str, dict], short: dict[str, str]) -> list[str]:
-    """What to say below a table: the best memory's lead, and where most of the answers were no actions."""
-    found = []
+def experience_rows(found: dict) -> list[tuple[str, float, str]]:
+    """The three rows below a design: how much was learned, the score, and the difference that this makes."""
+    brought, gives = (difference_words(found[key][0], found[key][1:]) for key in ("brought", "gives"))
+    return [
+        ("after no episode", found["none"], ""),
+        ("after one episode", found["one"], f"{brought} to no memory: the code"),
+        ("after all episodes", found["all"], f"{gives} to one episode: experience"),
+    ]
+
+
+def finalist_words(result: dict) -> list[str]:
+    """The finalists by what they led by in the search and on fresh seeds, and what came of the best of the search."""
+    finalists = result.get("finalists")
+    if not finalists:
+        return []
+    what = "lead over no memory" if result["objective"] == "score" else "what experience gives"
+    rows = [f"finalists, measured again on fresh seeds; {what} in points, learning set:"]
+    rows.append(f"  {'design':14}{'search':>8}{'fresh seeds':>14}{'all passes':>13}")
+    for one in finalists:
+        learned = "  learned" if one["id"] == result["learned"] else ""
+        rows.append(
+            f"  {one['id']:14}{points(one['search']):>8}{points(one['fresh']):>14}{points(one['final']):>13}{learned}"
+        )
+    first, order = finalists[0], sorted(finalists, key=lambda one: -one["final"])
+    place, change = order.index(first) + 1, first["fresh"] - first["search"]
+    less = f"{abs(100 * change):.1f} points {'less' if change < 0 else 'more'} on fresh seeds"
+    rows.append(f"the best of the search has {less}, and is number {place} of {len(order)} over all passes")
+    return rows
+
+
+def notes(scores: dict[str, dict], short: dict[str, str], noise: float = 0.0) -> list[str]:
+    """What to say below a table: memory or solver, the best memory's lead, and where most answers were no actions."""
+    found = [
+        f"{short[name]}: {experience_words(score['experience'], noise)}"
+        for name, score in scores.items()
+        if score.get("experience")
+    ]
     if compared := [name for name in scores if scores[name].get("against_best")]:
         name = max(compared, key=lambda name: scores[name]["mean"])
         other = scores[name]["against_best"]
@@ -135,7 +206,8 @@ def summary(result: dict) -> str:
     lines.append(f"models: {', '.join(models)}")
     for split in SETS:
         if split in result:
-            lines += ["", f"{split} set:", table(result[split])]
+            luck = result["noise"].get(split)
+            lines += ["", f"{split} set:", table(result[split], luck)]
     if "collection sizes" in result:
         lines += ["", f"{result['split']} set, {result['mode']} mode:", curve(result["collection sizes"])]
     known = PAPER.get(result.get("env", ""), {}) if "test" in result or "shift" in result else {}
@@ -149,6 +221,7 @@ def summary(result: dict) -> str:
                   f"{percent(result['score'])} %, no memory {none} % ({points(lead)} points)"]
         tested = result.get("test", {}).get("learned design")
         lines += [shrinkage_words(lead, tested["difference"], tested["interval"])] if tested else []
+        lines += ["" if tested else noise_words(result["noise"].get("learning")), *finalist_words(result)]
     if says := result.get("says"):
         told = block(says["text"], 4000).splitlines()
         told = [one if len(one) <= 160 else f"{one[:159]}…" for one in told]
@@ -158,20 +231,24 @@ def summary(result: dict) -> str:
     return "\n".join(lines)
 
 
-def table(scores: dict[str, dict]) -> str:
-    """One line a memory: success, differences and verdicts, tokens, steps, invalid actions, its own calls."""
-    names = short_names(scores)
-    wide = max(len(name) for name in ("memory", *names.values()))
+def table(scores: dict[str, dict], luck: dict | None = None) -> str:
+    """One line a memory: success, differences and verdicts, tokens, steps, invalid actions, its own calls.
+
+    Below a design whose experience was measured stand its scores after no, one and all collected episodes.
+    """
+    names, noise = short_names(scores), luck["noise"] if luck else 0.0
+    shown = any(score.get("experience") for score in scores.values())
+    wide = max(len(name) for name in ("memory", *names.values(), *(["  after all episodes"] if shown else [])))
     costs = any(score["usd"] != 0 for score in scores.values())
     head = f"{'memory':{wide}}  {'success %':>11}  {'to no memory':43}{'to the best other':21}"
     rows = [f"{head}{'tokens':>6}  {'steps':>5}  {'invalid %':>9}  {'own calls':>9}{'        $' * costs}"]
     for name, score in scores.items():
         none = best = difference = ""
         if name != "no_memory":
-            none = verdict(score["interval"])
+            none = verdict(score["interval"], score["difference"], noise)
             difference = difference_words(score["difference"], score["interval"])
         if score.get("against_best"):
-            best = verdict(score["against_best"]["interval"])
+            best = verdict(score["against_best"]["interval"], score["against_best"]["difference"], noise)
         success = f"{percent(score['mean'])} ± {percent(score['stderr']):>4}"
         usd = "–" if score["usd"] is None else f"{score['usd']:.3f}"
         rows.append(
@@ -179,7 +256,11 @@ def table(scores: dict[str, dict]) -> str:
             f"{score['retrieved_tokens']:6.0f}  {score['steps']:5.1f}  {percent(score.get('invalid')):>9}  "
             f"{score['memory_calls']:9}{f'  {usd:>7}' * costs}"
         )
-    return "\n".join(rows + notes(scores, names))
+        if score.get("experience"):
+            for when, rate, change in experience_rows(score["experience"]):
+                rows.append(f"{f'  {when}':{wide}}  {percent(rate):>4}         {change}".rstrip())
+    said = [noise_words(luck)] if luck else []
+    return "\n".join(rows + notes(scores, names, noise) + said)
 
 
 def curve(results: dict[int, dict[str, dict]]) -> str:
