@@ -34,7 +34,7 @@ class Briefing:
     """What is the same for all candidates of a run."""
 
     system: str  # the system message, word for word the same in all stages
-    without: list[dict]  # the deployed episodes without memory, in the form of the lines of trajectories.jsonl
+    without: list[dict]  # the deployed episodes without memory, in the form of the lines of trajectories.jsonl.gz
     most_steps: int  # of an episode
 
     @classmethod

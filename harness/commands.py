@@ -32,6 +32,7 @@ from harness.run_folder import RunFolder, read_json, write_atomic, write_json, w
 from llm import Keys, ModelSpec, is_local
 from memory_base import read_source
 from models import OFFLINE
+from prompts.evidence import read_episodes
 from report import compare as comparison
 from report.data import read_run
 from report.words import ablation_table, summary
@@ -58,11 +59,10 @@ class Experiment:
 def learn(command) -> int:
     async def work(run: Run) -> dict:
         result, _ = await _learn(run)
-        kept = run.folder.design(result["learned"]) / "trajectories.jsonl"
-        outcomes = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
+        outcomes = read_episodes(run.folder.design(result["learned"]))
         return {**result, **_says((one["task"], one["retrieved"]) for one in outcomes)}
 
-    return _carry_out(command, Experiment(work, _designs_learned))
+    return _carry_out(command, Experiment(work, _learning))
 
 
 def reproduce(command) -> int:

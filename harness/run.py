@@ -6,6 +6,7 @@ the store and evaluated designs from their folders; all else follows from the se
 
 import asyncio
 import contextlib
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -26,7 +27,7 @@ from models import MANUAL, OFFLINE, ROLES
 from models.prices import parse_price
 from models.store import Store
 from prompts import quote
-from prompts.evidence import read_episodes
+from prompts.evidence import EPISODES, read_episodes
 from score import Score, hopeless
 
 AMONG_BEST = 10  # designs that a race must have a chance to be among
@@ -281,7 +282,8 @@ class Run:
             self.folder.write_candidate(folder, code, plan, transcript, **texts)
             outcomes = map(asdict, score.outcomes)
             lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in outcomes]
-            write_atomic(folder / "trajectories.jsonl", "".join(f"{line}\n" for line in lines))
+            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"), mtime=0)
+            write_atomic(folder / EPISODES, packed)
             summary = score.summary()
             if self.config.objective == "experience":
                 summary["experience"] = await self.experience("learning", candidate, code)

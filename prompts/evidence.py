@@ -1,11 +1,12 @@
 """What the meta agent is shown of a design: tables, digests, and episodes beside the same ones without memory.
 
-An episode is a line of `trajectories.jsonl`, a `score.Outcome` as a dict. What is shown follows from the run's folder
+An episode is a line of `trajectories.jsonl.gz`, a `score.Outcome` as a dict. What is shown follows from the run's folder
 and archive alone. Texts of designs, agents and games are quoted, so that none of them can pose as part of the prompt.
 """
 
 import ast
 import contextlib
+import gzip
 import json
 import math
 import pprint
@@ -19,6 +20,7 @@ from pathlib import Path
 from prompts import count_tokens, quote, quote_cell, quote_lines
 from score import paired_interval
 
+EPISODES = "trajectories.jsonl.gz"  # the file of a design's deployed episodes
 BEST, RELATIVES = 3, 12  # designs of the archive that are shown: the best ones, and in all
 MOST_ROWS = 12  # keys of what was retrieved, and kinds of errors, that are shown
 MOST_ITEMS = 5  # of a list or a dictionary in an episode that is shown as Python data
@@ -33,9 +35,9 @@ class Evidence:
     id: str
     code: str
     score: dict  # a Score's summary
-    deployed: list[dict]  # lines of trajectories.jsonl
+    deployed: list[dict]  # lines of trajectories.jsonl.gz
     changes: list[dict]  # of the plan that it was made by; none for a design from scratch
-    before: list[dict]  # the parent's lines of trajectories.jsonl; none for a design from scratch
+    before: list[dict]  # the parent's lines of trajectories.jsonl.gz; none for a design from scratch
     relatives: list[dict]  # lines of the archive with `relation` and `what`: parents, siblings, children, the best
 
     @classmethod
@@ -79,8 +81,10 @@ class Evidence:
 
 
 def read_episodes(design: Path) -> list[dict]:
-    """The deployed episodes of a design, from its folder."""
-    return [json.loads(line) for line in (design / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()]
+    """The deployed episodes of a design, from its folder; older runs did not pack them."""
+    packed = design / EPISODES
+    data = gzip.decompress(packed.read_bytes()) if packed.exists() else packed.with_suffix("").read_bytes()
+    return [json.loads(line) for line in data.decode("utf-8").splitlines()]
 
 
 def _what(place: Path) -> str:

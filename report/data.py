@@ -8,10 +8,12 @@ Texts are returned unchanged: whoever shows them cleans and escapes them.
 import contextlib
 import fcntl
 import functools
+import gzip
 import json
 import os
 import re
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -331,7 +333,8 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
     """The files of designs/<id>/ or dropped/<candidate>/, with a few episodes of each outcome."""
     rows: list[dict] = []
     kinds: dict[str, list[dict]] = {}  # sorted by name, the most interesting kinds of episodes come first
-    for value in read_lines(folder / "trajectories.jsonl", []):
+    packed = folder / "trajectories.jsonl.gz"
+    for value in read_lines(packed if packed.exists() else packed.with_suffix(""), []):  # older runs
         score, without = rate(value.get("score")), rate(value.get("without"))
         if score is None:
             continue
@@ -391,7 +394,9 @@ def _sample(value: dict) -> dict:
 
 def read_text(path: Path) -> str:
     """The beginning of a file; empty where there is none."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    damage = (OSError, EOFError, zlib.error)  # of what is packed
+    with contextlib.suppress(*damage), opened(path, "rt", encoding="utf-8", errors="replace") as file:
         return file.read(TEXT_LIMIT)
     return ""
 
@@ -410,7 +415,9 @@ def read_object(path: Path, notes: list[str]) -> dict:
 
 def read_lines(path: Path, notes: list[str]) -> Iterator[dict]:
     """The JSON objects of a .jsonl file; any other line is noted and left out."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    damage = (OSError, EOFError, zlib.error)  # of what is packed
+    with contextlib.suppress(*damage), opened(path, "rt", encoding="utf-8", errors="replace") as file:
         for place, row in enumerate(iter(lambda: file.readline(LINE_LIMIT), ""), 1):
             try:
                 value = json.loads(row)

@@ -4,6 +4,7 @@ Try it: `python -m tests.synthetic_run /tmp/run --steps 11`
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import random
@@ -173,7 +174,7 @@ class SyntheticRun:
         lines = []
         for one in score.outcomes:
             lines.append(json.dumps(asdict(one), ensure_ascii=not self.hostile).encode("utf-8", "replace").decode() + "\n")
-        write_atomic(folder / "trajectories.jsonl", "".join(lines))
+        write_atomic(folder / "trajectories.jsonl.gz", gzip.compress("".join(lines).encode("utf-8", "replace")))
         write_json(folder / "score.json", score.summary())
         for stage in ("ideate", "implement"):
             self._call("meta", stage, name)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import gzip
 import html.parser
 import itertools
 import json
@@ -16,6 +17,7 @@ from markupsafe import escape
 
 from errors import UserError, clean
 from harness.run_folder import write_report
+from prompts.evidence import EPISODES, read_episodes
 from report import compare
 from report import figures as plots
 from report import page as report_page
@@ -299,7 +301,7 @@ def test_damaged_files_are_named_and_the_rest_is_shown(made, damage):
         run = read_run(folder)
         assert name == "archive.jsonl" or len(run.nodes) == len(nodes)
         assert run.notes or name in ("log.txt", "history.jsonl") or damage in ("empty", "null", "other types")
-    for name in ("design.py", "plan.json", "score.json", "trajectories.jsonl", "log.txt"):
+    for name in ("design.py", "plan.json", "score.json", "trajectories.jsonl.gz", "log.txt"):
         path = folder / "designs" / nodes[0].id / name
         path.write_bytes(DAMAGE[damage](path.read_bytes()))
     shutil.rmtree(folder / "designs" / nodes[-1].id, ignore_errors=True)
@@ -349,9 +351,9 @@ def test_a_megabyte_of_text_changes_nothing_but_its_own_cell(made):
     (where / "design.py").write_text(f'"""{million}"""\nx = "{million}"\n')
     (where / "plan.json").write_text(json.dumps({"worked": [million], "changes": [{"what": million, "why": [million]}]}))
     (where / "log.txt").write_text(million)
-    rows = [json.loads(row) for row in (where / "trajectories.jsonl").read_text().splitlines()]
+    packed, rows = where / EPISODES, read_episodes(where)
     rows[0] |= {"retrieved": {million: million}, "error": million, "task": million, "family": million}
-    (where / "trajectories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    packed.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
     page = page_of(folder)
     after = pieces_of(page)
     assert len(page) < 2_000_000 and len(after[node.name]) <= report_page.DESIGN_BYTES
