@@ -74,6 +74,7 @@ class Briefing:
             limits=Limits(),
             retrieve_limit=RETRIEVE_LIMIT,
             allow_solvers=config.allow_solvers,
+            objective=config.objective,
             folds=len(learning.folds),
             protocol=fold.protocol,
             learned=len(fold.collected),
