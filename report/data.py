@@ -139,7 +139,7 @@ class RunData:
     usage_by_design: tuple[dict, ...]  # the same for each design
     notes: tuple[str, ...]  # what could not be read
 
-    @property
+    @functools.cached_property
     def evaluated(self) -> list[Node]:
         return [node for node in self.nodes if node.state == "evaluated"]
 
@@ -148,13 +148,13 @@ class RunData:
         """What the search climbs: "score" or "experience"."""
         return "experience" if self.config.get("objective") == "experience" else "score"
 
-    @property
+    @functools.cached_property
     def finalists(self) -> list[Node]:
         """The designs that were measured again on fresh seeds, the best of the search first."""
         again = [node for node in self.evaluated if node.fresh is not None and node.final is not None]
         return sorted(again, key=lambda node: -self.lead(node))
 
-    @property
+    @functools.cached_property
     def learned(self) -> Node | None:
         """The learned design, as `alma.Archive.best` chooses it: the best finalist, else the best of the search."""
         if again := [node for node in self.evaluated if node.final is not None]:
@@ -180,7 +180,7 @@ class RunData:
         planned = next(filter(None, whole), 0)
         return f"{node.raced} of {planned} episodes" if planned > node.raced else f"{node.raced} episodes"
 
-    @property
+    @functools.cached_property
     def f0(self) -> float | None:
         """Score of no memory on the deployment half of the learning set."""
         known = self.results.get("learning-static", {}).get("no_memory")

@@ -329,8 +329,7 @@ def tree(run: RunData) -> Tree:
     for node in run.nodes:
         radius, fill, ink, text = DROPPED, "none", "currentColor", "=" if node.state == "duplicate" else "×"
         if node.state == "evaluated":
-            sign = 0 if node.experience is None else 3  # room for it
-            radius = min(LARGEST, SMALLEST + sign + 3.2 * math.sqrt(node.visits))
+            radius = min(LARGEST, SMALLEST + 3.2 * math.sqrt(node.visits))
             part = 0.0 if run.f0 is None else run.lead(node) / span
             text = f"{100 * node.score:.0f}" if node.experience is None else f"{100 * node.experience:+.0f}"
             end = BETTER if part > 0 else WORSE

@@ -162,18 +162,17 @@ def _headline(run: RunData) -> list[str]:
     if best is None:
         dropped = f" {len(run.nodes)} candidates were dropped." if run.nodes else ""
         return [f"No design has been evaluated{'' if run.state.kind == 'finished' else ' yet'}.{dropped}"]
-    lead = f"The learned design, {best.name}, scored {percent(best.score)} % on the learning set"
-    if run.f0 is not None:
-        lead += f" (no memory: {percent(run.f0)} %)"
-    chosen = words.chosen_words(len(run.evaluated), len(finalists), run.objective)
+    none = "" if run.f0 is None else f" (no memory: {percent(run.f0)} %)"
+    lead = f"The learned design, {best.name}, scored {percent(best.score)} % on the learning set{none}; "
+    lead += words.chosen_words(len(run.evaluated), len(finalists), run.objective)
     tested = run.results.get("test-static", {}).get(LEARNED)
     if not tested or best.difference is None or tested.difference is None:
-        lucky = "" if len(run.evaluated) < 2 else f" As {chosen} it is partly lucky."
-        return [f"{lead}. It has not been evaluated on the test set.{lucky}"]
+        lucky = "; as the best of several it is partly lucky" if len(run.evaluated) > 1 else ""
+        return [f"{lead}. It has not been evaluated on the test set{lucky}."]
     by_all = run.objective == "score" and best.final is not None
     gains = (best.final if by_all else best.difference), tested.difference
     noise = run.noise("test-static")
-    sentences = [f"{lead}; {chosen}.", words.shrinkage_words(*gains, tested.interval, noise)]
+    sentences = [f"{lead}.", words.shrinkage_words(*gains, tested.interval, noise)]
     if tested.experience:
         sentences.append(f"On the test set {words.experience_words(tested.experience, noise)}.")
     return sentences
