@@ -30,6 +30,7 @@ from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive, side_by_
 from score import Outcome, Score, experience, luck, score_of
 
 ALL = slice(None)  # collected episodes that are learned from
+EXPERIENCE = ", experience"  # what a design's calls are booked for where it learns less than all
 SINGLES = 3  # different single episodes of which each is learned from alone, see `Evaluator.experience`
 RACE_ROUNDS = 6  # parts of a deployment, after each of which a race may be over
 MOST_LEARNED = 5  # times that a memory learns because its worker ended before it was forked
@@ -163,14 +164,16 @@ class Evaluator:
         learned: slice = ALL,
         passes: range | None = None,
         race: Callable[[list[Outcome], int], bool] | None = None,
+        purpose: str = "",
     ) -> Score:
         """Deploy a design (its id and its code) on every task of each fold's deployment half, in every pass.
 
         `learned`: the collected episodes that it learns from. `passes`: other passes than the protocol's have other
-        seeds. `race(outcomes, planned)` is asked after each of RACE_ROUNDS parts of the episodes whether to stop.
+        seeds. `race(outcomes, planned)` is asked after each of RACE_ROUNDS parts of the episodes whether to stop; static
+        mode alone has parts. `purpose` is added to the stage under which the design's own model calls are booked.
         """
-        passes = passes or range(self.folds[0].protocol.passes)
-        deployments = [Deployment(fold, design, source, learned) for fold in self.folds]
+        passes = range(self.folds[0].protocol.passes) if passes is None else passes
+        deployments = [Deployment(fold, design, source, learned, purpose) for fold in self.folds]
         rounds = RACE_ROUNDS if race else 1
         planned, outcomes, stopped = sum(len(fold.places(passes)) for fold in self.folds), [], False
         try:
@@ -199,7 +202,9 @@ class Evaluator:
         rng = random.Random(envs.derive_seed("single episodes", self.folds[0].protocol.seed))
         singles = rng.sample(places, min(SINGLES, len(places)))
         slices = [slice(0), *(slice(place, place + 1) for place in singles)]
-        none, *ones = await side_by_side(self.evaluate(design, source, learned=one, passes=passes) for one in slices)
+        none, *ones = await side_by_side(
+            self.evaluate(design, source, learned=one, passes=passes, purpose=EXPERIENCE) for one in slices
+        )
         return experience(none, ones, score)
 
 
@@ -332,8 +337,8 @@ class Fold:
 class Deployment:
     """One design on the deployment half of a fold."""
 
-    def __init__(self, fold: Fold, design: str, source: str, learned: slice = ALL):
-        self._fold, self._design, self._source = fold, design, source
+    def __init__(self, fold: Fold, design: str, source: str, learned: slice = ALL, purpose: str = ""):
+        self._fold, self._design, self._source, self._stage = fold, design, source, fold.stage + purpose
         self._learned_from = range(len(fold.collected))[learned]
         self._retrievals: dict[str, asyncio.Task] = {}  # by what is known of the task
         self._learning: asyncio.Task[tuple[Worker, Counter[str]]] | None = None
@@ -459,7 +464,7 @@ class Deployment:
         return worker, tools.asked
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
-        return self._fold.tools(self._design, self._fold.stage, asked)
+        return self._fold.tools(self._design, self._stage, asked)
 
     def _worker(self, tools: DesignTools, forks: bool = False):
         return self._fold.sandbox.worker(self._source, tools, forks)

@@ -42,7 +42,7 @@ class Outcome:
 class Score:
     """The score of a design on a task set."""
 
-    mean: float  # over passes of the mean task score, in [0, 1]
+    mean: float  # of all episodes, in [0, 1]: each pass has all tasks, so it is the mean over the passes too
     stderr: float  # standard error over the passes
     passes: tuple[float, ...]  # mean task score of each pass
     difference: float  # paired, to no memory on the same tasks, passes and seeds
@@ -72,9 +72,12 @@ def paired_interval(differences: Mapping[str, Sequence[float]], seed: int = 0) -
 
     Tasks are what one generalises over, and the passes of one task are not independent. The percentiles of a bootstrap
     are too narrow for few tasks; they are widened as Student's t is wider than the normal distribution (Hesterberg,
-    "What Teachers Should Know About the Bootstrap", 2015, section 4.1.3).
+    "What Teachers Should Know About the Bootstrap", 2015, section 4.1.3). One task says nothing of others: its interval
+    is all that scores from 0 to 1 can differ by.
     """
     means = np.array([np.mean(values) for values in differences.values()])
+    if len(means) < 2:
+        return float(means[0]), -1.0, 1.0
     generator = np.random.default_rng(seed)
     drawn = generator.integers(len(means), size=(BOOTSTRAP_SAMPLES, len(means)))
     tail = 100 * statistics.NormalDist().cdf(-_wider(len(means)))
@@ -84,8 +87,6 @@ def paired_interval(differences: Mapping[str, Sequence[float]], seed: int = 0) -
 
 def _wider(count: int) -> float:
     """How many standard errors a 95 % interval over so many values reaches to each side, by a bootstrap."""
-    if count < 2:
-        return 1.96
     z, v = 1.96, count - 1
     student = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)  # Abramowitz, Stegun 26.7.5
     return student * (count / v) ** 0.5
@@ -100,7 +101,7 @@ def score_of(outcomes: Sequence[Outcome]) -> Score:
     played = [one for one in outcomes if not one.error]
     steps = sum(one.steps for one in played)
     return Score(
-        mean=float(np.mean(passes)),
+        mean=float(np.mean([one.score for one in outcomes])),
         stderr=spread,
         passes=tuple(passes),
         difference=difference,
@@ -141,8 +142,8 @@ def experience(none: Score, ones: Sequence[Score], full: Score) -> dict:
 def luck(scores: Sequence[Mapping[str, float]]) -> dict:
     """What chance alone does: no memory against no memory with other seeds on the same tasks.
 
-    `scores`: by task, of an even number of passes; the second half of them is compared with the first. `noise` is the
-    end of the 95 % interval that lies farther from 0: a difference that is smaller may be chance.
+    `scores`: by task, of an even number of passes; the second half of them is compared with the first. `noise` is half
+    the width of the 95 % interval: the true difference is 0, so this is how far chance reaches to each side.
     """
     half = len(scores) // 2
     first, second = (
@@ -150,7 +151,7 @@ def luck(scores: Sequence[Mapping[str, float]]) -> dict:
         for part in (scores[:half], scores[half:])
     )
     difference, low, high = paired(second, first)
-    return {"difference": difference, "interval": (low, high), "noise": max(-low, high)}
+    return {"difference": difference, "interval": (low, high), "noise": (high - low) / 2}
 
 
 def hopeless(outcomes: Sequence[Outcome], planned: int, rival: float, parent: Mapping[tuple[str, int], float]) -> bool:
