@@ -34,7 +34,7 @@ async def learn(run) -> "Archive":
     archive = Archive(await learning.f0())
     rng = random.Random(run.config.seed)
     for step in range(1, run.config.steps + 1):
-        run.announce(step, archive)
+        run.announce(f"learning step {step}/{run.config.steps}", archive)
         drawn = sample(archive, run.config, rng)
         children = await side_by_side(
             make_child(run, learning, archive, parents, f"{step}.{place}") for place, parents in enumerate(drawn, 1)
@@ -43,7 +43,10 @@ async def learn(run) -> "Archive":
             archive.add(child)
         run.keep(archive)
     finalists = archive.finalists(run.config.finalists)
-    for design, again in zip(finalists, await side_by_side(map(run.measure_again, finalists)), strict=True):
+    if finalists:
+        run.announce("finalists, on fresh seeds", archive)
+    measured = await side_by_side(run.measure_again(design, design.lead(archive.f0)) for design in finalists)
+    for design, again in zip(finalists, measured, strict=True):
         archive.update(design, **again)
     run.keep(archive)
     return archive
@@ -135,6 +138,9 @@ class Design:
         return self.difference if self.raced else self.score - f0
 
 
+MEASURED = ("score", "stderr", "difference", "retrieved_tokens", "experience", "raced")  # fields that evaluation fills
+
+
 class Archive:
     """The designs of a run in the order in which they entered."""
 
@@ -144,8 +150,10 @@ class Archive:
 
     def add(self, design: Design) -> None:
         """Let a design in; one whose code is there already enters as a duplicate, which is never drawn."""
-        known = any(design.id == other.id for other in self.evaluated())
-        self.designs.append(replace(design, state="duplicate") if known else design)
+        known = next((other for other in self.evaluated() if other.id == design.id), None)
+        # A race may have stopped two of one learning step at different episodes: the first one's score is kept.
+        same = {name: getattr(known, name) for name in MEASURED} if known else {}
+        self.designs.append(replace(design, state="duplicate", **same) if known else design)
 
     def evaluated(self) -> list[Design]:
         return [design for design in self.designs if design.state == "evaluated"]

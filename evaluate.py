@@ -30,7 +30,7 @@ from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive, side_by_
 from score import Outcome, Score, experience, luck, score_of
 
 ALL = slice(None)  # collected episodes that are learned from
-EXPERIENCE = ", experience"  # what a design's calls are booked for where it learns less than all
+EXPERIENCE = ", experience"  # the purpose of calls of a design that learns nothing or a single episode
 SINGLES = 3  # different single episodes of which each is learned from alone, see `Evaluator.experience`
 RACE_ROUNDS = 6  # parts of a deployment, after each of which a race may be over
 MOST_LEARNED = 5  # times that a memory learns because its worker ended before it was forked
@@ -194,7 +194,7 @@ class Evaluator:
             raced=len(outcomes) if stopped else 0,
         )
 
-    async def experience(self, design: str, source: str, score: Score) -> dict:
+    async def experience(self, design: str, source: str, score: Score, purpose: str = EXPERIENCE) -> dict:
         """What a design with this score has from experience, in the same passes: see `score.experience`."""
         numbers = [one.number for one in score.outcomes]
         passes = range(min(numbers), max(numbers) + 1)
@@ -203,7 +203,7 @@ class Evaluator:
         singles = rng.sample(places, min(SINGLES, len(places)))
         slices = [slice(0), *(slice(place, place + 1) for place in singles)]
         none, *ones = await side_by_side(
-            self.evaluate(design, source, learned=one, passes=passes, purpose=EXPERIENCE) for one in slices
+            self.evaluate(design, source, learned=one, passes=passes, purpose=purpose) for one in slices
         )
         return experience(none, ones, score)
 

@@ -22,11 +22,11 @@ from agent import play as play_episode
 from alma import SAMPLING_RULES, design_id
 from alma import learn as learning_loop
 from errors import BudgetError, InfrastructureError, UserError, machine_fault
-from evaluate import SINGLES, folds
+from evaluate import folds
 from harness import config
 from harness.config import Config, command_line, flag
 from harness.doctor import as_text, examine
-from harness.estimate import ask_before_paying, deployments_of, designs_of
+from harness.estimate import Deployed, ask_before_paying, compared, designs_of, searched
 from harness.run import Run
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, ModelSpec, is_local
@@ -51,9 +51,10 @@ class Experiment:
     """What a command does in a run folder."""
 
     work: Callable[[Run], Awaitable[dict]]  # returns the result that is printed and kept in score.json
-    deployments: Callable[[Config], dict[str, float]]  # for each task set, how many there are (`harness.estimate`)
+    deployed: Callable[[Config], dict[str, Deployed]]  # what is deployed on each task set
     again: tuple[str, ...] = ()  # arguments that `--resume` needs too
-    writes: int = 1  # times that the learning loop is run
+    searches: int = 1  # times that the learning loop is run
+    seeds: int = 1  # with which it is run
 
 
 def learn(command) -> int:
@@ -62,31 +63,37 @@ def learn(command) -> int:
         outcomes = read_episodes(run.folder.design(result["learned"]))
         return {**result, **_says((one["task"], one["retrieved"]) for one in outcomes)}
 
-    return _carry_out(command, Experiment(work, _learning))
+    return _carry_out(command, Experiment(work, lambda settings: {"learning": searched(settings)}))
 
 
 def reproduce(command) -> int:
     """The paper's protocol: learn, then compare with the baselines on the test set and the shift set."""
 
-    def sets(settings: Config) -> list[str]:
-        has_shift = any(task.split == "shift" for task in envs.domain_class(settings.env).tasks())
-        return ["test", "shift"] if has_shift else ["test"]
-
-    def deployments(settings: Config) -> dict[str, float]:
-        memories = [*baselines(), LEARNED]
-        tested = len(memories) + (1 + SINGLES) * len(_with_experience(settings, memories))
-        return {**_learning(settings), **dict.fromkeys(sets(settings), len(memories)), "test": tested}
-
     async def work(run: Run) -> dict:
         result, code = await _learn(run)
         memories = {**{name: baseline(name) for name in baselines()}, LEARNED: code}
-        for split in sets(run.config):
-            result[split] = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
-            result["noise"][split] = await run.luck(split, "static" if split == "test" else "dynamic")
+        for split in _test_sets(run.config):
+            done = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
+            result[split], result["noise"][split] = done["scores"], done["noise"]
         tested = await run.score("test", LEARNED, code)  # known by now
         return {**result, **_says((one.task, one.retrieved) for one in tested.outcomes)}
 
-    return _carry_out(command, Experiment(work, deployments))
+    return _carry_out(command, Experiment(work, reproduced))
+
+
+def reproduced(settings: Config) -> dict[str, Deployed]:
+    """What `reproduce` deploys on each task set."""
+    memories = [*baselines(), LEARNED]
+    explained = {"test": len(_with_experience(settings, memories))}  # in static mode alone
+    count = len(memories) - 1
+    tested = {split: compared(settings, split, count, explained.get(split, 0)) for split in _test_sets(settings)}
+    return {"learning": searched(settings), **tested}
+
+
+def _test_sets(settings: Config) -> list[str]:
+    """The task sets on which a learned design is compared."""
+    has_shift = any(task.split == "shift" for task in envs.domain_class(settings.env).tasks())
+    return ["test", "shift"] if has_shift else ["test"]
 
 
 def evaluate(command) -> int:
@@ -96,26 +103,27 @@ def evaluate(command) -> int:
     if command.collection_size:
         again += flag("collection-size", ",".join(map(str, command.collection_size)))
 
-    def shown(settings: Config) -> list[str]:
-        return [] if command.collection_size or command.mode != "static" else _with_experience(settings, sources)
-
     async def work(run: Run) -> dict:
-        noise = {"noise": {command.split: await run.luck(command.split, command.mode)}}
-        compared = functools.partial(_compare, run, sources, command.split, command.mode)
+        sizes = command.collection_size or (None,)
+        done = {size: await _compare(run, sources, command.split, command.mode, size) for size in sizes}
+        scores, noise = {size: one["scores"] for size, one in done.items()}, done[sizes[0]]["noise"]
         if command.collection_size:
-            sizes = {size: await compared(size) for size in command.collection_size}
-            return {"collection sizes": sizes, "split": command.split, "mode": command.mode, **noise}
-        return {command.split: await compared(), **noise}
+            shown = {"collection sizes": scores, "split": command.split, "mode": command.mode}
+        else:
+            shown = {command.split: scores[None]}
+        return {**shown, "noise": {command.split: noise}}
 
-    def deployments(settings: Config) -> dict[str, float]:
+    def deployed(settings: Config) -> dict[str, Deployed]:
         collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
         if (most := max(command.collection_size, default=0)) > collected:
             more = "more with --collection-passes"
             raise UserError(f"--collection-size {most}: {collected} episodes are collected ({more})")
-        each = len(command.collection_size) or 1
-        return {command.split: len(sources) * each + (1 + SINGLES) * len(shown(settings))}
+        whole = not command.collection_size and command.mode == "static"
+        explained = len(_with_experience(settings, sources)) if whole else 0
+        count, sizes = len(set(sources) - {NO_MEMORY}), len(command.collection_size) or 1
+        return {command.split: compared(settings, command.split, count, explained, sizes)}
 
-    return _carry_out(command, Experiment(work, deployments, tuple(again), writes=0))
+    return _carry_out(command, Experiment(work, deployed, tuple(again), searches=0))
 
 
 def _with_experience(settings: Config, names: Iterable[str]) -> list[str]:
@@ -128,20 +136,22 @@ def ablation(command) -> int:
     """Learn with each sampling rule, seed by seed. The rules share all episodes of the same seed."""
     runs = command.seeds * len(SAMPLING_RULES)
 
-    def deployments_of_one(settings: Config) -> dict[str, float]:
-        return {**_learning(settings), "test": 1 + (1 + SINGLES) * len(_with_experience(settings, [LEARNED]))}
+    def deployed_by_one(settings: Config) -> dict[str, Deployed]:
+        explained = len(_with_experience(settings, [LEARNED]))
+        return {"learning": searched(settings), "test": compared(settings, "test", 1, explained)}
 
-    def deployments(settings: Config) -> dict[str, float]:
-        return {split: count * runs for split, count in deployments_of_one(settings).items()}
+    def deployed(settings: Config) -> dict[str, Deployed]:
+        return {split: one.times(runs) for split, one in deployed_by_one(settings).items()}
 
     async def work(run: Run, known: Path | None = None) -> dict:
         if known:
             run.store.copy_episodes(known / "store.sqlite")
         result, code = await _learn(run)
-        return {**result, "test": await _compare(run, {LEARNED: code}, "test", "static")}
+        done = await _compare(run, {LEARNED: code}, "test", "static")
+        return {**result, "test": done["scores"], "noise": {**result["noise"], "test": done["noise"]}}
 
     again = tuple(flag("seeds", command.seeds))
-    root, overrides = _open(command, Experiment(work, deployments, again, writes=runs), "ablation-")
+    root, overrides = _open(command, Experiment(work, deployed, again, searches=runs, seeds=command.seeds), "ablation-")
     settings = config.from_json(root.config())
     results: dict[str, list[dict]] = {rule: [] for rule in SAMPLING_RULES}
     for seed in range(settings.seed, settings.seed + command.seeds):
@@ -149,17 +159,13 @@ def ablation(command) -> int:
         for rule in SAMPLING_RULES:
             path, own = root.path / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
             folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            experiment = Experiment(functools.partial(work, known=known), deployments_of_one, again)
+            experiment = Experiment(functools.partial(work, known=known), deployed_by_one, again)
             results[rule].append(_do(folder, overrides, command, experiment, root))
             known = path
     write_json(root.path / "ablation.json", results)
     table = f"{ablation_table(results)}\nrun folder: {root.path}"
     _print_result(json.dumps(results) if command.json else table, root.path)
     return 0
-
-
-def _learning(settings: Config) -> dict[str, float]:
-    return {"learning": deployments_of(settings, settings.steps)}
 
 
 async def _learn(run: Run) -> tuple[dict, str]:
@@ -179,7 +185,7 @@ async def _learn(run: Run) -> tuple[dict, str]:
         "finalists": [
             {"id": one.id, "search": one.lead(archive.f0), "fresh": one.fresh, "final": one.final} for one in again
         ],
-        "noise": {"learning": await run.luck("learning", "static")},
+        "noise": {"learning": await run.luck("learning")},
     }, code
 
 
@@ -194,16 +200,18 @@ def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
 
 
 async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, size: int | None = None) -> dict:
-    """Scores of designs (name: code) on one task set, each against the best other; kept in results-*.json.
+    """Scores of designs (name: code) on one task set, each against the best other, and what chance alone does there.
 
-    `size`: how many of the collected episodes they learn from; None: all, and in static mode it is also shown what some
-    have from experience.
+    The same is kept in results-*.json. `size`: how many of the collected episodes they learn from; None: all, and in
+    static mode it is also shown what some have from experience.
     """
     run.display.stage(f"{split} set, {mode} mode" + ("" if size is None else f", {size} episodes collected"))
-    found = (run.score(split, name, code, mode, learned=slice(size)) for name, code in designs.items())
-    scores = dict(zip(designs, await side_by_side(found), strict=True))
+    how = {} if size is None else {"learned": slice(size)}
+    found = [run.score(split, name, code, mode, **how) for name, code in designs.items()]
+    noise, *found = await side_by_side([run.luck(split, mode, next(iter(designs.values()))), *found])
+    scores = dict(zip(designs, found, strict=True))
     shown = _with_experience(run.config, designs) if size is None and mode == "static" else []
-    found = (run.experience(split, name, designs[name], learned=slice(size)) for name in shown)
+    found = (run.experience(split, name, designs[name]) for name in shown)
     experiences = dict(zip(shown, await side_by_side(found), strict=True))
     results = {}
     for name, score in scores.items():
@@ -218,9 +226,9 @@ async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, siz
             more["experience"] = experiences[name]
         results[name] = {**score.summary(), "id": design, **run.memory_cost(design, split), **more}
     kept = f"results-{split}-{mode}{'' if size is None else f'-{size}'}.json"
-    noise = await run.luck(split, mode)
-    write_json(run.folder.path / kept, {"labels": run.labels(), "noise": noise, "scores": results})
-    return results
+    done = {"labels": run.labels(), "noise": noise, "scores": results}
+    write_json(run.folder.path / kept, done)
+    return done
 
 
 def _carry_out(command, experiment: Experiment) -> int:
@@ -245,10 +253,10 @@ def _open(command, experiment: Experiment, kind: str = "") -> tuple[RunFolder, d
         folder.check_code(command.anyway)
         return folder, given
     settings = complete(config.from_flags(command))
-    for split in experiment.deployments(settings):
+    for split in experiment.deployed(settings):
         folds(settings, split)  # raises UserError where the domain has no such set
-    written = designs_of(settings.steps) * experiment.writes
-    ask_before_paying(settings, experiment.deployments, written, command.yes)
+    written = designs_of(settings.steps) * experiment.searches
+    ask_before_paying(settings, experiment.deployed, written, command.yes, experiment.seeds)
     place = (Path(command.runs), f"{kind}{settings.env}", settings.agent_model)
     return RunFolder.create(*place, asdict(settings), command.typed), {}
 
@@ -309,7 +317,7 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, roo
         asyncio.get_running_loop().set_exception_handler(_report_error)
         async with Run(folder, command.plain, overrides, command.command) as run:
             run.introduce()
-            run.plan(experiment.deployments(run.config))
+            run.plan(experiment.deployed(run.config))
             done = await experiment.work(run)
             about = {"env": run.config.env, "labels": run.labels(), "models": run.config.models()}
             return {**done, **about, "folder": str(folder.path)}

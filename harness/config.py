@@ -179,8 +179,12 @@ def from_flags(arguments: argparse.Namespace) -> Config:
 
 
 def from_json(value: dict) -> Config:
-    """The settings of an earlier run; a setting that it does not have takes its default. Raises UserError."""
-    known = {name: value[name] for name in names() if name in value}
+    """The settings of an earlier run; a setting that it does not have takes its default. Raises UserError.
+
+    A run that does not know finalists keeps the learned design that its search has chosen, and plays no more for it.
+    """
+    before = {} if "finalists" in value else {"finalists": 0, "experience": "none"}
+    known = {**before, **{name: value[name] for name in names() if name in value}}
     if "env" not in known or not isinstance(known.get("price", ()), list | tuple):
         raise UserError("config.json is damaged: it is not the settings of a run")
     return Config(**{**known, "price": tuple(known.get("price", ()))})

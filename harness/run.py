@@ -15,9 +15,9 @@ from dataclasses import asdict, replace
 import envs
 from agent import prepare
 from alma import Archive, Design, design_id
-from evaluate import SINGLES, Evaluator, Fold, Protocol, folds
+from evaluate import EXPERIENCE, SINGLES, Evaluator, Fold, Protocol, folds
 from harness.config import Config, from_json
-from harness.estimate import episodes_of
+from harness.estimate import Deployed, episodes_of
 from harness.pool import open_pool
 from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
@@ -31,6 +31,7 @@ from prompts.evidence import EPISODES, read_episodes
 from score import Score, hopeless
 
 AMONG_BEST = 10  # designs that a race must have a chance to be among
+FINALISTS = ", finalists"  # the purpose of a design's calls where finalists are measured again
 REPORT_EVERY = 30.0  # seconds between two reports of a run that is at work
 
 
@@ -206,23 +207,23 @@ class Run:
         score, evaluator = await self.score(split, label, code, **how), await self.evaluator(split, code=code)
         self.display.expect((1 + SINGLES) * len(score.outcomes))
         self.display.candidate(label, "experience", design=design_id(code), episodes=(1 + SINGLES) * len(score.outcomes))
-        return await evaluator.experience(design_id(code), code, score)
+        return await evaluator.experience(design_id(code), code, score, how.get("purpose", EXPERIENCE))
 
-    async def luck(self, split: str, mode: str) -> dict:
-        """What chance alone does to a difference on a task set, see `score.luck`."""
-        return await (await self.evaluator(split, mode)).luck()
+    async def luck(self, split: str, mode: str = "static", code: str = "") -> dict:
+        """What chance alone does to a difference on a task set, see `score.luck`; `code`: as of `evaluator`."""
+        return await (await self.evaluator(split, mode, code)).luck()
 
-    def plan(self, deployments: dict[str, float]) -> None:
-        """Tell the display how many episodes a run has, by the number of deployments on each task set."""
-        self.display.plan(sum(episodes_of(self.config, split, count) for split, count in deployments.items()))
+    def plan(self, deployed: dict[str, Deployed]) -> None:
+        """Tell the display how many episodes a run has at most, by what is deployed on each task set."""
+        self.display.plan(episodes_of(self.config, deployed))
 
     # What the learning loop (`alma.learn`) uses.
 
-    def announce(self, step: int, archive: Archive) -> None:
-        """Show the learning step and the best score so far."""
+    def announce(self, stage: str, archive: Archive) -> None:
+        """Show a learning step, or what comes after them, and the best score so far."""
         if best := archive.best():
             self.display.best(f"best {best.score:.3f}, no memory {archive.f0:.3f}")
-        self.display.stage(f"learning step {step}/{self.config.steps}")
+        self.display.stage(stage)
 
     def show(self, candidate: str, stage: str, note: str = "") -> None:
         """Show what stage a candidate is in."""
@@ -252,48 +253,57 @@ class Run:
 
     def race(self, archive: Archive, parents: Sequence[Design]) -> Callable[[list, int], bool]:
         """Whether to stop a candidate's deployment, see `score.hopeless`."""
-        rivals = sorted((one.score for one in archive.evaluated()), reverse=True)
+        rivals = sorted((one.score for one in archive.evaluated() if not one.raced), reverse=True)
         rival = rivals[AMONG_BEST - 1] if len(rivals) >= AMONG_BEST else 0.0
         rows = read_episodes(self.folder.design(parents[0].id)) if parents else []
         parent = {(one["task"], one["number"]): one["score"] for one in rows}
         return lambda outcomes, planned: hopeless(outcomes, planned, rival, parent)
 
-    async def measure_again(self, design: Design) -> dict[str, float]:
-        """What the search climbs, of a finalist, on fresh seeds and over all its passes: fields of its archive line."""
+    async def measure_again(self, design: Design, lead: float) -> dict[str, float]:
+        """What the search climbs, of a finalist that had `lead` of it: on fresh seeds, and over all its passes."""
         code = (self.folder.design(design.id) / "design.py").read_text(encoding="utf-8")
         first, more = self.config.passes, self.config.final_passes
-
-        async def lead(passes: range) -> float:
-            if self.config.objective == "experience":
-                return (await self.experience("learning", design.candidate, code, passes=passes))["gives"][0]
-            return (await self.score("learning", design.candidate, code, passes=passes)).difference
-
-        return {"fresh": await lead(range(first, first + more)), "final": await lead(range(first + more))}
+        how = {"passes": range(first, first + more), "purpose": FINALISTS}
+        if self.config.objective == "experience":
+            fresh = (await self.experience("learning", design.candidate, code, **how))["gives"][0]
+        else:
+            fresh = (await self.score("learning", design.candidate, code, **how)).difference
+        return {"fresh": fresh, "final": (first * lead + more * fresh) / (first + more)}
 
     async def evaluate(self, candidate: str, code: str, plan: dict | None, transcript, race=None) -> dict:
         """Evaluate a verified design on the learning set and keep it; returns the fields of its archive line.
 
-        score.json is written last: where it exists, a resumed run does not evaluate the design again.
+        score.json is written last: where it exists, a resumed run does not evaluate the design again. Of candidates
+        of one learning step with the same code the first is kept: a race may stop them at different episodes.
         """
         folder = self.folder.design(design_id(code))
-        if not (folder / "score.json").exists():
-            score = await self.score("learning", candidate, code, **({"race": race} if race else {}))
+
+        def kept() -> dict | None:
+            known = read_json(folder / "score.json") if (folder / "score.json").exists() else {}
+            return known if known and _place(known.get("candidate", "0.0")) <= _place(candidate) else None
+
+        if not (known := kept()):
+            if race:
+                score = await self._evaluate("learning", candidate, code, "static", {"race": race})
+            else:
+                score = await self.score("learning", candidate, code)
+            summary = {"candidate": candidate, **score.summary()}
+            if self.config.objective == "experience":
+                summary["experience"] = await self.experience("learning", candidate, code)
+            known = kept()
+        if not known:
             texts = {"printed": score.output, "errors": "\n".join(score.errors)}
             self.folder.write_candidate(folder, code, plan, transcript, **texts)
             outcomes = map(asdict, score.outcomes)
             lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in outcomes]
             packed = gzip.compress("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"), mtime=0)
             write_atomic(folder / EPISODES, packed)
-            summary = score.summary()
-            if self.config.objective == "experience":
-                summary["experience"] = await self.experience("learning", candidate, code)
-            write_json(folder / "score.json", summary)
-        score = read_json(folder / "score.json")
-        self.show(candidate, "archived", f"{score['mean']:.3f}, {score['difference']:+.3f} to no memory")
-        values = {key: score[key] for key in ("stderr", "difference", "retrieved_tokens", "raced")}
-        if experience := score.get("experience"):
+            write_json(folder / "score.json", known := summary)
+        self.show(candidate, "archived", f"{known['mean']:.3f}, {known['difference']:+.3f} to no memory")
+        values = {key: known[key] for key in ("stderr", "difference", "retrieved_tokens")}
+        if experience := known.get("experience"):
             values["experience"] = experience["gives"][0]
-        return {"state": "evaluated", "score": score["mean"], **values}
+        return {"state": "evaluated", "score": known["mean"], "raced": known.get("raced", 0), **values}
 
     def keep(self, archive: Archive) -> None:
         """Write the archive after a learning step, and the report, which takes a second, every half minute."""
@@ -302,10 +312,16 @@ class Run:
             write_report(self.folder.path, plots=False)
             self._reported = time.monotonic()
 
-    def cost(self, *names: str) -> float | None:
-        """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
-        rows = self.models.usage()
-        return _dollars(row for row in rows if row["design"] in names and row["role"] != "agent")
+    def cost(self, design: str, candidate: str) -> float | None:
+        """Dollars for a candidate until it is in the archive: meta agent and its own calls. None: a price is unknown.
+
+        What comes later (finalists, the test set) is not in it, for a resumed run finds those calls in the store.
+        """
+        stages = ("memory, learning set", f"memory, learning set{EXPERIENCE}")
+        rows = (row for row in self.models.usage() if row["role"] != "agent")
+        return _dollars(
+            row for row in rows if row["design"] == candidate or (row["design"] == design and row["stage"] in stages)
+        )
 
     def memory_cost(self, design: str, split: str) -> dict:
         """What a design's own model calls on a task set cost: calls, tokens, dollars."""
@@ -314,6 +330,11 @@ class Run:
         calls = sum(row["calls"] for row in rows)
         tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
         return {"memory_calls": calls, "memory_tokens": tokens, "usd": _dollars(rows)}
+
+
+def _place(candidate: str) -> tuple[int, ...]:
+    """The learning step of a candidate and its place there."""
+    return tuple(map(int, candidate.split(".")))
 
 
 def _dollars(rows: Iterable[dict]) -> float | None:

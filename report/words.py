@@ -17,9 +17,6 @@ from errors import clean
 
 SETS = ("learning", "test", "shift")
 SAYS_LINES = 12  # shown of what the learned memory says
-# 97.5 % points of Student's t distribution by degrees of freedom: few seeds need wide intervals.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262,
-           10: 2.228}
 # Success rate in percent on the test set, static mode, mean of three passes (standard error):
 # arXiv 2602.07755. By environment, agent model and kind of memory.
 PAPER = {
@@ -318,10 +315,12 @@ def curve(results: dict[int, dict[str, dict]]) -> str:
 
 
 def ablation_table(results: dict[str, list[dict]]) -> str:
-    """Sampling rules at equal budget, with the spread over seeds (the paper does not report one).
+    """Sampling rules at equal budget, paired by task, with the spread over seeds (the paper does not report one).
 
     `results`: for each rule the results of its runs, with the seeds in the same order.
     """
+    from score import paired_interval  # numpy is slow to import, and `--help` imports this module
+
     labels = dict.fromkeys(label for runs in results.values() for one in runs for label in one["labels"])
     rows = [f"labels: {', '.join(labels)}"] if labels else []
     rows.append(f"{'sampling':10} seeds {'learning set %':>16} {'test set %':>16} {'to no memory':>16}  made by")
@@ -338,19 +337,23 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
         rows.append(f"{sampling:10} {len(runs):5} {' '.join(cells)}  {made}")
     rows.append("mean ± standard deviation over seeds; the learned design is chosen on the learning set")
 
-    # The first rule against each other one on the test set, paired by seed.
+    # The first rule against each other one on the test set: the same episodes of each seed.
     (first, runs), *others = results.items()
     for other, theirs in others:
-        scores = [[one["test"]["learned design"]["mean"] for one in each] for each in (runs, theirs)]
-        gaps = [one - two for one, two in zip(*scores, strict=False)]  # a stopped ablation may lack a run
-        if len(gaps) < 2:
+        pairs = [[one["test"]["learned design"] for one in two] for two in zip(runs, theirs, strict=False)]
+        if len(pairs) < 2:  # a stopped ablation may lack a run
             rows.append(f"{first} against {other}: one seed shows nothing")
             continue
-        mean = statistics.mean(gaps)
-        half = STUDENT.get(len(gaps) - 1, 2.2) * statistics.stdev(gaps) / len(gaps) ** 0.5
-        interval = mean - half, mean + half
+        differences: dict[str, list[float]] = {}
+        for mine, its in pairs:
+            known = {(one["task"], one["number"]): one["score"] for one in its["tasks"]}
+            for one in mine["tasks"]:
+                differences.setdefault(one["task"], []).append(one["score"] - known[one["task"], one["number"]])
+        mean, *interval = paired_interval(differences)
+        spread = statistics.stdev(mine["mean"] - its["mean"] for mine, its in pairs)
         rows.append(
-            f"{first} against {other}, test set, {len(gaps)} seeds: {points(mean)} points: "
-            f"{verdict_words(interval, other)} ({interval_words(interval)})"
+            f"{first} against {other}, test set, {len(differences)} tasks, {len(pairs)} seeds: {points(mean)} points: "
+            f"{verdict_words(interval, other)} ({interval_words(interval)}); by seed ± {100 * spread:.1f}"
         )
+    rows.append("intervals resample tasks; how much of a difference is the luck of a search, its deviation by seed tells")
     return "\n".join(rows)

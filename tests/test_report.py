@@ -202,20 +202,28 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_with_its_spread(made, 
         read_run(tmp_path)
 
 
-def test_an_ablation_is_told_with_its_spread_over_seeds_and_few_seeds_show_little():
-    def runs(*means):
-        learned = [{"mean": mean, "difference": mean - 0.2} for mean in means]
+def test_an_ablation_is_paired_by_task_and_told_with_its_spread_over_seeds():
+    def runs(*seeds):
+        """The results of a rule: for each seed the scores of four tasks in one pass."""
+        tests = [{"mean": sum(one) / 4, "difference": sum(one) / 4 - 0.2, "tasks": [
+            {"task": str(task), "number": 0, "score": score} for task, score in enumerate(one)]} for one in seeds]  # fmt: skip
         same = {"labels": ["offline"], "models": {"meta": "offline", "agent": "offline"}}
-        return [{**same, "score": one["mean"] + 0.1, "test": {"learned design": one}} for one in learned]
+        return [{**same, "score": one["mean"] + 0.1, "test": {"learned design": one}} for one in tests]
 
-    table = report.ablation_table({"archive": runs(0.3, 0.4, 0.5), "greedy": runs(0.2, 0.3, 0.4), "random": runs(0.5, 0.3, 0.4)})
+    # The rules differ by 0.1 in each task of each seed, or by -0.4, 0, 0.2 and 0.2: by seed the means are alike in both.
+    first = runs((0.1, 0.5, 0.3, 0.3), (0.2, 0.6, 0.4, 0.4), (0.3, 0.7, 0.5, 0.5))
+    second = runs((0.0, 0.4, 0.2, 0.2), (0.1, 0.5, 0.3, 0.3), (0.2, 0.6, 0.4, 0.4))
+    third = runs((0.5, 0.5, 0.1, 0.1), (0.6, 0.6, 0.2, 0.2), (0.7, 0.7, 0.3, 0.3))
+    table = report.ablation_table({"archive": first, "greedy": second, "random": third})
     assert "labels: offline" in table
     assert re.search(r"archive +3 +50\.0 ± 10\.0 +40\.0 ± 10\.0 +20\.0 ± 10\.0", table)
     assert table.count("  meta sketch (stand-in), agent offline (stand-in)\n") == 3
-    assert "archive against greedy, test set, 3 seeds: +10.0 points: better than greedy" in table
-    # gaps -0.2, 0.1, 0.1: mean 0, deviation 0.1732, half width 4.303 * 0.1732 / sqrt(3) = 0.430
-    assert "+0.0 points: no difference to random shown (95 % interval -43.0 to +43.0 points)" in table
-    assert "one seed shows nothing" in report.ablation_table({"archive": runs(0.3), "greedy": runs(0.2)})
+    assert "archive against greedy, test set, 4 tasks, 3 seeds: +10.0 points: better than greedy (95 % interval +10.0" in table
+    assert "random, test set, 4 tasks, 3 seeds: +0.0 points: no difference to random shown (95 % interval -40.0" in table
+    assert table.count("; by seed ± 0.0\n") == 2
+    wide = report.ablation_table({"archive": first, "greedy": second[::-1]})  # by seed -10, +10 and +30 points
+    assert "+10.0 points: better than greedy" in wide and "by seed ± 20.0" in wide
+    assert "one seed shows nothing" in report.ablation_table({"archive": first[:1], "greedy": second[:1]})
 
 
 def test_a_candidate_has_parents_and_the_archive_of_an_older_run_has_one(made):
