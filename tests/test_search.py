@@ -3,6 +3,7 @@ designs are given."""
 
 import asyncio
 import json
+import shutil
 
 import pytest
 
@@ -173,3 +174,21 @@ def test_from_scratch_no_candidate_has_parents_and_a_search_plays_as_many_episod
     config = from_json(given)
     estimated = episodes_of(config, {"learning": searched(config)})
     assert rows(tmp_path, "select count(*) from episodes") == [(estimated,)]
+
+
+def test_a_finished_run_of_an_older_version_keeps_its_learned_design_and_plays_nothing_more(tmp_path):
+    codes = {name: OWN.replace("VERSION", name) for name in ("1.1", "2.1", "3.1", "3.2")}
+    given = settings(steps=3, passes=1, finalists=0, tasks=6)
+    folder = RunFolder.create(tmp_path, "toy", "offline", given)
+    archive, _ = search(folder, codes)
+    old = shutil.copytree(folder.path, tmp_path / "old")
+    newer = ("finalists", "final_passes", "experience", "objective", "race", "raced", "fresh", "final", "candidate")
+    for path in (old / "config.json", *old.glob("designs/*/score.json")):
+        path.write_text(json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key not in newer}))
+
+    async def look(run: Run, _) -> tuple[int, str]:
+        return run.display._fresh, run.config.experience
+
+    again, (fresh, experience) = search(RunFolder.open(old), codes, look=look)
+    assert again.lines() == archive.lines() and again.best() == archive.best()
+    assert (fresh, experience) == (0, "none")
