@@ -81,6 +81,8 @@ class Domain(gymnasium.Env):
     # What each action does, where the actions are the same at every step of a task: shown once, at the top of
     # the agent's prompt, and then not listed at each turn. A subclass may set it in `reset`.
     action_descriptions: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
+    engine: Any = None  # what plays the game, where there is something to close
+    text = ""  # the last observation
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         self.render_mode = render_mode
@@ -117,11 +119,24 @@ class Domain(gymnasium.Env):
         return []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Start `options["task"]` (else the constructor's task, else the first) with `seed`."""
-        super().reset(seed=seed)  # seeds `self.np_random`: a subclass calls this first
+        """Start `options["task"]` (else the constructor's task, else the first) with `seed`.
+
+        A subclass calls this first: it names the task, starts to count steps, and seeds `self.np_random`.
+        """
+        super().reset(seed=seed)
+        self.task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
+        self.steps = 0
 
     def step(self, action: str):
         raise NotImplementedError
+
+    def render(self) -> str | None:
+        return self.text if self.render_mode == "ansi" else None
+
+    def close(self) -> None:
+        if self.engine is not None:
+            self.engine.close()
+            self.engine = None
 
     def info(self, record, actions, goal, success, valid, score=None, now="") -> dict[str, Any]:
         """The `info` of `reset` and `step`; a game without points has the score 1 or 0."""

@@ -208,6 +208,7 @@ async def embed(texts: list[str]) -> list[list[float]]:
 
 # ------------------------------------------------ for those who run designs; designs need none of it
 
+from concurrent.futures import Future  # noqa: E402 - what stands above is an input of experiments
 from typing import Protocol  # noqa: E402 - what stands above is an input of experiments
 
 _connection: list["Tools"] = []  # the one object that answers the tools, see `connect`
@@ -280,21 +281,18 @@ def _text(value: Any, name: str) -> str:
 
 def _from_sync_code(function: Any, argument: Any) -> Any:
     """Run an async function to its end in a thread, for this thread may already run an event loop."""
-    outcome: list[Any] = []
+    outcome: Future = Future()
 
     def run() -> None:
         try:
-            outcome.append((asyncio.run(function(argument)), None))
+            outcome.set_result(asyncio.run(function(argument)))
         except BaseException as error:  # raised again in the thread that asked
-            outcome.append((None, error))
+            outcome.set_exception(error)
 
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    value, error = outcome[0]
-    if error is not None:
-        raise error
-    return value
+    return outcome.result()
 
 
 def _object_schema(schema: dict) -> dict:

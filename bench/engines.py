@@ -94,7 +94,7 @@ def alfworld(seconds: float) -> dict[str, float]:
     """The package's own environment plays the same game as ours, the first task's."""
     env, engine = ALFWorld(ALFWorld.tasks()[0].id), PddlEnv()
     env.reset()
-    engine.load(env.game)
+    engine.load(env.engine.data)
 
     def step(command: str) -> tuple[Sequence[str], bool]:
         state, _, over = engine.step(command)

@@ -12,23 +12,20 @@ import os
 import random
 import re
 from collections import Counter
-from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import envs
 from domains import alfworld_houses as houses
-from domains.alfworld_engine import NOTHING, AlfredEnv, GameError, parse_grammar
+from domains.alfworld_engine import NOTHING, Engine, GameError, parse_grammar
 from errors import UserError
 
 LAYOUT = "json_2.1.1"  # folder of the official release
 FOLDERS = {"learning": "train", "test": "valid_seen", "shift": "valid_unseen"}
 LEARNING_TASKS = 30  # of the official `train`
 SELECTION_SEED = 0  # chooses those 30
-FAMILIES = tuple(houses.ROOMS)
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
-TASK = "Your task is to:"
 
 
 def data_dir() -> Path | None:
@@ -50,7 +47,7 @@ def read_game(path: Path) -> dict:
     raise UserError(f"cannot read the ALFWorld game {path}: {reason}")
 
 
-def load_official(path: Path, engine: AlfredEnv) -> None:
+def load_official(path: Path, engine: Engine) -> None:
     """Load an official file into the engine, updated in memory if it is old.
 
     Files from before the package's release 0.4 have no `help` action, and the engine rejects some of
@@ -80,31 +77,29 @@ def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
     for split, name in FOLDERS.items():
         paths = sorted((folder / name).glob("*/*/game.tw-pddl"))
         ids = [path.parent.relative_to(folder).as_posix() for path in paths]
-        ids = [task for task in ids if "Sliced" not in task]
+        found = [make_task(task, split, "official") for task in ids if "Sliced" not in task]
         rng = random.Random(SELECTION_SEED)
-        by_family = [[task for task in ids if family_of(task) == family] for family in FAMILIES]
+        families = houses.tables()["families"]
+        by_family = [[task for task in found if task.family == family] for family in families]
         for of_family in by_family:
             rng.shuffle(of_family)
-        chosen: list[str] = []
+        chosen: list[envs.Task] = []
         for task in (task for row in zip_longest(*by_family) for task in row if task):
             if split == "learning" and len(chosen) == LEARNING_TASKS:
                 break
             try:
-                if read_game(folder / task / "game.tw-pddl").get("solvable"):
+                if read_game(folder / task.id / "game.tw-pddl").get("solvable"):
                     chosen.append(task)
             except UserError as error:
                 unreadable.append(str(error))
-        tasks += [make_task(task, split, "official") for task in sorted(chosen)]
+        tasks += sorted(chosen, key=lambda task: task.id)
     return tasks, unreadable
 
 
-def family_of(task: str) -> str:
-    """The family in a task's id: "valid_seen/pick_two_obj_and_place-Mug-None-Desk-301/..."."""
-    return task.split("/")[1].split("-")[0]
-
-
 def make_task(task: str, split: str, source: str) -> envs.Task:
-    return envs.Task(task, split, family_of(task), source, envs.derive_seed("alfworld", task))
+    """A task of an id like "valid_seen/pick_two_obj_and_place-Mug-None-Desk-301/..."."""
+    family = task.split("/")[1].split("-")[0]
+    return envs.Task(task, split, family, source, envs.derive_seed("alfworld", task))
 
 
 class ALFWorld(envs.Domain):
@@ -134,7 +129,6 @@ class ALFWorld(envs.Domain):
     name = "alfworld"
     max_steps = 100
     substitute = "generated"
-    _engine: AlfredEnv | None = None  # until the first reset
     offline_passes = (2, 3)  # its episodes are long, and it has a shift set of 48 houses
 
     @classmethod
@@ -160,59 +154,40 @@ class ALFWorld(envs.Domain):
         parse_grammar(houses.package_text("alfred.twl2"))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super().reset(seed=seed)
-        task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
-        self._load(task)
-        self._state = self._engine.reset()
-        self._steps = 0
-        self._text = self._state.feedback.removeprefix(BANNER).strip()
-        self._goal = self._text[self._text.rindex(TASK) :]
-        return self._text, self._info(valid=True, goal=self._goal)
+        super().reset(seed=seed, options=options)
+        self._load(self.task)
+        self.text = self.engine.reset().removeprefix(BANNER).strip()
+        self._goal = self.text[self.text.rindex("Your task is to:") :]
+        return self.text, self._info(valid=True, goal=self._goal)
 
     def _load(self, task: str) -> None:
         """Load a task's game. Raises UserError for an unknown id."""
-        cache = envs.cache_dir() / "alfworld"
-        self._engine = self._engine or AlfredEnv(cache / "translated")
+        self.engine = self.engine or Engine(envs.cache_dir() / "alfworld" / "translated")
         if found := re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", task):
             split, number = found[1], int(found[2])
             if number < houses.SIZES.get(split, 0) and houses.house(split, number).id == task:
-                self._engine.load(houses.game(houses.house(split, number), cache, self._engine))
+                self.engine.load(houses.game(houses.house(split, number), self.engine))
                 return
         elif (folder := data_dir()) and ".." not in task and (folder / task / "game.tw-pddl").is_file():
-            load_official(folder / task / "game.tw-pddl", self._engine)
+            load_official(folder / task / "game.tw-pddl", self.engine)
             return
         raise UserError(f"unknown ALFWorld task {task!r}: `alma.py tasks --env alfworld` lists the tasks")
 
-    @property
-    def game(self) -> Mapping[str, Any]:
-        """The content of the game that is loaded."""
-        return self._engine.data
-
     def step(self, action: str):
         command = str(action).strip()
-        valid = command in self._state["admissible_commands"]
-        self._state = self._engine.step(command)
-        self._steps += 1
-        self._text = self._state.feedback.strip()
+        valid = command in self.engine.commands
+        self.steps += 1
+        self.text = self.engine.step(command).strip()
         if not valid:  # how many commands begin with each verb
-            commands = self._state["admissible_commands"]
-            verbs = Counter(re.match(r"go to|\w+", command)[0] for command in commands)
+            verbs = Counter(re.match(r"go to|\w+", one)[0] for one in self.engine.commands)
             listed = ", ".join(f"{verb} ({count})" for verb, count in verbs.items())
             advice = f"That is not a valid command here. Valid commands begin with: {listed}."
-            self._text = f"{NOTHING} {advice}"
-        won = self._state["won"]
-        truncated = not won and self._steps >= self.max_steps
-        return self._text, float(won), won, truncated, self._info(valid)
+            self.text = f"{NOTHING} {advice}"
+        won = self.engine.won
+        truncated = not won and self.steps >= self.max_steps
+        return self.text, float(won), won, truncated, self._info(valid)
 
     def _info(self, valid: bool, **extra: str) -> dict[str, Any]:
-        actions = list(self._state["admissible_commands"])
-        record = {"obs": self._text, "actions_list": actions, **extra}
-        return self.info(record, actions, self._goal, self._state["won"], valid)
-
-    def render(self) -> str | None:
-        return self._text if self.render_mode == "ansi" else None
-
-    def close(self) -> None:
-        if self._engine:
-            self._engine.close()
-            self._engine = None
+        actions = list(self.engine.commands)
+        record = {"obs": self.text, "actions_list": actions, **extra}
+        return self.info(record, actions, self._goal, self.engine.won, valid)

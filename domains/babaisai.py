@@ -14,7 +14,7 @@ import numpy as np
 from gymnasium import spaces
 
 from domains.babaisai_levels import LEVELS, Rows, draw_level, family, level_id, level_size
-from domains.babaisai_world import ACTIONS, World, array_codes, chart, picture
+from domains.babaisai_world import ACTIONS, ARRAY_CODES, World, picture
 from envs import Domain, Task, derive_seed
 from errors import UserError
 
@@ -136,7 +136,7 @@ class BabaIsAIEnv(gymnasium.Env):
 
     def _observe(self) -> tuple[np.ndarray, dict[str, Any]]:
         world = self.world
-        codes = array_codes().take(np.frombuffer(world.tops, np.uint8), axis=0)
+        codes = ARRAY_CODES.take(np.frombuffer(world.tops, np.uint8), axis=0)
         array = codes.reshape(world.height, world.width, 3).transpose(1, 0, 2)
         return array, {"text": world.text(), "rules": self.rules(), "step_count": self.step_count}
 
@@ -192,62 +192,52 @@ class BabaIsAI(Domain):
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
         super().__init__(task if task is None else _known(task), render_mode)
-        self._env: BabaIsAIEnv | None = None
 
     @classmethod
     def tasks(cls) -> list[Task]:
         """26 learning and 27 test tasks, in the order of the authors' shuffle."""
         levels = list(LEVELS)
         random.Random(42).shuffle(levels)
-        half = len(levels) // 2
+        splits = {"learning": levels[: len(levels) // 2], "test": levels[len(levels) // 2 :]}
         return [
-            Task(
-                id=level,
-                split="learning" if place < half else "test",
-                family=family(level),
-                source="engine",
-                seed=derive_seed(cls.name, level),
-            )
-            for place, level in enumerate(levels)
+            Task(level, split, family(level), "engine", derive_seed("babaisai", level))
+            for split, of_split in splits.items()
+            for level in of_split
         ]
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super().reset(seed=seed)
-        level = _known((options or {}).get("task") or self.task_id or LEVELS[0])
-        if self._env is None or self._env.level != level:
-            self._env = BabaIsAIEnv(level)
-        self._env.np_random = self.np_random  # so new layouts within the episode follow from its seed
-        self._steps, self._success = 0, False
-        self._env.reset()
-        self._text = self._read()
-        return self._text, self._info(self._text, goal=GOAL)
+        super().reset(seed=seed, options=options)
+        level = _known(self.task)
+        if self.engine is None or self.engine.level != level:
+            self.engine = BabaIsAIEnv(level)
+        self.engine.np_random = self.np_random  # so new layouts within the episode follow from its seed
+        self._success = False
+        self.engine.reset()
+        self.text = self._read()
+        return self.text, self._info(self.text, goal=GOAL)
 
     def step(self, action: str):
-        self._steps += 1
+        self.steps += 1
         valid = action in ACTIONS
         reward = 0.0
         if valid:
-            won = self._env.step(ACTIONS.index(action))[1] > 0
+            won = self.engine.step(ACTIONS.index(action))[1] > 0
             reward, self._success = float(won and not self._success), self._success or won
-            observation = self._text = self._read()
+            observation = self.text = self._read()
         else:
-            observation = f"{action[:60]!a} is not valid. Valid actions: {', '.join(ACTIONS)}.\n{self._text}"
-        truncated = self._steps >= self.max_steps
+            observation = f"{action[:60]!a} is not valid. Valid actions: {', '.join(ACTIONS)}.\n{self.text}"
+        truncated = self.steps >= self.max_steps
         return observation, reward, self._success, truncated, self._info(observation, valid=valid)
-
-    def render(self) -> str | None:
-        """The grid for human eyes; the agent never sees it."""
-        return chart(self._env.world) if self.render_mode == "ansi" else None
 
     def _read(self) -> str:
         """The text, after a new layout was drawn where nobody is YOU."""
-        if self._env.world.player() is not None:
-            return self._env.text()
-        while self._env.world.player() is None:
-            self._env.reset()
-        # Differs from the benchmark, which appends the old rules without a newline and quotes the new
-        # text inside the representation of a Python dictionary.
-        return f"{BROKEN}\n{self._env.text()}"
+        broken = ""
+        while self.engine.world.player() is None:
+            self.engine.reset()
+            # Differs from the benchmark, which appends the old rules without a newline and quotes the new
+            # text inside the representation of a Python dictionary.
+            broken = f"{BROKEN}\n"
+        return broken + self.engine.text()
 
     def _info(self, observation: str, valid: bool = True, **init: str) -> dict[str, Any]:
         return self.info({"obs": observation, **init}, list(ACTIONS), GOAL, self._success, valid)

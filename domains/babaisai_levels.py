@@ -6,41 +6,16 @@ the original draws from a seed: the original uses numpy's legacy generator.
 """
 
 import re
+import tomllib
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 Rows = Sequence[Sequence[str]]  # a grid, row by row; a cell is its stack, bottom to top, joined by ">"
 
 # The 53 levels in the original's order of registration.
-LEVELS = (
-    "you_win", "you_win-fixed_you",
-    "make_win-distr_obj_rule", "goto_win-distr_obj_rule",
-    "goto_win", "goto_win-distr_obj", "goto_win-distr_rule",
-    "goto_win-distr_obj-irrelevant_rule", "goto_win-distr_win_rule",
-    "make_win-distr_obj", "make_win-distr_rule", "make_win", "make_win-distr_obj-irrelevant_rule",
-    "make_win#no_ball_win", "make_win#only_ball_win",
-    "make_win-distr_obj#no_ball_win", "make_win-distr_obj#only_ball_win",
-    "make_win-distr_rule#no_ball_win", "make_win-distr_rule#only_ball_win",
-    "make_win-distr_obj-irrelevant_rule#no_ball_win", "make_win-distr_obj-irrelevant_rule#only_ball_win",
-    "make_win-distr_obj_rule#no_ball_win", "make_win-distr_obj_rule#only_ball_win",
-    "two_room-goto_win", "two_room-goto_win-distr_obj_rule", "two_room-goto_win-distr_rule",
-    "two_room-goto_win-distr_obj", "two_room-goto_win-distr_obj-irrelevant_rule",
-    "two_room-goto_win-distr_win_rule",
-    "two_room-break_stop-goto_win-distr_obj_rule", "two_room-break_stop-goto_win-distr_obj",
-    "two_room-break_stop-goto_win-distr_rule", "two_room-break_stop-goto_win-distr_obj-irrelevant_rule",
-    "two_room-break_stop-goto_win",
-    "two_room-maybe_break_stop-goto_win-distr_obj_rule", "two_room-maybe_break_stop-goto_win",
-    "two_room-maybe_break_stop-goto_win-distr_obj", "two_room-maybe_break_stop-goto_win-distr_rule",
-    "two_room-maybe_break_stop-goto_win-distr_obj-irrelevant_rule",
-    "two_room-make_win-distr_obj_rule", "two_room-make_win-distr_rule", "two_room-make_win",
-    "two_room-make_win-distr_obj-irrelevant_rule", "two_room-make_win-distr_obj",
-    "two_room-make_win-distr_win_rule",
-    "two_room-break_stop-make_win-distr_obj_rule", "two_room-break_stop-make_win-distr_rule",
-    "two_room-break_stop-make_win", "two_room-break_stop-make_win-distr_obj-irrelevant_rule",
-    "two_room-break_stop-make_win-distr_obj",
-    "two_room-make_you", "two_room-make_you-make_win", "two_room-make_wall_win",
-)  # fmt: skip
+LEVELS = tuple(tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))["levels"])
 LEVEL_COLOURS, LEVEL_NOUNS = ("red", "blue", "green"), ("ball", "key", "door")
 # Cells (x, y) where a distracting noun lies in one-room levels; two of them stand twice.
 ONE_ROOM_SPOTS = (
@@ -48,8 +23,6 @@ ONE_ROOM_SPOTS = (
 )  # fmt: skip
 # Cells of the right room from which a text cannot be brought back.
 UNPUSHABLE = ((11, 2), (11, 3), (11, 4), (11, 5), (11, 6), (11, 7), (10, 7), (9, 7), (8, 7))
-# Width and height of the three kinds of grid.
-YOU_WIN_SIZE, ONE_ROOM_SIZE, TWO_ROOMS_SIZE = (6, 6), (8, 8), (13, 9)
 Region = tuple[int, int, int, int]  # first x, first y, last x, last y, inclusive
 
 
@@ -64,8 +37,8 @@ def level_id(name: str) -> str:
 def level_size(level: str) -> tuple[int, int]:
     """Width and height of a level's grid in cells."""
     if level.startswith("two_room"):
-        return TWO_ROOMS_SIZE
-    return YOU_WIN_SIZE if level.startswith("you_win") else ONE_ROOM_SIZE
+        return 13, 9
+    return (6, 6) if level.startswith("you_win") else (8, 8)
 
 
 def family(level: str) -> str:
@@ -119,31 +92,34 @@ class Canvas:
 
 def draw_level(level: str, rng: np.random.Generator) -> Rows:
     """A layout of a level; it may hide the player under a text where the original's may."""
-    parts = set(re.split("[-#]", level))
+    canvas, parts = Canvas(rng, *level_size(level)), set(re.split("[-#]", level))
     if "you_win" in parts:
-        return _draw_you_win(rng, fixed="fixed_you" in parts)
+        _draw_you_win(canvas, fixed="fixed_you" in parts)
+        return canvas.rows
     # Nouns of the win object, of the distracting object and the third one, drawn until they fit the level.
     balls, others = {"ball"}, {"key", "door"}
     fitting = balls if "only_ball_win" in parts else others if "no_ball_win" in parts else balls | others
-    nouns = rng.permutation(LEVEL_NOUNS).tolist()
+    nouns = canvas.shuffled(LEVEL_NOUNS)
     while nouns[0] not in fitting:
-        nouns = rng.permutation(LEVEL_NOUNS).tolist()
-    if parts & {"make_you", "make_wall_win"}:
-        return _draw_make_rule(rng, parts, nouns)
-    # Objects beside baba, and the noun whose text lies about without use.
-    objects = nouns[:2] if parts & {"distr_obj", "distr_obj_rule", "distr_win_rule"} else nouns[:1]
-    distractor = None
-    if "irrelevant_rule" in parts:
+        nouns = canvas.shuffled(LEVEL_NOUNS)
+    # Objects beside baba, and the noun whose text lies about.
+    two = {"distr_obj", "distr_obj_rule", "distr_win_rule", "make_you", "make_wall_win"}
+    objects, distractor = nouns[:2] if parts & two else nouns[:1], None
+    if parts & {"irrelevant_rule", "make_wall_win"}:
         distractor = nouns[2]
-    elif parts & {"distr_rule", "distr_obj_rule", "distr_win_rule"}:
+    elif parts & {"distr_rule", "distr_obj_rule", "distr_win_rule", "make_you"}:
         distractor = nouns[1]
     draw = _draw_two_rooms if "two_room" in parts else _draw_one_room
-    return draw(rng, parts, nouns, objects, distractor)
+    if parts & {"make_you", "make_wall_win"}:
+        draw = _draw_make_rule
+    draw(canvas, parts, objects, distractor)
+    if "distr_win_rule" in parts:  # Quirk: on top of what is there, texts and the player too.
+        canvas.sentence((9, 4) if "two_room" in parts else (4, 4), nouns[2], "win")
+    return canvas.rows
 
 
-def _draw_you_win(rng: np.random.Generator, fixed: bool) -> Rows:
+def _draw_you_win(canvas: Canvas, fixed: bool) -> None:
     """Four objects in a 2x2 room: one is YOU, a neighbour of it is WIN."""
-    canvas = Canvas(rng, *YOU_WIN_SIZE)
     pairs = canvas.shuffled([(colour, noun) for colour in LEVEL_COLOURS for noun in LEVEL_NOUNS])[:4]
     for y, (colour, noun), word in ((1, pairs[0], "you"), (2, pairs[1], "win")):
         canvas.put((1, y), f"c:{colour}", f"t:{noun}", "t:is", f"p:{word}")
@@ -153,40 +129,29 @@ def _draw_you_win(rng: np.random.Generator, fixed: bool) -> Rows:
     neighbours = canvas.shuffled([(5 - x, y), (x, 7 - y)])
     for at, (colour, noun) in zip([(x, y), *neighbours, (5 - x, 7 - y)], pairs, strict=True):
         canvas.put(at, f"o:{noun}:{colour}")
-    return canvas.rows
 
 
-def _draw_one_room(
-    rng: np.random.Generator, parts: set[str], nouns: list[str], objects: list[str], distractor: str | None
-) -> Rows:
-    canvas = Canvas(rng, *ONE_ROOM_SIZE)
+def _draw_one_room(canvas: Canvas, parts: set[str], objects: list[str], distractor: str | None) -> None:
     canvas.sentence((1, 6), "baba", "you")
-    canvas.sentence((1, 1), nouns[0], "win")
+    canvas.sentence((1, 1), objects[0], "win")
     if "make_win" in parts:
         canvas.shift((1, 1), canvas.empty((2, 2, 5, 5)))
     if distractor:
         canvas.put(canvas.choice(ONE_ROOM_SPOTS), f"t:{distractor}")
     canvas.bodies((1, 2, 6, 6), (1, 2, 6, 6), objects)
-    if "distr_win_rule" in parts:
-        canvas.sentence((4, 4), nouns[2], "win")  # Quirk: on top of what is there, the player too.
-    return canvas.rows
 
 
-def _two_rooms(rng: np.random.Generator, noun: str, you: tuple[int, int], stop: tuple[int, int]) -> Canvas:
+def _two_rooms(canvas: Canvas, noun: str, you: tuple[int, int], stop: tuple[int, int]) -> None:
     """Two rooms with a column of walls between them; `you` and `stop` are where these sentences begin."""
-    canvas = Canvas(rng, *TWO_ROOMS_SIZE)
     for y in range(1, 8):
         canvas.put((6, y), "o:wall:grey")
     canvas.sentence(you, "baba", "you")
     canvas.sentence(stop, "wall", "stop")
     canvas.sentence((9, 1), noun, "win")
-    return canvas
 
 
-def _draw_two_rooms(
-    rng: np.random.Generator, parts: set[str], nouns: list[str], objects: list[str], distractor: str | None
-) -> Rows:
-    canvas = _two_rooms(rng, nouns[0], you=(1, 7), stop=(1, 2))
+def _draw_two_rooms(canvas: Canvas, parts: set[str], objects: list[str], distractor: str | None) -> None:
+    _two_rooms(canvas, objects[0], you=(1, 7), stop=(1, 2))
     left, right = (2, 3, 5, 5), (7, 3, 10, 5)  # where a text can be pushed back and forth
     if distractor:
         stuck = len(objects) == 2 and "irrelevant_rule" not in parts
@@ -200,22 +165,18 @@ def _draw_two_rooms(
     if "make_win" in parts:
         canvas.shift((9, 1), canvas.empty(right))
     canvas.bodies(left, others, objects)
-    if "distr_win_rule" in parts:
-        canvas.sentence((9, 4), nouns[2], "win")  # Quirk: on top of what is there, texts too.
-    return canvas.rows
 
 
-def _draw_make_rule(rng: np.random.Generator, parts: set[str], nouns: list[str]) -> Rows:
+def _draw_make_rule(canvas: Canvas, parts: set[str], objects: list[str], distractor: str) -> None:
     """Two rooms in which the player must make another noun YOU or the wall WIN."""
     left, right = (2, 3, 4, 5), (8, 3, 10, 5)  # where a text can be pushed back and forth
     if "make_you" in parts:
-        canvas = _two_rooms(rng, nouns[0], you=(1, 6), stop=(1, 1))
-        canvas.put(canvas.empty(left), f"t:{nouns[1]}")
+        _two_rooms(canvas, objects[0], you=(1, 6), stop=(1, 1))
+        canvas.put(canvas.empty(left), f"t:{distractor}")
         if "make_win" in parts:
             canvas.shift((9, 1), canvas.empty(right))
     else:
-        canvas = _two_rooms(rng, nouns[0], you=(1, 7), stop=(2, 2))
-        canvas.put(canvas.empty(right), f"t:{nouns[2]}")
+        _two_rooms(canvas, objects[0], you=(1, 7), stop=(2, 2))
+        canvas.put(canvas.empty(right), f"t:{distractor}")
         canvas.shift((9, 1), canvas.choice(UNPUSHABLE))
-    canvas.bodies(left, (7, 2, 10, 7), nouns[:2])
-    return canvas.rows
+    canvas.bodies(left, (7, 2, 10, 7), objects)

@@ -3,17 +3,16 @@
 It does what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP,
 colours and noun-is-noun. The benchmark's quirks are reproduced and marked "Quirk". No level has
 LOSE, PUSH, OPEN or SHUT; they work in their plain meaning. PULL and MOVE form rules without effect.
-What the grid looks like as numbers, a picture and a chart is at the end. Levels, rewards and episodes are
-in `babaisai.py`.
+A picture of the grid is at the end. Levels, rewards and episodes are in `babaisai.py`.
 """
 
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from domains.babaisai_levels import LEVEL_COLOURS, Rows
+from domains.babaisai_levels import Rows
 
 ACTIONS = ("idle", "up", "right", "down", "left")
 # A word or a colour -> its second code in the array observation, an object -> its first.
@@ -25,14 +24,17 @@ PROPERTIES = {
 COLOURS = {"red": 0, "green": 1, "blue": 2, "purple": 3, "yellow": 4, "grey": 5, "white": 6}
 DEFAULT_COLOUR = {"baba": "white", "wall": "grey", "ball": "green", "door": "red", "key": "blue"}
 
-# A kind is what a thing is, as a number: its place in KINDS, the names that `rows()` uses.
-KINDS = (
-    "", "#", "t:is",
-    *(f"t:{noun}" for noun in NOUNS),
-    *(f"p:{word}" for word in PROPERTIES),
-    *(f"c:{colour}" for colour in COLOURS),
-    *(f"o:{noun}:{colour}" for noun in OBJECTS for colour in COLOURS),
-)  # fmt: skip
+# A kind is what a thing is, as a number: its place in this table, by the names that `rows()` uses. Beside each
+# stand its three numbers in the array observation.
+CODES = {
+    "": (1, 0, 0), "#": (2, 5, 0), "t:is": (18, 15, 0),
+    **{f"t:{noun}": (17, code, 0) for noun, code in NOUNS.items()},
+    **{f"p:{word}": (19, code, 0) for word, code in PROPERTIES.items()},
+    **{f"c:{colour}": (20, code, 0) for colour, code in COLOURS.items()},
+    **{f"o:{noun}:{colour}": (OBJECTS[noun], COLOURS[colour], 0) for noun in OBJECTS for colour in COLOURS},
+}  # fmt: skip
+KINDS = tuple(CODES)
+ARRAY_CODES = np.array(list(CODES.values()), np.uint8)
 CODE = {name: kind for kind, name in enumerate(KINDS)}
 EMPTY, BORDER, IS = 0, 1, 2
 TEXTS = {kind: name[2:] for kind, name in enumerate(KINDS) if name[:2] in ("t:", "p:", "c:")}
@@ -44,9 +46,10 @@ _NAME = {kind: f"rule `{word}`" for kind, word in TEXTS.items() if word not in C
     kind: noun for kind, (noun, _) in THINGS.items() if noun != "baba"
 }
 NAMES = tuple(_NAME.get(kind) for kind in range(len(KINDS)))
+Sentence = tuple[str, str, str]  # a colour or "", a noun, and what it is
 
 
-def read_rules(tops: bytes, width: int) -> tuple[str, ...]:
+def read_rules(tops: bytes, width: int) -> tuple[Sentence, ...]:
     """The sentences that the visible texts form, in the original's order, duplicates kept."""
     rules = []
     cell = tops.find(IS)
@@ -57,7 +60,7 @@ def read_rules(tops: bytes, width: int) -> tuple[str, ...]:
                 # The noun is not on the border, so the cell before it is inside the grid.
                 colour = TEXTS.get(tops[cell - 2 * step])
                 coloured = colour in COLOURS and word in PROPERTIES  # noun-is-noun ignores the colour
-                rules.append(f"{colour} {noun} is {word}" if coloured else f"{noun} is {word}")
+                rules.append((colour if coloured else "", noun, word))
         cell = tops.find(IS, cell + 1)
     return tuple(rules)
 
@@ -67,62 +70,45 @@ class Law:
     """What a list of rules means; the tables are indexed by kind and hold 0 or 1."""
 
     rules: tuple[str, ...]
-    you: bytes  # moved by the player
-    win: bytes
-    lose: bytes
+    has: dict[str, bytes]  # for each property, the objects that have it
     push: bytes  # is pushed on: texts, and objects that are PUSH
     enter: bytes  # can be stepped onto: empty cells and objects without STOP
-    open: bytes
-    shut: bytes
     becomes: tuple[tuple[bytes, int], ...]  # (table of the old noun, new kind), in the rules' order
     player: bytes | None  # objects that positions in the text are relative to: by the last YOU rule
     header: str  # first part of the text observation
 
 
 @lru_cache(maxsize=1024)
-def law_of(rules: tuple[str, ...]) -> Law:
+def law_of(rules: tuple[Sentence, ...]) -> Law:
     """The tables of `rules`; cached, because few different lists of rules occur."""
-    kinds = range(len(KINDS))
-    split = [rule.rsplit(" ", 3) if rule.count(" ") == 3 else ["", *rule.split(" ")] for rule in rules]
-    holds = {word: _holds(split, word) for word in PROPERTIES}
-    of_noun = {noun: bytes(kind in THINGS and THINGS[kind][0] == noun for kind in kinds) for noun in NOUNS}
-    players = [noun for _, noun, _, word in split if word == "you"]
+    colours: dict[tuple[str, str], set[str]] = {}  # of the rules for a noun and a word; "" is a rule without one
+    for colour, noun, word in rules:
+        colours.setdefault((noun, word), set()).add(colour)
+    things = [THINGS.get(kind, ("", "")) for kind in range(len(KINDS))]
+    has = {}
+    for word in PROPERTIES:
+        said = [(colour, colours.get((noun, word), set())) for noun, colour in things]
+        # Quirk: one rule with a colour takes the property from all other colours of the noun,
+        # even where the same sentence stands without a colour too.
+        has[word] = bytes(colour in found or found == {""} for colour, found in said)
     # Quirk: an object that is YOU by a rule with a colour is STOP too.
-    coloured_you = {CODE[f"o:{noun}:{colour}"] for colour, noun, _, word in split if word == "you" and colour}
-    stops = [holds["stop"][kind] or holds["push"][kind] or kind in coloured_you for kind in kinds]
-    listed = [f"{noun} is {word}" for _, noun, _, word in split if word in PROPERTIES]
+    coloured_you = [colour in colours.get((noun, "you"), ()) for noun, colour in things]
+    stops = [any(flags) for flags in zip(has["stop"], has["push"], coloured_you, strict=True)]
+    of_noun = {noun: bytes(one == noun for one, _ in things) for noun in NOUNS}
+    players = [noun for _, noun, word in rules if word == "you"]
+    listed = [f"{noun} is {word}" for _, noun, word in rules if word in PROPERTIES]
     return Law(
-        rules=rules,
-        you=holds["you"],
-        win=holds["win"],
-        lose=holds["lose"],
-        push=bytes(kind in TEXTS or holds["push"][kind] for kind in kinds),
-        enter=bytes(kind == EMPTY or (kind in THINGS and not stops[kind]) for kind in kinds),
-        open=holds["open"],
-        shut=holds["shut"],
+        rules=tuple(f"{colour} {noun} is {word}".strip() for colour, noun, word in rules),
+        has=has,
+        push=bytes(kind in TEXTS or push for kind, push in enumerate(has["push"])),
+        enter=bytes(kind == EMPTY or (kind in THINGS and not stop) for kind, stop in enumerate(stops)),
         becomes=tuple(
             (of_noun[noun], CODE[f"o:{word}:{DEFAULT_COLOUR[word]}"])
-            for _, noun, _, word in split
+            for _, noun, word in rules
             if word in NOUNS
         ),
         player=of_noun[players[-1]] if players else None,
         header="Active rules:\n" + "\n".join(listed) + "\n\nObjects on the map:\n",
-    )
-
-
-def _holds(split: list[list[str]], word: str) -> bytes:
-    """Table of the objects that have the property `word`."""
-    colours: dict[str, set[str]] = {}
-    for colour, noun, _, said in split:
-        if said == word:
-            colours.setdefault(noun, set()).update([colour] if colour else [])
-    # Quirk: one rule with a colour takes the property from all other colours of the noun,
-    # even where the same sentence stands without a colour too.
-    return bytes(
-        kind in THINGS
-        and THINGS[kind][0] in colours
-        and (not colours[THINGS[kind][0]] or THINGS[kind][1] in colours[THINGS[kind][0]])
-        for kind in range(len(KINDS))
     )
 
 
@@ -158,17 +144,18 @@ class World:
         """
         delta = (0, -self.width, 1, self.width, -1)[direction]
         law, tops, moved, met = self.law, self.tops, set(), EMPTY
+        you = law.has["you"]
         # The grid changes during this scan. Quirk: a player that covers another one on its way right
         # or down keeps it from moving. Quirk: the last player to try decides about winning.
         for cell in range(len(tops)):
-            if law.you[tops[cell]] and cell not in moved:
+            if you[tops[cell]] and cell not in moved:
                 met = self._push(cell, delta, moved)
         self._read_rules()
         for table, kind in self.law.becomes:
             for cell, top in enumerate(bytes(tops)):
                 if table[top]:
                     self._put(cell, kind)  # Quirk: the new thing comes on top, the old one stays below.
-        return bool(law.win[met]), bool(law.lose[met])
+        return bool(law.has["win"][met]), bool(law.has["lose"][met])
 
     def _push(self, cell: int, delta: int, moved: set[int]) -> int:
         """Move the top thing of `cell` if it can move. Returns what it moved onto, or itself if it stays."""
@@ -176,7 +163,8 @@ class World:
         if law.push[tops[target]]:
             self._push(target, delta, moved)
         mover, met = tops[cell], tops[target]  # a push may have uncovered something
-        if (law.open[mover] and law.shut[met]) or (law.shut[mover] and law.open[met]):
+        opens, shuts = law.has["open"], law.has["shut"]
+        if (opens[mover] and shuts[met]) or (shuts[mover] and opens[met]):
             self._take(cell)
             self._take(target)
             return EMPTY
@@ -256,20 +244,6 @@ def _places(width: int, height: int, player: int) -> tuple[str, ...]:
     return tuple(places)
 
 
-@cache
-def array_codes() -> np.ndarray:
-    """The three numbers of each kind in the array observation, of shape (kinds, 3)."""
-    codes = np.zeros((len(KINDS), 3), np.uint8)
-    codes[EMPTY], codes[BORDER] = (1, 0, 0), (2, 5, 0)
-    codes[IS] = 18, 15, 0
-    for first, prefix, seconds in ((17, "t", NOUNS), (19, "p", PROPERTIES), (20, "c", COLOURS)):
-        for word, second in seconds.items():
-            codes[CODE[f"{prefix}:{word}"]] = first, second, 0
-    for kind, (noun, colour) in THINGS.items():
-        codes[kind] = OBJECTS[noun], COLOURS[colour], 0
-    return codes
-
-
 TILE = 24  # pixels of a cell's side
 
 
@@ -288,13 +262,3 @@ def picture(world: World) -> np.ndarray:
         draw.rectangle((left + 1, top + 1, left + TILE - 2, top + TILE - 2), ground)
         draw.text((left + TILE / 2, top + TILE / 2), word, ink, anchor="mm", font_size=9)
     return np.array(image)
-
-
-def chart(world: World) -> str:
-    """The grid in characters: words in upper case, objects in lower case after their colour's initial."""
-    names = {EMPTY: ".", BORDER: "#", **{kind: word.upper() for kind, word in TEXTS.items()}}
-    for kind, (noun, colour) in THINGS.items():
-        names[kind] = (colour[0] if colour in LEVEL_COLOURS else "") + noun
-    cells = [names[top].ljust(5) for top in world.tops]
-    rows = [cells[start : start + world.width] for start in range(0, len(cells), world.width)]
-    return "\n".join(" ".join(row).rstrip() for row in rows)

@@ -26,11 +26,6 @@ from domains import nethack_text as nethack
 
 LEFT_OUT = ("Custom", "MultiRoom", "LavaCrossing", "SimpleCrossing")
 SHIFT = ("Corridor", "Quest", "Boxoban")
-LEARNING_SHARE = 0.3
-SPLIT_SEED = 42
-# Replaces the engine's own limits (40 to 5000 steps), so that `max_steps` holds for all tasks.
-NO_LIMIT = 10**9
-OBSERVATION_KEYS = ("glyphs", "blstats", "tty_chars", "tty_cursor", "inv_strs", "inv_letters")
 BOXOBAN_FOLDERS = {
     "MiniHack-Boxoban-Unfiltered-v0": "unfiltered/train",
     "MiniHack-Boxoban-Medium-v0": "medium/train",
@@ -71,8 +66,11 @@ def make_engine(task: str, seed: int):
 
     Raises ValueError for a task of Boxoban where its levels are missing.
     """
-    # The phase of the moon and Friday 13th change NetHack's luck; here the phase is fixed by the seed.
-    settings = {"max_episode_steps": NO_LIMIT, "fix_moon_phase": True, "observation_keys": OBSERVATION_KEYS}
+    settings = {
+        "observation_keys": ("glyphs", "blstats", "tty_chars", "tty_cursor", "inv_strs", "inv_letters"),
+        "max_episode_steps": 10**9,  # not the engine's own 40 to 5000, so that `max_steps` holds for all tasks
+        "fix_moon_phase": True,  # by the seed; by the date, the moon and Friday 13th change NetHack's luck
+    }
     if task in BOXOBAN_FOLDERS:
         from minihack.envs.boxohack import BoxoHack  # slow: imports minihack
 
@@ -82,9 +80,9 @@ def make_engine(task: str, seed: int):
         # One level, chosen by the seed: the package's class would read all levels of a folder.
         rng = random.Random(seed)
         text = rng.choice(sorted((levels / BOXOBAN_FOLDERS[task]).glob("*.txt"))).read_text()
-        level = rng.choice([block.split("\n", 1)[1] for block in text.strip("\n").split("\n\n")])
+        level = rng.choice(text.strip("\n").split("\n\n"))
         with tempfile.TemporaryDirectory(prefix="boxoban") as folder:
-            Path(folder, "level.txt").write_text(f"; 0\n{level}\n\n")
+            Path(folder, "level.txt").write_text(f"{level}\n\n")
             engine = BoxoHack(level_set=folder, level_mode="", **settings)
         engine._goal_pos_set = {None}  # its reset tests for the end before it has looked for the goals
     else:
@@ -129,18 +127,17 @@ class SkippedScreens:
         self.keys = observation_keys
         self.pages: list[str] = []
         self.end: dict[str, np.ndarray] | None = None
-        self.state, self.screen, self.internal = map(
-            observation_keys.index, ("program_state", "tty_chars", "internal"))
 
     def __getattr__(self, name: str):
         return getattr(self.game, name)
 
     def step(self, action: int):
         observation, done = self.game.step(action)
-        if self.end is None and (done or observation[self.state][0]):  # program_state[0]: game over
-            self.end = {key: array.copy() for key, array in zip(self.keys, observation, strict=True)}
-        elif self.end is None and observation[self.internal][3]:  # the game waits for a space
-            self.pages.append(nethack.message_text(observation[self.screen]))
+        seen = dict(zip(self.keys, observation, strict=True))
+        if self.end is None and (done or seen["program_state"][0]):  # the game is over
+            self.end = {key: array.copy() for key, array in seen.items()}
+        elif self.end is None and seen["internal"][3]:  # the game waits for a space
+            self.pages.append(nethack.message_text(seen["tty_chars"]))
         return observation, done
 
 
@@ -212,7 +209,6 @@ class MiniHack(envs.Domain):
 
     name = "minihack"
     max_steps = 100
-    engine = None  # until the first reset
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
@@ -225,20 +221,16 @@ class MiniHack(envs.Domain):
             ids = [name for name in ids if name not in BOXOBAN_FOLDERS]
         shift = [name for name in ids if any(word in name for word in SHIFT)]
         rest = [name for name in ids if name not in shift]
-        random.Random(SPLIT_SEED).shuffle(rest)
-        count = round(LEARNING_SHARE * len(rest))
+        random.Random(42).shuffle(rest)
+        count = round(0.3 * len(rest))
         splits = {"learning": sorted(rest[:count]), "test": sorted(rest[count:]), "shift": shift}
-        return [
-            envs.Task(
-                id=name,
-                split=split,
-                family=re.match(r"MiniHack-([A-Za-z]+)", name)[1],  # "Sokoban" of "MiniHack-Sokoban1a-v1"
-                source="official" if name in BOXOBAN_FOLDERS else "engine",
-                seed=envs.derive_seed("minihack", name),
-            )
-            for split, names in splits.items()
-            for name in names
-        ]
+        tasks = []
+        for split, names in splits.items():
+            for name in names:
+                family = re.match(r"MiniHack-([A-Za-z]+)", name)[1]  # "Sokoban" of "MiniHack-Sokoban1a-v1"
+                source = "official" if name in BOXOBAN_FOLDERS else "engine"
+                tasks.append(envs.Task(name, split, family, source, envs.derive_seed("minihack", name)))
+        return tasks
 
     @classmethod
     def notes(cls) -> list[str]:
@@ -253,9 +245,9 @@ class MiniHack(envs.Domain):
         registered_ids()
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super().reset(seed=seed)
+        super().reset(seed=seed, options=options)
         self.close()
-        task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
+        task = self.task
         if task not in registered_ids():
             raise ValueError(f"task={task!r} is unknown; `alma.py tasks --env minihack` lists the tasks")
         seed = envs.derive_seed("minihack", task) if seed is None else seed
@@ -272,13 +264,12 @@ class MiniHack(envs.Domain):
             random.setstate(state)
             np.random.set_state(numpy_state)
         self.actions = Actions(self.engine.actions)
-        self.steps, self.success = 0, False
+        self.success = False
         goals = texts()["goals"]
         self.goal = goals[max((key for key in goals if task.startswith(f"MiniHack-{key}")), key=len)]
         self.look()
         self.action_descriptions = self.actions.descriptions
-        record = self.context() | {"action_dict": self.action_descriptions, "goal": self.goal}
-        return record["long_term_context"], self._info(record, valid=True)
+        return self._told(valid=True, action_dict=self.action_descriptions, goal=self.goal)
 
     def step(self, action: str):
         if self.engine is None:
@@ -296,10 +287,9 @@ class MiniHack(envs.Domain):
             _, _, done, _, engine_info = self.engine.step(index)
             self.success = engine_info["end_status"] == self.engine.StepStatus.TASK_SUCCESSFUL
             self.look()
-        record = self.context()
         truncated = not done and self.steps >= self.max_steps
-        info = self._info(record, valid=index is not None)
-        return record["long_term_context"], float(self.success), done, truncated, info
+        text, info = self._told(valid=index is not None)
+        return text, float(self.success), done, truncated, info
 
     def look(self) -> None:
         """Turn the engine's last observation into texts at once, because the engine reuses its arrays."""
@@ -316,23 +306,13 @@ class MiniHack(envs.Domain):
         self.inventory = nethack.inventory_text(seen["inv_strs"], seen["inv_letters"])
         self.asked = bool(seen["internal"][1])  # the game waits for the answer to a question
 
-    def context(self) -> dict[str, str]:
-        """The observation under the keys that memory designs know."""
-        long_term = "\n\n".join(f"{title}:\n{text}" for title, text in self.screen.items())
-        return {"long_term_context": long_term, "short_term_context": f"inventory:\n{self.inventory}"}
-
-    def _info(self, record: dict[str, Any], valid: bool) -> dict[str, Any]:
+    def _told(self, valid: bool, **init: Any) -> tuple[str, dict[str, Any]]:
+        """The observation, and its info."""
+        self.text = "\n\n".join(f"{title}:\n{text}" for title, text in self.screen.items())
+        now = f"inventory:\n{self.inventory}"
+        record = {"long_term_context": self.text, "short_term_context": now, **init}
         answers = self.actions.answers(self.screen["message"]) if self.asked else []
-        now = record["short_term_context"]
         if answers:
             now += "\n\nValid actions:\n" + "\n".join(f"- {answer}" for answer in answers)
-        return self.info(record, answers or list(self.actions.names), self.goal, self.success, valid, now=now)
-
-    def render(self) -> str:
-        return self.context()["long_term_context"]
-
-    def close(self) -> None:
-        """Free the engine's memory and its temporary folder."""
-        if self.engine is not None:
-            self.engine.close()
-            self.engine = None
+        actions = answers or list(self.actions.names)
+        return self.text, self.info(record, actions, self.goal, self.success, valid, now=now)

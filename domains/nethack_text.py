@@ -32,12 +32,6 @@ RAYS = ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1))  #
 
 # Indices of the ground that is seen anywhere: closed doors to trees, stairs to lava, raised drawbridges.
 SEEN_ANYWHERE = frozenset((*range(15, 19), *range(23, 35), 37, 38))
-SQUARE = ("top left", "top center", "top right", "middle left", "middle center", "middle right",
-          "bottom left", "bottom center", "bottom right")
-AROUND = tuple(place for place in SQUARE if place != "middle center")
-BEAMS = ("horizontal", "vertical", "left slant", "right slant")
-WARNINGS = tuple(f"unknown creature causing you {feeling}"
-                 for feeling in ("worry", "concern", "anxiety", "disquiet", "alarm", "dread"))
 # Names whose first words take the plural: "scrolls labeled FOOBIE BLETCH".
 PLURAL_HEADS = ("scroll", "worthless piece", "unknown creature", "swallow", "shield", "boom")
 
@@ -74,6 +68,8 @@ def glyph_names() -> list[str]:
     """The name of every glyph, in NLE's order of glyphs."""
     from nle import nethack as nh  # slow
 
+    square, beams, feelings = words()["square"], words()["beams"], words()["feelings"]
+    around = [place for place in square if place != "middle center"]
     monsters = [nh.permonst(index).mname for index in range(nh.NUMMONS)]
     names = list(monsters)
     names += [f"tame {name}" for name in monsters]
@@ -82,12 +78,12 @@ def glyph_names() -> list[str]:
     names += [f"{name} corpse" for name in monsters]
     names += [f"ridden {name}" for name in monsters]
     names += [object_name(index) for index in range(nh.NUM_OBJECTS)]
-    ground = words()["ground"] + [f"swallow {place}" for place in AROUND]
+    ground = words()["ground"] + [f"swallow {place}" for place in around]
     names += ground[: nh.GLYPH_EXPLODE_OFF - nh.GLYPH_CMAP_OFF]
-    names += [f"explosion {SQUARE[i % 9]}" for i in range(nh.GLYPH_ZAP_OFF - nh.GLYPH_EXPLODE_OFF)]
-    names += [f"{BEAMS[i % 4]} zap beam" for i in range(nh.GLYPH_SWALLOW_OFF - nh.GLYPH_ZAP_OFF)]
-    names += [f"swallow {AROUND[i % 8]}" for i in range(nh.GLYPH_WARNING_OFF - nh.GLYPH_SWALLOW_OFF)]
-    names += WARNINGS
+    names += [f"explosion {square[i % 9]}" for i in range(nh.GLYPH_ZAP_OFF - nh.GLYPH_EXPLODE_OFF)]
+    names += [f"{beams[i % 4]} zap beam" for i in range(nh.GLYPH_SWALLOW_OFF - nh.GLYPH_ZAP_OFF)]
+    names += [f"swallow {around[i % 8]}" for i in range(nh.GLYPH_WARNING_OFF - nh.GLYPH_SWALLOW_OFF)]
+    names += [f"unknown creature causing you {feeling}" for feeling in feelings]
     names += [f"{name} statue" for name in monsters]
     return names
 
@@ -174,14 +170,13 @@ def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
     keys: list[tuple[str, int]] = []  # (noun, distance) of each line
     directions: dict[tuple[str, int], list[str]] = {}
     for (name, distance), counts in groups.items():
-        one = [DIRECTIONS[where] for where, count in counts.items() if count == 1]
-        more = [DIRECTIONS[where] for where, count in counts.items() if count > 1]
-        for noun, where in ((name, one), (plural(name) if more else "", more)):
+        for several in (False, True):
+            where = [DIRECTIONS[one] for one, count in counts.items() if (count > 1) == several]
             if where:
                 # Quirk: where singular and plural are the same word ("bars"), the plural's directions
                 # replace those of the singular, and the line appears twice.
-                keys.append((noun, distance))
-                directions[noun, distance] = where
+                keys.append((plural(name) if several else name, distance))
+                directions[keys[-1]] = where
     lines = []
     for noun, distance in keys:
         *first, last = directions[noun, distance]

@@ -57,7 +57,6 @@ class TextWorld(envs.Domain):
     name = "textworld"
     max_steps = 80
     lists_actions = False  # the paper's agent does not see the admissible commands
-    engine = None  # until the first reset
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
@@ -66,19 +65,16 @@ class TextWorld(envs.Domain):
         for split in ("learning", "test", "shift"):
             for family, halves in games.SPLITS.items():
                 numbers = [n for n in range(games.GAMES) if halves[2 * n // games.GAMES] == split]
-                tasks += [
-                    envs.Task(name, split, family, "generated", envs.derive_seed("textworld", name))
-                    for name in (f"{family}-{n:02}" for n in numbers)
-                ]
+                for name in (f"{family}-{n:02}" for n in numbers):
+                    seed = envs.derive_seed("textworld", name)
+                    tasks.append(envs.Task(name, split, family, "generated", seed))
         return tasks
 
     @classmethod
     def prepare(cls, tasks: Iterable[str]) -> None:
-        """Make the games of these task ids unless they are in the cache; 2 to 5 s for each.
-
-        Several in one call are cheaper: one process reads the package's grammars for all of them.
-        """
-        games.ensure_all(tasks)
+        """Make the games of these task ids unless they are in the cache; 2 to 4 s for each."""
+        for task in tasks:
+            games.ensure(task)
 
     @classmethod
     def load(cls) -> None:
@@ -89,17 +85,15 @@ class TextWorld(envs.Domain):
                 parsed(folder / f"{games.GAME}.json")
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        super().reset(seed=seed)
+        super().reset(seed=seed, options=options)
         self.close()
-        task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
-        self.engine = start(games.ensure(task))
+        self.engine = start(games.ensure(self.task))
         self.state = self.engine.reset()
-        self.steps = 0
         self.goal = " ".join(self.state.objective.split())
         # Without the banner and the objective, which come first.
         text = self.state.feedback.split(self.state.objective, 1)[-1]
-        self.observation = spaced(text[max(0, text.find("-=")):])
-        return self.observation, self._info(valid=True, goal=self.goal)
+        self.text = spaced(text[max(0, text.find("-=")):])
+        return self.text, self._info(valid=True, goal=self.goal)
 
     def step(self, action: str):
         if self.engine is None:
@@ -115,14 +109,14 @@ class TextWorld(envs.Domain):
             refusal = f"{NOT_UNDERSTOOD[0]}."  # the interpreter would understand words like "restore"
         else:
             self.state, _, done = self.engine.step(" ".join(action.split()))
-            self.observation = spaced(self.state.feedback)
-            if self.observation.startswith(NOT_UNDERSTOOD):
-                refusal = self.observation
+            self.text = spaced(self.state.feedback)
+            if self.text.startswith(NOT_UNDERSTOOD):
+                refusal = self.text
         if refusal is not None:
-            self.observation = f"{refusal}\nValid verbs: {', '.join(self.state.verbs)}."
+            self.text = f"{refusal}\nValid verbs: {', '.join(self.state.verbs)}."
         truncated = not done and self.steps >= self.max_steps
         info = self._info(valid=refusal is None)
-        return self.observation, self.score() - before, done, truncated, info
+        return self.text, self.score() - before, done, truncated, info
 
     def score(self) -> float:
         if self.state.won:
@@ -131,16 +125,8 @@ class TextWorld(envs.Domain):
 
     def _info(self, valid: bool, **init: str) -> dict[str, Any]:
         actions = list(self.state.admissible_commands)
-        record = {"obs": self.observation, **init, "admissible_commands": actions}
+        record = {"obs": self.text, **init, "admissible_commands": actions}
         return self.info(record, actions, self.goal, bool(self.state.won), valid, self.score())
-
-    def render(self) -> str:
-        return self.observation
-
-    def close(self) -> None:
-        if self.engine is not None:
-            self.engine.close()
-            self.engine = None
 
 
 def spaced(text: str) -> str:

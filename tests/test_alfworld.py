@@ -89,7 +89,7 @@ def test_houses_play_as_in_the_untouched_engine_until_they_are_won(generated, nu
     house = houses.house("test", number)
     env = ALFWorld(task=house.id)
     env.reset()
-    play_side_by_side(env, untouched_engine(dict(env.game)), list(house.plan), len(house.plan))
+    play_side_by_side(env, untouched_engine(dict(env.engine.data)), list(house.plan), len(house.plan))
     assert env.step("look")[4]["success"]
     env.close()
 
@@ -107,14 +107,14 @@ def test_a_plan_that_does_not_win_is_refused(generated, env):
     house = houses.house("learning", 0)
     env.reset(options={"task": house.id})
     with pytest.raises(RuntimeError, match="cannot be won"):
-        houses.prove({**env.game, "walkthrough": list(house.plan[:-1])}, env._engine)
+        houses.prove({**env.engine.data, "walkthrough": list(house.plan[:-1])}, env.engine)
 
 
 def test_generated_splits_have_all_families_and_share_no_task(generated):
     tasks = ALFWorld.tasks()
     assert len({task.id for task in tasks}) == len(tasks) == sum(houses.SIZES.values())
     for split in envs_alfworld.FOLDERS:
-        assert {task.family for task in tasks if task.split == split} == set(envs_alfworld.FAMILIES)
+        assert {task.family for task in tasks if task.split == split} == set(houses.tables()["families"])
     assert {task.source for task in tasks} == {"generated"}
     assert ALFWorld.notes()[0].endswith("(`make data-alfworld` downloads the official games)")
 
@@ -129,7 +129,7 @@ def test_shift_houses_have_room_layouts_that_no_other_house_has(generated):
 
 def test_things_lie_where_the_package_allows_them():
     for room in ROOMS:
-        tables = houses.room_tables()[room]
+        tables = houses.tables()[room]
         for thing, homes in tables["habits"].items():
             assert all(houses.fits(kind, thing) and kind in tables["furniture"] for kind in homes), thing
 
@@ -138,7 +138,7 @@ def test_official_splits_follow_the_folders_and_the_learning_set_has_all_familie
     tasks = ALFWorld.tasks()
     learning = [task for task in tasks if task.split == "learning"]
     assert len(learning) == envs_alfworld.LEARNING_TASKS
-    assert {task.family for task in learning} == set(envs_alfworld.FAMILIES)
+    assert {task.family for task in learning} == set(houses.tables()["families"])
     for task in tasks:
         assert task.id.startswith(envs_alfworld.FOLDERS[task.split] + "/") and task.source == "official"
     assert {task.id for task in tasks if task.split == "test"} == {
@@ -217,7 +217,7 @@ def test_a_broken_cache_file_is_made_again(generated, cache, tmp_path, monkeypat
     monkeypatch.setenv("ALMA_CACHE", str(tmp_path))
     first = ALFWorld(task=house.id).reset()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {path.suffix for path in files} == {".gz", ".tw-pddl"}
+    assert {path.suffix for path in files} == {".gz"}
     whole = {path: path.read_bytes() for path in files}
     for path in files:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])

@@ -102,7 +102,7 @@ def test_a_layer_tells_what_it_is_for(layer, episodes, goal, start, told):
 
 TELLING = {  # the modules with the words of each domain: its things, places, commands
     "alfworld": ("domains/alfworld_houses.py", "domains/alfworld_houses.toml", "domains/alfworld_engine.py"),
-    "babaisai": ("domains/babaisai_levels.py", "domains/babaisai_world.py"),
+    "babaisai": ("domains/babaisai_levels.py", "domains/babaisai_levels.toml", "domains/babaisai_world.py"),
     "minihack": ("domains/nethack_text.py", "domains/nethack_text.toml"),
     "textworld": ("domains/textworld_games.py",),
 }

@@ -91,11 +91,11 @@ def solution(task: str) -> list[str]:
 # Making games
 
 
-def test_two_processes_at_once_make_each_game_once_and_play_it_alike(made):
+def test_two_processes_at_once_make_each_game_once_and_play_it_alike(made, env):
     (first, second, _), cache = made
     assert set(first) == set(FOUR) and first == second
     assert len({hashes[0] for hashes in first.values()}) == len(FOUR)
-    names = {games.recipe(task).folder for task in FOUR}
+    names = {games.ensure(task).name for task in FOUR}
     locks = {f"{name}.lock" for name in names}
     assert {path.name for path in (cache / "textworld").iterdir()} == names | locks
 
@@ -105,7 +105,7 @@ def test_a_process_with_a_cache_of_its_own_makes_the_same_games(made):
     assert alone == {task: first[task] for task in THREE}
 
 
-def test_splits_halve_each_family_and_are_disjoint():
+def test_splits_halve_each_family_and_are_disjoint(env):
     tasks = TextWorld.tasks()
     count = {}
     for task in tasks:
@@ -113,7 +113,7 @@ def test_splits_halve_each_family_and_are_disjoint():
     assert count == {("learning", "treasure_hunter"): 13, ("test", "treasure_hunter"): 13,
                      ("learning", "cooking"): 13, ("test", "cooking"): 13, ("shift", "coin_collector"): 26}
     assert len({task.id for task in tasks}) == len(tasks)
-    assert len({games.recipe(task.id).folder for task in tasks}) == len(tasks)
+    assert len({games.cached(task.id) for task in tasks}) == len(tasks)
     assert {task.source for task in tasks} == {"generated"}
 
 
@@ -121,48 +121,71 @@ def test_difficulty_is_the_benchmark_s(env):
     treasure, coin = game_of("treasure_hunter-11"), game_of("coin_collector-13")
     assert treasure["metadata"]["mode"] == "hard" and treasure["metadata"]["world_size"] == 20
     assert coin["metadata"]["world_size"] == 40 and coin["metadata"]["quest_length"] == 20
-    settings = dict(games.recipe("cooking-11").settings)
+    settings = games.recipe("cooking-11")[2]
     assert settings["recipe"] == settings["take"] == 2 and settings["go"] == 12
     assert all(settings[skill] for skill in ("open", "cook", "cut", "drop"))
-    assert {dict(games.recipe(f"cooking-{n:02}").settings)["recipe"] for n in range(26)} == {1, 2, 3, 4, 5}
+    assert {games.recipe(f"cooking-{n:02}")[2]["recipe"] for n in range(26)} == {1, 2, 3, 4, 5}
 
 
 def test_treasure_hunter_games_of_twenty_commands_or_fewer_are_left_out(env):
     assert len(solution("treasure_hunter-11")) > 20
-    assert game_of("treasure_hunter-11")["metadata"]["attempt"] == games.FIRST_ATTEMPT[11]
+    assert game_of("treasure_hunter-11")["metadata"]["attempt"] == games.ATTEMPTS[11]
 
 
-@pytest.mark.filterwarnings("ignore:Not enough variation")
-def test_an_attempt_that_is_too_easy_is_followed_by_the_next(monkeypatch):
-    from textworld.logic import State
-
-    monkeypatch.setattr(State, "all_instantiations", games.instantiations)
-
-    def attempt(too_easy: int) -> tuple[int, int]:
-        monkeypatch.setattr(games, "TOO_EASY", too_easy)
-        settings = {"mode": "hard", "rooms": 6, "quest": 9, "attempt": 0}
-        which = games.Recipe("", "treasure_hunter", 0, tuple(settings.items()))
-        game = games.make_treasure_hunter(which)
-        return game.metadata["attempt"], len(game.walkthrough)
-
-    assert attempt(0) == (2, 2)  # attempts 0 and 1 found no quest
-    later, length = attempt(8)
-    assert later > 2 and length == 9
+def test_a_game_that_is_too_easy_is_refused(tmp_path, monkeypatch):
+    family, _, settings = games.recipe("treasure_hunter-11")
+    easy = settings | {"rooms": 6, "quest": 9, "attempt": 2}
+    monkeypatch.setattr(games, "recipe", lambda task: (family, 0, easy))
+    with pytest.raises(RuntimeError, match="won by 2 commands"):
+        games.write_game("treasure_hunter-11", tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
-def test_the_quick_look_up_of_actions_makes_the_package_s_own_game(monkeypatch):
+@pytest.fixture
+def options():
+    """What a small treasure hunter game is made of."""
+    import textworld
     from textworld.challenges.tw_treasure_hunter import treasure_hunter
     from textworld.generator.data import KnowledgeBase
+
+    options = textworld.GameOptions()
+    options.seeds, options.nb_rooms, options.quest_length = 4, 6, 6
+    options.kb = KnowledgeBase.load(treasure_hunter.KB_PATH)
+    return options
+
+
+def test_the_quick_look_up_of_actions_makes_the_package_s_own_game(options, monkeypatch):
+    from textworld.challenges.tw_treasure_hunter import treasure_hunter
     from textworld.logic import State
 
     results = []
     for _ in range(2):
-        options = games.limited_options(20)
-        options.seeds, options.nb_rooms, options.quest_length = 4, 6, 6
-        options.kb = KnowledgeBase.load(treasure_hunter.KB_PATH)
-        results.append(treasure_hunter.make_game("hard", options).serialize())
+        results.append(treasure_hunter.make_game("hard", options.copy()).serialize())
         monkeypatch.setattr(State, "all_instantiations", games.instantiations)
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("challenge", ["cooking", "coin_collector", "treasure_hunter", None])
+def test_the_quick_reading_of_a_text_grammar_gives_what_the_package_s_parser_gives(challenge):
+    import textworld
+    from textworld.textgen import TextGrammar
+
+    folder = Path(textworld.__file__).parent
+    folder /= f"challenges/tw_{challenge}/textworld_data" if challenge else "generator/data"
+    files = sorted((folder / "text_grammars").glob("*.twg"))
+    assert len(files) >= 3
+
+    def plain(rules) -> list:
+        """Nested lists of everything that a grammar's objects hold."""
+        if isinstance(rules, (tuple, list)):
+            return [plain(one) for one in rules]
+        return [type(rules).__name__, *map(plain, vars(rules).values())] if hasattr(rules, "__dict__") else rules
+
+    for path in files:
+        text = path.read_text()
+        theirs, ours = TextGrammar.parse(text), games.parse_text_grammar(text)
+        assert list(ours.rules) == list(theirs.rules)
+        assert plain(list(ours.rules.values())) == plain(list(theirs.rules.values()))
 
 
 # The cache
@@ -170,10 +193,10 @@ def test_the_quick_look_up_of_actions_makes_the_package_s_own_game(monkeypatch):
 
 def test_a_damaged_game_is_seen_and_made_again(made, tmp_path, monkeypatch):
     task = "coin_collector-13"
-    name = games.recipe(task).folder
-    shutil.copytree(made[1] / "textworld" / name, tmp_path / "textworld" / name)
     monkeypatch.setenv("ALMA_CACHE", str(tmp_path))
-    folder = games.ensure(task)
+    folder = games.cached(task)
+    shutil.copytree(made[1] / "textworld" / folder.name, folder)
+    assert games.ensure(task) == folder
     whole = (folder / "tw-game.json").read_bytes()
     for damage in (lambda: (folder / "complete.json").write_text("{"),
                    lambda: (folder / "complete.json").write_text("[1]"),
@@ -188,7 +211,7 @@ def test_a_damaged_game_is_seen_and_made_again(made, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("script", "said"), [
     (f"exec {sys.executable} -c \"from domains import textworld_games as games; games.write_game = None; "
-     "games.make(['treasure_hunter-00'])\"", r".*Error"),
+     "games.make('treasure_hunter-00')\"", r".*Error"),
     ("kill -9 $$", "$"),
 ], ids=["fails", "killed"])
 def test_a_game_that_cannot_be_made_is_a_fault_of_the_infrastructure(tmp_path, monkeypatch, script, said):
