@@ -202,7 +202,8 @@ class Worker:
         self._end: BaseException | None = None  # why no more commands are taken
         self._tasks: set[asyncio.Task] = set()  # the reader, and one for each model call
         self._calls = 0  # model calls during the present command
-        self._clock = frames.Stopwatch()
+        self._serving = 0  # of them are being answered
+        self._spent, self._since = 0.0, 0.0  # seconds of the present command without models, up to a moment
         self._writer: asyncio.StreamWriter | None = None
         self._output = frames.Output(limits, self._stop)
 
@@ -290,8 +291,8 @@ class Worker:
         """Have the process forked, with one end of a new connection and of a new output."""
         try:
             here, there = socket.socketpair()
-            with there, self._output.writing_end() as output:
-                self._number = self._template.fork(there, output, forks, worker)
+            with there, open(self._output.open(), "wb") as output:
+                self._number = self._template.fork(there, output.fileno(), forks, worker)
             stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
         except InfrastructureError:
             here.close()
@@ -336,7 +337,7 @@ class Worker:
                 raise self._end
             number, future = next(self._numbers), self._loop.create_future()
             self._pending, self._calls, started = (number, future), 0, time.monotonic()
-            self._clock.restart()
+            self._spent, self._since = 0.0, started
             try:
                 await self._write(frames.pack({"op": op, "id": number, **fields}))
                 while True:
@@ -347,7 +348,7 @@ class Worker:
                     used_before = used if used_before is None else used_before
                     if used - used_before > limits.cpu_seconds:
                         message = f"{op} used more than {limits.cpu_seconds:g} s of CPU time"
-                    elif self._clock.seconds() > limits.wall_seconds:
+                    elif self._seconds_without_models() > limits.wall_seconds:
                         message = f"{op} took more than {limits.wall_seconds:g} s"
                     else:
                         continue
@@ -360,6 +361,10 @@ class Worker:
             finally:
                 self._pending = None
                 self.seconds += time.monotonic() - started
+
+    def _seconds_without_models(self) -> float:
+        """Time of the present command in which no model call was being answered."""
+        return self._spent if self._serving else self._spent + time.monotonic() - self._since
 
     async def _write(self, frame: bytes) -> None:
         """Send a frame; a worker that does not read it in time is ended."""
@@ -458,8 +463,11 @@ class Worker:
             if problem is not None:
                 answer = {"op": "refuse", "id": number, "error": problem}
             else:
-                with self._clock.paused():
+                self._spent, self._serving = self._seconds_without_models(), self._serving + 1
+                try:
                     value = await getattr(self._tools, tool.__name__)(*arguments)
+                finally:
+                    self._serving, self._since = self._serving - 1, time.monotonic()
                 answer = {"op": "answer", "id": number, "value": value}
             frame = frames.pack(answer)
         except Exception as error:

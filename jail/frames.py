@@ -6,17 +6,15 @@ no control characters. It does not promise that a text is harmless to a model th
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import re
 import sysconfig
-import time
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 from errors import DesignError, clean
@@ -74,8 +72,7 @@ def parse(body: bytes, limits: Limits) -> dict:
     if body.count(b",") + body.count(b"[") + body.count(b"{") > limits.nodes:
         raise DesignError("protocol", f"a message with more than {limits.nodes} values")
     try:
-        numbers = {"parse_int": _integer, "parse_float": _finite, "parse_constant": _BadNumber}
-        message = json.loads(body.decode(), **numbers)
+        message = json.loads(body.decode(), parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise DesignError("protocol", f"a message that is not JSON: {clean(str(error))[:200]}") from None
     if not isinstance(message, dict):
@@ -87,8 +84,8 @@ def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
     """The value with lone surrogates replaced. Raises DesignError for a bad number or too deep a nesting."""
     if isinstance(value, str):
         return SURROGATES.sub("\ufffd", value)
-    if isinstance(value, _BadNumber):
-        raise DesignError("invalid", f"the number {value.text[:24]} is not finite or has more than 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):  # the parser makes infinity of 1e999
+        raise DesignError("invalid", "a number that is not finite or has more than 64 bits")
     if isinstance(value, (dict, list)) and depth >= limits.depth:
         raise DesignError("invalid", f"values nested more than {limits.depth} deep")
     if isinstance(value, dict):
@@ -125,21 +122,10 @@ def _fits(value: Any, kind: Any) -> bool:
     return type(value) is origin or (origin is float and type(value) is int)
 
 
-@dataclasses.dataclass(frozen=True)
-class _BadNumber:
-    """Stands for a number that JSON, or a program that reads it, cannot hold."""
-
-    text: str
-
-
-def _integer(text: str) -> int | _BadNumber:
+def _integer(text: str) -> int | float:
+    """The number, or NaN where it has more than 64 bits."""
     short = len(text) <= 20  # so that nobody converts a million digits
-    return int(text) if short and -(1 << 63) <= int(text) < 1 << 64 else _BadNumber(text)
-
-
-def _finite(text: str) -> float | _BadNumber:
-    value = float(text)
-    return value if math.isfinite(value) else _BadNumber(text)  # 1e999 is infinity
+    return int(text) if short and -(1 << 63) <= int(text) < 1 << 64 else math.nan
 
 
 def clean_trace(text: str) -> str:
@@ -163,16 +149,12 @@ class Output:
         self._head, self._tail, self._bytes = b"", b"", 0
         self._descriptor = -1
 
-    @contextlib.contextmanager
-    def writing_end(self) -> Iterator[int]:
-        """The worker's descriptor; the host's copy is closed after the block."""
+    def open(self) -> int:
+        """Begin to drain; returns the writing end, which is the worker's."""
         self._descriptor, writing = os.pipe()
         os.set_blocking(self._descriptor, False)
         asyncio.get_running_loop().add_reader(self._descriptor, self._drain)
-        try:
-            yield writing
-        finally:
-            os.close(writing)
+        return writing
 
     def text(self) -> str:
         for _ in range(2):  # as much as the pipe can hold, and not more: the design may go on writing
@@ -210,25 +192,3 @@ class Output:
         if self._bytes > self._limits.flood_bytes:
             flood = f"more than {self._limits.flood_bytes} bytes on stdout and stderr"
             self._stop(DesignError("flood", flood))
-
-
-class Stopwatch:
-    """Seconds since the restart without pauses, which may overlap."""
-
-    def __init__(self) -> None:
-        self._pauses, self._sum, self._since = 0, 0.0, time.monotonic()
-
-    def restart(self) -> None:
-        self._sum, self._since = 0.0, time.monotonic()
-
-    def seconds(self) -> float:
-        return self._sum if self._pauses else self._sum + time.monotonic() - self._since
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        self._sum, self._pauses = self.seconds(), self._pauses + 1
-        try:
-            yield
-        finally:
-            self._pauses -= 1
-            self._since = time.monotonic()
