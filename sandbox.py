@@ -33,6 +33,7 @@ from typing import Any
 import memory_base
 from errors import DesignError, InfrastructureError, UserError, clean
 from jail import frames
+from jail.child import WROTE
 from jail.frames import Limits
 from jail.template import START_SECONDS, Template, TemplateDied
 from memory_base import Tools, Trajectory
@@ -149,26 +150,18 @@ class Sandbox:
 
     @contextlib.asynccontextmanager
     async def _jail(self, tools: Tools | None, forks: bool = False) -> AsyncIterator["Worker"]:
-        """A worker that is locked down, without a design; starts the template again if it has died."""
-        for attempt in (1, 2):
-            template = await self._live_template()
-            worker = Worker(template, tools, self.limits, len(self._trajectories))
-            try:
-                await worker.start(forks)
-                if self.layers and worker.layers != self.layers:
-                    held = f"a worker holds {worker.layers}, the first one held {self.layers}"
-                    raise InfrastructureError(held)
-                break
-            except BaseException as error:
-                await worker.close()
-                if not isinstance(error, InfrastructureError) or attempt == 2 or template.alive:
-                    raise
+        """A worker that is locked down, without a design."""
+        worker = Worker(await self._live_template(), tools, self.limits, len(self._trajectories))
         try:
+            await worker.start(forks)
+            if self.layers and worker.layers != self.layers:
+                raise InfrastructureError(f"a worker holds {worker.layers}, the first one held {self.layers}")
             yield worker
         finally:
             await uninterrupted(worker.close())
 
     async def _live_template(self) -> Template:
+        """The template process; another one where it has died."""
         async with self._starting:
             if self._template is not None and not self._template.alive:
                 await self._template.close()
@@ -242,8 +235,8 @@ class Worker:
                 fault = error
             finally:
                 copy._stop(InfrastructureError("the fork has been closed"))  # at once, before the worker forks again
-                await uninterrupted(copy.close())  # after that it is known what the template has seen
-            if self._number in self._template.created:
+                exit_code = await uninterrupted(copy.close())
+            if exit_code == WROTE:
                 raise CannotFork("a fork wanted to create a file")
             if fault is not None:
                 raise fault
@@ -274,8 +267,8 @@ class Worker:
 
     async def _start_as_fork(self, worker: "Worker") -> None:
         """Have `worker` forked. From here on all that the fork sends may come from the design."""
-        if not worker.can_fork or worker._number in self._template.created:
-            raise CannotFork("the template does not answer for it, or a fork has wanted to create a file")
+        if not worker.can_fork:
+            raise CannotFork("the template does not answer for it")
         await self._connect(worker=worker._number)
         try:
             if (why_not := await worker._command("fork")) != "":
@@ -302,19 +295,21 @@ class Worker:
             raise InfrastructureError(why) from None
         self._tasks.add(asyncio.ensure_future(self._read(stream)))
 
-    async def close(self) -> None:
-        """End the process, whatever it is at, and wait until it is gone."""
+    async def close(self) -> int | None:
+        """End the process, whatever it is at, and wait until it is gone; its exit code, None for no process."""
         self._stop(InfrastructureError("the worker has been closed"))
         tasks = [*self._tasks]  # a model call takes itself out of the set
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        exit_code = None
         if self._number:
             with contextlib.suppress(InfrastructureError):
-                await self._template.bury(self._number)
+                exit_code = await self._template.bury(self._number)
         if self._writer is not None:
             self._writer.transport.abort()
         self._output.close()
+        return exit_code
 
     def _stop(self, error: BaseException) -> None:
         """Take no more commands, fail the present one with `error`, kill the process."""
@@ -405,7 +400,7 @@ class Worker:
         except InfrastructureError as error:
             self._stop(error)
         else:
-            if self._template.last_cpu_seconds(self._number) >= self.limits.life_cpu_seconds - 1:
+            if code == -signal.SIGXCPU:
                 used = f"all calls together used {self.limits.life_cpu_seconds} s of CPU time"
                 self._stop(DesignError("timeout", used))
             if code == -signal.SIGKILL:

@@ -36,6 +36,7 @@ import traceback
 import types
 
 RECORD = struct.Struct("!cQq")  # control socket: kind, worker's number, value
+WROTE = 256  # in place of a fork's exit code: it, or another process of its family, wanted to create a file
 LENGTH = struct.Struct("!I")  # a frame: length in bytes, then JSON
 TEXTS_A_REQUEST = 64  # texts of one embedding request, so that its answer stays small
 ERROR_CHARS = 6_000  # of a traceback
@@ -75,6 +76,7 @@ class Family:
     supervisor: object
     forks: dict[int, int] = dataclasses.field(default_factory=dict)  # number: process id, 0 before its report
     exit_code: int = -signal.SIGKILL  # of the worker
+    wrote: bool = False  # after it was forked
     ended: bool = False  # killed as a whole, not all reaped yet
 
     def end(self) -> None:
@@ -141,7 +143,7 @@ class Template:
         if what != "end":
             self._poll.register(family.supervisor.descriptor(), select.POLLIN)
         if what == "created":
-            self._send(b"w", family.number, 0)
+            family.wrote = True
         elif what == "report":
             waiting = [number for number, process in family.forks.items() if not process]
             ours = bool(waiting) and pid not in (family.pid, *family.forks.values())
@@ -158,8 +160,6 @@ class Template:
             return False
         kind, number, value = RECORD.unpack(data)
         family = next((one for one in self._families.values() if number in (one.number, *one.forks)), None)
-        if kind == b"q":
-            return False
         if kind == b"f":
             pid, group, supervisor = self._layers.fork(self._setup, bool(value))
             if pid == 0:
@@ -201,17 +201,16 @@ class Template:
 
     def _ended(self, family: Family, pid: int, exit_code: int, usage) -> None:
         fork = next((number for number, process in family.forks.items() if process == pid), None)
-        milliseconds = int(1000 * (usage.ru_utime + usage.ru_stime))
+        if usage.ru_utime + usage.ru_stime >= self._setup["limits"]["life_cpu_seconds"] - 1 and exit_code == -signal.SIGKILL:
+            exit_code = -signal.SIGXCPU  # the kernel has killed it
         if fork is not None:
             del family.forks[fork]
-            self._send(b"c", fork, milliseconds)
-            self._send(b"e", fork, exit_code)
+            self._send(b"e", fork, WROTE if family.wrote else exit_code)
         else:  # the worker, the first process of its namespace, or a fork that never reported
             family.end()
             family.ended = True
         if pid == family.pid:
             family.exit_code = exit_code
-            self._send(b"c", family.number, milliseconds)
         try:
             os.killpg(family.group, 0)
         except ProcessLookupError:  # the last one of the family

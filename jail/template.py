@@ -42,13 +42,9 @@ class Template:
     def __init__(self, process: subprocess.Popen, control: socket.socket, errors: Any):
         self._process, self._control, self._errors = process, control, errors
         self._numbers = itertools.count(1)
-        self._exits: dict[int, asyncio.Future] = {}  # worker's number: exit code, -1 for no answer
-        self._cpu: dict[int, float] = {}  # last known CPU seconds of a worker
-        self._cpu_asked: dict[int, asyncio.Future] = {}
-        self.created: set[int] = set()  # forked workers that, or a fork of which, tried to create a file
+        self._awaited: dict[tuple[bytes, int], asyncio.Future] = {}  # values by kind and number of their record
+        self._dead: TemplateDied | None = None
         self._reader = asyncio.ensure_future(self._read())
-        self.alive = True
-        self.ready: asyncio.Future = asyncio.get_running_loop().create_future()
 
     @classmethod
     async def start(cls, setup: dict) -> "Template":
@@ -73,44 +69,15 @@ class Template:
         control.setblocking(False)
         template = cls(process, control, errors)
         try:
-            await asyncio.wait_for(asyncio.shield(template.ready), START_SECONDS)
-        except BaseException as error:
+            await template._value(b"r", 0, "did not start")
+        except BaseException:
             await template.close()
-            late = InfrastructureError(f"the sandbox's template did not start in {START_SECONDS} s")
-            raise (late if isinstance(error, TimeoutError) else error) from None
+            raise
         return template
 
-    async def _read(self) -> None:
-        loop, data = asyncio.get_running_loop(), b""
-        with contextlib.suppress(OSError):
-            while received := await loop.sock_recv(self._control, 1 << 16):
-                data += received
-                while len(data) >= RECORD.size:
-                    self._take(*RECORD.unpack(data[: RECORD.size]))
-                    data = data[RECORD.size :]
-        self._died()
-
-    def _take(self, kind: bytes, number: int, value: int) -> None:
-        if kind == b"r":
-            self.ready.set_result(None)
-        elif kind == b"e" and number in self._exits:
-            self._exits[number].set_result(value)
-        elif kind == b"c" and value >= 0:
-            self._cpu[number] = value / 1000
-        elif kind == b"w":
-            self.created.add(number)
-        if kind == b"c" and number in self._cpu_asked:
-            self._cpu_asked.pop(number).set_result(None)
-
-    def _died(self) -> None:
-        self.alive = False
-        self._errors.seek(0)
-        said = frames.clean_trace(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
-        error = TemplateDied(f"the sandbox's template process ended: {said or 'it said nothing'}")
-        for future in [self.ready, *self._exits.values(), *self._cpu_asked.values()]:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # no warning where nobody waits for it
+    @property
+    def alive(self) -> bool:
+        return self._dead is None and self._process.poll() is None
 
     def fork(self, connection: socket.socket, output: int, forks: bool, worker: int) -> int:
         """Ask for a new worker (`worker` 0) or let a worker fork once; returns the new process's number.
@@ -118,62 +85,87 @@ class Template:
         The process gets these descriptors. `forks`: whether a new worker is to be forked.
         """
         number = next(self._numbers)
-        self._exits[number] = asyncio.get_running_loop().create_future()
+        self._future(b"e", number)
         record = (b"p", worker, number) if worker else (b"f", number, int(forks))
         self._send(*record, [connection.fileno(), output])
         return number
 
     def kill(self, number: int) -> None:
-        if self.alive and number in self._exits and not self._exits[number].done():
-            self._send(b"k", number)
+        self._send(b"k", number)
 
     def ask_for_trace(self, number: int) -> None:
         """Have a worker print where it is."""
         self._send(b"t", number)
 
-    async def exit_code(self, number: int, seconds: float) -> int:
-        """Wait for a worker's end: its exit code, or minus the signal that ended it."""
-        return await asyncio.wait_for(asyncio.shield(self._exits[number]), seconds)
-
     async def cpu_seconds(self, number: int) -> float:
         """CPU time that a worker has used."""
-        asked = self._cpu_asked.setdefault(number, asyncio.get_running_loop().create_future())
         self._send(b"c", number)
-        try:
-            await asyncio.wait_for(asyncio.shield(asked), START_SECONDS)
-        except TimeoutError:
-            raise InfrastructureError("the sandbox's template process does not answer") from None
-        return self.last_cpu_seconds(number)
+        return await self._value(b"c", number, "does not answer") / 1000
 
-    def last_cpu_seconds(self, number: int) -> float:
-        return self._cpu.get(number, 0.0)
+    async def exit_code(self, number: int, seconds: float) -> int:
+        """Wait for a worker's end: its exit code, minus the signal that ended it, or WROTE."""
+        return await asyncio.wait_for(asyncio.shield(self._future(b"e", number)), seconds)
 
-    async def bury(self, number: int) -> None:
-        """Kill a worker and wait until it is gone; a template that cannot do that goes too."""
-        self.kill(number)
+    async def bury(self, number: int) -> int:
+        """Kill a worker and wait until it is gone: its exit code. A template that cannot do that goes too."""
         try:
-            await self.exit_code(number, START_SECONDS)
+            self.kill(number)
+            return await self.exit_code(number, START_SECONDS)
         except TimeoutError:
             self._process.kill()
+            raise TemplateDied("the sandbox's template process could not end a worker") from None
         finally:
-            for kept in (self._exits, self._cpu, self._cpu_asked):
-                kept.pop(number, None)
+            self._awaited.pop((b"e", number), None)
+
+    def _future(self, kind: bytes, number: int) -> asyncio.Future:
+        """What holds the value of the record of this kind and number once it has come."""
+        if self._dead is not None:
+            raise self._dead
+        return self._awaited.setdefault((kind, number), asyncio.get_running_loop().create_future())
+
+    async def _value(self, kind: bytes, number: int, otherwise: str) -> int:
+        try:
+            return await asyncio.wait_for(self._future(kind, number), START_SECONDS)
+        except TimeoutError:
+            why = f"the sandbox's template process {otherwise} in {START_SECONDS} s"
+            raise InfrastructureError(why) from None
+        finally:
+            self._awaited.pop((kind, number), None)
 
     def _send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
         try:
             socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
         except OSError as error:
-            self.alive = False
-            raise TemplateDied(f"the sandbox's template process cannot be reached: {error}") from error
+            self._died(f"cannot be reached: {error}")
+            raise self._dead from error
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while data := await loop.sock_recv(self._control, RECORD.size):
+                kind, number, value = RECORD.unpack(data)
+                future = self._awaited.get((kind, number))
+                if future is not None and not future.done():
+                    future.set_result(value)
+        self._died("ended")
+
+    def _died(self, how: str) -> None:
+        self._errors.seek(0)
+        said = frames.clean_trace(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
+        self._dead = self._dead or TemplateDied(f"the sandbox's template process {how}: {said or 'it said nothing'}")
+        for future in self._awaited.values():
+            if not future.done():
+                future.set_exception(self._dead)
+                future.exception()  # no warning where nobody waits for it
 
     async def close(self) -> None:
         """End the template and with it every worker: it leaves when the host hangs up."""
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
-        with contextlib.suppress(InfrastructureError):
-            self._send(b"q", 0)  # other children of this process may hold a copy of the socket
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)  # other children of this process may hold a copy of the socket
         self._control.close()
-        self._died()
+        self._died("was closed")
         try:
             await asyncio.to_thread(self._process.wait, CLOSE_SECONDS)
         except subprocess.TimeoutExpired:
