@@ -18,8 +18,6 @@ checks on purpose can pass words through a pipe to its own forks, and to nobody 
 import asyncio
 import contextlib
 import dataclasses
-import functools
-import itertools
 import json
 import os
 import signal
@@ -102,11 +100,11 @@ class Sandbox:
                  unsafe: bool = False, max_workers: int = 16, disable: Iterable[str] = ()):
         self.limits, self.layers = limits or Limits(), []
         self.unsafe = False
-        self._trajectories = [json.dumps(dataclasses.asdict(one)) for one in trajectories]
+        self.trajectories = [json.dumps(dataclasses.asdict(one)) for one in trajectories]
         self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
         # Shared by designs. Workers that are forked wait for none of the other slots while they hold theirs.
-        self._forked, self._slots = FairQueue(max_workers), FairQueue(max_workers)
+        self._forked, self.slots = FairQueue(max_workers), FairQueue(max_workers)
         self._most_forks, self._starting = max_workers, asyncio.Lock()
         self._template: Template | None = None
 
@@ -143,15 +141,14 @@ class Sandbox:
 
         Its methods raise DesignError, and what `tools` raise.
         """
-        async with (self._forked if forks else self._slots).turn(source), self._jail(tools, forks) as worker:
-            worker.turns = functools.partial(self._slots.turn, source)
-            await worker.load(source)
+        async with (self._forked if forks else self.slots).turn(source), self._jail(tools, source, forks) as worker:
+            await worker.load()
             yield worker
 
     @contextlib.asynccontextmanager
-    async def _jail(self, tools: Tools | None, forks: bool = False) -> AsyncIterator["Worker"]:
-        """A worker that is locked down, without a design."""
-        worker = Worker(await self._live_template(), tools, self.limits, len(self._trajectories))
+    async def _jail(self, tools: Tools | None, source: str = "", forks: bool = False) -> AsyncIterator["Worker"]:
+        """A worker that is locked down, its design not loaded."""
+        worker = Worker(self, await self._live_template(), tools, source)
         try:
             await worker.start(forks)
             if self.layers and worker.layers != self.layers:
@@ -169,7 +166,7 @@ class Sandbox:
             if self._template is None:
                 files = {name: HERE / f"{name.replace('.', '/')}.py" for name in SENT}
                 self._template = await Template.start({
-                    "trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
+                    "trajectories": self.trajectories, "limits": dataclasses.asdict(self.limits),
                     "sources": {name: file.read_text(encoding="utf-8") for name, file in files.items()},
                     "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
                     "tools": _declared_tools(), "most_forks": self._most_forks})
@@ -179,29 +176,27 @@ class Sandbox:
 class Worker:
     """The host's end of one worker. Its methods raise DesignError for all that is the design's fault."""
 
-    def __init__(self, template: Template, tools: Tools | None, limits: Limits, trajectories: int):
-        self._template, self._tools, self.limits = template, tools, limits
-        self._trajectories = trajectories
+    def __init__(self, box: Sandbox, template: Template, tools: Tools | None, source: str):
+        self._box, self._template, self._tools, self._source = box, template, tools, source
+        self._limits = box.limits
         self.layers: list[str] = []
         self.can_fork = False
-        self.turns = contextlib.nullcontext  # that forks wait for
         self.seconds = 0.0  # time spent in calls, waiting for models included
-        self._number, self._loop = 0, asyncio.get_running_loop()
+        self._number = 0  # the template's for the process
         self._turn, self._writing, self._forking = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
-        self._slots = asyncio.Semaphore(limits.parallel)
-        self._numbers = itertools.count(1)
-        self._pending: tuple[int, asyncio.Future] | None = None  # the present command
-        self._hello: asyncio.Future = self._loop.create_future()
+        self._slots = asyncio.Semaphore(box.limits.parallel)
+        self._commands = 0
+        self._pending = 0, asyncio.get_running_loop().create_future()  # the present command, at first the start
         self._end: BaseException | None = None  # why no more commands are taken
         self._tasks: set[asyncio.Task] = set()  # the reader, and one for each model call
         self._calls = 0  # model calls during the present command
         self._serving = 0  # of them are being answered
         self._spent, self._since = 0.0, 0.0  # seconds of the present command without models, up to a moment
         self._writer: asyncio.StreamWriter | None = None
-        self._output = frames.Output(limits, self._stop)
+        self._output = frames.Output(box.limits, self._stop)
 
-    async def load(self, source: str) -> None:
-        await self._command("load", source=source)
+    async def load(self) -> None:
+        await self._command("load", source=self._source)
 
     async def update(self, trajectory: int | Trajectory) -> None:
         """Let the design learn from a trajectory, or from the one with this index in the sandbox."""
@@ -211,7 +206,7 @@ class Worker:
 
     async def learn(self) -> None:
         """Let the design learn from all trajectories that the sandbox was started with, in order."""
-        for index in range(self._trajectories):
+        for index in range(len(self._box.trajectories)):
             await self.update(index)
 
     async def retrieve(self, init: dict) -> Any:
@@ -225,8 +220,8 @@ class Worker:
         Raises CannotFork, also at the end of the block: what the design did in it then does not count.
         After WorkerKilled and TemplateDied this worker is of no use.
         """
-        async with self.turns():
-            copy, fault = Worker(self._template, tools, self.limits, self._trajectories), None
+        async with self._box.slots.turn(self._source):
+            copy, fault = Worker(self._box, self._template, tools, self._source), None
             try:
                 async with self._forking:
                     await copy._start_as_fork(self)
@@ -255,14 +250,11 @@ class Worker:
         """Have the process forked and locked down."""
         await self._connect(forks=forks)
         try:
-            hello = await asyncio.wait_for(self._hello, START_SECONDS)
+            hello = await asyncio.wait_for(self._pending[1], START_SECONDS)
         except TimeoutError:
             raise InfrastructureError(f"a worker of the sandbox did not start in {START_SECONDS} s") from None
         except DesignError as error:  # no design is loaded yet
             raise InfrastructureError(f"a worker of the sandbox did not start: {error}") from None
-        if hello.get("op") != "hello":
-            why = hello.get("error")
-            raise InfrastructureError(f"a worker of the sandbox could not lock itself down: {why}")
         self.layers, self.can_fork = hello["layers"], hello["forks"]
 
     async def _start_as_fork(self, worker: "Worker") -> None:
@@ -273,7 +265,7 @@ class Worker:
         try:
             if (why_not := await worker._command("fork")) != "":
                 raise CannotFork(clean(str(why_not)))
-            await asyncio.wait_for(self._hello, START_SECONDS)
+            await asyncio.wait_for(self._pending[1], START_SECONDS)
         except TimeoutError:
             worker._stop(DesignError("protocol", f"no fork came in {START_SECONDS} s"))
             raise CannotFork(f"no fork came in {START_SECONDS} s") from None
@@ -318,23 +310,23 @@ class Worker:
         if self._number:
             with contextlib.suppress(InfrastructureError):
                 self._template.kill(self._number)
-        for future in (self._hello, self._pending[1] if self._pending else self._hello):
-            if not future.done():
-                future.set_exception(error)
-                future.exception()
+        if not self._pending[1].done():
+            self._pending[1].set_exception(error)
+            self._pending[1].exception()  # no warning where nobody waits for it
 
     async def _command(self, op: str, **fields: Any) -> Any:
         """The worker's answer to a command; ends the worker when its time is up."""
-        limits, used_before = self.limits, None
+        limits, used_before = self._limits, None
         look = min(1.0, limits.cpu_seconds / 4, limits.wall_seconds / 4)
         async with self._turn:
             if self._end is not None:
                 raise self._end
-            number, future = next(self._numbers), self._loop.create_future()
-            self._pending, self._calls, started = (number, future), 0, time.monotonic()
-            self._spent, self._since = 0.0, started
+            self._commands, self._calls = self._commands + 1, 0
+            future = asyncio.get_running_loop().create_future()
+            self._pending = self._commands, future
+            self._spent, self._since = 0.0, (started := time.monotonic())
             try:
-                await self._write(frames.pack({"op": op, "id": number, **fields}))
+                await self._write(frames.pack({"op": op, "id": self._commands, **fields}))
                 while True:
                     done, _ = await asyncio.wait({future}, timeout=look)
                     if done:
@@ -354,7 +346,6 @@ class Worker:
                 self._stop(InfrastructureError("the call was cancelled"))
                 raise
             finally:
-                self._pending = None
                 self.seconds += time.monotonic() - started
 
     def _seconds_without_models(self) -> float:
@@ -366,10 +357,10 @@ class Worker:
         async with self._writing:
             self._writer.write(frame)
             try:
-                async with asyncio.timeout(self.limits.io_seconds):
+                async with asyncio.timeout(self._limits.io_seconds):
                     await self._writer.drain()
             except TimeoutError:
-                self._stop(DesignError("timeout", f"it did not read for {self.limits.io_seconds:g} s"))
+                self._stop(DesignError("timeout", f"it did not read for {self._limits.io_seconds:g} s"))
             except ConnectionError:
                 pass  # the reading side finds out how the process ended
 
@@ -378,13 +369,13 @@ class Worker:
         try:
             while self._end is None:
                 header = await stream.readexactly(frames.LENGTH.size)
-                async with asyncio.timeout(self.limits.io_seconds):
-                    body = await stream.readexactly(frames.length(header, self.limits.frame_bytes))
-                await self._take(frames.parse(body, self.limits))
+                async with asyncio.timeout(self._limits.io_seconds):
+                    body = await stream.readexactly(frames.length(header, self._limits.frame_bytes))
+                await self._take(frames.parse(body, self._limits))
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._hung_up()
         except TimeoutError:
-            late = f"a message was not complete after {self.limits.io_seconds:g} s"
+            late = f"a message was not complete after {self._limits.io_seconds:g} s"
             self._stop(DesignError("protocol", late))
         except ValueError as error:  # of a length
             self._stop(DesignError("protocol", str(error)))
@@ -401,7 +392,7 @@ class Worker:
             self._stop(error)
         else:
             if code == -signal.SIGXCPU:
-                used = f"all calls together used {self.limits.life_cpu_seconds} s of CPU time"
+                used = f"all calls together used {self._limits.life_cpu_seconds} s of CPU time"
                 self._stop(DesignError("timeout", used))
             if code == -signal.SIGKILL:
                 self._stop(WorkerKilled("the process was killed"))
@@ -410,21 +401,19 @@ class Worker:
 
     async def _take(self, message: dict) -> None:
         op, number = message.get("op"), message.get("id")
-        if not self._hello.done():
-            return self._hello.set_result(message)
         if op == "call":
             return await self._take_request(message)
         if op not in ("done", "fail"):
             raise DesignError("protocol", f"a message of no known kind: {clean(str(op))[:80]}")
-        if self._pending is None or type(number) is not int or number != self._pending[0]:
+        expected, future = self._pending
+        if type(number) is not int or number != expected:
             raise DesignError("protocol", f"an answer to a call that was never made: {str(number)[:80]}")
-        future = self._pending[1]
         if future.done():
             raise DesignError("protocol", "two answers to one call")
         try:
             if op == "done":
-                value = frames.judge(message.get("value"), self.limits)
-                chars, most = len(json.dumps(value, ensure_ascii=False)), self.limits.retrieved_chars
+                value = frames.judge(message.get("value"), self._limits)
+                chars, most = len(json.dumps(value, ensure_ascii=False)), self._limits.retrieved_chars
                 if chars > most:
                     raise DesignError("invalid", f"{chars} characters retrieved, at most {most} are allowed")
                 future.set_result(value)
@@ -436,8 +425,8 @@ class Worker:
 
     async def _take_request(self, message: dict) -> None:
         self._calls += 1
-        if self._calls > self.limits.calls:
-            too_many = f"more than {self.limits.calls} model calls in one call of the design"
+        if self._calls > self._limits.calls:
+            too_many = f"more than {self._limits.calls} model calls in one call of the design"
             raise DesignError("budget", too_many)
         number, name = message.get("id"), message.get("tool")
         if type(number) is not int or name not in _declared_tools():
@@ -451,8 +440,8 @@ class Worker:
         """Answer one call of a tool."""
         try:
             try:
-                arguments = frames.judge(message.get("arguments"), self.limits)
-                problem = frames.wrong_with_call(tool, arguments, self.limits)
+                arguments = frames.judge(message.get("arguments"), self._limits)
+                problem = frames.wrong_with_call(tool, arguments, self._limits)
             except DesignError as error:
                 problem = str(error)
             if problem is not None:

@@ -264,9 +264,9 @@ def run_worker(descriptors: list[int], setup: dict, layers: types.ModuleType, su
         channel = Channel(socket.socket(fileno=3), setup["limits"]["frame_bytes"])
         try:
             held, forks = layers.lock_down(setup, supervisor)
-            hello = {"op": "hello", "layers": held, "forks": forks}
+            hello = {"op": "done", "id": 0, "value": {"layers": held, "forks": forks}}
         except OSError as error:
-            hello = {"op": "broken", "error": str(error)}
+            hello = {"op": "fail", "id": 0, "error": f"it could not lock itself down: {error}"}
         channel.start()
         channel.send(hello)
         sys.stdout = sys.__stdout__ = _line_by_line(1)
@@ -416,7 +416,7 @@ class Server:
         if pid == 0:
             asyncio.set_event_loop(self._loop)
             self._channel.start()
-            self._channel.send({"op": "hello"})
+            self._channel.send({"op": "done", "id": 0})
             try:
                 self.serve()
             finally:
