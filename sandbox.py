@@ -38,7 +38,7 @@ from memory_base import Tools, Trajectory
 from models.fair_queue import FairQueue
 
 HERE = Path(__file__).resolve().parent
-SENT = ("memory_base", "jail.layers", "jail.child")  # modules whose source the template gets
+SENT = ("memory_base", "jail.layers", "jail.child")  # modules whose source the template gets, in this order
 REBUILDS = 5  # times that work is done again for a template process that was killed
 TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
 ERROR_CHARS = 8_000  # of a design's traceback that are kept

@@ -13,7 +13,7 @@ Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alon
 is then on the host's disk, and no file is created in it that the template does not count: else a design could
 fill the disk.
 
-Seccomp holds a worker's calls that fork or create a file until the template has decided (`Supervisor`).
+Seccomp holds a worker's calls that fork or create a file until the template has decided (`child.Family`).
 Only one form of `clone` gets that far: it makes the fork a child of the template, in the worker's process
 group, so that the template can find, end and reap it whatever the design does.
 
@@ -29,14 +29,11 @@ import os
 import platform
 import resource
 import select
-import shutil
 import signal
 import socket
-import stat
 import struct
 import sys
 import sysconfig
-import tempfile
 import threading
 
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -199,50 +196,45 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     _call(LIBC.mount, *texts[:3], flags, texts[3])
 
 
-def fork(setup: dict, forks: bool) -> tuple[int, int, "Supervisor"]:
-    """Fork a worker in a process group of its own.
+def fork(setup: dict, forks: bool) -> tuple[int, int]:
+    """Fork a worker in a process group of its own: its process id (0 in the worker) and the group's id.
 
-    Returns its process id (0 in the worker), the group's id and its supervisor. With namespaces it has a pid
-    namespace of its own; if it is to be forked it is not the first process there, which may have no siblings.
+    With namespaces it has a pid namespace of its own; if it is to be forked it is not the first process there,
+    which may have no siblings.
     """
     setup["next_user"] += 1
     setup["forks"] = 1 + setup["most_forks"] * forks
-    space = setup["namespaces"]
+    space, first = setup["namespaces"], 0
     if space is None:
         setup["tasks"] = 0  # threads of all processes of this user, which the kernel counts together
         for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
             with contextlib.suppress(OSError):
                 if not setup["own_users"] and os.stat(f"/proc/{name}").st_uid == os.geteuid():
                     setup["tasks"] += os.stat(f"/proc/{name}/task").st_nlink - 2
-        supervisor, first = Supervisor(setup["temporary"]), 0
     else:
-        supervisor, first = Supervisor(None), 0
         _call(LIBC.unshare, CLONE_NEWPID)
         if forks and (first := os.fork()) == 0:
             # The first process of the pid namespace, with which all others end, leads the process group.
-            os.setpgid(0, 0)
             _syscall(SYS_CLOSE_RANGE, 0, WHOLE, 0)
             while True:
                 LIBC.pause()
         if forks:
             os.setpgid(first, first)
     pid = os.fork()
-    if pid == 0:
-        os.setpgid(0, 1 if first else 0)
-        supervisor.ours.close()
-        return 0, 0, supervisor
-    os.setpgid(pid, first or pid)  # whoever comes first
-    supervisor.worker = pid
-    supervisor.theirs.close()
-    if space is not None:
-        _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
-    return pid, first or pid, supervisor
+    if pid:
+        os.setpgid(pid, first or pid)
+        if space is not None:
+            _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
+    return pid, first or pid
 
 
-def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
-    """Apply every layer to this process of one thread: the layers that hold, whether it can be forked."""
+def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str], bool]:
+    """Apply every layer to this process of one thread: the layers that hold, whether it can be forked.
+
+    `notify`: a socket through which the template gets the listener for notified system calls.
+    """
     layers, forks = [], False
-    setup["scratch"] = supervisor.scratch
+    setup["scratch"] = scratch
     if not setup["linux"]:
         _enter_scratch(setup)
         _set_limits(setup)
@@ -255,7 +247,7 @@ def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
         # which files are judged, stays 0; seccomp refuses to change either.
         os.setresuid(setup["next_user"], 0, 0)
     # Above the limit of descriptors: none can be put in its place when it is closed.
-    notify = os.dup2(supervisor.theirs.fileno(), setup["limits"]["open_files"] + 1)
+    notify = os.dup2(notify, setup["limits"]["open_files"] + 1)
     # Close what is not one of the first four, also what leads out of the root.
     _syscall(SYS_CLOSE_RANGE, 4, notify - 1, 0)
     _syscall(SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
@@ -486,99 +478,3 @@ def fork_worker() -> int:
     else:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
     return pid
-
-
-class Supervisor:
-    """The template's side of a worker: decides on its notified system calls, and keeps its scratch folder.
-
-    The worker waits at each such call. Deleted files still count: they live on while open or mapped. A worker
-    that has created a file is not forked, and one that was forked creates no file: forks would share it.
-    """
-
-    def __init__(self, folder: str | None):
-        """`folder`: where on the host's disk to make a scratch folder; None if it has its own root."""
-        self.scratch = None
-        self._left = CREATIONS if folder else sys.maxsize
-        if folder:
-            os.makedirs(folder, exist_ok=True)  # somebody may have cleaned up
-            self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder)
-        self.ours, self.theirs = socket.socketpair()  # the worker sends its listener through them
-        self.worker = 0  # its process id, once it is there: only its main thread may fork
-        self._listener = -1
-        self._created = self._forked = self._expected = False  # the last: a fork has still to report
-        self._fork = 0  # the host's number of the fork that will be let through, 0 for none
-        self._given: list[tuple[int, int]] = []  # descriptors for it, and their numbers in it
-
-    def descriptor(self) -> int:
-        """The descriptor that becomes readable when there is something to do."""
-        return self.ours.fileno() if self._listener < 0 else self._listener
-
-    def permit(self, fork: int, given: list[tuple[int, int]]) -> None:
-        """Let one fork through, with these descriptors (own number, number in the worker)."""
-        self.withdraw(self._fork)
-        self._fork, self._given = fork, given
-
-    def withdraw(self, fork: int) -> bool:
-        """Do not let a fork through any more; False if it is through already or not the next one."""
-        if fork != self._fork:
-            return False
-        for descriptor, _ in self._given:
-            os.close(descriptor)
-        self._fork, self._given = 0, []
-        return fork > 0
-
-    def serve(self) -> tuple[str, int]:
-        """Take the listener, then answer one call: what the template must know of it, and the caller's id.
-
-        "end": no more will come; "report": a fork is there; "created": a file was to be created in a fork.
-        """
-        if self._listener < 0:
-            descriptors = socket.recv_fds(self.ours, 1, 1)[1]
-            self._listener = descriptors[0] if descriptors else -1
-            return "" if descriptors else "end", 0
-        notice = bytearray(80)
-        try:
-            fcntl.ioctl(self._listener, NOTIFY_RECEIVE, notice)
-            key, pid, _, call = struct.unpack_from("QIIi", notice)
-            what = {SYS_CLONE: "fork", REPORT: "report"}.get(call, "created")
-            refused = self._refused(what, key, pid)
-            flags = 0 if refused or what == "report" else CONTINUE
-            fcntl.ioctl(self._listener, NOTIFY_SEND, struct.pack("QqiI", key, 0, -refused, flags))
-        except OSError:
-            return "", 0  # the thread that called has ended or was interrupted
-        told = (what == "report" and not refused) or (what == "created" and self._forked)
-        return (what if told else ""), pid
-
-    def _refused(self, what: str, key: int, pid: int) -> int:
-        """The error for a call, 0 for none."""
-        if what == "created":
-            self._created, self._left = True, self._left - 1
-            return errno.EDQUOT if self._forked or self._left < 0 else 0
-        if what == "report":
-            expected, self._expected = self._expected, False
-            return 0 if expected else errno.EPERM
-        if self._created or not self._fork or pid != self.worker:
-            return errno.EPERM
-        try:
-            for ours, theirs in self._given:
-                added = struct.pack("QIIII", key, AT_THIS_NUMBER, ours, theirs, 0)
-                fcntl.ioctl(self._listener, NOTIFY_ADD_DESCRIPTOR, added)
-        except OSError:  # Linux before 5.9, or the worker has ended
-            return errno.EPERM
-        self.withdraw(self._fork)
-        self._forked = self._expected = True
-        return 0
-
-    def close(self) -> None:
-        """Remove the folder; the worker has ended."""
-        self.withdraw(self._fork)
-        if self._listener >= 0:
-            os.close(self._listener)
-        self.ours.close()
-        if self.scratch is None:
-            return
-        for _, names, _, folder in os.fwalk(self.scratch):
-            for name in names:
-                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    os.chmod(name, 0o700, dir_fd=folder)  # it may have been made unreadable
-        shutil.rmtree(self.scratch)

@@ -21,13 +21,18 @@ from errors import InfrastructureError
 from jail import frames
 from jail.child import RECORD
 
+# The template gets all code from the host, so that no path leads back to the repository: there is no folder /alma.
 BOOT = """
-import json, sys, types
+import json, linecache, sys, types
 setup = json.load(sys.stdin)
-child = sys.modules["jail.child"] = types.ModuleType("jail.child")
-exec(compile(setup["sources"]["jail.child"], "/alma/jail/child.py", "exec"), vars(child))
-child.main(setup, int(sys.argv.pop()))
-"""  # the template gets all code from the host, so that no path leads back to the repository
+sys.modules["jail"] = types.ModuleType("jail")
+for name, source in setup["sources"].items():
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__file__ = f"/alma/{name}.py"
+    linecache.cache[module.__file__] = len(source), None, source.splitlines(keepends=True), module.__file__
+    exec(compile(source, module.__file__, "exec"), vars(module))
+sys.modules["jail.child"].main(setup, int(sys.argv.pop()))
+"""
 CLOSE_SECONDS = 10.0  # that the template has to end by itself
 START_SECONDS = 60.0  # until the template or a worker answers for the first time
 
@@ -56,6 +61,7 @@ class Template:
         environment = {
             "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/scratch", "TMPDIR": "/scratch",
             "PYTHONHASHSEED": "0",  # the same order of sets in every run
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # any text can be printed
             "MALLOC_ARENA_MAX": "1",  # an arena for each thread would eat the address space
             **{f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "NUMEXPR")},
         }
