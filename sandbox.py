@@ -41,7 +41,6 @@ HERE = Path(__file__).resolve().parent
 SENT = ("memory_base", "jail.layers", "jail.child")  # modules whose source the template gets, in this order
 REBUILDS = 5  # times that work is done again for a template process that was killed
 TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
-ERROR_CHARS = 8_000  # of a design's traceback that are kept
 
 
 class WorkerKilled(TemplateDied):
@@ -54,14 +53,13 @@ class CannotFork(Exception):
 
 async def outlive(work: Callable[[], Awaitable]) -> Any:
     """`await work()` again if a process of the sandbox is killed; DesignError if a worker is, each time."""
-    for number in range(1, REBUILDS):
-        with contextlib.suppress(TemplateDied):
+    for number in range(1, REBUILDS + 1):
+        try:
             return await work()
+        except TemplateDied as error:
+            if number == REBUILDS:
+                raise DesignError("died", str(error)) if isinstance(error, WorkerKilled) else error from None
         await asyncio.sleep(number)  # what kills one after the other may pass
-    try:
-        return await work()
-    except WorkerKilled as error:
-        raise DesignError("died", str(error)) from None
 
 
 async def uninterrupted(work: Awaitable) -> Any:
@@ -110,24 +108,23 @@ class Sandbox:
 
     async def __aenter__(self) -> "Sandbox":
         async def first_layers() -> list[str]:
-            async with self._jail(tools=None) as worker:
+            async with self.worker(None, None) as worker:
                 return worker.layers
 
         try:
             self.layers = await outlive(first_layers)
+            held = {name.split()[0] for name in self.layers}
+            files = [] if held & {"landlock", "namespaces"} else ["Landlock (or user and mount namespaces)"]
+            missing = [*files, *{"seccomp"} - held]
+            self.unsafe = bool(missing)
+            if missing and not self._allow_unsafe:
+                raise UserError(
+                    f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files "
+                    "and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
+                )
         except BaseException:
             await self.__aexit__()
             raise
-        held = {name.split()[0] for name in self.layers}
-        files = [] if held & {"landlock", "namespaces"} else ["Landlock (or user and mount namespaces)"]
-        missing = [*files, *{"seccomp"} - held]
-        self.unsafe = bool(missing)
-        if missing and not self._allow_unsafe:
-            await self.__aexit__()
-            raise UserError(
-                f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your "
-                "files and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
-            )
         return self
 
     async def __aexit__(self, *exception) -> None:
@@ -136,26 +133,23 @@ class Sandbox:
             await template.close()
 
     @contextlib.asynccontextmanager
-    async def worker(self, source: str, tools: Tools, forks: bool = False) -> AsyncIterator["Worker"]:
-        """A fresh worker with the design loaded; it ends with the block. `forks`: whether it is to be forked.
+    async def worker(self, source: str | None, tools: Tools | None, forks: bool = False) -> AsyncIterator["Worker"]:
+        """A fresh worker with the design loaded, if there is one; it ends with the block.
 
-        Its methods raise DesignError, and what `tools` raise.
+        `forks`: whether it is to be forked. Its methods raise DesignError, and what `tools` raise.
         """
-        async with (self._forked if forks else self.slots).turn(source), self._jail(tools, source, forks) as worker:
-            await worker.load()
-            yield worker
-
-    @contextlib.asynccontextmanager
-    async def _jail(self, tools: Tools | None, source: str = "", forks: bool = False) -> AsyncIterator["Worker"]:
-        """A worker that is locked down, its design not loaded."""
-        worker = Worker(self, await self._live_template(), tools, source)
-        try:
-            await worker.start(forks)
-            if self.layers and worker.layers != self.layers:
-                raise InfrastructureError(f"a worker holds {worker.layers}, the first one held {self.layers}")
-            yield worker
-        finally:
-            await uninterrupted(worker.close())
+        async with (self._forked if forks else self.slots).turn(source or ""):
+            worker = Worker(self, await self._live_template(), tools, source or "")
+            try:
+                await worker.start(forks)
+                if self.layers and worker.layers != self.layers:
+                    held = f"a worker holds {worker.layers}, the first one held {self.layers}"
+                    raise InfrastructureError(held)
+                if source is not None:
+                    await worker._command("load", source=source)
+                yield worker
+            finally:
+                await uninterrupted(worker.close())
 
     async def _live_template(self) -> Template:
         """The template process; another one where it has died."""
@@ -183,10 +177,9 @@ class Worker:
         self.can_fork = False
         self.seconds = 0.0  # time spent in calls, waiting for models included
         self._number = 0  # the template's for the process
-        self._turn, self._writing, self._forking = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
+        self._turn, self._forking = asyncio.Lock(), asyncio.Lock()
         self._slots = asyncio.Semaphore(box.limits.parallel)
-        self._commands = 0
-        self._pending = 0, asyncio.get_running_loop().create_future()  # the present command, at first the start
+        self._pending = 0, asyncio.get_running_loop().create_future()  # the present command, at first its start
         self._end: BaseException | None = None  # why no more commands are taken
         self._tasks: set[asyncio.Task] = set()  # the reader, and one for each model call
         self._calls = 0  # model calls during the present command
@@ -194,9 +187,6 @@ class Worker:
         self._spent, self._since = 0.0, 0.0  # seconds of the present command without models, up to a moment
         self._writer: asyncio.StreamWriter | None = None
         self._output = frames.Output(box.limits, self._stop)
-
-    async def load(self) -> None:
-        await self._command("load", source=self._source)
 
     async def update(self, trajectory: int | Trajectory) -> None:
         """Let the design learn from a trajectory, or from the one with this index in the sandbox."""
@@ -250,11 +240,10 @@ class Worker:
         """Have the process forked and locked down."""
         await self._connect(forks=forks)
         try:
-            hello = await asyncio.wait_for(self._pending[1], START_SECONDS)
-        except TimeoutError:
-            raise InfrastructureError(f"a worker of the sandbox did not start in {START_SECONDS} s") from None
-        except DesignError as error:  # no design is loaded yet
-            raise InfrastructureError(f"a worker of the sandbox did not start: {error}") from None
+            hello = frames.outcome(await asyncio.wait_for(self._pending[1], START_SECONDS), self._limits)
+        except (TimeoutError, DesignError) as error:  # no design is loaded yet
+            why = str(error) or f"it took more than {START_SECONDS:g} s"
+            raise InfrastructureError(f"a worker of the sandbox did not start: {why}") from None
         self.layers, self.can_fork = hello["layers"], hello["forks"]
 
     async def _start_as_fork(self, worker: "Worker") -> None:
@@ -266,22 +255,20 @@ class Worker:
             if (why_not := await worker._command("fork")) != "":
                 raise CannotFork(clean(str(why_not)))
             await asyncio.wait_for(self._pending[1], START_SECONDS)
-        except TimeoutError:
-            worker._stop(DesignError("protocol", f"no fork came in {START_SECONDS} s"))
-            raise CannotFork(f"no fork came in {START_SECONDS} s") from None
-        except DesignError as error:
-            raise CannotFork(str(error)) from None
+        except (TimeoutError, DesignError) as error:
+            late = f"no fork came in {START_SECONDS:g} s"
+            if isinstance(error, TimeoutError):
+                worker._stop(DesignError("protocol", late))
+            raise CannotFork(str(error) or late) from None
 
     async def _connect(self, forks: bool = False, worker: int = 0) -> None:
         """Have the process forked, with one end of a new connection and of a new output."""
         try:
             here, there = socket.socketpair()
-            with there, open(self._output.open(), "wb") as output:
-                self._number = self._template.fork(there, output.fileno(), forks, worker)
-            stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
-        except InfrastructureError:
-            here.close()
-            raise
+            with there:
+                stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
+                with open(self._output.open(), "wb") as output:
+                    self._number = self._template.fork(there, output.fileno(), forks, worker)
         except OSError as error:
             why = f"no connection to a worker of the sandbox: {error.strerror} (ulimit -n)"
             raise InfrastructureError(why) from None
@@ -321,16 +308,12 @@ class Worker:
         async with self._turn:
             if self._end is not None:
                 raise self._end
-            self._commands, self._calls = self._commands + 1, 0
-            future = asyncio.get_running_loop().create_future()
-            self._pending = self._commands, future
-            self._spent, self._since = 0.0, (started := time.monotonic())
+            started, future = time.monotonic(), asyncio.get_running_loop().create_future()
+            self._pending = self._pending[0] + 1, future
+            self._calls, self._spent, self._since = 0, 0.0, started
             try:
-                await self._write(frames.pack({"op": op, "id": self._commands, **fields}))
-                while True:
-                    done, _ = await asyncio.wait({future}, timeout=look)
-                    if done:
-                        return future.result()
+                await self._write(frames.pack({"op": op, "id": self._pending[0], **fields}))
+                while not (await asyncio.wait({future}, timeout=look))[0]:
                     used = await self._template.cpu_seconds(self._number)
                     used_before = used if used_before is None else used_before
                     if used - used_before > limits.cpu_seconds:
@@ -342,6 +325,7 @@ class Worker:
                     self._template.ask_for_trace(self._number)
                     await asyncio.sleep(TRACE_SECONDS)
                     self._stop(DesignError("timeout", f"{message}\n{self._output.last_words()}".strip()))
+                return frames.outcome(future.result(), limits)
             except asyncio.CancelledError:
                 self._stop(InfrastructureError("the call was cancelled"))
                 raise
@@ -354,15 +338,14 @@ class Worker:
 
     async def _write(self, frame: bytes) -> None:
         """Send a frame; a worker that does not read it in time is ended."""
-        async with self._writing:
-            self._writer.write(frame)
-            try:
-                async with asyncio.timeout(self._limits.io_seconds):
-                    await self._writer.drain()
-            except TimeoutError:
-                self._stop(DesignError("timeout", f"it did not read for {self._limits.io_seconds:g} s"))
-            except ConnectionError:
-                pass  # the reading side finds out how the process ended
+        self._writer.write(frame)
+        try:
+            async with asyncio.timeout(self._limits.io_seconds):
+                await self._writer.drain()
+        except TimeoutError:
+            self._stop(DesignError("timeout", f"it did not read for {self._limits.io_seconds:g} s"))
+        except ConnectionError:
+            pass  # the reading side finds out how the process ended
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         """Read frames until the connection ends; anything wrong with one ends the worker."""
@@ -374,35 +357,33 @@ class Worker:
                 await self._take(frames.parse(body, self._limits))
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._hung_up()
-        except TimeoutError:
+        except (TimeoutError, ValueError) as error:  # of the length
             late = f"a message was not complete after {self._limits.io_seconds:g} s"
-            self._stop(DesignError("protocol", late))
-        except ValueError as error:  # of a length
-            self._stop(DesignError("protocol", str(error)))
+            self._stop(DesignError("protocol", str(error) or late))
         except DesignError as error:
             self._stop(error)
 
     async def _hung_up(self) -> None:
         """The connection is closed: say how the process ended, or end it."""
+        how = "closed its connection to the host"
         try:
             code = await self._template.exit_code(self._number, 1.0)
-        except TimeoutError:
-            self._stop(DesignError("died", "the process closed its connection to the host"))
-        except InfrastructureError as error:
-            self._stop(error)
-        else:
+            how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
             if code == -signal.SIGXCPU:
                 used = f"all calls together used {self._limits.life_cpu_seconds} s of CPU time"
                 self._stop(DesignError("timeout", used))
             if code == -signal.SIGKILL:
                 self._stop(WorkerKilled("the process was killed"))
-            how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
-            self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
+        except TimeoutError:
+            pass  # it lives
+        except InfrastructureError as error:
+            self._stop(error)
+        self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
 
     async def _take(self, message: dict) -> None:
         op, number = message.get("op"), message.get("id")
         if op == "call":
-            return await self._take_request(message)
+            return await self._take_call(message)
         if op not in ("done", "fail"):
             raise DesignError("protocol", f"a message of no known kind: {clean(str(op))[:80]}")
         expected, future = self._pending
@@ -410,54 +391,38 @@ class Worker:
             raise DesignError("protocol", f"an answer to a call that was never made: {str(number)[:80]}")
         if future.done():
             raise DesignError("protocol", "two answers to one call")
-        try:
-            if op == "done":
-                value = frames.judge(message.get("value"), self._limits)
-                chars, most = len(json.dumps(value, ensure_ascii=False)), self._limits.retrieved_chars
-                if chars > most:
-                    raise DesignError("invalid", f"{chars} characters retrieved, at most {most} are allowed")
-                future.set_result(value)
-            else:
-                status = "invalid" if message.get("status") == "invalid" else "error"
-                raise DesignError(status, frames.clean_trace(str(message.get("error")))[:ERROR_CHARS])
-        except DesignError as error:
-            future.set_exception(error)
+        future.set_result(message)
 
-    async def _take_request(self, message: dict) -> None:
+    async def _take_call(self, message: dict) -> None:
+        """Begin to answer a call of a tool."""
         self._calls += 1
-        if self._calls > self._limits.calls:
-            too_many = f"more than {self._limits.calls} model calls in one call of the design"
-            raise DesignError("budget", too_many)
         number, name = message.get("id"), message.get("tool")
+        if self._calls > self._limits.calls:
+            raise DesignError("budget", f"more than {self._limits.calls} model calls in one call of the design")
         if type(number) is not int or name not in _declared_tools():
             raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
         await self._slots.acquire()  # until then nothing more is read: the worker has to wait
-        task = asyncio.ensure_future(self._serve(getattr(memory_base.Tools, name), number, message))
+        task = asyncio.ensure_future(self._serve(getattr(memory_base.Tools, name), number, message.get("arguments")))
         self._tasks.add(task)
         task.add_done_callback(lambda done: (self._tasks.discard(done), self._slots.release()))
 
-    async def _serve(self, tool: Callable, number: int, message: dict) -> None:
-        """Answer one call of a tool."""
+    async def _serve(self, tool: Callable, number: int, arguments: Any) -> None:
         try:
             try:
-                arguments = frames.judge(message.get("arguments"), self._limits)
-                problem = frames.wrong_with_call(tool, arguments, self._limits)
+                arguments = frames.judge(arguments, self._limits)
+                frames.check_call(tool, arguments, self._limits)
             except DesignError as error:
-                problem = str(error)
-            if problem is not None:
-                answer = {"op": "refuse", "id": number, "error": problem}
-            else:
-                self._spent, self._serving = self._seconds_without_models(), self._serving + 1
-                try:
-                    value = await getattr(self._tools, tool.__name__)(*arguments)
-                finally:
-                    self._serving, self._since = self._serving - 1, time.monotonic()
-                answer = {"op": "answer", "id": number, "value": value}
-            frame = frames.pack(answer)
+                return await self._write(frames.pack({"op": "refuse", "id": number, "error": str(error)}))
+            self._spent, self._serving = self._seconds_without_models(), self._serving + 1
+            try:
+                value = await getattr(self._tools, tool.__name__)(*arguments)
+            finally:
+                self._serving, self._since = self._serving - 1, time.monotonic()
+            answer = frames.pack({"op": "answer", "id": number, "value": value})
         except Exception as error:
             self._stop(error)  # what the tools raise ends the call that is under way
         else:
-            await self._write(frame)
+            await self._write(answer)
 
 
 def _declared_tools() -> list[str]:

@@ -21,6 +21,7 @@ from errors import DesignError, clean
 from jail.child import LENGTH
 
 LAST_CHARS = 2_000  # of a process's output
+ERROR_CHARS = 8_000  # of a design's traceback that are kept
 ADDRESSES = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 EXTENSIONS = re.compile(r"\nExtension modules: .*")
 TRACES = re.compile(r"(?:Current t|T)hread 0x\.\.\. \(most recent call first\):\n((?:  File .*\n)+)\n?")
@@ -95,19 +96,34 @@ def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
     return value
 
 
-def wrong_with_call(tool: Callable, arguments: Any, limits: Limits) -> str | None:
-    """What is wrong with the arguments of a call of `tool`, a method of `memory_base.Tools`, or None."""
-    kinds = [kind for name, kind in typing.get_type_hints(tool).items() if name != "return"]
+def outcome(message: dict, limits: Limits) -> Any:
+    """The value in a worker's answer to a command; the design's error is raised."""
+    if message["op"] == "fail":
+        status = "invalid" if message.get("status") == "invalid" else "error"
+        raise DesignError(status, clean_trace(str(message.get("error")))[:ERROR_CHARS])
+    value = judge(message.get("value"), limits)
+    chars = len(json.dumps(value, ensure_ascii=False))
+    if chars > limits.retrieved_chars:
+        raise DesignError("invalid", f"{chars} characters retrieved, at most {limits.retrieved_chars} are allowed")
+    return value
+
+
+def check_call(tool: Callable, arguments: Any, limits: Limits) -> None:
+    """Raise DesignError where the arguments of a call of `tool`, a method of `memory_base.Tools`, are not allowed."""
+    name, problem = tool.__name__, None
+    kinds = [kind for parameter, kind in typing.get_type_hints(tool).items() if parameter != "return"]
     if not isinstance(arguments, list) or len(arguments) != len(kinds):
-        return f"{tool.__name__} takes {len(kinds)} arguments"
+        raise DesignError("invalid", f"{name} takes {len(kinds)} arguments")
     for number, (value, kind) in enumerate(zip(arguments, kinds, strict=True), 1):
         if not _fits(value, kind):
-            return f"argument {number} of {tool.__name__} must be {getattr(kind, '__name__', kind)}"
-        if isinstance(value, list) and len(value) > limits.items:
-            return f"{len(value)} items in one call of {tool.__name__}, at most {limits.items} are allowed"
+            problem = f"argument {number} of {name} must be {getattr(kind, '__name__', kind)}"
+        elif isinstance(value, list) and len(value) > limits.items:
+            problem = f"{len(value)} items in one call of {name}, at most {limits.items} are allowed"
     chars = len(json.dumps(arguments, ensure_ascii=False))
-    too_long = f"{chars} characters in one call of {tool.__name__}, at most {limits.prompt_chars} are allowed"
-    return too_long if chars > limits.prompt_chars else None
+    if chars > limits.prompt_chars:
+        problem = problem or f"{chars} characters in one call of {name}, at most {limits.prompt_chars} are allowed"
+    if problem:
+        raise DesignError("invalid", problem)
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -28,9 +28,10 @@ setup = json.load(sys.stdin)
 sys.modules["jail"] = types.ModuleType("jail")
 for name, source in setup["sources"].items():
     module = sys.modules[name] = types.ModuleType(name)
-    module.__file__ = f"/alma/{name}.py"
-    linecache.cache[module.__file__] = len(source), None, source.splitlines(keepends=True), module.__file__
-    exec(compile(source, module.__file__, "exec"), vars(module))
+    module.__file__ = file = f"/alma/{name.replace('.', '/')}.py"
+    if name == "memory_base":  # tracebacks show its lines, and none of the jail
+        linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+    exec(compile(source, file, "exec"), vars(module))
 sys.modules["jail.child"].main(setup, int(sys.argv.pop()))
 """
 CLOSE_SECONDS = 10.0  # that the template has to end by itself
@@ -139,11 +140,13 @@ class Template:
             self._awaited.pop((kind, number), None)
 
     def _send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
-        try:
-            socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
-        except OSError as error:
-            self._died(f"cannot be reached: {error}")
-            raise self._dead from error
+        if self._dead is None:
+            try:
+                socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
+            except OSError as error:
+                self._died(f"cannot be reached: {error}")
+        if self._dead is not None:
+            raise self._dead
 
     async def _read(self) -> None:
         loop = asyncio.get_running_loop()
@@ -156,9 +159,10 @@ class Template:
         self._died("ended")
 
     def _died(self, how: str) -> None:
-        self._errors.seek(0)
-        said = frames.clean_trace(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
-        self._dead = self._dead or TemplateDied(f"the sandbox's template process {how}: {said or 'it said nothing'}")
+        if self._dead is None:
+            self._errors.seek(0)
+            said = frames.clean_trace(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
+            self._dead = TemplateDied(f"the sandbox's template process {how}: {said or 'it said nothing'}")
         for future in self._awaited.values():
             if not future.done():
                 future.set_exception(self._dead)
