@@ -25,7 +25,6 @@ import socket
 import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import memory_base
@@ -33,33 +32,13 @@ from errors import DesignError, InfrastructureError, UserError, clean
 from jail import frames
 from jail.child import WROTE
 from jail.frames import Limits
-from jail.template import START_SECONDS, Template, TemplateDied
+from jail.template import START_SECONDS, Template, WorkerKilled, outlive
 from memory_base import Tools, Trajectory
 from models.fair_queue import FairQueue
-
-HERE = Path(__file__).resolve().parent
-SENT = ("memory_base", "jail.layers", "jail.child")  # modules whose source the template gets, in this order
-REBUILDS = 5  # times that work is done again for a template process that was killed
-TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
-
-
-class WorkerKilled(TemplateDied):
-    """A worker was killed from outside: not by the host, a limit, or the design."""
 
 
 class CannotFork(Exception):
     """A worker cannot be forked without losing something, or without its forks seeing each other's files."""
-
-
-async def outlive(work: Callable[[], Awaitable]) -> Any:
-    """`await work()` again if a process of the sandbox is killed; DesignError if a worker is, each time."""
-    for number in range(1, REBUILDS + 1):
-        try:
-            return await work()
-        except TemplateDied as error:
-            if number == REBUILDS:
-                raise DesignError("died", str(error)) if isinstance(error, WorkerKilled) else error from None
-        await asyncio.sleep(number)  # what kills one after the other may pass
 
 
 async def uninterrupted(work: Awaitable) -> Any:
@@ -154,14 +133,10 @@ class Sandbox:
     async def _live_template(self) -> Template:
         """The template process; another one where it has died."""
         async with self._starting:
-            if self._template is not None and not self._template.alive:
-                await self._template.close()
-                self._template = None
-            if self._template is None:
-                files = {name: HERE / f"{name.replace('.', '/')}.py" for name in SENT}
+            if self._template is None or not self._template.alive:
+                await self.__aexit__()
                 self._template = await Template.start({
                     "trajectories": self.trajectories, "limits": dataclasses.asdict(self.limits),
-                    "sources": {name: file.read_text(encoding="utf-8") for name, file in files.items()},
                     "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
                     "tools": _declared_tools(), "most_forks": self._most_forks})
             return self._template
@@ -179,7 +154,7 @@ class Worker:
         self._number = 0  # the template's for the process
         self._turn, self._forking = asyncio.Lock(), asyncio.Lock()
         self._slots = asyncio.Semaphore(box.limits.parallel)
-        self._pending = 0, asyncio.get_running_loop().create_future()  # the present command, at first its start
+        self._pending = 0, asyncio.Future()  # the present command, at first its start
         self._end: BaseException | None = None  # why no more commands are taken
         self._tasks: set[asyncio.Task] = set()  # the reader, and one for each model call
         self._calls = 0  # model calls during the present command
@@ -308,7 +283,7 @@ class Worker:
         async with self._turn:
             if self._end is not None:
                 raise self._end
-            started, future = time.monotonic(), asyncio.get_running_loop().create_future()
+            started, future = time.monotonic(), asyncio.Future()
             self._pending = self._pending[0] + 1, future
             self._calls, self._spent, self._since = 0, 0.0, started
             try:
@@ -322,8 +297,7 @@ class Worker:
                         message = f"{op} took more than {limits.wall_seconds:g} s"
                     else:
                         continue
-                    self._template.ask_for_trace(self._number)
-                    await asyncio.sleep(TRACE_SECONDS)
+                    await self._template.have_trace_printed(self._number)
                     self._stop(DesignError("timeout", f"{message}\n{self._output.last_words()}".strip()))
                 return frames.outcome(future.result(), limits)
             except asyncio.CancelledError:
@@ -384,13 +358,9 @@ class Worker:
         op, number = message.get("op"), message.get("id")
         if op == "call":
             return await self._take_call(message)
-        if op not in ("done", "fail"):
-            raise DesignError("protocol", f"a message of no known kind: {clean(str(op))[:80]}")
         expected, future = self._pending
-        if type(number) is not int or number != expected:
-            raise DesignError("protocol", f"an answer to a call that was never made: {str(number)[:80]}")
-        if future.done():
-            raise DesignError("protocol", "two answers to one call")
+        if op not in ("done", "fail") or number != expected or future.done():
+            raise DesignError("protocol", f"a message that nobody waits for: {clean(f'{op} {number}')[:80]}")
         future.set_result(message)
 
     async def _take_call(self, message: dict) -> None:
@@ -436,8 +406,7 @@ async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, l
 
     `status` is "ok" or a DesignError's status; `retrieved` is a list, one value for each trajectory.
     """
-    started = time.monotonic()
-    report: dict[str, Any] = {"status": "ok", "error": None, "retrieved": None, "output": ""}
+    started, report = time.monotonic(), {"status": "ok", "error": None, "retrieved": None, "output": ""}
 
     async def try_out() -> list:
         async with box.worker(source, tools) as worker:
@@ -452,5 +421,5 @@ async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, l
             report["retrieved"] = await outlive(try_out)
         except DesignError as error:
             report.update(status=error.status, error=str(error))
-        report.update(layers=box.layers, unsafe=box.unsafe)
-    return {**report, "seconds": round(time.monotonic() - started, 3)}
+    seconds = round(time.monotonic() - started, 3)
+    return {**report, "layers": box.layers, "unsafe": box.unsafe, "seconds": seconds}

@@ -16,6 +16,7 @@ import dataclasses
 import errno
 import faulthandler
 import fcntl
+import functools
 import gc
 import importlib
 import importlib.util
@@ -112,9 +113,14 @@ class Family:
             self._forked = self.let_through = True
             return 0
         if call == layers.REPORT:
-            if self.let_through and (pid in (self.pid, *self.forks.values()) or not _is_own_child(pid)):
+            if not self.let_through:
+                return errno.EPERM
+            new = False
+            with contextlib.suppress(ChildProcessError):  # a thread, or nobody's child
+                new = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            if not new or pid in (self.pid, *self.forks.values()):
                 self.end()  # another process than the one that was let through
-            elif self.let_through:
+            else:
                 self.forks[self.starting] = pid
                 connection, output = self.given
                 for number, ours in ((1, output), (2, output), (3, connection)):
@@ -156,13 +162,6 @@ class Family:
             shutil.rmtree(self.scratch)
         except OSError as error:
             print(f"a scratch folder is left: {error}", file=sys.stderr)
-
-
-def _is_own_child(pid: int) -> bool:
-    """Whether it is a living child of this process, no thread and nobody else's."""
-    with contextlib.suppress(ChildProcessError):
-        return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
-    return False
 
 
 class Template:
@@ -290,7 +289,6 @@ def main(setup: dict, control: int) -> None:
     for name in filter(importlib.util.find_spec, PRELOADED):  # once here, so that no worker has to
         importlib.import_module(name)
     install_other_names()
-    sys.stdout.reconfigure(line_buffering=True)  # a design may end at any moment
     gc.collect()
     gc.freeze()  # the collector would write to pages that all workers share
     Template(socket.socket(fileno=control), setup).serve()
@@ -346,14 +344,16 @@ class Channel:
         with self._writing:
             self._connection.sendall(LENGTH.pack(len(body)) + body)
 
-    def request(self, op: str, **fields) -> concurrent.futures.Future:
+    async def call(self, tool: str, *arguments) -> object:
+        """What the host answers to a call of a tool."""
         number, future = next(self._numbers), concurrent.futures.Future()
         self.waiting[number] = future
         try:
-            self.send({"op": op, "id": number, **fields})
+            self.send({"op": "call", "id": number, "tool": tool, "arguments": arguments})
         except Invalid as error:
+            del self.waiting[number]
             raise ValueError(str(error)) from None
-        return future
+        return await asyncio.wrap_future(future)
 
     def _read(self) -> None:
         with self._connection.makefile("rb") as stream:
@@ -381,25 +381,21 @@ class Tools:
     def __getattr__(self, name: str):
         if name not in self._names:
             raise AttributeError(f"there is no tool {name}")
-
-        async def call(*arguments):
-            return await asyncio.wrap_future(self._channel.request("call", tool=name, arguments=arguments))
-
-        return call
+        return functools.partial(self._channel.call, name)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """Split many texts into several requests, so that each answer stays small."""
-        ask = self.__getattr__("embed")
-        starts = range(0, len(texts), TEXTS_A_REQUEST)
-        parts = await asyncio.gather(*(ask(texts[i : i + TEXTS_A_REQUEST]) for i in starts))
-        return [vector for part in parts for vector in part]
+        parts = [texts[i : i + TEXTS_A_REQUEST] for i in range(0, len(texts), TEXTS_A_REQUEST)]
+        answers = await asyncio.gather(*(self._channel.call("embed", part) for part in parts))
+        return [vector for answer in answers for vector in answer]
 
 
 class Server:
     """Runs the host's commands on the design, one after the other, in one event loop."""
 
     def __init__(self, channel: Channel, setup: dict):
-        self._channel, self._setup, self._design = channel, setup, None
+        self._channel, self._trajectories, self._design = channel, setup["trajectories"], None
+        self._most_descriptors = setup["limits"]["open_files"]
         # A poll selector: an epoll descriptor would be shared with forks.
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         self._descriptors = self._open_descriptors()  # fixed numbers, and the loop's pair of sockets
@@ -411,19 +407,15 @@ class Server:
     def serve(self) -> None:
         while True:
             command = self._channel.commands.get()
-            number = command["id"]
+            op, number = command.pop("op"), command.pop("id")
             try:
-                answer = {"op": "done", "id": number, "value": getattr(self, "_" + command["op"])(command)}
-                _flush()
-                self._channel.send(answer)
+                self._channel.send({"op": "done", "id": number, "value": getattr(self, f"_{op}")(**command)})
             except Invalid as error:
                 self._channel.send({"op": "fail", "id": number, "status": "invalid", "error": str(error)})
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the design's too
-                _flush()
                 self._channel.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
 
-    def _load(self, command: dict) -> None:
-        source = command["source"]
+    def _load(self, source: str) -> None:
         lines = source.splitlines(keepends=True)
         linecache.cache[DESIGN] = len(source), None, lines, DESIGN  # for tracebacks and `inspect`
         module = sys.modules["design"] = types.ModuleType("design")
@@ -431,7 +423,23 @@ class Server:
         exec(compile(source, DESIGN, "exec"), vars(module))
         self._design = memory_base.find_design(module)()
 
-    def _fork(self, command: dict) -> str:
+    def _update(self, trajectory: int | dict) -> None:
+        given = json.loads(self._trajectories[trajectory]) if isinstance(trajectory, int) else trajectory
+        self._run(self._design.general_update, memory_base.Trajectory(**given))
+
+    def _retrieve(self, init: dict) -> object:
+        return self._run(self._design.general_retrieve, memory_base.Trajectory(init))
+
+    def _run(self, method, trajectory) -> object:
+        """Call a design's method, which should be async and need not be."""
+
+        async def finish():
+            value = method(trajectory)
+            return await value if inspect.isawaitable(value) else value
+
+        return self._loop.run_until_complete(finish())
+
+    def _fork(self) -> str:
         """Fork, and serve the host in both processes; returns why not if it would lose or share something.
 
         Threads are lost in a fork; open files and files in the scratch folder would be shared. The template
@@ -446,13 +454,13 @@ class Server:
         seeds = random.getstate()  # which Python would change in the fork
         pid = layers.fork_worker()
         if pid == 0:
-            random.setstate(seeds)
-            self._loop._close_self_pipe()  # else threads of all forks would wake one another's loops
-            self._loop._make_self_pipe()
-            asyncio.set_event_loop(self._loop)
-            self._channel.start()
-            self._channel.send({"op": "done", "id": 0})
             try:
+                random.setstate(seeds)
+                self._loop._close_self_pipe()  # else threads of all forks would wake one another's loops
+                self._loop._make_self_pipe()
+                asyncio.set_event_loop(self._loop)
+                self._channel.start()
+                self._channel.send({"op": "done", "id": 0})
                 self.serve()
             finally:
                 os._exit(1)  # never return into what the worker was doing
@@ -460,29 +468,11 @@ class Server:
 
     def _open_descriptors(self) -> set[int]:
         found = set()
-        for number in range(self._setup["limits"]["open_files"]):
+        for number in range(self._most_descriptors):
             with contextlib.suppress(OSError):
                 os.fstat(number)
                 found.add(number)
         return found
-
-    def _update(self, command: dict) -> None:
-        given = command["trajectory"]
-        if isinstance(given, int):
-            given = json.loads(self._setup["trajectories"][given])
-        self._run(self._design.general_update, memory_base.Trajectory(**given))
-
-    def _retrieve(self, command: dict) -> object:
-        return self._run(self._design.general_retrieve, memory_base.Trajectory(command["init"]))
-
-    def _run(self, method, trajectory) -> object:
-        """Call a design's method, which should be async and need not be."""
-
-        async def finish():
-            value = method(trajectory)
-            return await value if inspect.isawaitable(value) else value
-
-        return self._loop.run_until_complete(finish())
 
 
 def _plain(value):
@@ -505,12 +495,6 @@ def _explain(error: BaseException) -> str:
     if len(text) > ERROR_CHARS:
         text = f"{text[: ERROR_CHARS // 2]}\n[...]\n{text[-ERROR_CHARS // 2 :]}"
     return text
-
-
-def _flush() -> None:
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if not stream.closed:
-            stream.flush()
 
 
 # ------------------------------------------------------------- the authors' names for our own types

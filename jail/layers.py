@@ -35,11 +35,12 @@ import struct
 import sys
 import sysconfig
 import threading
+from collections.abc import Callable
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SCRATCH = "/scratch"  # in the mount namespace
 FIRST_USER = 1 << 31  # as root, workers run as users from here on, one each; nobody else uses these
-NOBODY = 65534  # what a worker's user is called in its user namespace
+NOBODY = 65534  # what the only user of a user namespace is called in it
 DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")  # not zero: mapped, it is memory that forks share
 STACK_BYTES = 2 << 20  # of a thread that Python starts
 WHOLE = 0xFFFFFFFF  # a word, all of it
@@ -90,27 +91,27 @@ def enter_template(setup: dict) -> None:
         os._exit(1)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("900")  # where memory runs out, a worker goes before the host does
-    if os.geteuid() == 0:  # the root of a container may have only a few user ids
-        with open("/proc/self/uid_map") as file:
-            ranges = [[int(number) for number in line.split()] for line in file]
-        last = FIRST_USER + (1 << 30)
-        setup["own_users"] = any(first <= FIRST_USER and last <= first + count for first, _, count in ranges)
-    allowed = "namespaces" not in setup["disable"]
-    if allowed:  # try in another process what the template and a worker do one after the other
-        pid = os.fork()
-        if pid == 0:
-            with contextlib.suppress(OSError):
-                _enter_namespaces(setup)
-                _enter_own_root(setup)
-                os._exit(0)
-            os._exit(1)
-        allowed = os.waitpid(pid, 0)[1] == 0
-    if allowed:
+    last = FIRST_USER + (1 << 30)  # the root of a container may have only a few user ids
+    setup["own_users"] = os.geteuid() == 0 and _works(lambda: os.setresuid(last, last, last))
+    # What the template and a worker do one after the other:
+    allowed = _works(lambda: (_enter_namespaces(setup), _enter_own_root(setup)))
+    if allowed and "namespaces" not in setup["disable"]:
         _enter_namespaces(setup)
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGTERM)  # there may be scratch folders to remove
     setup["template"] = os.getpid()
+
+
+def _works(attempt: Callable) -> bool:
+    """Whether something is allowed that cannot be undone, tried in another process."""
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(OSError):
+            attempt()
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def runtime_paths() -> list[str]:
@@ -133,7 +134,7 @@ def _enter_namespaces(setup: dict) -> None:
     _call(LIBC.unshare, flags | (0 if setup["own_users"] else CLONE_NEWUSER))
     proc = _high(os.open("/proc", os.O_PATH | os.O_DIRECTORY))
     if not setup["own_users"]:
-        _map_user(proc, user, group, user, group)
+        _map_user(proc, user, group)
     alive, ours = os.pipe()
     pid = os.fork()
     if pid:
@@ -156,10 +157,9 @@ def _high(descriptor: int) -> int:
     return moved
 
 
-def _map_user(proc: int, inside: int, inside_group: int, outside: int, outside_group: int) -> None:
-    """Name the one user and group that this process's new user namespace has."""
-    lines = {"setgroups": "deny", "uid_map": f"{inside} {outside} 1",
-             "gid_map": f"{inside_group} {outside_group} 1"}
+def _map_user(proc: int, user: int, group: int) -> None:
+    """Let this process's new user namespace have one user and one group, which are called NOBODY inside."""
+    lines = {"setgroups": "deny", "uid_map": f"{NOBODY} {user} 1", "gid_map": f"{NOBODY} {group} 1"}
     for name, line in lines.items():
         descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
         os.write(descriptor, line.encode())
@@ -207,9 +207,9 @@ def fork(setup: dict, forks: bool) -> tuple[int, int]:
     space, first = setup["namespaces"], 0
     if space is None:
         setup["tasks"] = 0  # threads of all processes of this user, which the kernel counts together
-        for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
+        for name in [] if setup["own_users"] or not setup["linux"] else filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                if not setup["own_users"] and os.stat(f"/proc/{name}").st_uid == os.geteuid():
+                if os.stat(f"/proc/{name}").st_uid == os.geteuid():
                     setup["tasks"] += os.stat(f"/proc/{name}/task").st_nlink - 2
     else:
         _call(LIBC.unshare, CLONE_NEWPID)
@@ -236,7 +236,6 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
     layers, forks = [], False
     setup["scratch"] = scratch
     if not setup["linux"]:
-        _enter_scratch(setup)
         _set_limits(setup)
         return ["limits"], forks
     if setup["namespaces"] is not None:
@@ -251,7 +250,7 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
     # Close what is not one of the first four, also what leads out of the root.
     _syscall(SYS_CLOSE_RANGE, 4, notify - 1, 0)
     _syscall(SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
-    _enter_scratch(setup)
+    _set_limits(setup)
     # Gain no rights, and give up those there are.
     _call(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for capability in range(64):
@@ -263,7 +262,6 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
     _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)  # after the changes of user above, which clear it
     if os.getppid() != (0 if setup["namespaces"] else setup["template"]):
         os._exit(1)
-    _set_limits(setup)
     layers += ["no-new-privs", "no-capabilities", "limits"]
     # The version of Landlock that the kernel offers, -1 for none.
     abi = LIBC.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_long(0), ctypes.c_long(1))
@@ -271,7 +269,7 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
         _restrict_files(abi, setup)
         layers.append(f"landlock ABI {abi}")
     if "seccomp" not in setup["disable"] and platform.machine() == "x86_64":
-        forks = _filter_calls(setup, notify)
+        forks = _filter_calls(setup["namespaces"] is not None, notify)
         layers.append("seccomp")
     return layers, forks
 
@@ -287,18 +285,16 @@ def _enter_own_root(setup: dict) -> None:
         _call(LIBC.prctl, PR_SET_DUMPABLE, 1)  # else the files of /proc are not this user's
     group = os.getegid()
     _call(LIBC.unshare, CLONE_NEWUSER | CLONE_NEWNS)
-    _map_user(space["proc"], NOBODY, NOBODY, user, group)
+    _map_user(space["proc"], user, group)
     options = f"size={limits['scratch_bytes']},nr_inodes={limits['scratch_files']},mode=0700"
     _mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     setup["scratch"] = SCRATCH
 
 
-def _enter_scratch(setup: dict) -> None:
+def _set_limits(setup: dict) -> None:
+    """Enter the scratch folder, and limit what the kernel counts."""
     os.chdir(setup["scratch"])
     os.environ["HOME"] = os.environ["TMPDIR"] = setup["scratch"]
-
-
-def _set_limits(setup: dict) -> None:
     limits, own_root = setup["limits"], setup["namespaces"] is not None
     counted = setup["tasks"] + OTHER_THREADS if setup["tasks"] else 0
     wanted = {
@@ -403,8 +399,8 @@ def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = 
     return _instruction(EQUAL, call, 0, len(body) // 8) + body
 
 
-def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, forks: bool) -> bytes:
-    """The filter. `creation` is its answer to calls that create files.
+def seccomp_program(own_root: bool, notify: int, creation: int, fork: int) -> bytes:
+    """The filter. `creation` and `fork` are its answers to calls that create files and that fork the worker.
 
     Descriptors can be sent through `notify` alone: the kernel counts those on their way for all processes
     of a user together, and one design could use up what others need.
@@ -421,14 +417,14 @@ def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, fo
     writable = (0, 1, 2, 3, *(os.O_TRUNC | mode for mode in (1, 2, 3)))
     whole = [] if own_root else [(third, os.O_TRUNC | os.O_ACCMODE, writable, REFUSE)]
     program += _rule(257, *whole, (third, CREATES, (0,), creation))
-    if forks:  # its flags are in a register, which no other thread can change
-        program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first)
-        program += _instruction(EQUAL, FORK, 0, 1) + _instruction(RETURN, RET_NOTIFY)
-        program += _instruction(LOAD, CALL) + _rule(REPORT, then=RET_NOTIFY)
-    program += _rule(SYS_CLONE, (first, WHOLE, PTHREAD, REFUSE))  # threads alone
+    # A fork's flags are in a register, which no other thread can change.
+    program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first)
+    program += _instruction(EQUAL, FORK, 0, 1) + _instruction(RETURN, fork) + _instruction(LOAD, CALL)
+    program += _rule(SYS_CLONE, (first, WHOLE, PTHREAD, REFUSE))  # else threads alone
+    program += _rule(REPORT, then=fork)
     # mmap: no memory that forks share
     program += _rule(9, (fourth, 0x23, (0x22, 0x02, 0x01, 0x03), REFUSE))
-    program += _rule(234, (first, WHOLE, (own_pid,), REFUSE))  # tgkill: itself, as abort() does
+    program += _rule(234, (first, WHOLE, (os.getpid(),), REFUSE))  # tgkill: itself, as abort() does
     # socketpair: unix streams, for a datagram socket could send to any name
     program += _rule(53, (first, WHOLE, (1,), REFUSE), (second, 0xFF, (1,), REFUSE))
     program += _rule(157, (first, WHOLE, (3, 15, 16), REFUSE))  # prctl: get dumpable, set and get name
@@ -444,19 +440,17 @@ def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, fo
     return program + _instruction(RETURN, REFUSE)
 
 
-def _filter_calls(setup: dict, notify: int) -> bool:
-    """Seccomp: refuse system calls from here on. Returns whether the template answers for forks."""
-    own_root, forks = setup["namespaces"] is not None, setup["forks"] > 1
+def _filter_calls(own_root: bool, notify: int) -> bool:
+    """Seccomp: refuse system calls from here on. Returns whether the template supervises this worker."""
     with socket.socket(fileno=notify) as template:
-        if forks or not own_root:
-            with contextlib.suppress(OSError):  # an outer filter may have the only listener already
-                program = seccomp_program(os.getpid(), own_root, RET_NOTIFY, notify, forks)
-                listener = _install(program, NEW_LISTENER)
-                socket.send_fds(template, [b"n"], [listener])
-                os.close(listener)
-                return forks
-        _install(seccomp_program(os.getpid(), own_root, RET_ALLOW if own_root else REFUSE, WHOLE, False), 0)
-    return False
+        try:
+            listener = _install(seccomp_program(own_root, notify, RET_NOTIFY, RET_NOTIFY), NEW_LISTENER)
+        except OSError:  # an outer filter may have the only listener already
+            _install(seccomp_program(own_root, WHOLE, RET_ALLOW if own_root else REFUSE, REFUSE), 0)
+            return False
+        socket.send_fds(template, [b"n"], [listener])
+        os.close(listener)
+    return True
 
 
 def _install(program: bytes, flags: int) -> int:

@@ -14,13 +14,15 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from errors import InfrastructureError
+from errors import DesignError, InfrastructureError
 from jail import frames
 from jail.child import RECORD
 
+HERE = Path(__file__).resolve().parents[1]
 # The template gets all code from the host, so that no path leads back to the repository: there is no folder /alma.
 BOOT = """
 import json, linecache, sys, types
@@ -34,12 +36,30 @@ for name, source in setup["sources"].items():
     exec(compile(source, file, "exec"), vars(module))
 sys.modules["jail.child"].main(setup, int(sys.argv.pop()))
 """
+SENT = ("memory_base", "jail.layers", "jail.child")  # in the order in which they are run
 CLOSE_SECONDS = 10.0  # that the template has to end by itself
 START_SECONDS = 60.0  # until the template or a worker answers for the first time
+TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
+TRIES = 5  # times that work is begun whose processes are killed
 
 
 class TemplateDied(InfrastructureError):
     """Something killed the template process, and with it every worker; the next worker gets a new one."""
+
+
+class WorkerKilled(TemplateDied):
+    """A worker was killed from outside: not by the host, a limit, or the design."""
+
+
+async def outlive(work: Callable[[], Awaitable]) -> Any:
+    """`await work()` again if a process of the sandbox is killed; DesignError if a worker is, each time."""
+    for number in range(1, TRIES + 1):
+        try:
+            return await work()
+        except TemplateDied as error:
+            if number == TRIES:
+                raise DesignError("died", str(error)) if isinstance(error, WorkerKilled) else error from None
+        await asyncio.sleep(number)  # what kills one after the other may pass
 
 
 class Template:
@@ -54,11 +74,13 @@ class Template:
 
     @classmethod
     async def start(cls, setup: dict) -> "Template":
+        files = {name: HERE / f"{name.replace('.', '/')}.py" for name in SENT}
+        sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
         control, childs = socket.socketpair()
         errors = _unnamed_file()
-        # As isolated as -I, which would ignore PYTHONHASHSEED too: no user site, no unsafe path, and
-        # an environment that holds nothing but what stands below.
-        command = [sys.executable, "-s", "-P", "-B", "-c", BOOT, str(childs.fileno())]
+        # As isolated as -I, which would ignore PYTHONHASHSEED too: no user site, no unsafe path, and an environment
+        # that holds nothing but what stands below. Unbuffered (-u), for a design may end at any moment.
+        command = [sys.executable, "-s", "-P", "-B", "-u", "-c", BOOT, str(childs.fileno())]
         environment = {
             "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/scratch", "TMPDIR": "/scratch",
             "PYTHONHASHSEED": "0",  # the same order of sets in every run
@@ -67,7 +89,7 @@ class Template:
             **{f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "NUMEXPR")},
         }
         with childs, _unnamed_file() as given:
-            given.write(json.dumps(setup).encode())
+            given.write(json.dumps({**setup, "sources": sources}).encode())
             given.seek(0)
             process = subprocess.Popen(
                 command, stdin=given, stdout=errors, stderr=errors, cwd="/", env=environment,
@@ -100,9 +122,10 @@ class Template:
     def kill(self, number: int) -> None:
         self._send(b"k", number)
 
-    def ask_for_trace(self, number: int) -> None:
-        """Have a worker print where it is."""
+    async def have_trace_printed(self, number: int) -> None:
+        """Let a worker print where it is."""
         self._send(b"t", number)
+        await asyncio.sleep(TRACE_SECONDS)
 
     async def cpu_seconds(self, number: int) -> float:
         """CPU time that a worker has used."""
