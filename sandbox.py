@@ -24,10 +24,9 @@ import signal
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import Any
 
-import memory_base
 from errors import DesignError, InfrastructureError, UserError, clean
 from jail import frames
 from jail.child import WROTE
@@ -82,7 +81,7 @@ class Sandbox:
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
         # Shared by designs. Workers that are forked wait for none of the other slots while they hold theirs.
         self._forked, self.slots = FairQueue(max_workers), FairQueue(max_workers)
-        self._most_forks, self._starting = max_workers, asyncio.Lock()
+        self._most_forks = max_workers
         self._template: Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
@@ -132,14 +131,14 @@ class Sandbox:
 
     async def _live_template(self) -> Template:
         """The template process; another one where it has died."""
-        async with self._starting:
-            if self._template is None or not self._template.alive:
-                await self.__aexit__()
-                self._template = await Template.start({
-                    "trajectories": self.trajectories, "limits": dataclasses.asdict(self.limits),
-                    "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
-                    "tools": _declared_tools(), "most_forks": self._most_forks})
-            return self._template
+        if self._template is None or not self._template.alive:
+            dead, self._template = self._template, Template({
+                "trajectories": self.trajectories, "limits": dataclasses.asdict(self.limits),
+                "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
+                "tools": frames.tools(), "most_forks": self._most_forks})
+            if dead is not None:
+                await dead.close()
+        return self._template
 
 
 class Worker:
@@ -219,7 +218,7 @@ class Worker:
         except (TimeoutError, DesignError) as error:  # no design is loaded yet
             why = str(error) or f"it took more than {START_SECONDS:g} s"
             raise InfrastructureError(f"a worker of the sandbox did not start: {why}") from None
-        self.layers, self.can_fork = hello["layers"], hello["forks"]
+        self.layers, self.can_fork = hello["layers"], hello["supervised"] and forks
 
     async def _start_as_fork(self, worker: "Worker") -> None:
         """Have `worker` forked. From here on all that the fork sends may come from the design."""
@@ -367,16 +366,15 @@ class Worker:
         """Begin to answer a call of a tool."""
         self._calls += 1
         number, name = message.get("id"), message.get("tool")
-        if self._calls > self._limits.calls:
-            raise DesignError("budget", f"more than {self._limits.calls} model calls in one call of the design")
-        if type(number) is not int or name not in _declared_tools():
+        frames.limit(self._calls, self._limits.calls, "model calls in one call of the design", "budget")
+        if type(number) is not int or name not in frames.tools():
             raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
         await self._slots.acquire()  # until then nothing more is read: the worker has to wait
-        task = asyncio.ensure_future(self._serve(getattr(memory_base.Tools, name), number, message.get("arguments")))
+        task = asyncio.ensure_future(self._serve(name, number, message.get("arguments")))
         self._tasks.add(task)
         task.add_done_callback(lambda done: (self._tasks.discard(done), self._slots.release()))
 
-    async def _serve(self, tool: Callable, number: int, arguments: Any) -> None:
+    async def _serve(self, tool: str, number: int, arguments: Any) -> None:
         try:
             try:
                 arguments = frames.judge(arguments, self._limits)
@@ -385,7 +383,7 @@ class Worker:
                 return await self._write(frames.pack({"op": "refuse", "id": number, "error": str(error)}))
             self._spent, self._serving = self._seconds_without_models(), self._serving + 1
             try:
-                value = await getattr(self._tools, tool.__name__)(*arguments)
+                value = await getattr(self._tools, tool)(*arguments)
             finally:
                 self._serving, self._since = self._serving - 1, time.monotonic()
             answer = frames.pack({"op": "answer", "id": number, "value": value})
@@ -393,11 +391,6 @@ class Worker:
             self._stop(error)  # what the tools raise ends the call that is under way
         else:
             await self._write(answer)
-
-
-def _declared_tools() -> list[str]:
-    """The names of what a design may call."""
-    return [name for name in dir(memory_base.Tools) if not name.startswith("_")]
 
 
 async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, limits: Limits | None = None,

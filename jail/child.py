@@ -182,7 +182,6 @@ class Template:
 
     def serve(self) -> None:
         """Answer the host until it is gone or dead, then leave nothing behind."""
-        self._send(b"r", 0, 0)
         try:
             while self._serve_once():
                 pass
@@ -306,8 +305,8 @@ def run_worker(descriptors: list[int], setup: dict, family: Family) -> None:
             os.dup2(source, number)  # the sources are above 2, and only the last one can be 3
         channel = Channel(socket.socket(fileno=3), setup["limits"]["frame_bytes"])
         try:
-            held, forks = layers.lock_down(setup, family.scratch, family.theirs.fileno())
-            hello = {"op": "done", "id": 0, "value": {"layers": held, "forks": forks}}
+            held, supervised = layers.lock_down(setup, family.scratch, family.theirs.fileno())
+            hello = {"op": "done", "id": 0, "value": {"layers": held, "supervised": supervised}}
         except OSError as error:
             hello = {"op": "fail", "id": 0, "error": f"it could not lock itself down: {error}"}
         channel.start()

@@ -17,6 +17,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
+import memory_base
 from errors import DesignError, clean
 from jail.child import LENGTH
 
@@ -70,8 +71,7 @@ def length(header: bytes, most: int) -> int:
 def parse(body: bytes, limits: Limits) -> dict:
     """The message in a frame; `judge` has still to check its values."""
     # Each of these characters may begin a value, so the count bounds what the parser can build.
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > limits.nodes:
-        raise DesignError("protocol", f"a message with more than {limits.nodes} values")
+    limit(body.count(b",") + body.count(b"[") + body.count(b"{"), limits.nodes, "values in a message", "protocol")
     try:
         message = json.loads(body.decode(), parse_int=_integer)
     except (ValueError, RecursionError) as error:
@@ -102,28 +102,33 @@ def outcome(message: dict, limits: Limits) -> Any:
         status = "invalid" if message.get("status") == "invalid" else "error"
         raise DesignError(status, clean_trace(str(message.get("error")))[:ERROR_CHARS])
     value = judge(message.get("value"), limits)
-    chars = len(json.dumps(value, ensure_ascii=False))
-    if chars > limits.retrieved_chars:
-        raise DesignError("invalid", f"{chars} characters retrieved, at most {limits.retrieved_chars} are allowed")
+    limit(len(json.dumps(value, ensure_ascii=False)), limits.retrieved_chars, "characters retrieved")
     return value
 
 
-def check_call(tool: Callable, arguments: Any, limits: Limits) -> None:
-    """Raise DesignError where the arguments of a call of `tool`, a method of `memory_base.Tools`, are not allowed."""
-    name, problem = tool.__name__, None
-    kinds = [kind for parameter, kind in typing.get_type_hints(tool).items() if parameter != "return"]
+def tools() -> list[str]:
+    """The names of what a design may call."""
+    return [name for name in dir(memory_base.Tools) if not name.startswith("_")]
+
+
+def check_call(tool: str, arguments: Any, limits: Limits) -> None:
+    """Raise DesignError where the arguments of a call of a tool are not what is declared, or too much."""
+    kinds = typing.get_type_hints(getattr(memory_base.Tools, tool))
+    kinds.pop("return", None)
     if not isinstance(arguments, list) or len(arguments) != len(kinds):
-        raise DesignError("invalid", f"{name} takes {len(kinds)} arguments")
-    for number, (value, kind) in enumerate(zip(arguments, kinds, strict=True), 1):
+        raise DesignError("invalid", f"{tool} takes {len(kinds)} arguments")
+    for number, (value, kind) in enumerate(zip(arguments, kinds.values(), strict=True), 1):
         if not _fits(value, kind):
-            problem = f"argument {number} of {name} must be {getattr(kind, '__name__', kind)}"
-        elif isinstance(value, list) and len(value) > limits.items:
-            problem = f"{len(value)} items in one call of {name}, at most {limits.items} are allowed"
-    chars = len(json.dumps(arguments, ensure_ascii=False))
-    if chars > limits.prompt_chars:
-        problem = problem or f"{chars} characters in one call of {name}, at most {limits.prompt_chars} are allowed"
-    if problem:
-        raise DesignError("invalid", problem)
+            raise DesignError("invalid", f"argument {number} of {tool} must be {getattr(kind, '__name__', kind)}")
+        if isinstance(value, list):
+            limit(len(value), limits.items, f"items in one call of {tool}")
+    limit(len(json.dumps(arguments, ensure_ascii=False)), limits.prompt_chars, f"characters in one call of {tool}")
+
+
+def limit(count: int, most: int, what: str, status: str = "invalid") -> None:
+    """Raise DesignError where there is more of something than is allowed."""
+    if count > most:
+        raise DesignError(status, f"{count} {what}, at most {most} are allowed")
 
 
 def _fits(value: Any, kind: Any) -> bool:

@@ -93,9 +93,8 @@ def enter_template(setup: dict) -> None:
         file.write("900")  # where memory runs out, a worker goes before the host does
     last = FIRST_USER + (1 << 30)  # the root of a container may have only a few user ids
     setup["own_users"] = os.geteuid() == 0 and _works(lambda: os.setresuid(last, last, last))
-    # What the template and a worker do one after the other:
-    allowed = _works(lambda: (_enter_namespaces(setup), _enter_own_root(setup)))
-    if allowed and "namespaces" not in setup["disable"]:
+    wanted = "namespaces" not in setup["disable"]
+    if wanted and _works(lambda: (_enter_namespaces(setup), _enter_own_root(setup))):  # the template, then a worker
         _enter_namespaces(setup)
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -229,15 +228,15 @@ def fork(setup: dict, forks: bool) -> tuple[int, int]:
 
 
 def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str], bool]:
-    """Apply every layer to this process of one thread: the layers that hold, whether it can be forked.
+    """Apply every layer to this process of one thread: the layers that hold, whether the template supervises it.
 
     `notify`: a socket through which the template gets the listener for notified system calls.
     """
-    layers, forks = [], False
+    layers, supervised = [], False
     setup["scratch"] = scratch
     if not setup["linux"]:
         _set_limits(setup)
-        return ["limits"], forks
+        return ["limits"], supervised
     if setup["namespaces"] is not None:
         _enter_own_root(setup)
         layers.append("namespaces")
@@ -269,9 +268,9 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
         _restrict_files(abi, setup)
         layers.append(f"landlock ABI {abi}")
     if "seccomp" not in setup["disable"] and platform.machine() == "x86_64":
-        forks = _filter_calls(setup["namespaces"] is not None, notify)
+        supervised = _filter_calls(setup["namespaces"] is not None, notify)
         layers.append("seccomp")
-    return layers, forks
+    return layers, supervised
 
 
 def _enter_own_root(setup: dict) -> None:

@@ -38,7 +38,7 @@ sys.modules["jail.child"].main(setup, int(sys.argv.pop()))
 """
 SENT = ("memory_base", "jail.layers", "jail.child")  # in the order in which they are run
 CLOSE_SECONDS = 10.0  # that the template has to end by itself
-START_SECONDS = 60.0  # until the template or a worker answers for the first time
+START_SECONDS = 60.0  # until a worker or the template answers
 TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
 TRIES = 5  # times that work is begun whose processes are killed
 
@@ -65,19 +65,12 @@ async def outlive(work: Callable[[], Awaitable]) -> Any:
 class Template:
     """The host's end of the template process."""
 
-    def __init__(self, process: subprocess.Popen, control: socket.socket, errors: Any):
-        self._process, self._control, self._errors = process, control, errors
-        self._numbers = itertools.count(1)
-        self._awaited: dict[tuple[bytes, int], asyncio.Future] = {}  # values by kind and number of their record
-        self._dead: TemplateDied | None = None
-        self._reader = asyncio.ensure_future(self._read())
-
-    @classmethod
-    async def start(cls, setup: dict) -> "Template":
+    def __init__(self, setup: dict):
         files = {name: HERE / f"{name.replace('.', '/')}.py" for name in SENT}
         sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
-        control, childs = socket.socketpair()
-        errors = _unnamed_file()
+        self._control, childs = socket.socketpair()
+        self._control.setblocking(False)
+        self._errors = _unnamed_file()
         # As isolated as -I, which would ignore PYTHONHASHSEED too: no user site, no unsafe path, and an environment
         # that holds nothing but what stands below. Unbuffered (-u), for a design may end at any moment.
         command = [sys.executable, "-s", "-P", "-B", "-u", "-c", BOOT, str(childs.fileno())]
@@ -91,18 +84,14 @@ class Template:
         with childs, _unnamed_file() as given:
             given.write(json.dumps({**setup, "sources": sources}).encode())
             given.seek(0)
-            process = subprocess.Popen(
-                command, stdin=given, stdout=errors, stderr=errors, cwd="/", env=environment,
+            self._process = subprocess.Popen(
+                command, stdin=given, stdout=self._errors, stderr=self._errors, cwd="/", env=environment,
                 pass_fds=(childs.fileno(),), start_new_session=True,
             )
-        control.setblocking(False)
-        template = cls(process, control, errors)
-        try:
-            await template._value(b"r", 0, "did not start")
-        except BaseException:
-            await template.close()
-            raise
-        return template
+        self._numbers = itertools.count(1)
+        self._awaited: dict[tuple[bytes, int], asyncio.Future] = {}  # values by kind and number of their record
+        self._dead: TemplateDied | None = None
+        self._reader = asyncio.ensure_future(self._read())
 
     @property
     def alive(self) -> bool:
@@ -130,7 +119,12 @@ class Template:
     async def cpu_seconds(self, number: int) -> float:
         """CPU time that a worker has used."""
         self._send(b"c", number)
-        return await self._value(b"c", number, "does not answer") / 1000
+        try:
+            return await asyncio.wait_for(self._future(b"c", number), START_SECONDS) / 1000
+        except TimeoutError:
+            raise InfrastructureError("the sandbox's template process does not answer") from None
+        finally:
+            self._awaited.pop((b"c", number), None)
 
     async def exit_code(self, number: int, seconds: float) -> int:
         """Wait for a worker's end: its exit code, minus the signal that ended it, or WROTE."""
@@ -151,16 +145,7 @@ class Template:
         """What holds the value of the record of this kind and number once it has come."""
         if self._dead is not None:
             raise self._dead
-        return self._awaited.setdefault((kind, number), asyncio.get_running_loop().create_future())
-
-    async def _value(self, kind: bytes, number: int, otherwise: str) -> int:
-        try:
-            return await asyncio.wait_for(self._future(kind, number), START_SECONDS)
-        except TimeoutError:
-            why = f"the sandbox's template process {otherwise} in {START_SECONDS} s"
-            raise InfrastructureError(why) from None
-        finally:
-            self._awaited.pop((kind, number), None)
+        return self._awaited.setdefault((kind, number), asyncio.Future())
 
     def _send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
         if self._dead is None:
