@@ -23,10 +23,11 @@ import numpy as np
 import envs
 from agent import Episode, Played, play
 from errors import ContextOverflow, DesignError, UserError
+from jail.template import TemplateDied, outlive
 from memory_base import Trajectory
 from models import MOST_OUTPUT
 from prompts import count_tokens
-from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive, side_by_side, uninterrupted
+from sandbox import CannotFork, Sandbox, Worker, side_by_side, uninterrupted
 from score import Outcome, Score, experience, luck, score_of
 
 ALL = slice(None)  # collected episodes that are learned from
