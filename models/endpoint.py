@@ -21,8 +21,8 @@ import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -114,50 +114,18 @@ class Fault(Exception):
         self.kind, self.retry_after = kind, retry_after
 
 
-# ----------------------------------------------------------------------------- what it can do
+# ----------------------------------------------------------------------------- what is asked
 
-FORMATS = ("json_schema", "json_object", "")  # of an answer in JSON; "": the prompt alone asks for it
-LIMITS = ("max_completion_tokens", "max_tokens", "")  # name of the limit of tokens; "": none is sent
-COMPLAINTS = {
-    "effort": r"reasoning|effort|think",
-    "format": r"response_format|json|schema|grammar|guided|structured",
-    "limit": r"max_completion_tokens|max_tokens|max_new_tokens|completion",
-    "system": r"system|\broles?\b",
+FORMATS = ("json_schema", "json_object")  # of an answer in JSON; where both are left out, the prompt alone asks for it
+LIMITS = ("max_completion_tokens", "max_tokens")  # names of the limit of tokens
+SYSTEM = "messages of the system"  # where they are left out, their text is prepended to the first user message
+# The parts of a request that not every endpoint understands, the least common first, and how complaints name them.
+PARTS = {
+    "reasoning_effort": r"reasoning|effort|think",
+    **dict.fromkeys(FORMATS, r"response_format|json|schema|grammar|guided|structured"),
+    **dict.fromkeys(LIMITS, r"max_completion_tokens|max_tokens|max_new_tokens|completion"),
+    SYSTEM: r"system|\broles?\b",
 }
-
-
-@dataclass(frozen=True)
-class Abilities:
-    """How much of a request a model at an endpoint understands: 0 is all, each step is less."""
-
-    effort: int = 0  # 1: no `reasoning_effort`
-    format: int = 0  # index into FORMATS
-    limit: int = 0  # index into LIMITS
-    system: int = 0  # 1: no system message; its text is prepended to the first user message
-
-    def less(self, complaint: str, body: dict) -> "Abilities | None":
-        """One step less of what was sent: what the complaint names, else the least common part."""
-        sent = {
-            "effort": "reasoning_effort" in body,
-            "format": "response_format" in body,
-            "limit": bool(LIMITS[self.limit]) and LIMITS[self.limit] in body,
-            "system": any(message["role"] == "system" for message in body.get("messages", ())),
-        }
-        parts = [part for part, is_sent in sent.items() if is_sent]
-        named = [part for part in parts if re.search(COMPLAINTS[part], complaint, re.I)]
-        for part in named or parts:
-            return replace(self, **{part: getattr(self, part) + 1})
-        return None
-
-    def both(self, other: "Abilities") -> "Abilities":
-        """What both understand."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Abilities(**{part: max(value, getattr(other, part)) for part, value in values.items()})
-
-    def __str__(self) -> str:
-        lost = ["reasoning_effort"] * self.effort + [name for name in FORMATS[: self.format]]
-        lost += [name for name in LIMITS[: self.limit]] + ["messages of the system"] * self.system
-        return ", ".join(lost)
 
 
 @dataclass(frozen=True)
@@ -181,51 +149,42 @@ class Question:
         """The messages as JSON, which takes time where a dialogue is long."""
         return json.dumps(self.messages)
 
-    def body(self, abilities: Abilities) -> dict:
-        """The request, as far as the endpoint understands it."""
+    def body(self, left_out: Collection[str] = ()) -> dict:
+        """The request without the parts that the endpoint does not understand."""
         if self.texts:
             return {"model": self.model, "input": list(self.texts)}
-        messages, response_format = list(self.messages), None
-        if self.schema and not (self.role == "agent" and abilities.format):  # its prompt says how to answer
-            response_format = _response_format(self.schema, FORMATS[abilities.format])
-            if abilities.format or not is_schema(self.schema):
-                messages = _add_to_system(messages, SCHEMA_REQUEST + json.dumps(self.schema))
-        body = {"model": self.model, "messages": _without_system(messages) if abilities.system else messages}
-        if response_format:
-            body["response_format"] = response_format
-        if self.effort and not abilities.effort:
+        messages, body = list(self.messages), {"model": self.model}
+        # An agent's prompt says how to answer: where no schema can keep it to that, none is sent.
+        if self.schema and not (self.role == "agent" and "json_schema" in left_out):
+            forms = [form for form in FORMATS if form not in left_out]
+            if "json_schema" in forms and is_schema(self.schema):
+                named = {"name": "answer", "schema": self.schema, "strict": _is_strict(self.schema)}
+                body["response_format"] = {"type": "json_schema", "json_schema": named}
+            else:
+                text = SCHEMA_REQUEST + json.dumps(self.schema)
+                if messages and messages[0]["role"] == "system":
+                    text = f"{messages.pop(0)['content']}\n\n{text}"
+                messages.insert(0, {"role": "system", "content": text})
+                if "json_object" in forms:
+                    body["response_format"] = {"type": "json_object"}
+        if self.effort and "reasoning_effort" not in left_out:
             body["reasoning_effort"] = self.effort
-        if self.limit and LIMITS[abilities.limit]:
-            body[LIMITS[abilities.limit]] = self.limit
-        return body
+        for name in [name for name in LIMITS if self.limit and name not in left_out][:1]:
+            body[name] = self.limit
+        return {**body, "messages": _without_system(messages) if SYSTEM in left_out else messages}
 
 
 SCHEMA_REQUEST = "Answer with one JSON object that fits this JSON schema, and nothing else:\n"
 
 
-def _response_format(schema: dict, form: str) -> dict | None:
-    if not form:
-        return None
-    if form == "json_object" or not is_schema(schema):
-        return {"type": "json_object"}
-    named = {"name": "answer", "schema": schema, "strict": _is_strict(schema)}
-    return {"type": "json_schema", "json_schema": named}
-
-
-def _is_strict(schema: dict) -> bool:
+def _is_strict(schema: dict | bool) -> bool:
     """Whether OpenAI would take it as strict: every object closed and all its keys required."""
+    if isinstance(schema, bool):
+        return False
     properties = schema.get("properties", {})
     parts = [*properties.values(), *([schema["items"]] if "items" in schema else [])]
-    closed = schema.get("additionalProperties") is False and set(schema.get("required", ())) == set(
-        properties
-    )
+    closed = schema.get("additionalProperties") is False and set(schema.get("required", ())) == set(properties)
     return (closed or schema.get("type") != "object") and all(map(_is_strict, parts))
-
-
-def _add_to_system(messages: list[dict], text: str) -> list[dict]:
-    if messages and messages[0]["role"] == "system":
-        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
-    return [{"role": "system", "content": text}, *messages]
 
 
 def _without_system(messages: list[dict]) -> list[dict]:
@@ -237,7 +196,24 @@ def _without_system(messages: list[dict]) -> list[dict]:
     return [{"role": "user", "content": system}, *rest]
 
 
+def _suspects(body: dict, complaint: str) -> list[str]:
+    """The parts of a request that may be at fault: those that the complaint names, else all that were sent."""
+    sent = {*body, body.get("response_format", {}).get("type")}
+    sent |= {SYSTEM for message in body.get("messages", ()) if message["role"] == "system"}
+    parts = [part for part in PARTS if part in sent]
+    return [part for part in parts if re.search(PARTS[part], complaint, re.I)] or parts
+
+
 # ------------------------------------------------------------------------------ the endpoint
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was found out about a model."""
+
+    left_out: list[str] = field(default_factory=list)  # parts of a request that it does not understand
+    texts: int = MOST_TEXTS  # most in an embedding call
+    chars: int = MOST_CHARS  # most of a text to embed; the rest is cut
 
 
 class Endpoint:
@@ -264,7 +240,7 @@ class Endpoint:
         self._proxy, proxy_variable = _proxy(base_url)
         self._through = f" (through the proxy of {proxy_variable})" if proxy_variable else ""
         self._random = random.Random(0)  # spreads retries; decides no result
-        self._known: dict[str, Abilities] = {}  # by model
+        self._found: dict[str, Known] = {}  # by model
         self._stopped: dict[str, str] = {}  # by model, why it is not asked again
         self._said: dict[str, float] = {}  # when a line was logged last, by kind
         self._estimated: set[str] = set()  # models whose tokens are estimated
@@ -278,29 +254,30 @@ class Endpoint:
         """The answer, good or not; raises InfrastructureError and ContextOverflow."""
         if question.texts:
             return await self._embed(question)
-        used = self._recall(question.model) or Abilities()
-        trusted, remember = question.model in self._known, True
+        model, known = question.model, self._known(question.model)
+        left_out, trusted, remember = set(known.left_out if known else ()), known is not None, True
         while True:
             try:
-                reply = await self._patiently(question, used)
+                reply = await self._patiently(question, left_out)
+                break
             except Fault as fault:
-                if trusted:  # it has answered before: a passing fault must not cost the run an ability
+                if trusted:  # it has answered before: a passing fault must not cost the run a part
                     trusted = False
                     continue
-                # What other calls have found out meanwhile, else one step less.
-                known = used.both(self._known.get(question.model, used))
-                less = known if known != used else used.less(str(fault), question.body(used))
-                if less is None and question.model not in self._known:
-                    raise self._stop(question, fault) from None
-                if less is None:
+                known = self._known(model)
+                found_meanwhile = set(known.left_out if known else ()) - left_out  # by other calls
+                suspects = _suspects(question.body(left_out), str(fault))
+                if not found_meanwhile and not suspects:
+                    if not known:
+                        raise self._stop(question, fault) from None
                     self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
                     return Reply("", "rejected")
+                left_out |= found_meanwhile or {suspects[0]}
                 # A schema of a design's own making may be at fault, not the endpoint.
-                used, remember = less, remember and not BAD_SCHEMA.search(str(fault))
-            else:
-                if remember:
-                    self._remember(question.model, used)
-                return reply
+                remember = remember and not BAD_SCHEMA.search(str(fault))
+        if remember:
+            self._learn(model, left_out)
+        return reply
 
     async def _embed(self, question: Question) -> Reply:
         """Vectors: texts that are refused are sent in halves; one that is refused for its length is halved.
@@ -308,11 +285,12 @@ class Endpoint:
         The limits are remembered, so that later calls are not refused.
         """
         model, texts, refused = question.model, question.texts, None
-        most, longest = self._text_limits(model)
-        if len(texts) <= most:
-            asked = replace(question, texts=tuple(text[:longest] for text in texts))
+        known = self._known(model) or Known()
+        size = known.texts
+        if len(texts) <= size:
+            asked = replace(question, texts=tuple(text[: known.chars] for text in texts))
             try:
-                return await self._patiently(asked, Abilities())
+                return await self._patiently(asked)
             except Fault as fault:
                 refused = fault
             if len(texts) == 1:
@@ -321,71 +299,65 @@ class Endpoint:
                 if too_long and length > SHORTEST_CUT:
                     reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
                     if isinstance(reply.vectors[0], list):  # its length was at fault
-                        self._limit_texts(model, most, length // 2)
+                        self._learn(model, chars=length // 2)
                     return reply
                 try:  # whether it embeds anything at all
-                    await self._patiently(replace(question, texts=("text",)), Abilities())
+                    await self._patiently(replace(question, texts=("text",)))
                 except Fault:
                     raise self._stop(question, refused) from None
                 error = DesignError("error", f"a text cannot be embedded: {self._line(question, refused)}")
                 return Reply("", vectors=(error,))
-            most = (len(texts) + 1) // 2
-        starts = range(0, len(texts), most)
-        parts = [await self._embed(replace(question, texts=texts[start : start + most])) for start in starts]
+            size = (len(texts) + 1) // 2
+        starts = range(0, len(texts), size)
+        parts = [await self._embed(replace(question, texts=texts[start : start + size])) for start in starts]
         vectors = tuple(vector for part in parts for vector in part.vectors)
         one_is_at_fault = any(isinstance(vector, DesignError) for vector in vectors)
-        if refused and not one_is_at_fault and self._text_limits(model)[1] == longest:
-            self._limit_texts(model, most, longest)  # their number was at fault
+        if refused and not one_is_at_fault and (self._known(model) or known).chars == known.chars:
+            self._learn(model, texts=size)  # their number was at fault
         tokens = sum(part.prompt_tokens for part in parts)
         return Reply("", prompt_tokens=tokens, vectors=vectors, seconds=sum(part.seconds for part in parts))
 
-    # What it understands.
+    # What was found out.
 
-    def _recall(self, model: str) -> Abilities | None:
-        """What is known of a model, from before a kill too."""
-        if model not in self._known and (note := self._store.get_note(f"{model} at {self.base_url}")):
-            self._known[model] = Abilities(**json.loads(note))
-        return self._known.get(model)
+    def _known(self, model: str) -> "Known | None":
+        """What was found out about a model, before a kill too; None before its first answer."""
+        if model not in self._found and (note := self._store.get_note(f"limits of {model} at {self.base_url}")):
+            self._found[model] = Known(**json.loads(note))
+        return self._found.get(model)
 
-    def _remember(self, model: str, used: Abilities) -> None:
-        before = self._known.get(model)
-        now = used.both(before or used)
-        if now == before:
+    def _learn(
+        self, model: str, left_out: Collection[str] = (), texts: int = MOST_TEXTS, chars: int = MOST_CHARS
+    ) -> None:
+        """Keep to what was found out from now on, and say it once."""
+        before = self._known(model) or Known()
+        lost = [part for part in PARTS if part in left_out or part in before.left_out]
+        now = Known(lost, min(before.texts, texts), min(before.chars, chars))
+        if now == self._known(model):
             return
-        self._known[model] = now
-        self._store.put_note(f"{model} at {self.base_url}", json.dumps(vars(now)))
-        if now != (before or Abilities()):
-            self._log(f"{model} at {self.base_url} does not understand {now}: left out from now on")
+        self._found[model] = now
+        self._store.put_note(f"limits of {model} at {self.base_url}", json.dumps(vars(now)))
+        if now.left_out != before.left_out:
+            self._log(f"{model} at {self.base_url} does not understand {', '.join(lost)}: left out from now on")
+        elif now.chars < before.chars:
+            cut = f"texts over {now.chars:,} characters are cut: they are too long to embed"
+            self._log(f"{model} at {self.base_url}: {cut}")
+        elif now.texts < before.texts:
+            self._log(f"{model} at {self.base_url}: at most {now.texts} texts in a call")
 
     def most_texts(self, model: str) -> int:
         """Most texts in an embedding call, as far as that was found out."""
-        return self._text_limits(model)[0]
-
-    def _text_limits(self, model: str) -> tuple[int, int]:
-        """The same, and most characters of one."""
-        note = self._store.get_note(f"embedding limits of {model} at {self.base_url}")
-        return tuple(json.loads(note)) if note else (MOST_TEXTS, MOST_CHARS)
-
-    def _limit_texts(self, model: str, texts: int, chars: int) -> None:
-        """Keep to at most so many texts in a call, and so many characters of each, from now on."""
-        before = self._text_limits(model)
-        now = min(before[0], texts), min(before[1], chars)
-        if now != before:
-            self._store.put_note(f"embedding limits of {model} at {self.base_url}", json.dumps(now))
-            cut = f"texts over {now[1]:,} characters are cut: they are too long to embed"
-            line = cut if now[1] < before[1] else f"at most {now[0]} texts in a call"
-            self._log(f"{model} at {self.base_url}: {line}")
+        return (self._known(model) or Known()).texts
 
     # Faults and their rules.
 
-    async def _patiently(self, question: Question, abilities: Abilities) -> Reply:
+    async def _patiently(self, question: Question, left_out: Collection[str] = ()) -> Reply:
         """Send until there is an answer; raises Fault where the request itself is refused."""
         first_fault, tries = None, 0
         while True:
             if question.model in self._stopped:
                 raise InfrastructureError(self._stopped[question.model])
             try:
-                return await self._send(question, abilities)
+                return await self._send(question, left_out)
             except Fault as fault:
                 rule, most = RULES[fault.kind]
                 if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
@@ -437,10 +409,10 @@ class Endpoint:
 
     # One request.
 
-    async def _send(self, question: Question, abilities: Abilities) -> Reply:
+    async def _send(self, question: Question, left_out: Collection[str] = ()) -> Reply:
         import openai
 
-        client, body, started = self.open(), question.body(abilities), time.monotonic()
+        client, body, started = self.open(), question.body(left_out), time.monotonic()
         path = "/embeddings" if question.texts else "/chat/completions"
         try:
             async with asyncio.timeout(self._patience.of(question.role)):
@@ -453,7 +425,7 @@ class Endpoint:
             reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
             # llama.cpp begins an answer that the context has no room for, and says "length".
             short = reply.counted and reply.completion_tokens < min(question.limit, LEAST_ROOM)
-            if reply.fault == "length" and short and LIMITS[abilities.limit]:
+            if reply.fault == "length" and short and any(name in body for name in LIMITS):
                 cut = f"the answer was cut after {reply.completion_tokens} tokens"
                 raise Fault("context", f"{cut} of {question.limit}: the context is full")
         except (Fault, openai.OpenAIError, TimeoutError, ValueError, RecursionError) as error:
@@ -627,7 +599,7 @@ def _status_fault(
     too_large = CONTEXT.search(codes + message) or ("input" in body and TOO_LARGE.search(message))
     if status == 413 or (status in (400, 422, 500) and too_large):
         # The limit of the answer counts as part of the context in some servers: try without it first.
-        limited = any(name in body for name in LIMITS) and re.search(COMPLAINTS["limit"], message, re.I)
+        limited = any(name in body and re.search(PARTS[name], message, re.I) for name in LIMITS)
         return Fault("request" if limited else "context", detail)
     if status in (401, 403):
         return Fault("key", detail)
@@ -638,7 +610,7 @@ def _status_fault(
     if status in (408, 409, 425, 429):
         return Fault("busy", detail, _retry_after(headers or {}))
     if status >= 500 and status != 501:
-        named = any(re.search(names, message, re.I) for names in COMPLAINTS.values())
+        named = any(re.search(names, message, re.I) for names in PARTS.values())
         # llama.cpp says 500 where its template knows no system.
         if not (named and UNSUPPORTED.search(message)):
             return Fault("busy", detail, _retry_after(headers or {}))

@@ -456,6 +456,14 @@ def test_a_schema_of_a_design_that_is_refused_costs_others_nothing(tmp_path):
         assert asked(tmp_path, server, ask) == "json_schema"
 
 
+def test_a_schema_of_a_design_with_true_in_the_place_of_a_schema_is_sent(tmp_path):
+    odd = {"type": "object", "properties": {"say": True, "more": {"type": "array", "items": False}}}
+    with ModelServer(answer) as server:
+        said = asked(tmp_path, server, lambda models: models.chat("memory", user("1"), schema=odd))
+    assert json.loads(said) == {"say": "1"}
+    assert server.bodies[0]["response_format"]["json_schema"]["strict"] is False
+
+
 # ------------------------------------------------------------------------- prompts that are long
 
 
