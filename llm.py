@@ -26,11 +26,11 @@ from pathlib import Path
 from typing import Protocol
 
 import standins
-from errors import DesignError, InfrastructureError, UserError
+from errors import ContextOverflow, DesignError, InfrastructureError, UserError
 from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES, gateway
 from models.answers import AnswerError, extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, without_surrogates
+from models.endpoint import HINTS, RULES, Endpoint, Patience, Question, Reply, without_surrogates
 from models.fair_queue import FairQueue
 from models.gateway import GatewayClient
 from models.manual import Manual
@@ -49,7 +49,6 @@ DRAIN_SECONDS = 5.0  # for the calls in flight when a run stops
 UNUSABLE = ("refusal", "content filter", "rejected")  # answers that no error message improves
 BARREN = 10  # questions in a row without an answer: then the endpoint is at fault, not an answer
 AGAIN = "Your answer could not be used. Give the whole answer again, in the form that was asked for."
-PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simplest question
 
 
 # ------------------------------------------------------------------------------- what answers
@@ -320,24 +319,14 @@ class Models:
                 break
             if call.fault == "length" and call.answer and question.limit < MOST_OUTPUT[question.role]:
                 break  # a small model writes on after its action: --agent-tokens cuts it there
-        if question.stage == "probe":
-            return call
-        if call.fault == "rejected":
-            # Where the simplest question is refused too, the prompt was not at fault: ask again when resumed.
-            probe = replace(question, messages=PROBE, schema=None, stage="probe", sample=keys[-1])
-            answer = await self._complete(probe, spec)
-            if answer.fault == "rejected":
-                self.store.set_aside([*keys, answer.key])
-                why = "it answered before and now refuses every request"
-                raise InfrastructureError(f"{spec.name} at {spec.place}: {why}")
-        # The same after BARREN questions in a row without an answer: nothing was the agent's fault.
+        # After BARREN questions in a row without an answer nothing was the agent's fault: ask again when resumed.
         barren = self._barren.setdefault(call.model, [])
         barren.append(keys)
         if (call.answer and call.fault != "content filter") or call.fault in ("refusal", "rejected"):
             barren.clear()
         elif len(barren) >= BARREN:
             self.store.set_aside([key for keys in barren for key in keys])
-            why = NO_ANSWER.get(call.fault, "there is not a word in the answers")
+            why = HINTS.get(call.fault, "there is not a word in the answers")
             why = f"{BARREN} questions in a row without an answer: {why}"
             raise InfrastructureError(f"{spec.name} at {spec.place}: {why}")
         return call
@@ -492,13 +481,6 @@ class Models:
 TOTALS = (
     "calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "usd", "seconds",
 )  # fmt: skip
-
-
-NO_ANSWER = {
-    "content filter": "its content filter stops every prompt or answer",
-    "only thoughts": "it only fills reasoning_content; turn its thinking off, or its reasoning parser",
-    "length": "all tokens are used up by reasoning",
-}  # by kind of fault
 
 
 class Flight:

@@ -62,11 +62,15 @@ RULES: dict[str, tuple[str, int]] = {
     "moved": ("stop", 0),  # a redirect, which the key must not follow
     "environment": ("stop", 0),  # certificates that do not fit, a proxy that lets nobody through
 }
-HINTS = {
+HINTS = {  # what to do, or what is wrong, where a kind of fault ends the run
     "model": "is the model's name right, is it served there, and does the address end as it should (/v1)?",
     "quota": "the account has no credit left",
     "moved": "give the address that it points to",
+    "content filter": "its content filter stops every prompt or answer",
+    "only thoughts": "it only fills reasoning_content; turn its thinking off, or its reasoning parser",
+    "length": "all tokens are used up by reasoning",
 }
+PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simplest question
 MOST_BYTES = 64 << 20  # of the body of an answer
 SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
@@ -211,6 +215,7 @@ def _suspects(body: dict, complaint: str) -> list[str]:
 class Known:
     """What was found out about a model."""
 
+    answered: bool = False
     left_out: list[str] = field(default_factory=list)  # parts of a request that it does not understand
     texts: int = MOST_TEXTS  # most in an embedding call
     chars: int = MOST_CHARS  # most of a text to embed; the rest is cut
@@ -226,13 +231,7 @@ class Endpoint:
     stored, free, waiting = True, False, ()
 
     def __init__(
-        self,
-        base_url: str,
-        key: Key,
-        patience: Patience,
-        log: Callable[[str], None],
-        store: Store,
-        foreign: bool = True,
+        self, base_url: str, key: Key, patience: Patience, log: Callable[[str], None], store: Store, foreign: bool = True
     ):
         self.base_url, self._store, self._foreign = base_url, store, foreign
         self._key, self._patience, self._log = key, patience, log
@@ -254,29 +253,35 @@ class Endpoint:
         """The answer, good or not; raises InfrastructureError and ContextOverflow."""
         if question.texts:
             return await self._embed(question)
-        model, known = question.model, self._known(question.model)
-        left_out, trusted, remember = set(known.left_out if known else ()), known is not None, True
+        known = self._known(question.model)
+        left_out, trusted, remember = set(known.left_out), known.answered, True
         while True:
             try:
                 reply = await self._patiently(question, left_out)
                 break
-            except Fault as fault:
-                if trusted:  # it has answered before: a passing fault must not cost the run a part
-                    trusted = False
-                    continue
-                known = self._known(model)
-                found_meanwhile = set(known.left_out if known else ()) - left_out  # by other calls
-                suspects = _suspects(question.body(left_out), str(fault))
-                if not found_meanwhile and not suspects:
-                    if not known:
-                        raise self._stop(question, fault) from None
-                    self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
-                    return Reply("", "rejected")
+            except Fault as error:
+                fault = error
+            if trusted:  # it has answered before: a passing fault must not cost the run a part of its requests
+                trusted = False
+                continue
+            known = self._known(question.model)
+            found_meanwhile = set(known.left_out) - left_out  # by other calls
+            suspects = _suspects(question.body(left_out), str(fault))
+            if found_meanwhile or suspects:
                 left_out |= found_meanwhile or {suspects[0]}
                 # A schema of a design's own making may be at fault, not the endpoint.
                 remember = remember and not BAD_SCHEMA.search(str(fault))
+                continue
+            if not known.answered:
+                raise self._stop(question, fault)
+            try:  # whether it answers anything at all
+                simplest = await self._patiently(replace(question, messages=PROBE, schema=None), left_out)
+            except Fault:
+                raise self._stop(question, fault, "it answered before and now refuses every request") from None
+            self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
+            return replace(simplest, text="", fault="rejected")
         if remember:
-            self._learn(model, left_out)
+            self._learn(question.model, left_out)
         return reply
 
     async def _embed(self, question: Question) -> Reply:
@@ -285,7 +290,7 @@ class Endpoint:
         The limits are remembered, so that later calls are not refused.
         """
         model, texts, refused = question.model, question.texts, None
-        known = self._known(model) or Known()
+        known = self._known(model)
         size = known.texts
         if len(texts) <= size:
             asked = replace(question, texts=tuple(text[: known.chars] for text in texts))
@@ -312,27 +317,26 @@ class Endpoint:
         parts = [await self._embed(replace(question, texts=texts[start : start + size])) for start in starts]
         vectors = tuple(vector for part in parts for vector in part.vectors)
         one_is_at_fault = any(isinstance(vector, DesignError) for vector in vectors)
-        if refused and not one_is_at_fault and (self._known(model) or known).chars == known.chars:
+        if refused and not one_is_at_fault and self._known(model).chars == known.chars:
             self._learn(model, texts=size)  # their number was at fault
         tokens = sum(part.prompt_tokens for part in parts)
         return Reply("", prompt_tokens=tokens, vectors=vectors, seconds=sum(part.seconds for part in parts))
 
     # What was found out.
 
-    def _known(self, model: str) -> "Known | None":
-        """What was found out about a model, before a kill too; None before its first answer."""
-        if model not in self._found and (note := self._store.get_note(f"limits of {model} at {self.base_url}")):
-            self._found[model] = Known(**json.loads(note))
-        return self._found.get(model)
+    def _known(self, model: str) -> Known:
+        """What was found out about a model, before a kill too."""
+        if model not in self._found:
+            note = self._store.get_note(f"limits of {model} at {self.base_url}")
+            self._found[model] = Known(**json.loads(note)) if note else Known()
+        return self._found[model]
 
-    def _learn(
-        self, model: str, left_out: Collection[str] = (), texts: int = MOST_TEXTS, chars: int = MOST_CHARS
-    ) -> None:
+    def _learn(self, model: str, left_out: Collection[str] = (), texts: int = MOST_TEXTS, chars: int = MOST_CHARS):
         """Keep to what was found out from now on, and say it once."""
-        before = self._known(model) or Known()
+        before = self._known(model)
         lost = [part for part in PARTS if part in left_out or part in before.left_out]
-        now = Known(lost, min(before.texts, texts), min(before.chars, chars))
-        if now == self._known(model):
+        now = Known(True, lost, min(before.texts, texts), min(before.chars, chars))
+        if now == before:
             return
         self._found[model] = now
         self._store.put_note(f"limits of {model} at {self.base_url}", json.dumps(vars(now)))
@@ -346,50 +350,44 @@ class Endpoint:
 
     def most_texts(self, model: str) -> int:
         """Most texts in an embedding call, as far as that was found out."""
-        return (self._known(model) or Known()).texts
+        return self._known(model).texts
 
     # Faults and their rules.
 
     async def _patiently(self, question: Question, left_out: Collection[str] = ()) -> Reply:
         """Send until there is an answer; raises Fault where the request itself is refused."""
-        first_fault, tries = None, 0
+        patience, first_fault, tries = self._patience, None, 0
         while True:
             if question.model in self._stopped:
                 raise InfrastructureError(self._stopped[question.model])
             try:
                 return await self._send(question, left_out)
-            except Fault as fault:
-                rule, most = RULES[fault.kind]
-                if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
-                    raise
-                if len(question.texts) > 1 and str(fault).startswith("500") and tries >= FEWER_TEXTS:
-                    raise  # it may mean their number
-                if rule == "shorten":
-                    self._say("context", f"{self._line(question, fault)}: the oldest turns are left out")
-                    raise ContextOverflow(self._line(question, fault)) from None
-                first_fault, tries = first_fault or time.monotonic(), tries + 1
-                if rule == "stop" or (most and tries > most):
-                    raise self._stop(question, fault) from None
-                pause = self._pause(question, fault, first_fault, tries)
-            await asyncio.sleep(pause)
+            except Fault as error:
+                fault, (rule, most), line = error, RULES[error.kind], self._line(question, error)
+            if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
+                raise fault
+            if len(question.texts) > 1 and str(fault).startswith("500") and tries >= FEWER_TEXTS:
+                raise fault  # it may mean their number
+            if rule == "shorten":
+                self._say("context", f"{line}: the oldest turns are left out")
+                raise ContextOverflow(line)
+            tries += 1
+            if rule == "stop" or (most and tries > most):
+                raise self._stop(question, fault)
 
-    def _pause(self, question: Question, fault: Fault, first_fault: float, tries: int) -> float:
-        """Seconds until the next try; raises InfrastructureError where that would be too late."""
-        patience, line = self._patience, self._line(question, fault)
-        if fault.retry_after is None:
+            first_fault = first_fault or time.monotonic()
+            passed = time.monotonic() - first_fault
             longest = min(patience.longest_pause, patience.pause * 2 ** min(tries - 1, 30))
             pause = longest * self._random.uniform(0.5, 1.0)
-        else:
-            pause = max(fault.retry_after, patience.pause)  # a date may have passed
-        passed = time.monotonic() - first_fault
-        if passed + pause > patience.outage:
-            asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
-            limit = f"of {patience.outage:.0f} (--outage-seconds)"
-            gave_up = f"{asked}; gave up after {passed:.0f} s {limit}; resume when it is back"
-            raise InfrastructureError(line + gave_up)
-        most = f"{patience.outage / 60:.0f} minutes" if patience.outage >= 90 else f"{patience.outage:.0f} s"
-        self._say(fault.kind, f"{line}; asking again for up to {most}")
-        return pause
+            if fault.retry_after is not None:
+                pause = max(fault.retry_after, patience.pause)  # a date may have passed
+            if passed + pause > patience.outage:
+                asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
+                limit = f"of {patience.outage:.0f} (--outage-seconds)"
+                raise InfrastructureError(f"{line}{asked}; gave up after {passed:.0f} s {limit}; resume when it is back")
+            limit = f"{patience.outage / 60:.0f} minutes" if patience.outage >= 90 else f"{patience.outage:.0f} s"
+            self._say(fault.kind, f"{line}; asking again for up to {limit}")
+            await asyncio.sleep(pause)
 
     def _say(self, kind: str, line: str) -> None:
         """Log a line, one of its kind in a minute."""
@@ -397,10 +395,11 @@ class Endpoint:
             self._said[kind] = time.monotonic()
             self._log(line)
 
-    def _stop(self, question: Question, fault: Fault) -> InfrastructureError:
+    def _stop(self, question: Question, fault: Fault, hint: str = "") -> InfrastructureError:
         """The error that ends the run; the model is not asked again."""
-        key = f"check {self._key.variable}" if self._key else f"set {variables_of(self.base_url)[-1]}"
-        hint = {**HINTS, "key": key}.get(fault.kind)
+        if fault.kind == "key":
+            hint = f"check {self._key.variable}" if self._key else f"set {variables_of(self.base_url)[-1]}"
+        hint = hint or HINTS.get(fault.kind)
         self._stopped[question.model] = self._line(question, fault) + (f": {hint}" if hint else "")
         return InfrastructureError(self._stopped[question.model])
 
@@ -420,8 +419,7 @@ class Endpoint:
                 # this takes 1.5), and they cannot read what servers send under another content type.
                 data = _read_body(await client.post(path, body=body, cast_to=bytes))
             if error := _error_beside(data):
-                status, codes, message = error
-                raise _status_fault(status, codes, self._hide(message), body)
+                raise self._refusal(error, body)
             reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
             # llama.cpp begins an answer that the context has no room for, and says "length".
             short = reply.counted and reply.completion_tokens < min(question.limit, LEAST_ROOM)
@@ -432,42 +430,20 @@ class Endpoint:
             fault = error if isinstance(error, Fault) else self._fault(error, body)
             if fault.kind == "content filter" and not question.texts:
                 return Reply("", fault.kind, seconds=time.monotonic() - started)
-            raise fault from None  # the request, with the key in its headers, ends here
+            way = self._through if fault.kind in ("timeout", "connection", "environment") else ""
+            raise Fault(fault.kind, f"{fault}{way}", fault.retry_after) from None  # no request, with the key in its headers
         if not reply.counted and question.model not in self._estimated:
             self._estimated.add(question.model)
             self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
         return replace(reply, seconds=time.monotonic() - started)
 
     def open(self):
-        """The client; the first time it is imported and made, which takes a second. Raises UserError."""
-        if self._client is None:
-            import httpx2
-            import openai
+        """The client; the first time it is imported and made, which takes a second.
 
-            hooks = {"response": [_bound], "request": [self._own_headers] if self._foreign else []}
-            # Its own retries would hide faults from the log and know no budget of time: RULES has them.
-            self._client = openai.AsyncOpenAI(
-                base_url=self.base_url,
-                api_key=self._key or "none",
-                max_retries=0,
-                timeout=openai.Timeout(None, connect=15.0),
-                http_client=httpx2.AsyncClient(
-                    headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
-                    event_hooks=hooks,
-                    follow_redirects=False,  # the key is for this address alone
-                    transport=self._transport(),
-                ),
-            )
-        return self._client
-
-    async def _own_headers(self, request) -> None:
-        """Leave out what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID)."""
-        for name in [name for name in request.headers if name not in PLAIN_HEADERS]:
-            del request.headers[name]
-        request.headers["authorization"] = f"Bearer {self._key or 'none'}"
-
-    def _transport(self):
-        """The way to the server; raises UserError that names the variable which stands in it."""
+        Raises UserError that names the variable which stands in the way.
+        """
+        if self._client is not None:
+            return self._client
         import httpx2
         import openai
 
@@ -475,52 +451,72 @@ class Endpoint:
         try:
             if variable:
                 os.stat(os.environ[variable])
-            context = httpx2.create_ssl_context()
+            certificates = httpx2.create_ssl_context()
         except OSError as error:
             reason = f"cannot be read ({error.strerror or error})"
             raise UserError(f"{variable} names certificates that {reason}: mend or unset it") from None
         try:
             _ = self._proxy and urlsplit(self._proxy).port  # may be out of range
             limits = openai.DEFAULT_CONNECTION_LIMITS
-            return httpx2.AsyncHTTPTransport(verify=context, proxy=self._proxy, limits=limits)
+            transport = httpx2.AsyncHTTPTransport(verify=certificates, proxy=self._proxy, limits=limits)
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             reason = str(error).replace(self._proxy, "...")  # it may hold a password
             if isinstance(error, ImportError):
                 reason = "a SOCKS proxy needs another package: pip install socksio"
             raise UserError(f"{self.base_url} cannot be reached{self._through}: {_brief(reason)}") from None
+        # Its own retries would hide faults from the log and know no budget of time: RULES has them.
+        self._client = openai.AsyncOpenAI(
+            base_url=self.base_url,
+            api_key=self._key or "none",
+            max_retries=0,
+            timeout=openai.Timeout(None, connect=15.0),
+            http_client=httpx2.AsyncClient(
+                headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
+                event_hooks={"response": [_bound], "request": [self._own_headers] if self._foreign else []},
+                follow_redirects=False,  # the key is for this address alone
+                transport=transport,
+            ),
+        )
+        return self._client
+
+    async def _own_headers(self, request) -> None:
+        """Leave out what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID)."""
+        for name in request.headers.keys() - PLAIN_HEADERS:
+            del request.headers[name]
+        request.headers["authorization"] = f"Bearer {self._key or 'none'}"
 
     def _fault(self, error: Exception, body: dict) -> Fault:
         """Which kind of fault an exception of the client is."""
         import openai
 
         if isinstance(error, TimeoutError | openai.APITimeoutError):
-            return Fault("timeout", f"no answer within the deadline of the call{self._through}")
+            return Fault("timeout", "no answer within the deadline of the call")
         if isinstance(error, openai.APIStatusError):
             status, headers = error.status_code, error.response.headers
             if 300 <= status < 400:
                 return Fault("moved", self._hide(f"{status} it redirects to {headers.get('location')}"))
-            _, codes, message = _described(error.body or error.message)
-            if status == 407:
-                return Fault("environment", self._hide(f"{status} {message}") + self._through)
-            return _status_fault(status, codes, self._hide(message), body, headers)
-        if isinstance(error, openai.APIConnectionError):
-            return self._connection_fault(error.__cause__ or error)
-        return Fault("garbled", self._hide(f"the answer is no JSON: {error}"))
-
-    def _connection_fault(self, error: BaseException) -> Fault:
-        """A connection that fails: certificates and proxies are the user's to mend, the rest may pass."""
-        detail = self._hide(f"{type(error).__name__}: {error}")
-        cause: BaseException | None = error
+            return self._refusal(error.body or error.message, body, status, headers)
+        if not isinstance(error, openai.APIConnectionError):
+            return Fault("garbled", self._hide(f"the answer is no JSON: {error}"))
+        # A connection that fails: certificates and proxies are the user's to mend, the rest may pass.
+        cause = error.__cause__ or error
+        detail = self._hide(f"{type(cause).__name__}: {cause}")
+        if type(cause).__name__ == "ProxyError" and re.match(r"4\d\d", str(cause)):
+            return Fault("environment", detail)
         while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
         if isinstance(cause, ssl.SSLCertVerificationError):
             what = f"{_certificates()} does not hold" if _certificates() else "SSL_CERT_FILE must name"
-            detail += f": {what} the certificate that signed the server's"
-            return Fault("environment", detail + self._through)
+            return Fault("environment", f"{detail}: {what} the certificate that signed the server's")
         if cause is not None and cause.reason == "WRONG_VERSION_NUMBER":
-            return Fault("environment", f"{detail}: the server speaks http, not https{self._through}")
-        refused = type(error).__name__ == "ProxyError" and re.match(r"4\d\d", str(error))
-        return Fault("environment" if refused else "connection", detail + self._through)
+            return Fault("environment", f"{detail}: the server speaks http, not https")
+        return Fault("connection", detail)
+
+    def _refusal(self, error, body: dict, status: int = 0, headers: Mapping | None = None) -> Fault:
+        """The fault that an error in an answer stands for; without a `status` it came beside 200 and has its own."""
+        own, codes, message = _described(error)
+        by_words = (status for status, words in STATUS_BY_WORDS if words.search(f"{codes} {message}"))
+        return _status_fault(status or own or next(by_words, 502), codes, self._hide(message), body, headers or {})
 
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
@@ -545,9 +541,9 @@ def _proxy(base_url: str) -> tuple[str | None, str]:
     return None, ""
 
 
-PLAIN_HEADERS = (
+PLAIN_HEADERS = {
     "host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent",
-)  # fmt: skip
+}  # fmt: skip
 CONTEXT = re.compile(
     r"context_length_exceeded|exceed_context_size|context (length|window|size)|maximum context"
     r"|prompt is too long|input tokens exceed|too many (input )?tokens",
@@ -589,9 +585,7 @@ async def _bound(response) -> None:
     stream, response.stream = response.stream, Bounded()
 
 
-def _status_fault(
-    status: int, codes: str, message: str, body: dict, headers: Mapping | None = None
-) -> Fault:
+def _status_fault(status: int, codes: str, message: str, body: dict, headers: Mapping) -> Fault:
     """The fault that a status, and what the endpoint says with it, stand for."""
     detail = f"{status} {message}"
     if status in (400, 403, 422, 500) and FILTER.search(codes + message):
@@ -601,19 +595,18 @@ def _status_fault(
         # The limit of the answer counts as part of the context in some servers: try without it first.
         limited = any(name in body and re.search(PARTS[name], message, re.I) for name in LIMITS)
         return Fault("request" if limited else "context", detail)
-    if status in (401, 403):
-        return Fault("key", detail)
-    if status == 404:
-        return Fault("model", detail)
-    if status == 402 or (status == 429 and QUOTA.search(codes)):
+    if status in (401, 402, 403, 404, 407):
+        kinds = {402: "quota", 404: "model", 407: "environment"}
+        return Fault(kinds.get(status, "key"), detail)
+    if status == 429 and QUOTA.search(codes):
         return Fault("quota", detail)
     if status in (408, 409, 425, 429):
-        return Fault("busy", detail, _retry_after(headers or {}))
+        return Fault("busy", detail, _retry_after(headers))
     if status >= 500 and status != 501:
         named = any(re.search(names, message, re.I) for names in PARTS.values())
         # llama.cpp says 500 where its template knows no system.
         if not (named and UNSUPPORTED.search(message)):
-            return Fault("busy", detail, _retry_after(headers or {}))
+            return Fault("busy", detail, _retry_after(headers))
     return Fault("request", detail)
 
 
@@ -729,8 +722,8 @@ def _choice(data: dict) -> tuple[dict, str]:
     return choice, str(choice.get("finish_reason") or "").lower()
 
 
-def _error_beside(data: dict) -> tuple[int, str, str] | None:
-    """Status, codes and message of an error that came with status 200, also beside an answer."""
+def _error_beside(data: dict):
+    """The error that came with status 200, also beside an answer; None where there is none."""
     choice, finish = _choice(data)
     error = data.get("error") or data.get("errors") or choice.get("error")
     if isinstance(error, dict) and not any(error.values()):
@@ -739,11 +732,7 @@ def _error_beside(data: dict) -> tuple[int, str, str] | None:
         error = data
     if not error and finish in BROKEN_OFF:
         error = f"the answer was broken off ({finish})"
-    if not error:
-        return None
-    status, codes, message = _described(error)
-    by_words = (status for status, words in STATUS_BY_WORDS if words.search(f"{codes} {message}"))
-    return status or next(by_words, 502), codes, _brief(message)
+    return error
 
 
 def _read_answer(data: dict, question: Question) -> Reply:

@@ -264,7 +264,7 @@ def test_a_full_context_with_status_200_is_a_full_context(tmp_path):
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active", "insufficient_balance"])
 def test_a_429_that_no_waiting_helps_is_known_by_its_code(code):
-    assert _status_fault(429, code, "You exceeded your current quota", {}).kind == "quota"
+    assert _status_fault(429, code, "You exceeded your current quota", {}, {}).kind == "quota"
 
 
 def test_a_refused_parameter_is_found_in_whichever_form_it_is_named():
