@@ -141,12 +141,18 @@ class Question:
     messages: tuple[dict, ...] = ()
     texts: tuple[str, ...] = ()  # of an embedding call
     effort: str = ""
+    base_url: str = ""  # of the endpoint that is asked; empty where none has the model
     schema: dict | None = None  # of the JSON answer that is wanted
     limit: int = 0  # most tokens of the answer, reasoning included
     sample: str = ""  # tells apart calls with the same messages: a pass, the n-th time
     design: str = ""  # who asks, for the account and for fairness
     stage: str = ""  # of the loop, for the account
     seed: int = 0  # of a stand-in
+
+    @property
+    def place(self) -> str:
+        """The address that has the model, or its name where none has."""
+        return self.base_url or self.model
 
     @functools.cached_property
     def written(self) -> str:

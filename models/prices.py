@@ -6,9 +6,10 @@ most goes over it. It does not know what a provider charges for a request that t
 """
 
 import asyncio
+import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -110,7 +111,7 @@ class Budget:
         self._reserved = {"usd": 0.0, "tokens": 0}
         self._in_flight = 0
         self._said = {"usd": 0, "tokens": 0}  # highest percentage that was said
-        self._waiting: list[asyncio.Future] = []
+        self._freed = asyncio.Event()  # set when a call has ended
 
     @property
     def in_dollars(self) -> bool:
@@ -128,32 +129,29 @@ class Budget:
                 self._said[unit] = reached
                 self._log(f"{reached} % of the budget is spent: {self._state(unit)}")
 
-    async def reserve(self, usd: float | None, tokens: int) -> dict[str, float]:
-        """Wait until a call of at most `usd` and `tokens` may be sent; raises BudgetError."""
+    @contextlib.asynccontextmanager
+    async def reserved(self, usd: float | None, tokens: int) -> AsyncIterator[None]:
+        """Wait until a call of at most `usd` and `tokens` may be sent, and `spend` what it did cost within the context.
+
+        Raises BudgetError where everything is spent.
+        """
         most = {"usd": usd or 0.0, "tokens": tokens}
         while not self._fits(most):
             self._refuse_if_spent()
             if not self._in_flight:
                 break  # the one call that may go over
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            await future
+            await self._freed.wait()
+        self._in_flight += 1
         for unit in most:
             self._reserved[unit] += most[unit]
-        self._in_flight += 1
-        return most
-
-    def release(self, most: dict[str, float]) -> None:
-        """Give back a reservation, after `spend` if the call was paid for."""
-        for unit in most:
-            self._reserved[unit] -= most[unit]
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._reserved = {"usd": 0.0, "tokens": 0}  # no drift of rounding
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            for unit in most:  # with none in flight no drift of rounding is left
+                self._reserved[unit] = self._reserved[unit] - most[unit] if self._in_flight else 0
+            self._freed.set()  # all that wait look again
+            self._freed = asyncio.Event()
 
     def _fits(self, most: dict[str, float]) -> bool:
         return all(
