@@ -36,7 +36,7 @@ from models.flights import Flight, Flights
 from models.gateway import GatewayClient
 from models.manual import Manual
 from models.prices import Budget, Price, price
-from models.store import Call, Store
+from models.store import BY, SUMS, TOKENS, Call, Store
 
 __all__ = [
     "AnswerError", "ContextOverflow", "GatewayClient", "Keys", "Model", "ModelSpec", "Models", "Patience",
@@ -411,9 +411,7 @@ class Models:
         return {**found, **self.store.put_vectors(call, good)}
 
 
-BY = ("role", "model", "design", "stage")  # what usage is told apart by
-TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
-TOTALS = ("calls", *TOKENS, "usd", "seconds", "unpriced")
+TOTALS = ("calls", *SUMS, "unpriced")
 
 
 def _most_tokens(question: Question) -> int:
