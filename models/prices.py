@@ -105,7 +105,7 @@ class Budget:
     """
 
     def __init__(self, usd: float | None, tokens: int | None, log: Callable[[str], None]):
-        self._limits = {"usd": usd, "tokens": tokens}
+        self._limits = {unit: most for unit, most in (("usd", usd), ("tokens", tokens)) if most is not None}
         self._log = log
         self._spent = {"usd": 0.0, "tokens": 0}
         self._reserved = {"usd": 0.0, "tokens": 0}
@@ -116,14 +116,14 @@ class Budget:
     @property
     def in_dollars(self) -> bool:
         """Whether dollars are limited, so that each call needs a price."""
-        return self._limits["usd"] is not None
+        return "usd" in self._limits
 
     def spend(self, usd: float | None, tokens: int) -> None:
         """Count what was spent; says so at 50 and 80 %."""
         self._spent["usd"] += usd or 0.0
         self._spent["tokens"] += tokens
         for unit, limit in self._limits.items():
-            share = 100 * self._spent[unit] / limit if limit else 0
+            share = 100 * self._spent[unit] / limit if limit else 100
             reached = max((mark for mark in (50, 80, 100) if share >= mark), default=0)
             if reached > self._said[unit]:
                 self._said[unit] = reached
@@ -136,8 +136,14 @@ class Budget:
         Raises BudgetError where everything is spent.
         """
         most = {"usd": usd or 0.0, "tokens": tokens}
-        while not self._fits(most):
-            self._refuse_if_spent()
+
+        def taken(unit: str) -> float:
+            return self._spent[unit] + self._reserved[unit] + most[unit]
+
+        while any(taken(unit) > limit for unit, limit in self._limits.items()):
+            if gone := [unit for unit, limit in self._limits.items() if self._spent[unit] >= limit]:
+                more = f"resume with a larger --budget-{gone[0]}"
+                raise BudgetError(f"the budget is spent: {self._state(gone[0])}; {more}")
             if not self._in_flight:
                 break  # the one call that may go over
             await self._freed.wait()
@@ -152,18 +158,6 @@ class Budget:
                 self._reserved[unit] = self._reserved[unit] - most[unit] if self._in_flight else 0
             self._freed.set()  # all that wait look again
             self._freed = asyncio.Event()
-
-    def _fits(self, most: dict[str, float]) -> bool:
-        return all(
-            limit is None or self._spent[unit] + self._reserved[unit] + most[unit] <= limit
-            for unit, limit in self._limits.items()
-        )
-
-    def _refuse_if_spent(self) -> None:
-        for unit, limit in self._limits.items():
-            if limit is not None and self._spent[unit] >= limit:
-                flag = "--budget-usd" if unit == "usd" else "--budget-tokens"
-                raise BudgetError(f"the budget is spent: {self._state(unit)}; resume with a larger {flag}")
 
     def _state(self, unit: str) -> str:
         spent, limit = self._spent[unit], self._limits[unit]
@@ -202,14 +196,15 @@ class Estimate:
 def estimate(planned: Iterable[PlannedCalls], own: Mapping[str, Price]) -> Estimate:
     """Calls, tokens and dollars of all `planned` calls of endpoints."""
     planned = [one for one in planned if one.calls and one.base_url]
-    prices = [price(one.model, own, one.base_url) for one in planned]
-    unpriced = sorted({one.model for one, known in zip(planned, prices, strict=True) if known is None})
-    usd = None if unpriced else 0.0
-    for one, known in zip(planned, prices, strict=True) if not unpriced else ():
-        cached = round(one.prompt_tokens * one.cached_share)
-        usd += one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
+    usd, unpriced, sources = 0.0, set(), set()
+    for one in planned:
+        if known := price(one.model, own, one.base_url):
+            cached = round(one.prompt_tokens * one.cached_share)
+            usd += one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
+            sources.add("--price" if known in own.values() else SOURCE)
+        else:
+            unpriced.add(one.model)
+    calls = sum(one.calls for one in planned)
     tokens = sum(one.calls * (one.prompt_tokens + one.completion_tokens) for one in planned)
-    own_used = any(known in own.values() for known in prices)
-    list_used = any(known not in own.values() for known in prices)
-    source = " and ".join(["--price"] * own_used + [SOURCE] * list_used)
-    return Estimate(sum(one.calls for one in planned), tokens, usd, tuple(unpriced), source)
+    source = " and ".join(sorted(sources))
+    return Estimate(calls, tokens, None if unpriced else usd, tuple(sorted(unpriced)), source)
