@@ -394,7 +394,7 @@ def test_an_answer_that_cannot_be_read_is_sent_back_with_the_error(tmp_path):
     assert roles == [["user"], ["user", "assistant", "user"], ["user", "assistant", "user"]]
     assert "no JSON object" in server.bodies[1]["messages"][2]["content"]
     assert server.bodies[2]["messages"][1]["content"] == '{"say": 1}'
-    assert "$.say: 1 is not of type string" in server.bodies[2]["messages"][2]["content"]
+    assert "$.say: 1 is not of type 'string'" in server.bodies[2]["messages"][2]["content"]
 
 
 def test_the_same_bad_answer_twice_is_asked_for_a_third_time(tmp_path):
