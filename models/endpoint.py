@@ -521,8 +521,25 @@ class Endpoint:
     def _refusal(self, error, body: dict, status: int = 0, headers: Mapping | None = None) -> Fault:
         """The fault that an error in an answer stands for; without a `status` it came beside 200 and has its own."""
         own, codes, message = _described(error)
-        by_words = (status for status, words in STATUS_BY_WORDS if words.search(f"{codes} {message}"))
-        return _status_fault(status or own or next(by_words, 502), codes, self._hide(message), body, headers or {})
+        said = f"{codes} {message}"[:10_000]
+        status = status or own or next((status for status, words in STATUS_BY_WORDS if words.search(said)), 502)
+        detail = f"{status} {self._hide(message)}"
+        if status in (400, 403, 422, 500) and FILTER.search(said):
+            return Fault("content filter", detail)
+        too_large = CONTEXT.search(said) or ("input" in body and TOO_LARGE.search(detail))
+        if status == 413 or (status in (400, 422, 500) and too_large):
+            # The limit of the answer counts as part of the context in some servers: try without it first.
+            limited = any(name in body and re.search(PARTS[name], message, re.I) for name in LIMITS)
+            return Fault("request" if limited else "context", detail)
+        if status == 429 and QUOTA.search(codes):
+            status = 402
+        if kind := {401: "key", 402: "quota", 403: "key", 404: "model", 407: "environment"}.get(status):
+            return Fault(kind, detail)
+        # llama.cpp says 500 where its template knows no system.
+        named = any(re.search(words, message, re.I) for words in PARTS.values()) and UNSUPPORTED.search(message)
+        if status in (408, 409, 425, 429) or (status >= 500 and status != 501 and not named):
+            return Fault("busy", detail, _retry_after(headers or {}))
+        return Fault("request", detail)
 
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
@@ -589,31 +606,6 @@ async def _bound(response) -> None:
             await stream.aclose()
 
     stream, response.stream = response.stream, Bounded()
-
-
-def _status_fault(status: int, codes: str, message: str, body: dict, headers: Mapping) -> Fault:
-    """The fault that a status, and what the endpoint says with it, stand for."""
-    detail = f"{status} {message}"
-    if status in (400, 403, 422, 500) and FILTER.search(codes + message):
-        return Fault("content filter", detail)
-    too_large = CONTEXT.search(codes + message) or ("input" in body and TOO_LARGE.search(message))
-    if status == 413 or (status in (400, 422, 500) and too_large):
-        # The limit of the answer counts as part of the context in some servers: try without it first.
-        limited = any(name in body and re.search(PARTS[name], message, re.I) for name in LIMITS)
-        return Fault("request" if limited else "context", detail)
-    if status in (401, 402, 403, 404, 407):
-        kinds = {402: "quota", 404: "model", 407: "environment"}
-        return Fault(kinds.get(status, "key"), detail)
-    if status == 429 and QUOTA.search(codes):
-        return Fault("quota", detail)
-    if status in (408, 409, 425, 429):
-        return Fault("busy", detail, _retry_after(headers))
-    if status >= 500 and status != 501:
-        named = any(re.search(names, message, re.I) for names in PARTS.values())
-        # llama.cpp says 500 where its template knows no system.
-        if not (named and UNSUPPORTED.search(message)):
-            return Fault("busy", detail, _retry_after(headers))
-    return Fault("request", detail)
 
 
 MESSAGES = {"message", "msg", "detail", "title", "error_msg", "error_message", "error_description"}
@@ -761,46 +753,38 @@ def _read_vectors(data: dict, question: Question) -> Reply:
         rows = data["data"]
         if all(isinstance(row.get("index"), int) for row in rows):  # else they are in order
             rows = sorted(rows, key=lambda row: row["index"])
-        vectors = tuple(_vector(row["embedding"]) for row in rows)
+        vectors = [row["embedding"] for row in rows]
+        vectors = [array.array("f", base64.b64decode(one)) if isinstance(one, str) else one for one in vectors]
+        vectors = tuple([float(number) for number in vector] for vector in vectors)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         vectors = ()
-    if len(vectors) != len(question.texts) or len(set(map(len, vectors))) != 1 or not vectors[0]:
+    finite = all(abs(number) < 3e38 for vector in vectors for number in vector)  # in 32 bits; NaN is not below it either
+    if len(vectors) != len(question.texts) or len(set(map(len, vectors))) != 1 or not vectors[0] or not finite:
         raise Fault("no vectors", "the answer has no vector of numbers for each text")
     usage = _read_usage(data.get("usage"), sum(map(len, question.texts)) // 4, 0)
     return Reply("", vectors=vectors, **usage)
 
 
-def _vector(embedding: list | str) -> list[float]:
-    """The numbers of a vector, also from base64; raises ValueError for what 32 bits cannot hold."""
-    if isinstance(embedding, str):
-        embedding = array.array("f", base64.b64decode(embedding))
-    vector = [float(number) for number in embedding]
-    if not all(abs(number) < 3e38 for number in vector):  # NaN is not below it either
-        raise ValueError("a number is not finite")
-    return vector
-
-
 def _read_usage(usage, prompt: int, completion: int) -> dict:
     """Tokens as the endpoint counts them; `prompt` and `completion` are the estimates of what it does not."""
+    usage = usage if isinstance(usage, dict) else {}
+    details = [usage.get(f"{part}_tokens_details") for part in ("prompt", "completion")]
+    counts = {name: count for part in details if isinstance(part, dict) for name, count in part.items()} | usage
 
-    def number(where, name: str) -> int | None:
-        value = where.get(name) if isinstance(where, dict) else None
-        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
-        return int(value) if good else None  # NaN is in no range
+    def counted(name: str, most: int = MOST_TOKENS) -> int:
+        count = counts.get(name)
+        good = isinstance(count, int | float) and not isinstance(count, bool) and 0 <= count <= MOST_TOKENS
+        return min(int(count), most) if good else 0  # NaN is in no range
 
-    def part(details: str, name: str, whole: int) -> int:
-        return min(number(usage.get(details) if isinstance(usage, dict) else None, name) or 0, whole)
-
-    counted_prompt, counted_completion = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
     # 0 for what has text is no count either; an embedding has no completion.
-    counted = bool(counted_prompt or not prompt) and bool(counted_completion or not completion)
-    prompt, completion = counted_prompt or prompt, counted_completion or completion
+    all_counted = (counted("prompt_tokens") or not prompt) and (counted("completion_tokens") or not completion)
+    prompt, completion = counted("prompt_tokens") or prompt, counted("completion_tokens") or completion
     return {
         "prompt_tokens": prompt,
-        "cached_tokens": part("prompt_tokens_details", "cached_tokens", prompt),
+        "cached_tokens": counted("cached_tokens", prompt),
         "completion_tokens": completion,
-        "reasoning_tokens": part("completion_tokens_details", "reasoning_tokens", completion),
-        "counted": counted,
+        "reasoning_tokens": counted("reasoning_tokens", completion),
+        "counted": bool(all_counted),
     }
 
 

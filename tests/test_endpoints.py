@@ -16,7 +16,7 @@ import standins
 from errors import BudgetError, DesignError, InfrastructureError, UserError
 from llm import BARREN, Keys, Models, ModelSpec
 from models.credentials import Key, is_this_machine
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _described, _status_fault
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _described
 from models.fair_queue import FairQueue
 from models.prices import Price
 from models.store import Store
@@ -263,8 +263,13 @@ def test_a_full_context_with_status_200_is_a_full_context(tmp_path):
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active", "insufficient_balance"])
-def test_a_429_that_no_waiting_helps_is_known_by_its_code(code):
-    assert _status_fault(429, code, "You exceeded your current quota", {}, {}).kind == "quota"
+def test_a_429_that_no_waiting_helps_is_known_by_its_code(tmp_path, code):
+    error = {"message": "You exceeded your current quota", "status": 429, "code": code}
+    with ModelServer(answer) as server:
+        server.script = [json.dumps({"error": error})]
+        with pytest.raises(InfrastructureError, match="429 You exceeded your current quota: the account has no credit left"):
+            asked(tmp_path, server, lambda models: models.chat("agent", user("x")))
+    assert server.requests == 1
 
 
 def test_a_refused_parameter_is_found_in_whichever_form_it_is_named():
