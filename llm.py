@@ -26,22 +26,18 @@ from pathlib import Path
 from typing import Protocol
 
 import standins
-from errors import ContextOverflow, DesignError, InfrastructureError, UserError
-from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES, gateway
-from models.answers import AnswerError, extract_code, extract_json, is_schema
-from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
+from errors import AnswerError, DesignError, InfrastructureError, UserError
+from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES
+from models.answers import extract_code, extract_json, is_schema
+from models.credentials import PROVIDERS, Keys, check_url, is_local
 from models.endpoint import HINTS, RULES, Endpoint, Patience, Question, Reply, without_surrogates
 from models.fair_queue import FairQueue
 from models.flights import Flight, Flights
-from models.gateway import GatewayClient
 from models.manual import Manual
 from models.prices import Budget, Price, price
 from models.store import BY, SUMS, TOKENS, Call, Store
 
-__all__ = [
-    "AnswerError", "ContextOverflow", "GatewayClient", "Keys", "Model", "ModelSpec", "Models", "Patience",
-    "child_environment", "is_local",
-]  # fmt: skip
+__all__ = ["Keys", "Model", "ModelSpec", "Models", "Patience", "is_local"]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 KEPT_REQUESTS = ("meta", "memory")  # an agent's are long, many, and follow from its episode
@@ -208,10 +204,6 @@ class Models:
         for model in self._models.values():
             await model.aclose()
 
-    def gateway(self, host: str = "127.0.0.1"):
-        """Serve these models to `GatewayClient`s in worker processes; yields the address to give them."""
-        return gateway.serve(self, host)
-
     # Asking.
 
     async def chat(self, role: str, messages: Sequence[dict], *, schema: dict | None = None, **asked) -> str:
@@ -254,9 +246,9 @@ class Models:
         spec = self.specs[role]
         if model and spec.at_endpoint:
             spec = replace(spec, name=model, effort="")
-        asked["messages"] = tuple({**one, "content": without_surrogates(one["content"])} for one in messages)
-        asked["limit"] = limit or MOST_OUTPUT.get(role, 0)
-        return Question(role, spec.name, effort=spec.effort, base_url=spec.base_url, **asked)
+        cleaned = tuple({"role": one["role"], "content": without_surrogates(one["content"])} for one in messages)
+        limit = limit or MOST_OUTPUT.get(role, 0)
+        return Question(role, spec.name, cleaned, effort=spec.effort, base_url=spec.base_url, limit=limit, **asked)
 
     async def _until_read(self, question: Question, read: Callable, tries: int):
         asked = question
@@ -280,7 +272,10 @@ class Models:
         """The finished call, from the store where it was made before."""
         if not self._models[question.place].stored:
             return Call("", question.role, question.model, answer=(await self._ask_stand_in(question)).text)
-        digest, keys = _digest(question), []
+        model = json.dumps([question.model, question.effort, question.base_url, question.limit])
+        rest = json.dumps([question.schema, question.sample, question.seed])
+        digest = _sha(f"[{model}, {question.written}, {rest[1:]}")  # of all that shapes the answer
+        keys = []
         for attempt in range(1 + max(tries for rule, tries in RULES.values() if rule == "again")):
             keys.append(_sha(f"{digest} {attempt}"))
             call = await self._finished(keys[-1], question)
@@ -320,10 +315,12 @@ class Models:
 
     async def _ask(self, key: str, question: Question, flight: Flight) -> tuple[Call, Reply]:
         """Make the call of that key, counted against the budget; it is still to be stored."""
-        model, most_prompt = self._models[question.place], _most_tokens(question)
-        known = self._price(question.model, question.place)
+        model, known = self._models[question.place], self._price(question.model, question.place)
         if known is None and self._budget.in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
+        # No fewer tokens than the prompt has: a token is at least a byte, a message has a frame.
+        texts = [message["content"] for message in question.messages] + list(question.texts)
+        most_prompt = sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(question.schema or ""))
         most_usd = known.usd(most_prompt, 0, question.limit) if known else None
         async with (
             self._queues[question.place].turn(question.design),
@@ -412,19 +409,6 @@ class Models:
 
 
 TOTALS = ("calls", *SUMS, "unpriced")
-
-
-def _most_tokens(question: Question) -> int:
-    """No fewer tokens than a prompt has: a token is at least a byte, a message has a frame."""
-    texts = [message["content"] for message in question.messages] + list(question.texts)
-    return sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(question.schema or ""))
-
-
-def _digest(question: Question) -> str:
-    """Hash of everything that shapes the answer."""
-    model = json.dumps([question.model, question.effort, question.base_url, question.limit])
-    rest = json.dumps([question.schema, question.sample, question.seed])
-    return _sha(f"[{model}, {question.written}, {rest[1:]}")
 
 
 def _sha(text: str) -> str:
