@@ -8,9 +8,9 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-In `models/`: `endpoint.py` sends a request until it is answered, `manual.py` waits until somebody has written the
-answer, `credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker
-processes ask, `answers.py` reads answers.
+In `models/`: `endpoint.py` sends a request until it is answered, `replies.py` reads what comes back, `manual.py` waits
+until somebody has written the answer, `flights.py` holds what is under way, `credentials.py` knows providers and keys,
+`prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads a model's words.
 """
 
 import asyncio
@@ -30,11 +30,12 @@ from errors import AnswerError, DesignError, InfrastructureError, UserError
 from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES
 from models.answers import extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, is_local
-from models.endpoint import HINTS, RULES, Endpoint, Patience, Question, Reply, without_surrogates
+from models.endpoint import HINTS, RULES, Endpoint, Patience, Question
 from models.fair_queue import FairQueue
 from models.flights import Flight, Flights
 from models.manual import Manual
 from models.prices import Budget, Price, price
+from models.replies import Reply, without_surrogates
 from models.store import BY, SUMS, TOKENS, Call, Store
 
 __all__ = ["Keys", "Model", "ModelSpec", "Models", "Patience", "is_local"]

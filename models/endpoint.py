@@ -8,27 +8,24 @@ charges for what went wrong.
 Try it: `python tests/endpoint.py --port 8911 --fault-rate 0.2` and a run with `@http://127.0.0.1:8911/v1`
 """
 
-import array
 import asyncio
-import base64
-import contextlib
-import email.utils
 import functools
 import json
-import math
 import os
 import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from errors import ContextOverflow, DesignError, InfrastructureError, UserError
-from models.answers import is_schema, strip_thoughts
+from models import replies
+from models.answers import is_schema
 from models.credentials import Key, is_this_machine, variables_of
+from models.replies import FORMATS, LIMITS, PARTS, SYSTEM, Fault, Reply
 from models.store import Store
 
 # openai and httpx2, its own client, take a second to import: the functions that need them do it.
@@ -72,13 +69,12 @@ HINTS = {  # what to do, or what is wrong, where a kind of fault ends the run
 }
 PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simplest question
 MOST_BYTES = 64 << 20  # of the body of an answer
+MOST_SAID = 300  # characters of what an endpoint says, in a line
 SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
 FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
 SHORTEST_CUT = 100  # characters; a text that is shorter is not too long
 LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
-LEAST_ROOM = 256  # tokens of an answer; no limit of a provider's own is lower, so the context cuts a shorter one
-MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
 
 
 @dataclass(frozen=True)
@@ -95,42 +91,7 @@ class Patience:
         return self.deadline * dict(self.deadlines).get(role, 1.0)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What an endpoint said, and what it counts."""
-
-    text: str
-    fault: str = ""  # a kind of RULES whose rule is "again", empty for a good answer
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    counted: bool = True  # the endpoint said how many tokens; else they are estimated
-    vectors: tuple = ()  # of an embedding call; a DesignError in place of one for a text that is refused
-    seconds: float = 0.0
-
-
-class Fault(Exception):
-    """Something went wrong with a request; `kind` is a key of RULES."""
-
-    def __init__(self, kind: str, detail: str, retry_after: float | None = None):
-        super().__init__(detail)
-        self.kind, self.retry_after = kind, retry_after
-
-
 # ----------------------------------------------------------------------------- what is asked
-
-FORMATS = ("json_schema", "json_object")  # of an answer in JSON; where both are left out, the prompt alone asks for it
-LIMITS = ("max_completion_tokens", "max_tokens")  # names of the limit of tokens
-SYSTEM = "messages of the system"  # where they are left out, their text is prepended to the first user message
-# The parts of a request that not every endpoint understands, the least common first, and how complaints name them.
-PARTS = {
-    "reasoning_effort": r"reasoning|effort|think",
-    **dict.fromkeys(FORMATS, r"response_format|json|schema|grammar|guided|structured"),
-    **dict.fromkeys(LIMITS, r"max_completion_tokens|max_tokens|max_new_tokens|completion"),
-    SYSTEM: r"system|\broles?\b",
-}
-
 
 @dataclass(frozen=True)
 class Question:
@@ -206,14 +167,6 @@ def _without_system(messages: list[dict]) -> list[dict]:
     return [{"role": "user", "content": system}, *rest]
 
 
-def _suspects(body: dict, complaint: str) -> list[str]:
-    """The parts of a request that may be at fault: those that the complaint names, else all that were sent."""
-    sent = {*body, body.get("response_format", {}).get("type")}
-    sent |= {SYSTEM for message in body.get("messages", ()) if message["role"] == "system"}
-    parts = [part for part in PARTS if part in sent]
-    return [part for part in parts if re.search(PARTS[part], complaint, re.I)] or parts
-
-
 # ------------------------------------------------------------------------------ the endpoint
 
 
@@ -242,6 +195,8 @@ class Endpoint:
         self.base_url, self._store, self._foreign = base_url, store, foreign
         self._key, self._patience, self._log = key, patience, log
         self._client = None
+        # The variable that names the user's own certificates.
+        self._certificates = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
         self._proxy, proxy_variable = _proxy(base_url)
         self._through = f" (through the proxy of {proxy_variable})" if proxy_variable else ""
         self._random = random.Random(0)  # spreads retries; decides no result
@@ -253,7 +208,6 @@ class Endpoint:
     async def aclose(self) -> None:
         if self._client is not None:
             await self._client.close()
-            self._client = None
 
     async def ask(self, question: Question) -> Reply:
         """The answer, good or not; raises InfrastructureError and ContextOverflow."""
@@ -270,15 +224,12 @@ class Endpoint:
             if trusted:  # it has answered before: a passing fault must not cost the run a part of its requests
                 trusted = False
                 continue
-            known = self._known(question.model)
-            found_meanwhile = set(known.left_out) - left_out  # by other calls
-            suspects = _suspects(question.body(left_out), str(fault))
-            if found_meanwhile or suspects:
-                left_out |= found_meanwhile or {suspects[0]}
+            if parts := replies.suspects(question.body(left_out), str(fault)):
+                left_out.add(parts[0])
                 # A schema of a design's own making may be at fault, not the endpoint.
-                remember = remember and not BAD_SCHEMA.search(str(fault))
+                remember = remember and not replies.BAD_SCHEMA.search(str(fault))
                 continue
-            if not known.answered:
+            if not self._known(question.model).answered:
                 raise self._stop(question, fault)
             try:  # whether it answers anything at all
                 simplest = await self._patiently(replace(question, messages=PROBE, schema=None), left_out)
@@ -306,7 +257,7 @@ class Endpoint:
                 refused = fault
             if len(texts) == 1:
                 length = len(asked.texts[0])
-                too_long = refused.kind == "context" or TOO_LARGE.search(str(refused)) or length > LONG_TEXT
+                too_long = refused.kind == "context" or replies.TOO_LARGE.search(str(refused)) or length > LONG_TEXT
                 if too_long and length > SHORTEST_CUT:
                     reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
                     if isinstance(reply.vectors[0], list):  # its length was at fault
@@ -423,21 +374,15 @@ class Endpoint:
             async with asyncio.timeout(self._patience.of(question.role)):
                 # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns,
                 # this takes 1.5), and they cannot read what servers send under another content type.
-                data = _read_body(await client.post(path, body=body, cast_to=bytes))
-            if error := _error_beside(data):
-                raise self._refusal(error, body)
-            reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
-            # llama.cpp begins an answer that the context has no room for, and says "length".
-            short = reply.counted and reply.completion_tokens < min(question.limit, LEAST_ROOM)
-            if reply.fault == "length" and short and any(name in body for name in LIMITS):
-                cut = f"the answer was cut after {reply.completion_tokens} tokens"
-                raise Fault("context", f"{cut} of {question.limit}: the context is full")
+                content = await client.post(path, body=body, cast_to=bytes)
+            reply = replies.read(content, body)
         except (Fault, openai.OpenAIError, TimeoutError, ValueError, RecursionError) as error:
-            fault = error if isinstance(error, Fault) else self._fault(error, body)
+            fault = error if isinstance(error, Fault) else self._fault_of(error, body)
             if fault.kind == "content filter" and not question.texts:
                 return Reply("", fault.kind, seconds=time.monotonic() - started)
             way = self._through if fault.kind in ("timeout", "connection", "environment") else ""
-            raise Fault(fault.kind, f"{fault}{way}", fault.retry_after) from None  # no request, with the key in its headers
+            # `from None`: the request, with the key in its headers, ends here.
+            raise Fault(fault.kind, self._hide(str(fault)) + way, fault.retry_after) from None
         if not reply.counted and question.model not in self._estimated:
             self._estimated.add(question.model)
             self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
@@ -453,23 +398,21 @@ class Endpoint:
         import httpx2
         import openai
 
-        variable = _certificates()
         try:
-            if variable:
-                os.stat(os.environ[variable])
+            if self._certificates:
+                os.stat(os.environ[self._certificates])
             certificates = httpx2.create_ssl_context()
-        except OSError as error:
-            reason = f"cannot be read ({error.strerror or error})"
-            raise UserError(f"{variable} names certificates that {reason}: mend or unset it") from None
-        try:
             _ = self._proxy and urlsplit(self._proxy).port  # may be out of range
             limits = openai.DEFAULT_CONNECTION_LIMITS
             transport = httpx2.AsyncHTTPTransport(verify=certificates, proxy=self._proxy, limits=limits)
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error}): mend or unset it"
+            raise UserError(f"{self._certificates} names certificates that {reason}") from None
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             reason = str(error).replace(self._proxy, "...")  # it may hold a password
             if isinstance(error, ImportError):
                 reason = "a SOCKS proxy needs another package: pip install socksio"
-            raise UserError(f"{self.base_url} cannot be reached{self._through}: {_brief(reason)}") from None
+            raise UserError(f"{self.base_url} cannot be reached{self._through}: {self._hide(reason)}") from None
         # Its own retries would hide faults from the log and know no budget of time: RULES has them.
         self._client = openai.AsyncOpenAI(
             base_url=self.base_url,
@@ -491,7 +434,7 @@ class Endpoint:
             del request.headers[name]
         request.headers["authorization"] = f"Bearer {self._key or 'none'}"
 
-    def _fault(self, error: Exception, body: dict) -> Fault:
+    def _fault_of(self, error: Exception, body: dict) -> Fault:
         """Which kind of fault an exception of the client is."""
         import openai
 
@@ -500,55 +443,28 @@ class Endpoint:
         if isinstance(error, openai.APIStatusError):
             status, headers = error.status_code, error.response.headers
             if 300 <= status < 400:
-                return Fault("moved", self._hide(f"{status} it redirects to {headers.get('location')}"))
-            return self._refusal(error.body or error.message, body, status, headers)
+                return Fault("moved", f"{status} it redirects to {headers.get('location')}")
+            return replies.refusal(error.body or error.message, body, status, headers)
         if not isinstance(error, openai.APIConnectionError):
-            return Fault("garbled", self._hide(f"the answer is no JSON: {error}"))
+            return Fault("garbled", f"the answer is no JSON: {error}")
         # A connection that fails: certificates and proxies are the user's to mend, the rest may pass.
         cause = error.__cause__ or error
-        detail = self._hide(f"{type(cause).__name__}: {cause}")
+        detail = f"{type(cause).__name__}: {cause}"
         if type(cause).__name__ == "ProxyError" and re.match(r"4\d\d", str(cause)):
             return Fault("environment", detail)
         while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
         if isinstance(cause, ssl.SSLCertVerificationError):
-            what = f"{_certificates()} does not hold" if _certificates() else "SSL_CERT_FILE must name"
+            what = f"{self._certificates} does not hold" if self._certificates else "SSL_CERT_FILE must name"
             return Fault("environment", f"{detail}: {what} the certificate that signed the server's")
         if cause is not None and cause.reason == "WRONG_VERSION_NUMBER":
             return Fault("environment", f"{detail}: the server speaks http, not https")
         return Fault("connection", detail)
 
-    def _refusal(self, error, body: dict, status: int = 0, headers: Mapping | None = None) -> Fault:
-        """The fault that an error in an answer stands for; without a `status` it came beside 200 and has its own."""
-        own, codes, message = _described(error)
-        said = f"{codes} {message}"[:10_000]
-        status = status or own or next((status for status, words in STATUS_BY_WORDS if words.search(said)), 502)
-        detail = f"{status} {self._hide(message)}"
-        if status in (400, 403, 422, 500) and FILTER.search(said):
-            return Fault("content filter", detail)
-        too_large = CONTEXT.search(said) or ("input" in body and TOO_LARGE.search(detail))
-        if status == 413 or (status in (400, 422, 500) and too_large):
-            # The limit of the answer counts as part of the context in some servers: try without it first.
-            limited = any(name in body and re.search(PARTS[name], message, re.I) for name in LIMITS)
-            return Fault("request" if limited else "context", detail)
-        if status == 429 and QUOTA.search(codes):
-            status = 402
-        if kind := {401: "key", 402: "quota", 403: "key", 404: "model", 407: "environment"}.get(status):
-            return Fault(kind, detail)
-        # llama.cpp says 500 where its template knows no system.
-        named = any(re.search(words, message, re.I) for words in PARTS.values()) and UNSUPPORTED.search(message)
-        if status in (408, 409, 425, 429) or (status >= 500 and status != 501 and not named):
-            return Fault("busy", detail, _retry_after(headers or {}))
-        return Fault("request", detail)
-
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
-        return _brief(text.replace(self._key, "***") if self._key else text)
-
-
-def _certificates() -> str:
-    """The variable that names the user's own certificates."""
-    return next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+        text = " ".join((text.replace(self._key, "***") if self._key else text).split())
+        return text if len(text) <= MOST_SAID else text[:MOST_SAID] + "..."
 
 
 def _proxy(base_url: str) -> tuple[str | None, str]:
@@ -567,28 +483,6 @@ def _proxy(base_url: str) -> tuple[str | None, str]:
 PLAIN_HEADERS = {
     "host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent",
 }  # fmt: skip
-CONTEXT = re.compile(
-    r"context_length_exceeded|exceed_context_size|context (length|window|size)|maximum context"
-    r"|prompt is too long|input tokens exceed|too many (input )?tokens",
-    re.I,
-)
-FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
-QUOTA = re.compile(r"insufficient_(quota|balance|credits?|funds)|billing", re.I)  # no waiting helps
-BAD_SCHEMA = re.compile(r"invalid schema|schema error at|\$ref", re.I)  # OpenAI's words, llama.cpp's
-UNSUPPORTED = re.compile(r"not support|n't support|unsupported", re.I)
-_UNIT = r"\b(?:inputs?|texts?|tokens?|sequences?|items?|batch)\b"
-_OVER = r"(?:too (?:long|many)|exceed|larger|longer|less|at most|maximum)"
-TOO_LARGE = re.compile(rf"too large|batch.?size|{_UNIT}.{{0,60}}{_OVER}|{_OVER}.{{0,60}}{_UNIT}", re.I)
-# Errors that come without a status, by their words; what is not here is asked again.
-STATUS_BY_WORDS = (
-    (400, re.compile(f"{CONTEXT.pattern}|{FILTER.pattern}|unsupported|invalid.request", re.I)),
-    (402, re.compile(r"insufficient.{0,12}(credit|balance|quota|funds)|payment required|billing", re.I)),
-    (429, re.compile(r"rate.?limit|too many requests", re.I)),
-    (401, re.compile(r"unauthori[sz]ed|authenticat|api.?key|no auth|forbidden|permission", re.I)),
-    (404, re.compile(r"not.?found|does not exist|no endpoints|unknown model", re.I)),
-)
-
-
 async def _bound(response) -> None:
     """Let no body be longer than MOST_BYTES: one without an end would fill the memory before its deadline."""
     import httpx2
@@ -608,186 +502,3 @@ async def _bound(response) -> None:
     stream, response.stream = response.stream, Bounded()
 
 
-MESSAGES = {"message", "msg", "detail", "title", "error_msg", "error_message", "error_description"}
-
-
-def _described(error) -> tuple[int, str, str]:
-    """Status (0: it has none), codes and message of an error, in whichever form an endpoint gives it."""
-    status, codes, messages = 0, [], []
-
-    def look(name: str, value, depth: int) -> None:
-        nonlocal status
-        if isinstance(value, str) and value.lstrip().startswith("{"):
-            with contextlib.suppress(ValueError, RecursionError):
-                value = json.loads(value)
-        if isinstance(value, dict | list) and depth < 6:
-            for key, part in value.items() if isinstance(value, dict) else ((name, part) for part in value):
-                look(str(key).lower(), part, depth + 1)
-        elif name.endswith(("code", "status")) and re.fullmatch(r"[45]\d\d", str(value)):
-            status = status or int(value)
-        elif name in ("code", "type", "status", "reason", "error_type") and value:
-            codes.append(str(value))
-        elif name in (*MESSAGES, "error", "errors", "raw", "loc", "param") and value:
-            messages.append(str(value))  # FastAPI names the parameter in `loc`
-
-    look("error", error, 0)
-    return status, " ".join(codes), ": ".join(dict.fromkeys(messages)) or str(error)
-
-
-def _retry_after(headers) -> float | None:
-    """Seconds to wait as the endpoint asks for: milliseconds, seconds or a date."""
-    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-        with contextlib.suppress(KeyError, ValueError):
-            seconds = float(headers[name]) / unit
-            return max(0.0, seconds) if math.isfinite(seconds) else None
-    with contextlib.suppress(KeyError, ValueError, TypeError):
-        return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    return None
-
-
-def _brief(text: str, most: int = 300) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[:most] + "..."
-
-
-# ------------------------------------------------------------------------------- what it said
-
-
-START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: on a line of its own
-
-
-def _read_body(body: bytes) -> dict:
-    """The JSON object in a body under whatever content type; a stream that nobody asked for is put together.
-
-    Raises ValueError where there is no JSON.
-    """
-    text, values, position = body.decode("utf-8-sig", "replace").strip(), [], 0
-    while found := START.search(text, position):
-        value, position = json.JSONDecoder().raw_decode(text, found.end())
-        values += value if isinstance(value, list) else [value]
-    chunks = [value for value in values if isinstance(value, dict)]
-    if not chunks and any(words.search(text) for _, words in STATUS_BY_WORDS) and "<" not in text:
-        return {"error": text}
-    if not chunks:
-        if "[DONE]" not in text:
-            json.loads(text)
-        return {}  # JSON, but no object
-    choices = [choice for chunk in chunks for choice in _dicts(chunk.get("choices"))]
-    if len(chunks) == 1 and not any("delta" in choice for choice in choices):
-        return chunks[0]
-    whole = {key: value for chunk in chunks for key, value in chunk.items() if value}
-    message, finish, error = {}, None, None
-    for choice in choices:
-        if choice.get("index"):
-            continue  # another answer
-        part = choice.get("delta")
-        if isinstance(choice.get("message"), dict):  # the whole of it
-            part, message = choice["message"], {}
-        for key, value in part.items() if isinstance(part, dict) else ():
-            message[key] = message.get(key, "") + _text(value) if _text(value) else message.get(key, "")
-        finish, error = choice.get("finish_reason") or finish, choice.get("error") or error
-    finish = finish or ("" if "[DONE]" in text else "broken off")
-    answer = {"message": message, "finish_reason": finish, "error": error}
-    return {**whole, "choices": [answer]} if choices else whole
-
-
-def _dicts(value) -> list[dict]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _text(content) -> str:
-    """The text of a message's content; some servers send it in parts, thoughts among them."""
-    if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        return "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
-
-
-BROKEN_OFF = (
-    "error", "abort", "aborted", "cancelled", "failed", "network_error", "engine_error", "internal_error",
-    "insufficient_system_resource",
-)  # fmt: skip - as reasons to finish
-FINISHED = {
-    "broken off": "broken off", "length": "length", "max_tokens": "length", "model_length": "length",
-    "content_filter": "content filter", "safety": "content filter", "sensitive": "content filter",
-    "prohibited_content": "content filter", "blocklist": "content filter", "recitation": "content filter",
-}  # fmt: skip
-
-
-def _choice(data: dict) -> tuple[dict, str]:
-    """The first choice, {} for none, and why it is finished."""
-    choice = next(iter(_dicts(data.get("choices"))), {})
-    return choice, str(choice.get("finish_reason") or "").lower()
-
-
-def _error_beside(data: dict):
-    """The error that came with status 200, also beside an answer; None where there is none."""
-    choice, finish = _choice(data)
-    error = data.get("error") or data.get("errors") or choice.get("error")
-    if isinstance(error, dict) and not any(error.values()):
-        error = None  # some say so that there is none
-    if not error and not data.keys() & {"choices", "data"} and data.keys() & MESSAGES:
-        error = data
-    if not error and finish in BROKEN_OFF:
-        error = f"the answer was broken off ({finish})"
-    return error
-
-
-def _read_answer(data: dict, question: Question) -> Reply:
-    """The answer in the JSON of a chat completion; no choice or no message is an empty one."""
-    choice, finish = _choice(data)
-    message = choice.get("message")
-    message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
-    content, refusal = _text(message.get("content")), _text(message.get("refusal"))
-    text = strip_thoughts(without_surrogates(content or refusal))
-    thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    fault = FINISHED.get(finish, "refusal" if refusal else "")
-    fault = fault or ("" if text else "only thoughts" if thoughts else "empty")
-    prompt = sum(len(message["content"]) for message in question.messages) // 4
-    return Reply(text, fault, **_read_usage(data.get("usage"), prompt, len(content) // 4))
-
-
-def _read_vectors(data: dict, question: Question) -> Reply:
-    """The vectors, in the order of the texts; raises Fault where one is missing."""
-    try:
-        rows = data["data"]
-        if all(isinstance(row.get("index"), int) for row in rows):  # else they are in order
-            rows = sorted(rows, key=lambda row: row["index"])
-        vectors = [row["embedding"] for row in rows]
-        vectors = [array.array("f", base64.b64decode(one)) if isinstance(one, str) else one for one in vectors]
-        vectors = tuple([float(number) for number in vector] for vector in vectors)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        vectors = ()
-    finite = all(abs(number) < 3e38 for vector in vectors for number in vector)  # in 32 bits; NaN is not below it either
-    if len(vectors) != len(question.texts) or len(set(map(len, vectors))) != 1 or not vectors[0] or not finite:
-        raise Fault("no vectors", "the answer has no vector of numbers for each text")
-    usage = _read_usage(data.get("usage"), sum(map(len, question.texts)) // 4, 0)
-    return Reply("", vectors=vectors, **usage)
-
-
-def _read_usage(usage, prompt: int, completion: int) -> dict:
-    """Tokens as the endpoint counts them; `prompt` and `completion` are the estimates of what it does not."""
-    usage = usage if isinstance(usage, dict) else {}
-    details = [usage.get(f"{part}_tokens_details") for part in ("prompt", "completion")]
-    counts = {name: count for part in details if isinstance(part, dict) for name, count in part.items()} | usage
-
-    def counted(name: str, most: int = MOST_TOKENS) -> int:
-        count = counts.get(name)
-        good = isinstance(count, int | float) and not isinstance(count, bool) and 0 <= count <= MOST_TOKENS
-        return min(int(count), most) if good else 0  # NaN is in no range
-
-    # 0 for what has text is no count either; an embedding has no completion.
-    all_counted = (counted("prompt_tokens") or not prompt) and (counted("completion_tokens") or not completion)
-    prompt, completion = counted("prompt_tokens") or prompt, counted("completion_tokens") or completion
-    return {
-        "prompt_tokens": prompt,
-        "cached_tokens": counted("cached_tokens", prompt),
-        "completion_tokens": completion,
-        "reasoning_tokens": counted("reasoning_tokens", completion),
-        "counted": bool(all_counted),
-    }
-
-
-def without_surrogates(text: str) -> str:
-    """Text that can be written as UTF-8: lone surrogates become question marks."""
-    return text.encode("utf-8", "replace").decode()

@@ -16,9 +16,10 @@ import standins
 from errors import BudgetError, DesignError, InfrastructureError, UserError
 from llm import BARREN, Keys, Models, ModelSpec
 from models.credentials import Key, is_this_machine
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _described
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience
 from models.fair_queue import FairQueue
 from models.prices import Price
+from models.replies import _described
 from models.store import Store
 from tests.endpoint import ANSWERS, BROKEN, BROKEN_ANSWERS, FAULTS, FLOOD, FRAMES, STATUS, STOPS, ModelServer
 

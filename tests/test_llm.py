@@ -20,7 +20,8 @@ from llm import EFFORTS, Model, Models, ModelSpec
 from models import credentials as keys
 from models.answers import AnswerError
 from models.credentials import OPENAI_URL, PROVIDERS, Keys, child_environment, is_local
-from models.endpoint import Patience, Reply
+from models.endpoint import Patience
+from models.replies import Reply
 from models.store import Store
 from tests.endpoint import ModelServer
 
