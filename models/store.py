@@ -14,7 +14,7 @@ import fcntl
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -53,7 +53,6 @@ SCHEMA = (
     # Large values, which fill the pages of a table with row ids better.
     "create table if not exists episodes (key text primary key, episode text)",
 )
-GET_CALLS = f"select {', '.join(COLUMNS)} from calls"
 PUT_CALL = f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))})"
 BY = ("role", "model", "design", "stage")  # what usage is told apart by
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
@@ -87,34 +86,25 @@ def _row(call: Call) -> tuple:
     return tuple({**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}.values())
 
 
-def _call(row: tuple) -> Call:
-    values = dict(zip(COLUMNS, row, strict=True))
-    return Call(**{**values, "request": _unpacked(values["request"]), "answer": _unpacked(values["answer"])})
-
-
 class Store:
-    """The file, open for one process; `with Store(path) as store` closes it.
+    """The file, open for one process; `with Store(path) as store` closes it."""
 
-    `readonly=True` reads beside a process that writes, and makes no file.
-    """
-
-    def __init__(self, path: str | Path, readonly: bool = False):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._lock = None if readonly else self._take_lock()
-        uri = f"{self.path.absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
+        self._lock = self._take_lock()
         try:
             # Autocommit: each finished call is on its way to the disk before its answer is used.
+            uri = self.path.absolute().as_uri()
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
         except sqlite3.Error as error:
             raise self._fault(error) from None
         self._do("pragma busy_timeout = 10000")
         if self._do("pragma quick_check(1)") != [("ok",)]:
             raise self._fault(sqlite3.DatabaseError("malformed"))
-        if not readonly:
-            self._do("pragma journal_mode = wal")
-            self._do("pragma synchronous = normal")  # outlives a SIGKILL, no sync for each call
-            for statement in SCHEMA:
-                self._do(statement)
+        self._do("pragma journal_mode = wal")
+        self._do("pragma synchronous = normal")  # outlives a SIGKILL, no sync for each call
+        for statement in SCHEMA:
+            self._do(statement)
 
     def _take_lock(self):
         """A lock that ends with this process and is not inherited by its children."""
@@ -153,14 +143,16 @@ class Store:
         except sqlite3.Error as error:
             raise self._fault(error) from None
         finally:
-            if self._lock:
-                self._lock.close()
+            self._lock.close()
 
     # Calls.
 
     def get_call(self, key: str) -> Call | None:
-        rows = self._do(f"{GET_CALLS} where key = ?", key)
-        return _call(rows[0]) if rows else None
+        rows = self._do(f"select {', '.join(COLUMNS)} from calls where key = ?", key)
+        if not rows:
+            return None
+        values = dict(zip(COLUMNS, rows[0], strict=True))
+        return Call(**{**values, "request": _unpacked(values["request"]), "answer": _unpacked(values["answer"])})
 
     def put_call(self, call: Call) -> None:
         """Store a finished call; it is committed when this returns."""
@@ -178,10 +170,6 @@ class Store:
         """
         names = (*BY, "calls", *SUMS, "unpriced")
         return [dict(zip(names, row, strict=True)) for row in self._do(USAGE)]
-
-    def calls(self) -> Iterator[Call]:
-        """Every call in the order in which they ended."""
-        yield from map(_call, self._do(f"{GET_CALLS} order by created, key"))
 
     # Embeddings.
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -353,7 +354,7 @@ def test_stand_ins_are_asked_like_models_and_need_nothing(tmp_path):
             async with Models(specs, store) as models:
                 said = await models.chat("memory", user("A key opens a door."))
                 vectors = await models.embed(["a", "b"])
-                return said, vectors, models.totals(), list(store.calls())
+                return said, vectors, models.totals(), store.usage()
 
     said, vectors, totals, stored = asyncio.run(run())
     assert "key" in said and len(vectors) == 2 and len(vectors[0]) == 256
@@ -484,5 +485,6 @@ def _finished(path: Path) -> set[str]:
     """Questions to the agent that the store has an answer of."""
     if not path.exists():
         return set()
-    with Store(path, readonly=True) as store:
-        return {call.answer.removeprefix("agent: ") for call in store.calls() if call.role == "agent"}
+    with sqlite3.connect(path) as store:
+        answers = store.execute("select answer from calls where role = 'agent'")
+        return {answer.removeprefix("agent: ") for (answer,) in answers}
