@@ -272,7 +272,8 @@ class Models:
     async def _complete(self, question: Question) -> Call:
         """The finished call, from the store where it was made before."""
         if not self._models[question.place].stored:
-            return Call("", question.role, question.model, answer=(await self._ask_stand_in(question)).text)
+            reply = await self._ask_unstored(question)
+            return Call("", question.role, question.model, answer=reply.text, fault=reply.fault)
         model = json.dumps([question.model, question.effort, question.base_url, question.limit])
         rest = json.dumps([question.schema, question.sample, question.seed])
         digest = _sha(f"[{model}, {question.written}, {rest[1:]}")  # of all that shapes the answer
@@ -310,7 +311,7 @@ class Models:
 
     # Paying.
 
-    async def _ask_stand_in(self, question: Question) -> Reply:
+    async def _ask_unstored(self, question: Question) -> Reply:
         self._count([getattr(question, name) for name in BY], {**dict.fromkeys(TOTALS, 0), "calls": 1})
         return await self._models[question.place].ask(question)
 
@@ -381,7 +382,7 @@ class Models:
         question = self._question("embedding", texts=cleaned, design=design, stage=stage)
         model = self._models[question.place]
         if not model.stored:
-            return list((await self._ask_stand_in(question)).vectors)
+            return list((await self._ask_unstored(question)).vectors)
         keys = [_sha(json.dumps([question.model, question.base_url, text])) for text in texts]
         wanted = dict(zip(keys, cleaned, strict=True))
         known = self.store.get_vectors(list(wanted))

@@ -93,6 +93,7 @@ class Patience:
 
 # ----------------------------------------------------------------------------- what is asked
 
+
 @dataclass(frozen=True)
 class Question:
     """What a model is asked: chat messages, or texts to embed."""
