@@ -189,7 +189,7 @@ class Models:
         self._usage: dict[tuple[str, ...], Counter] = {}  # of finished calls, by role, model, design and stage
         self._totals = Counter()
         for row in store.usage():  # of a run that goes on
-            self._count([row[name] for name in BY], {**row, "usd": row["usd"] or 0.0})
+            self._count({**row, "usd": row["usd"] or 0.0})
 
     async def __aenter__(self) -> "Models":
         return self
@@ -312,7 +312,7 @@ class Models:
     # Paying.
 
     async def _ask_unstored(self, question: Question) -> Reply:
-        self._count([getattr(question, name) for name in BY], {**dict.fromkeys(TOTALS, 0), "calls": 1})
+        self._count({**vars(question), **dict.fromkeys(TOTALS, 0), "calls": 1})
         return await self._models[question.place].ask(question)
 
     async def _ask(self, key: str, question: Question, flight: Flight) -> tuple[Call, Reply]:
@@ -338,17 +338,16 @@ class Models:
                 fault=reply.fault, usd=usd, seconds=reply.seconds, created=time.time(),
                 **{name: getattr(reply, name) for name in TOKENS},
             )  # fmt: skip
-            counted = {**vars(call), "calls": 1, "usd": usd or 0.0, "unpriced": usd is None}
-            self._count([counted[name] for name in BY], counted)
+            self._count({**vars(call), "calls": 1, "usd": usd or 0.0, "unpriced": usd is None})
         return call, reply
 
     def _price(self, name: str, place: str) -> Price | None:
         """What a model costs; None where that is unknown."""
         return Price(0.0, 0.0, 0.0) if self._models[place].free else price(name, self._prices, place)
 
-    def _count(self, group: Sequence[str], counted: Mapping) -> None:
+    def _count(self, counted: Mapping) -> None:
         """Add finished calls to the usage, the totals and what is spent."""
-        for row in (self._totals, self._usage.setdefault(tuple(group), Counter())):
+        for row in (self._totals, self._usage.setdefault(tuple(counted[name] for name in BY), Counter())):
             row.update({name: counted[name] for name in TOTALS})
         self._budget.spend(counted["usd"], counted["prompt_tokens"] + counted["completion_tokens"])
 

@@ -210,15 +210,14 @@ def _text(content) -> str:
     return content if isinstance(content, str) else ""
 
 
-BROKEN_OFF = (
-    "error", "abort", "aborted", "cancelled", "failed", "network_error", "engine_error", "internal_error",
-    "insufficient_system_resource",
-)  # fmt: skip - as reasons to finish
+# Reasons to finish, by their words; any other is that of a whole answer.
+BROKEN_OFF = re.compile(r"error|abort|cancel|fail|insufficient")
 FINISHED = {
-    "broken off": "broken off", "length": "length", "max_tokens": "length", "model_length": "length",
-    "content_filter": "content filter", "safety": "content filter", "sensitive": "content filter",
-    "prohibited_content": "content filter", "blocklist": "content filter", "recitation": "content filter",
-}  # fmt: skip
+    "broken off": re.compile("broken off"),
+    "length": re.compile(r"length|max.?(?:output.?)?tokens"),
+    "content filter": re.compile(r"filter|safety|sensitive|prohibited|blocklist|recitation"),
+    "refusal": re.compile("refus"),
+}
 
 
 def _choice(data: dict) -> tuple[dict, str]:
@@ -235,7 +234,7 @@ def _error_beside(data: dict):
         error = None  # some say so that there is none
     if not error and not data.keys() & {"choices", "data"} and data.keys() & MESSAGES:
         error = data
-    if not error and finish in BROKEN_OFF:
+    if not error and BROKEN_OFF.search(finish):
         error = f"the answer was broken off ({finish})"
     return error
 
@@ -248,8 +247,8 @@ def _read_answer(data: dict, body: dict) -> Reply:
     content, refusal = _text(message.get("content")), _text(message.get("refusal"))
     text = strip_thoughts(without_surrogates(content or refusal))
     thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    fault = FINISHED.get(finish, "refusal" if refusal else "")
-    fault = fault or ("" if text else "only thoughts" if thoughts else "empty")
+    otherwise = "refusal" if refusal else "" if text else "only thoughts" if thoughts else "empty"
+    fault = next((kind for kind, words in FINISHED.items() if words.search(finish)), otherwise)
     prompt = sum(len(message["content"]) for message in body["messages"]) // 4
     usage = _read_usage(data.get("usage"), prompt, len(content) // 4)
     # llama.cpp begins an answer that the context has no room for, and says "length".

@@ -243,6 +243,19 @@ def test_an_error_with_status_200_that_may_pass_is_asked_again_and_never_an_answ
     assert server.requests == 3
 
 
+@pytest.mark.parametrize(
+    ("reason", "faults"),
+    [("max_output_tokens", ["length", ""]), ("SAFETY", ["content filter", ""]), ("refusal", ["refusal", ""]),
+     ("internal_server_error", [""]), ("end_turn", [""]), ("eos", [""]), (None, [""]), ("stop_sequence", [""])],
+)  # fmt: skip
+def test_a_reason_to_finish_is_known_by_its_words(tmp_path, reason, faults):
+    with ModelServer(answer) as server:
+        server.script = [json.dumps({"choices": [{"message": {"content": "I say x"}, "finish_reason": reason}]})]
+        assert asked(tmp_path, server, lambda models: models.chat("agent", user("x"))) == "I say x"
+    with sqlite3.connect(tmp_path / "store.sqlite") as store:
+        assert [fault for (fault,) in store.execute("select fault from calls order by created")] == faults
+
+
 def test_an_error_field_that_says_there_is_none_is_passed_over(tmp_path):
     for number, error in enumerate([None, "", {}, {"code": 0, "message": ""}]):
         with ModelServer(answer) as server:
