@@ -23,7 +23,7 @@ from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Briefing, Evidence, MetaAgent
-from models import MANUAL, OFFLINE, ROLES
+from models import MANUAL, OFFLINE, ROLES, gateway
 from models.prices import parse_price
 from models.store import Store
 from prompts import quote
@@ -74,7 +74,7 @@ class Run:
             await self.models.load()
             self.gateway = None
             if config.agent_model != OFFLINE:
-                self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
+                self.gateway = await self._stack.enter_async_context(gateway.serve(self.models, self.pool.host))
             return self
         except BaseException as error:  # else the display would keep the terminal to itself
             await self.__aexit__(type(error), error, None)
