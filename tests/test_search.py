@@ -13,6 +13,7 @@ from harness.estimate import episodes_of, searched
 from harness.run import Run
 from harness.run_folder import RunFolder
 from prompts.evidence import Evidence, read_episodes
+from tests.endpoint import ModelServer
 from tests.runs import rows
 from tests.test_evaluate import KNOWS, SOLVES, settings
 
@@ -192,3 +193,19 @@ def test_a_finished_run_of_an_older_version_keeps_its_learned_design_and_plays_n
     again, (fresh, experience) = search(RunFolder.open(old), codes, look=look)
     assert again.lines() == archive.lines() and again.best() == archive.best()
     assert (fresh, experience) == (0, "none")
+
+
+def test_what_a_candidate_has_cost_does_not_grow_when_its_run_is_resumed_after_the_finalists(tmp_path):
+    asks = OWN.replace("import MemoryDesign", "import Agent, MemoryDesign").replace(
+        'return {"version"', 'await Agent("VERSION").ask(str(trajectory.init))\n        return {"version"'
+    )
+    codes = {name: asks.replace("VERSION", name) for name in ("1.1", "2.1")}
+    with ModelServer() as server:
+        priced = {"memory_model": f"memory@{server.url}", "price": ("memory=3,1,2",)}
+        folder = RunFolder.create(tmp_path, "toy", "offline", settings(passes=1, final_passes=1, tasks=6, **priced))
+        archive, _ = search(folder, codes)
+        copy = RunFolder.open(shutil.copytree(folder.path, tmp_path / "copy"))
+        asked = server.requests
+        again, _ = search(copy, codes)
+        assert server.requests == asked
+    assert again.lines() == archive.lines() and all(one.cost > 0 and one.final is not None for one in archive.designs)
