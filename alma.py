@@ -34,7 +34,7 @@ async def learn(run) -> "Archive":
     archive = Archive(await learning.f0())
     rng = random.Random(run.config.seed)
     for step in range(1, run.config.steps + 1):
-        run.announce(step, archive)
+        run.announce(f"learning step {step}/{run.config.steps}", archive)
         drawn = sample(archive, run.config, rng)
         children = await side_by_side(
             make_child(run, learning, archive, parents, f"{step}.{place}") for place, parents in enumerate(drawn, 1)
@@ -42,6 +42,13 @@ async def learn(run) -> "Archive":
         for child in children:
             archive.add(child)
         run.keep(archive)
+    finalists = archive.finalists(run.config.finalists)
+    if finalists:
+        run.announce("finalists, on fresh seeds", archive)
+    measured = await side_by_side(run.measure_again(design, design.lead(archive.f0)) for design in finalists)
+    for design, again in zip(finalists, measured, strict=True):
+        archive.update(design, **again)
+    run.keep(archive)
     return archive
 
 
@@ -71,7 +78,8 @@ async def make_child(run, learning, archive: "Archive", parents: Sequence["Desig
     if error:
         known = run.keep_dropped(name, code, plan, meta.transcript, error)
     else:
-        known = await run.evaluate(name, code, plan, meta.transcript)
+        race = run.race(archive, parents) if run.config.race else None
+        known = await run.evaluate(name, code, plan, meta.transcript, race)
     own_id, step = design_id(code or f"{run.config.seed} {name}"), int(name.split(".")[0])
     ids = tuple(parent.id for parent in parents)
     return Design(own_id, name, ids, step, tries=tries, cost=run.cost(own_id, name), **known)
@@ -88,7 +96,7 @@ async def verify(learning, code: str, name: str) -> str:
         async with fold.sandbox.worker(code, fold.tools(name, "verify")) as worker:
             for index in range(min(VERIFY_UPDATES, len(fold.collected))):
                 await worker.update(index)
-            for played in await fold.without_memory(VERIFY_RETRIEVALS):
+            for played in await fold.without_memory(most=VERIFY_RETRIEVALS):
                 await worker.retrieve(played.trajectory.init)
 
     try:
@@ -118,6 +126,19 @@ class Design:
     tries: int = 1  # modules written until one passed verification
     cost: float | None = 0.0  # dollars: meta agent and the design's own calls; None: price unknown
     error: str = ""  # why it was dropped, cut
+    experience: float | None = None  # score(all) - score(one), where `--objective experience` climbs it
+    raced: int = 0  # episodes after which `--race` stopped it, and of which the score is; 0: all were played
+    fresh: float | None = None  # of a finalist: what the search climbs (`lead`), measured again on fresh seeds
+    final: float | None = None  # of a finalist: the same over all passes, the search's and the fresh ones
+
+    def lead(self, f0: float) -> float:
+        """What the search climbs: the lead over no memory or, with that objective, what experience gives."""
+        if self.experience is not None:
+            return self.experience
+        return self.difference if self.raced else self.score - f0
+
+
+MEASURED = ("score", "stderr", "difference", "retrieved_tokens", "experience", "raced")  # fields that evaluation fills
 
 
 class Archive:
@@ -129,20 +150,30 @@ class Archive:
 
     def add(self, design: Design) -> None:
         """Let a design in; one whose code is there already enters as a duplicate, which is never drawn."""
-        known = any(design.id == other.id for other in self.evaluated())
-        self.designs.append(replace(design, state="duplicate") if known else design)
+        known = next((other for other in self.evaluated() if other.id == design.id), None)
+        # A race may have stopped two of one learning step at different episodes: the first one's score is kept.
+        same = {name: getattr(known, name) for name in MEASURED} if known else {}
+        self.designs.append(replace(design, state="duplicate", **same) if known else design)
 
     def evaluated(self) -> list[Design]:
         return [design for design in self.designs if design.state == "evaluated"]
 
-    def best(self) -> Design | None:
-        """The learned design: the best on the learning set; of equals the first."""
-        return max(self.evaluated(), key=lambda design: design.score, default=None)
+    def finalists(self, count: int) -> list[Design]:
+        """The best designs of the search, the best first; of equals the first."""
+        whole = [design for design in self.evaluated() if not design.raced]
+        return sorted(whole, key=lambda design: -design.lead(self.f0))[:count]
 
-    def visit(self, drawn: Design) -> None:
-        """Count that a design was drawn as a parent."""
+    def best(self) -> Design | None:
+        """The learned design: the best finalist over all its passes; before there are finalists, the best."""
+        again = [design for design in self.evaluated() if design.final is not None]
+        if again:
+            return max(again, key=lambda design: design.final)
+        return next(iter(self.finalists(1) or self.evaluated()), None)
+
+    def update(self, known: Design, **changes) -> None:
+        """Change what is known of a design."""
         self.designs = [
-            replace(design, visits=design.visits + 1) if (design.id, design.state) == (drawn.id, "evaluated") else design
+            replace(design, **changes) if (design.id, design.state) == (known.id, "evaluated") else design
             for design in self.designs
         ]
 
@@ -166,7 +197,8 @@ def sample(archive: Archive, config, rng: random.Random) -> list[list[Design]]:
     drawn = SAMPLING_RULES[config.sampling](archive, config, rng) or [[]]  # an empty archive: one from scratch
     for parents in drawn:
         for parent in parents:
-            archive.visit(parent)
+            visited = sum(one.visits for one in archive.evaluated() if one.id == parent.id)
+            archive.update(parent, visits=visited + 1)
     return drawn
 
 
@@ -188,20 +220,26 @@ def uniform(archive: Archive, config, rng: random.Random) -> list[list[Design]]:
     return [[design] for design in draw(designs, [1.0] * len(designs), rng)]
 
 
+def scratch(archive: Archive, config, rng: random.Random) -> list[list[Design]]:
+    """No parents: as many designs from scratch as the other rules would draw. The best of them is best-of-N."""
+    return [[]] * min(MAX_PARENTS, len(archive.evaluated()))
+
+
 # A rule returns the parents of each child; a child may have several parents, or none: it is written from scratch.
 SAMPLING_RULES: dict[str, Callable[[Archive, object, random.Random], list[list[Design]]]] = {
     "archive": by_merit,
     "greedy": greedy,
     "random": uniform,
+    "scratch": scratch,
 }
 
 
 def weights(designs: Sequence[Design], f0: float, scale: float, penalty: float, temperature: float) -> list[float]:
     """Sampling weights, of which only the ratios matter.
 
-    f̂ = 1 / (1 + exp(−λ (f − f0))),  J = f̂ − α ln(1 + visits),  p ∝ exp(J / T)
+    f̂ = 1 / (1 + exp(−λ (f − f0))),  J = f̂ − α ln(1 + visits),  p ∝ exp(J / T), where f − f0 is `Design.lead`
     """
-    normalized = [1 / (1 + math.exp(-scale * (design.score - f0))) for design in designs]
+    normalized = [1 / (1 + math.exp(-scale * design.lead(f0))) for design in designs]
     merits = [value - penalty * math.log(1 + design.visits) for value, design in zip(normalized, designs, strict=True)]
     return [math.exp(merit / temperature) for merit in merits]
 

@@ -14,7 +14,7 @@ import json
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -23,12 +23,17 @@ import numpy as np
 import envs
 from agent import Episode, Played, play
 from errors import ContextOverflow, DesignError, UserError
+from jail.template import TemplateDied, outlive
 from memory_base import Trajectory
 from models import MOST_OUTPUT
 from prompts import count_tokens
-from sandbox import CannotFork, Sandbox, TemplateDied, Worker, outlive, side_by_side, uninterrupted
-from score import Outcome, Score, score_of
+from sandbox import CannotFork, Sandbox, Worker, side_by_side, uninterrupted
+from score import Outcome, Score, experience, luck, score_of
 
+ALL = slice(None)  # collected episodes that are learned from
+EXPERIENCE = ", experience"  # the purpose of calls of a design that learns nothing or a single episode
+SINGLES = 3  # different single episodes of which each is learned from alone, see `Evaluator.experience`
+RACE_ROUNDS = 6  # parts of a deployment, after each of which a race may be over
 MOST_LEARNED = 5  # times that a memory learns because its worker ended before it was forked
 
 
@@ -101,7 +106,6 @@ class Protocol:
     seed: int
     passes: int = 3
     collection_passes: int = 1  # episodes of each collection task
-    collection_size: int | None = None  # learn from the first so many of them; None: from all
     mode: str = "static"  # or "dynamic": each deployed trajectory is learned from
     show_admissible: bool = False
     keep_models: bool = False  # a design's calls go to the model that it names
@@ -141,20 +145,68 @@ class Evaluator:
 
     async def f0(self) -> float:
         """Score of no memory on all that is deployed on."""
-        played = [one for fold in self.folds for one in await fold.without_memory()]
-        return float(np.mean([one.trajectory.reward for one in played]))
+        return float(np.mean([one.trajectory.reward for fold in self.folds for one in await fold.without_memory()]))
 
-    async def evaluate(self, design: str, source: str) -> Score:
-        """Deploy a design (its id and its code) on every task of each fold's deployment half, in every pass."""
-        deployed = await side_by_side(fold.deploy(design, source) for fold in self.folds)
-        errors = sum((one.errors for one in deployed), Counter())
+    async def luck(self) -> dict:
+        """What chance alone does to a difference on this task set, see `score.luck`."""
+        passes = range(2 * self.folds[0].protocol.passes)
+        played = await side_by_side(fold.without_memory(passes) for fold in self.folds)
+        scores = [{} for _ in passes]
+        for fold, without in zip(self.folds, played, strict=True):
+            for (task, number), one in zip(fold.places(passes), without, strict=True):
+                scores[number][task.id] = one.trajectory.reward
+        return luck(scores)
+
+    async def evaluate(
+        self,
+        design: str,
+        source: str,
+        *,
+        learned: slice = ALL,
+        passes: range | None = None,
+        race: Callable[[list[Outcome], int], bool] | None = None,
+        purpose: str = "",
+    ) -> Score:
+        """Deploy a design (its id and its code) on every task of each fold's deployment half, in every pass.
+
+        `learned`: the collected episodes that it learns from. `passes`: other passes than the protocol's have other
+        seeds. `race(outcomes, planned)` is asked after each of RACE_ROUNDS parts of the episodes whether to stop; static
+        mode alone has parts. `purpose` is added to the stage under which the design's own model calls are booked.
+        """
+        passes = range(self.folds[0].protocol.passes) if passes is None else passes
+        deployments = [Deployment(fold, design, source, learned, purpose) for fold in self.folds]
+        rounds = RACE_ROUNDS if race else 1
+        planned, outcomes, stopped = sum(len(fold.places(passes)) for fold in self.folds), [], False
+        try:
+            for number in range(rounds):
+                played = await side_by_side(one.play(passes, number, rounds) for one in deployments)
+                outcomes += [outcome for part in played for outcome in part]
+                if stopped := number + 1 < rounds and race(outcomes, planned):
+                    break
+        finally:
+            await uninterrupted(asyncio.gather(*(one.close() for one in deployments)))
+        errors = sum((one.errors for one in deployments), Counter())
         return replace(
-            score_of([outcome for one in deployed for outcome in one.outcomes]),
+            score_of(outcomes),
             # Sorted by text too, so that the order does not depend on which came first.
             errors=tuple(f"{count} × {text}" for text, count in sorted(errors.items(), key=lambda one: (-one[1], one[0]))[:10]),
-            output=deployed[0].output,
-            update_seconds=deployed[0].update_seconds,
+            output=deployments[0].output,
+            update_seconds=deployments[0].update_seconds,
+            raced=len(outcomes) if stopped else 0,
         )
+
+    async def experience(self, design: str, source: str, score: Score, purpose: str = EXPERIENCE) -> dict:
+        """What a design with this score has from experience, in the same passes: see `score.experience`."""
+        numbers = [one.number for one in score.outcomes]
+        passes = range(min(numbers), max(numbers) + 1)
+        places = range(min(len(fold.collected) for fold in self.folds))
+        rng = random.Random(envs.derive_seed("single episodes", self.folds[0].protocol.seed))
+        singles = rng.sample(places, min(SINGLES, len(places)))
+        slices = [slice(0), *(slice(place, place + 1) for place in singles)]
+        none, *ones = await side_by_side(
+            self.evaluate(design, source, learned=one, passes=passes, purpose=purpose) for one in slices
+        )
+        return experience(none, ones, score)
 
 
 class Fold:
@@ -187,16 +239,12 @@ class Fold:
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self.collected: list[Played] = []
         self.sandbox: Sandbox | None = None  # once all is collected
-        self.without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
+        self._without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
 
     async def __aenter__(self) -> "Fold":
-        def play_first(episode: Episode) -> Awaitable[Played]:
-            return self.play(episode, "no_memory", length=math.inf)  # high priority: others wait for it
-
-        collecting = asyncio.gather(*map(play_first, self.collection_episodes()))
-        for number in range(self.protocol.passes):
-            for task in self.deployment:
-                self.without[task.id, number] = asyncio.create_task(play_first(self.episode(task, number)))
+        collecting = asyncio.gather(*map(self._play_first, self.collection_episodes()))
+        for place in self.places():
+            self.without(*place)
         try:
             self.collected = await collecting
             self.sandbox = Sandbox([one.trajectory for one in self.collected], unsafe=self._unsafe)
@@ -207,9 +255,9 @@ class Fold:
         return self
 
     async def __aexit__(self, *exception) -> None:
-        for playing in self.without.values():
+        for playing in self._without.values():
             playing.cancel()
-        await asyncio.gather(*self.without.values(), return_exceptions=True)
+        await asyncio.gather(*self._without.values(), return_exceptions=True)
         if self.sandbox is not None:
             await self.sandbox.__aexit__(*exception)
 
@@ -218,10 +266,21 @@ class Fold:
         """How many episodes of each design are deployed."""
         return self.protocol.passes * len(self.deployment)
 
-    async def without_memory(self, most: int | None = None) -> list[Played]:
+    def places(self, passes: range | None = None) -> list[tuple[envs.Task, int]]:
+        """Each deployed task in each pass, one pass after the other."""
+        passes = passes or range(self.protocol.passes)
+        return [(task, number) for number in passes for task in self.deployment]
+
+    def without(self, task: envs.Task, number: int) -> asyncio.Task[Played]:
+        """A deployed task's episode without memory in one pass; it is played once."""
+        key = task.id, number
+        if key not in self._without:
+            self._without[key] = asyncio.ensure_future(self._play_first(self.episode(task, number)))
+        return self._without[key]
+
+    async def without_memory(self, passes: range | None = None, most: int | None = None) -> list[Played]:
         """The deployment half's episodes without memory, or the first so many; the first error is raised."""
-        first = list(self.without.values())[:most]
-        return await asyncio.gather(*(asyncio.shield(playing) for playing in first))
+        return await asyncio.gather(*(asyncio.shield(self.without(*place)) for place in self.places(passes)[:most]))
 
     def tools(self, design: str, stage: str, asked: Counter[str] | None = None) -> DesignTools:
         """The tools of one memory of a design."""
@@ -230,8 +289,7 @@ class Fold:
     def collection_episodes(self) -> list[Episode]:
         """The episodes of the collection phase, one pass after the other."""
         phases = [f"{self._phase} {number}" if number else self._phase for number in range(self.protocol.collection_passes)]
-        episodes = [self.episode(task, phase) for phase in phases for task in self._collection]
-        return episodes[: self.protocol.collection_size]
+        return [self.episode(task, phase) for phase in phases for task in self._collection]
 
     def episode(self, task: envs.Task, phase: int | str, memory: str = "") -> Episode:
         protocol = self.protocol
@@ -247,6 +305,9 @@ class Fold:
             tokens=protocol.tokens,
             constrain=protocol.constrain,
         )
+
+    def _play_first(self, episode: Episode) -> Awaitable[Played]:
+        return self.play(episode, "no_memory", length=math.inf)  # high priority: others wait for it
 
     async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:
         """The outcome of an episode: from the store, else played in a worker and stored.
@@ -273,52 +334,45 @@ class Fold:
             del self._playing[key]
         return played
 
-    async def deploy(self, design: str, source: str) -> "Deployment":
-        """Deploy a design (its id and its code) on every task of the deployment half, in every pass."""
-        deployment = Deployment(self, design, source)
-        await (deployment.static() if self.protocol.mode == "static" else deployment.dynamic())
-        return deployment
-
 
 class Deployment:
     """One design on the deployment half of a fold."""
 
-    def __init__(self, fold: Fold, design: str, source: str):
-        self._fold, self._design, self._source = fold, design, source
+    def __init__(self, fold: Fold, design: str, source: str, learned: slice = ALL, purpose: str = ""):
+        self._fold, self._design, self._source, self._stage = fold, design, source, fold.stage + purpose
+        self._learned_from = range(len(fold.collected))[learned]
         self._retrievals: dict[str, asyncio.Task] = {}  # by what is known of the task
         self._learning: asyncio.Task[tuple[Worker, Counter[str]]] | None = None
         self._learned = contextlib.AsyncExitStack()  # holds the worker that has learned
         self._times_learned = 0
         self._cannot_fork: set[str] = set()  # why the memory is built again for each task
-        self.outcomes: list[Outcome] = []
         self.errors: Counter[str] = Counter()
         self.output = ""
         self.update_seconds = 0.0
 
-    async def static(self) -> None:
-        """Each task meets the memory as it stood after the collection phase."""
-        fold = self._fold
-        try:
-            self.outcomes = await side_by_side(
-                self._deploy(task, number, self._frozen_retrieval, self.errors)
-                for number in range(fold.protocol.passes)
-                for task in fold.deployment
-            )
-        finally:
-            await uninterrupted(self._close())
+    async def play(self, passes: range, part: int = 0, parts: int = 1) -> list[Outcome]:
+        """The outcomes of one of so many parts of the episodes of these passes, in the protocol's mode."""
+        if self._fold.protocol.mode == "dynamic":
+            return await self.dynamic(passes)
+        places = self._fold.places(passes)
+        return await self.static(places[len(places) * part // parts : len(places) * (part + 1) // parts])
 
-    async def _close(self) -> None:
+    async def static(self, places: Sequence[tuple[envs.Task, int]]) -> list[Outcome]:
+        """Each task meets the memory as it stood after the collection phase."""
+        return await side_by_side(self._deploy(*place, self._frozen_retrieval, self.errors) for place in places)
+
+    async def dynamic(self, passes: range) -> list[Outcome]:
+        """Each pass has its own copy of the memory, which learns from each deployed trajectory in order."""
+        by_pass = await side_by_side(outlive(lambda n=n: self._dynamic_pass(n)) for n in passes)
+        return [outcome for outcomes in by_pass for outcome in outcomes]
+
+    async def close(self) -> None:
+        """End what still retrieves or learns."""
         tasks = [*self._retrievals.values(), *filter(None, [self._learning])]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._learned.aclose()
-
-    async def dynamic(self) -> None:
-        """Each pass has its own copy of the memory, which learns from each deployed trajectory in order."""
-        passes = range(self._fold.protocol.passes)
-        by_pass = await side_by_side(outlive(lambda n=n: self._dynamic_pass(n)) for n in passes)
-        self.outcomes = [outcome for outcomes in by_pass for outcome in outcomes]
 
     async def _dynamic_pass(self, number: int) -> list[Outcome]:
         fold, outcomes, errors = self._fold, [], Counter()
@@ -336,7 +390,7 @@ class Deployment:
 
     async def _deploy(self, task, number: int, retrieve, errors: Counter) -> Outcome:
         fold = self._fold
-        baseline = (await asyncio.shield(fold.without[task.id, number])).trajectory
+        baseline = (await asyncio.shield(fold.without(task, number))).trajectory
         without = baseline.reward
         try:
             retrieved = await retrieve(baseline.init)
@@ -411,14 +465,14 @@ class Deployment:
         return worker, tools.asked
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
-        return self._fold.tools(self._design, self._fold.stage, asked)
+        return self._fold.tools(self._design, self._stage, asked)
 
     def _worker(self, tools: DesignTools, forks: bool = False):
         return self._fold.sandbox.worker(self._source, tools, forks)
 
     async def _learn(self, worker: Worker, errors: Counter) -> None:
         before = worker.seconds
-        for index in range(len(self._fold.collected)):
+        for index in self._learned_from:
             await self._update(worker, index, errors)
         self.update_seconds = self.update_seconds or worker.seconds - before
 

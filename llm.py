@@ -8,9 +8,9 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-In `models/`: `endpoint.py` sends a request until it is answered, `manual.py` waits until somebody has written the
-answer, `credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker
-processes ask, `answers.py` reads answers.
+In `models/`: `endpoint.py` sends a request until it is answered, `replies.py` reads what comes back, `manual.py` waits
+until somebody has written the answer, `flights.py` holds what is under way, `credentials.py` knows providers and keys,
+`prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads a model's words.
 """
 
 import asyncio
@@ -20,27 +20,25 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import standins
-from errors import DesignError, InfrastructureError, UserError
-from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES, gateway
-from models.answers import AnswerError, extract_code, extract_json, is_schema
-from models.credentials import PROVIDERS, Keys, check_url, child_environment, is_local
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, Question, Reply, without_surrogates
+from errors import AnswerError, DesignError, InfrastructureError, UserError
+from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES
+from models.answers import extract_code, extract_json, is_schema
+from models.credentials import PROVIDERS, Keys, check_url, is_local
+from models.endpoint import HINTS, RULES, Endpoint, Patience, Question
 from models.fair_queue import FairQueue
-from models.gateway import GatewayClient
+from models.flights import Flight, Flights
 from models.manual import Manual
 from models.prices import Budget, Price, price
-from models.store import Call, Store
+from models.replies import Reply, without_surrogates
+from models.store import BY, SUMS, TOKENS, Call, Store
 
-__all__ = [
-    "AnswerError", "ContextOverflow", "GatewayClient", "Keys", "Model", "ModelSpec", "Models", "Patience",
-    "child_environment", "is_local",
-]  # fmt: skip
+__all__ = ["Keys", "Model", "ModelSpec", "Models", "Patience", "is_local"]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
 KEPT_REQUESTS = ("meta", "memory")  # an agent's are long, many, and follow from its episode
@@ -49,7 +47,6 @@ DRAIN_SECONDS = 5.0  # for the calls in flight when a run stops
 UNUSABLE = ("refusal", "content filter", "rejected")  # answers that no error message improves
 BARREN = 10  # questions in a row without an answer: then the endpoint is at fault, not an answer
 AGAIN = "Your answer could not be used. Give the whole answer again, in the form that was asked for."
-PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simplest question
 
 
 # ------------------------------------------------------------------------------- what answers
@@ -165,8 +162,7 @@ class Models:
         patience: Patience | None = None,
     ):
         keys, patience = Keys.read() if keys is None else keys, patience or Patience()
-        self.specs, self.store, self._log = {}, store, log
-        self._prices = dict(prices or {})
+        self.specs, self.store = {}, store
         self._models: dict[str, Model] = {}  # by address, or by name where no endpoint has it
         self._queues: dict[str, FairQueue] = {}  # of calls, the same way
         for role, spec in specs.items():
@@ -177,22 +173,23 @@ class Models:
                 continue
             self._queues[place] = FairQueue(in_flight)
             if spec.at_endpoint:
-                key, foreign = keys.of(place), place != keys.base_url
-                self._models[place] = Endpoint(place, key, patience, log, store, foreign)
+                foreign = place != keys.base_url
+                self._models[place] = Endpoint(place, keys.of(place), patience, log, store, foreign)
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
-        for name in sorted({spec.name for spec in self.specs.values() if not self._price(spec)}):
+        self._prices = dict(prices or {})
+        for name in sorted({spec.name for spec in self.specs.values() if not self._price(spec.name, spec.place)}):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
             if budget_usd is not None:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
             log(f"{unknown}; its calls are not in the dollars")
         self._budget = Budget(budget_usd, budget_tokens, log)
-        self._flights: dict[str, Flight] = {}
+        self._flights = Flights()
         self._barren: dict[str, list[list[str]]] = {}  # by model, keys of unanswered questions in a row
-        self._unstored: Counter[tuple[str, str, str, str]] = Counter()  # calls by role, model, design, stage
+        self._usage: dict[tuple[str, ...], Counter] = {}  # of finished calls, by role, model, design and stage
         self._totals = Counter()
         for row in store.usage():  # of a run that goes on
-            self._count(row)
+            self._count({**row, "usd": row["usd"] or 0.0})
 
     async def __aenter__(self) -> "Models":
         return self
@@ -203,95 +200,61 @@ class Models:
             await asyncio.to_thread(model.open)
 
     async def __aexit__(self, *exception) -> None:
-        await self.aclose()
-
-    async def aclose(self) -> None:
         """Close all connections; calls that were sent have DRAIN_SECONDS to end, for they are paid."""
-        flights = set(self._flights.values())
-        for flight in flights:
-            if not flight.sent:
-                flight.task.cancel()
-        if tasks := [flight.task for flight in flights]:
-            _, late = await asyncio.wait(tasks, timeout=DRAIN_SECONDS)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        await self._flights.aclose(DRAIN_SECONDS)
         for model in self._models.values():
             await model.aclose()
 
-    def gateway(self, host: str = "127.0.0.1", advertise: str | None = None):
-        """Serve these models to `GatewayClient`s in worker processes; yields the address to give them."""
-        return gateway.serve(self, host, advertise)
-
     # Asking.
 
-    async def chat(
-        self,
-        role: str,
-        messages: Sequence[dict],
-        *,
-        schema: dict | None = None,
-        model: str = "",
-        limit: int = 0,
-        **where,
-    ) -> str:
+    async def chat(self, role: str, messages: Sequence[dict], *, schema: dict | None = None, **asked) -> str:
         """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
 
-        `model`: another one at the endpoint of the role. `limit`: most tokens of the answer (0: MOST_OUTPUT).
-        `where`: sample, design, stage, seed of `Question`. An agent's answer is taken as it is, JSON or not.
+        `asked`: `model`, another one at the endpoint of the role; `limit`, most tokens of the answer (0:
+        MOST_OUTPUT); sample, design, stage and seed of `Question`. An agent's answer is taken as it is, JSON or not.
         Where the model gives no usable answer (a refusal, nothing at all, no JSON when asked again),
         the last one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
-        question, spec = self._question(role, messages, schema, model, limit, **where)
+        question = self._question(role, messages, schema=schema, **asked)
         if role == "agent" or not is_schema(schema):
-            return (await self._complete(question, spec)).answer
+            return (await self._complete(question)).answer
         try:
             read = functools.partial(extract_json, schema=schema)
-            return json.dumps(await self._until_read(question, spec, read, MOST_ANSWERS))
+            return json.dumps(await self._until_read(question, read, MOST_ANSWERS))
         except AnswerError as error:
             return error.answer
 
     async def ask_json(
         self, role: str, messages: Sequence[dict], schema: dict, *, least: dict | None = None,
-        tries: int = MOST_ANSWERS, **where,
+        tries: int = MOST_ANSWERS, **asked,
     ) -> dict:  # fmt: skip
         """The JSON object that `schema` asks for; one that does not fit it, or `least`, is sent back with the error.
 
-        `where` as in `chat`. Raises AnswerError after `tries` answers.
+        `asked` as in `chat`. Raises AnswerError after `tries` answers.
         """
-        question, spec = self._question(role, messages, schema, **where)
-        return await self._until_read(question, spec, functools.partial(extract_json, schema=least or schema), tries)
+        question = self._question(role, messages, schema=schema, **asked)
+        return await self._until_read(question, functools.partial(extract_json, schema=least or schema), tries)
 
-    async def ask_code(
-        self, role: str, messages: Sequence[dict], *, tries: int = MOST_ANSWERS, **where
-    ) -> str:
+    async def ask_code(self, role: str, messages: Sequence[dict], *, tries: int = MOST_ANSWERS, **asked) -> str:
         """The Python module in the answer; otherwise as `ask_json`."""
-        return await self._until_read(*self._question(role, messages, **where), extract_code, tries)
+        return await self._until_read(self._question(role, messages, **asked), extract_code, tries)
 
     def _question(
-        self,
-        role: str,
-        messages: Sequence[dict],
-        schema: dict | None = None,
-        model: str = "",
-        limit: int = 0,
-        **where,
-    ) -> tuple[Question, ModelSpec]:
-        spec = self._spec(role, model)
-        cleaned = tuple({"role": one["role"], "content": without_surrogates(one["content"])} for one in messages)
-        limit = limit or MOST_OUTPUT[role]
-        return Question(role, spec.name, cleaned, (), spec.effort, schema, limit, **where), spec
-
-    def _spec(self, role: str, model: str = "") -> ModelSpec:
+        self, role: str, messages: Sequence[dict] = (), *, model: str = "", limit: int = 0, **asked
+    ) -> Question:
         if role not in self.specs:
             raise UserError(f"no model for the role {role!r}; there are {', '.join(self.specs)}")
         spec = self.specs[role]
-        return replace(spec, name=model, effort="") if model and spec.at_endpoint else spec
+        if model and spec.at_endpoint:
+            spec = replace(spec, name=model, effort="")
+        cleaned = tuple({"role": one["role"], "content": without_surrogates(one["content"])} for one in messages)
+        limit = limit or MOST_OUTPUT.get(role, 0)
+        return Question(role, spec.name, cleaned, effort=spec.effort, base_url=spec.base_url, limit=limit, **asked)
 
-    async def _until_read(self, question: Question, spec: ModelSpec, read: Callable, tries: int):
+    async def _until_read(self, question: Question, read: Callable, tries: int):
         asked = question
         for number in range(1, tries + 1):
-            call = await self._complete(asked, spec)
+            call = await self._complete(asked)
             if call.fault in UNUSABLE:
                 message = f"{question.role} gave no answer: {call.fault}: {call.answer[:200]}"
                 raise AnswerError(message, call.answer)
@@ -306,135 +269,96 @@ class Models:
         message = f"{tries} answers of {question.role} could not be used, the last because: {complaint}"
         raise AnswerError(message, call.answer)
 
-    async def _complete(self, question: Question, spec: ModelSpec) -> Call:
+    async def _complete(self, question: Question) -> Call:
         """The finished call, from the store where it was made before."""
-        model = self._models[spec.place]
-        if not model.stored:
-            self._count_unstored(question)
-            return Call("", question.role, str(spec), answer=(await model.ask(question)).text)
-        digest, keys = _digest(question, spec), []
+        if not self._models[question.place].stored:
+            reply = await self._ask_unstored(question)
+            return Call("", question.role, question.model, answer=reply.text, fault=reply.fault)
+        model = json.dumps([question.model, question.effort, question.base_url, question.limit])
+        rest = json.dumps([question.schema, question.sample, question.seed])
+        digest = _sha(f"[{model}, {question.written}, {rest[1:]}")  # of all that shapes the answer
+        keys = []
         for attempt in range(1 + max(tries for rule, tries in RULES.values() if rule == "again")):
             keys.append(_sha(f"{digest} {attempt}"))
-            call = await self._finished(keys[-1], question, spec)
+            call = await self._finished(keys[-1], question)
             if not call.fault or attempt >= RULES[call.fault][1]:
                 break
             if call.fault == "length" and call.answer and question.limit < MOST_OUTPUT[question.role]:
                 break  # a small model writes on after its action: --agent-tokens cuts it there
-        if question.stage == "probe":
-            return call
-        if call.fault == "rejected":
-            # Where the simplest question is refused too, the prompt was not at fault: ask again when resumed.
-            probe = replace(question, messages=PROBE, schema=None, stage="probe", sample=keys[-1])
-            answer = await self._complete(probe, spec)
-            if answer.fault == "rejected":
-                self.store.set_aside([*keys, answer.key])
-                why = "it answered before and now refuses every request"
-                raise InfrastructureError(f"{spec.name} at {spec.place}: {why}")
-        # The same after BARREN questions in a row without an answer: nothing was the agent's fault.
+        # After BARREN questions in a row without an answer nothing was the agent's fault: ask again when resumed.
         barren = self._barren.setdefault(call.model, [])
         barren.append(keys)
         if (call.answer and call.fault != "content filter") or call.fault in ("refusal", "rejected"):
             barren.clear()
         elif len(barren) >= BARREN:
             self.store.set_aside([key for keys in barren for key in keys])
-            why = NO_ANSWER.get(call.fault, "there is not a word in the answers")
+            why = HINTS.get(call.fault, "there is not a word in the answers")
             why = f"{BARREN} questions in a row without an answer: {why}"
-            raise InfrastructureError(f"{spec.name} at {spec.place}: {why}")
+            raise InfrastructureError(f"{question.model} at {question.place}: {why}")
         return call
 
-    def _count_unstored(self, question: Question) -> None:
-        self._unstored[question.role, question.model, question.design, question.stage] += 1
-        self._totals["calls"] += 1
-
-    async def _finished(self, key: str, question: Question, spec: ModelSpec) -> Call:
+    async def _finished(self, key: str, question: Question) -> Call:
         """The call of that key: stored, in flight, or made now."""
-        stored = self.store.get_call(key)
-        if stored is not None:
+        if stored := self.store.get_call(key):
             return stored
 
         async def make(flight: Flight) -> Call:
-            reply = await self._pay(question, spec, flight)
-            call = self._call(key, question, spec, reply)
+            call, _ = await self._ask(key, question, flight)
             self.store.put_call(call)
             return call
 
-        return await (self._flights.get(key) or self._take_off([key], make)).join()
-
-    def _take_off(self, keys: list[str], make: Callable[["Flight"], Coroutine]) -> "Flight":
-        """Start what `make` does; until it ends, whoever wants one of `keys` joins it."""
-        flight = Flight()
-        flight.task = asyncio.create_task(make(flight))
-        self._flights.update(dict.fromkeys(keys, flight))
-
-        def landed(task: asyncio.Task) -> None:
-            for key in keys:
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
-            if not task.cancelled():
-                task.exception()  # those who joined raise it; a call that nobody waits for may fail
-
-        flight.task.add_done_callback(landed)
-        return flight
+        return await (self._flights.get(key) or self._flights.start([key], make)).join()
 
     # Paying.
 
-    async def _pay(self, question: Question, spec: ModelSpec, flight: "Flight") -> Reply:
-        """Make one call, counted against the budget; its answer is still to be stored."""
-        known, prompt = self._price(spec), _most_tokens(question)
+    async def _ask_unstored(self, question: Question) -> Reply:
+        self._count({**vars(question), **dict.fromkeys(TOTALS, 0), "calls": 1})
+        return await self._models[question.place].ask(question)
+
+    async def _ask(self, key: str, question: Question, flight: Flight) -> tuple[Call, Reply]:
+        """Make the call of that key, counted against the budget; it is still to be stored."""
+        model, known = self._models[question.place], self._price(question.model, question.place)
         if known is None and self._budget.in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
-        most_usd = known.usd(prompt, 0, question.limit) if known else None
-        async with self._queues[spec.place].turn(question.design):
-            reserved = await self._budget.reserve(most_usd, prompt + question.limit)
-            try:
-                model = self._models[spec.place]
-                flight.sent = not model.free
-                reply = await model.ask(question)
-                self._count({**vars(reply), "calls": 1, "usd": self._usd(spec, reply)})
-            finally:
-                self._budget.release(reserved)
-        return reply
+        # No fewer tokens than the prompt has: a token is at least a byte, a message has a frame.
+        texts = [message["content"] for message in question.messages] + list(question.texts)
+        most_prompt = sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(question.schema or ""))
+        most_usd = known.usd(most_prompt, 0, question.limit) if known else None
+        async with (
+            self._queues[question.place].turn(question.design),
+            self._budget.reserved(most_usd, most_prompt + question.limit),
+        ):
+            flight.sent = not model.free
+            reply = await model.ask(question)
+            usd = known and known.usd(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
+            call = Call(
+                key, question.role, str(ModelSpec(question.model, question.effort, question.base_url)),
+                question.design, question.stage, question.sample, _sha(question.written),
+                request=question.written if question.role in KEPT_REQUESTS else "", answer=reply.text,
+                fault=reply.fault, usd=usd, seconds=reply.seconds, created=time.time(),
+                **{name: getattr(reply, name) for name in TOKENS},
+            )  # fmt: skip
+            self._count({**vars(call), "calls": 1, "usd": usd or 0.0, "unpriced": usd is None})
+        return call, reply
 
-    def _price(self, spec: ModelSpec) -> Price | None:
+    def _price(self, name: str, place: str) -> Price | None:
         """What a model costs; None where that is unknown."""
-        if self._models[spec.place].free:
-            return Price(0.0, 0.0, 0.0)
-        return price(spec.name, self._prices, spec.base_url)
+        return Price(0.0, 0.0, 0.0) if self._models[place].free else price(name, self._prices, place)
 
-    def _usd(self, spec: ModelSpec, reply: Reply) -> float | None:
-        known = self._price(spec)
-        return known and known.usd(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
-
-    def _call(self, key: str, question: Question, spec: ModelSpec, reply: Reply) -> Call:
-        """The record of a finished call."""
-        written = question.written
-        return Call(
-            key, question.role, str(spec), question.design, question.stage, question.sample,
-            prompt_hash=_sha(written), request=written if question.role in KEPT_REQUESTS else "",
-            answer=reply.text, fault=reply.fault,
-            prompt_tokens=reply.prompt_tokens, cached_tokens=reply.cached_tokens,
-            completion_tokens=reply.completion_tokens, reasoning_tokens=reply.reasoning_tokens,
-            usd=self._usd(spec, reply), seconds=reply.seconds, created=time.time(),
-        )  # fmt: skip
-
-    def _count(self, usage: Mapping) -> None:
-        """Add finished calls to the totals and to what is spent."""
-        for name in TOTALS:
-            self._totals[name] += usage[name] or 0
-        self._totals["unpriced"] += usage.get("unpriced", usage["usd"] is None)
-        self._budget.spend(usage["usd"], usage["prompt_tokens"] + usage["completion_tokens"])
+    def _count(self, counted: Mapping) -> None:
+        """Add finished calls to the usage, the totals and what is spent."""
+        for row in (self._totals, self._usage.setdefault(tuple(counted[name] for name in BY), Counter())):
+            row.update({name: counted[name] for name in TOTALS})
+        self._budget.spend(counted["usd"], counted["prompt_tokens"] + counted["completion_tokens"])
 
     def totals(self) -> dict:
         """Calls, tokens, dollars and seconds of the run so far; `unpriced` calls are not in the dollars."""
-        return {name: self._totals[name] for name in (*TOTALS, "unpriced")}
+        return {name: self._totals[name] for name in TOTALS}
 
     def usage(self) -> list[dict]:
         """The same by role, model, design and stage; `usd` is None where the price is unknown."""
-        rows = self.store.usage()
-        for (role, model, design, stage), calls in sorted(self._unstored.items()):
-            row = {"role": role, "model": model, "design": design, "stage": stage, "calls": calls}
-            rows.append({**dict.fromkeys((*TOTALS, "unpriced"), 0), **row})
-        return rows
+        rows = [{**dict(zip(BY, group, strict=True)), **row} for group, row in sorted(self._usage.items())]
+        return [{**row, "usd": None if row["unpriced"] == row["calls"] else row["usd"]} for row in rows]
 
     @property
     def in_flight(self) -> int:
@@ -453,24 +377,22 @@ class Models:
 
         A text that is longer than the model takes is cut. Raises DesignError for a text that is refused.
         """
-        spec = self._spec("embedding")
         cleaned = tuple(without_surrogates(text) or " " for text in texts)
-        question = Question("embedding", spec.name, texts=cleaned, design=design, stage=stage)
-        model = self._models[spec.place]
+        question = self._question("embedding", texts=cleaned, design=design, stage=stage)
+        model = self._models[question.place]
         if not model.stored:
-            self._count_unstored(question)
-            return list((await model.ask(question)).vectors)
-        keys = [_sha(json.dumps([spec.name, spec.base_url, text])) for text in texts]
+            return list((await self._ask_unstored(question)).vectors)
+        keys = [_sha(json.dumps([question.model, question.base_url, text])) for text in texts]
         wanted = dict(zip(keys, cleaned, strict=True))
         known = self.store.get_vectors(list(wanted))
         # Join the calls that ask for some already, and ask for the rest.
         missing = sorted(wanted.keys() - known)
         flights = {self._flights[key] for key in missing if key in self._flights}
         new = [key for key in missing if key not in self._flights]
-        most = model.most_texts(spec.name)
+        most = model.most_texts(question.model)
         for part in (new[start : start + most] for start in range(0, len(new), most)):
-            texts = {key: wanted[key] for key in part}
-            flights.add(self._take_off(part, functools.partial(self._embed, texts, question, spec)))
+            asked = replace(question, texts=tuple(wanted[key] for key in part))
+            flights.add(self._flights.start(part, functools.partial(self._embed, part, asked)))
         for result in await asyncio.gather(*(flight.join() for flight in flights)):
             known.update(result)
         for key in keys:
@@ -478,62 +400,16 @@ class Models:
                 raise known[key]
         return [known[key] for key in keys]
 
-    async def _embed(
-        self, texts: dict[str, str], question: Question, spec: ModelSpec, flight: "Flight"
-    ) -> dict[str, list[float] | DesignError]:
+    async def _embed(self, keys: list[str], question: Question, flight: Flight) -> dict[str, list[float] | DesignError]:
         """Vectors by key, or a DesignError for a text that is refused, by one call that is stored."""
-        reply = await self._pay(replace(question, texts=tuple(texts.values())), spec, flight)
-        call = self._call(_sha(json.dumps([spec.name, spec.base_url, *texts.values()])), question, spec, reply)
-        found = dict(zip(texts, reply.vectors, strict=True))
+        key = _sha(json.dumps([question.model, question.base_url, *question.texts]))
+        call, reply = await self._ask(key, question, flight)
+        found = dict(zip(keys, reply.vectors, strict=True))
         good = {key: vector for key, vector in found.items() if not isinstance(vector, DesignError)}
         return {**found, **self.store.put_vectors(call, good)}
 
 
-TOTALS = (
-    "calls", "prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens", "usd", "seconds",
-)  # fmt: skip
-
-
-NO_ANSWER = {
-    "content filter": "its content filter stops every prompt or answer",
-    "only thoughts": "it only fills reasoning_content; turn its thinking off, or its reasoning parser",
-    "length": "all tokens are used up by reasoning",
-}  # by kind of fault
-
-
-class Flight:
-    """A call that is being made, whether it was sent and will be paid, and how many wait for it."""
-
-    task: asyncio.Task
-
-    def __init__(self):
-        self.sent, self.waiting = False, 0
-
-    async def join(self):
-        """The call's result. Once nobody waits any more a call that was not sent is given up; one
-        that was sent is paid for, so its answer is kept."""
-        self.waiting += 1
-        try:
-            return await asyncio.shield(self.task)
-        except asyncio.CancelledError:
-            if self.waiting == 1 and not self.sent:
-                self.task.cancel()
-            raise
-        finally:
-            self.waiting -= 1
-
-
-def _most_tokens(question: Question) -> int:
-    """No fewer tokens than a prompt has: a token is at least a byte, a message has a frame."""
-    texts = [message["content"] for message in question.messages] + list(question.texts)
-    return sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(question.schema or ""))
-
-
-def _digest(question: Question, spec: ModelSpec) -> str:
-    """Hash of everything that shapes the answer."""
-    model = json.dumps([spec.name, spec.effort, spec.base_url, question.limit])
-    rest = json.dumps([question.schema, question.sample, question.seed])
-    return _sha(f"[{model}, {question.written}, {rest[1:]}")
+TOTALS = ("calls", *SUMS, "unpriced")
 
 
 def _sha(text: str) -> str:

@@ -34,7 +34,7 @@ class Briefing:
     """What is the same for all candidates of a run."""
 
     system: str  # the system message, word for word the same in all stages
-    without: list[dict]  # the deployed episodes without memory, in the form of the lines of trajectories.jsonl
+    without: list[dict]  # the deployed episodes without memory, in the form of the lines of trajectories.jsonl.gz
     most_steps: int  # of an episode
 
     @classmethod
@@ -50,8 +50,8 @@ class Briefing:
 
         without, collected = [], []
         for one in learning.folds:
-            for place, played in zip(one.without, await one.without_memory(), strict=True):
-                without.append(line(played, *place))
+            for (task, number), played in zip(one.places(), await one.without_memory(), strict=True):
+                without.append(line(played, task.id, number))
             for episode, played in zip(one.collection_episodes(), one.collected, strict=True):
                 collected.append(line(played, episode.task))
         goals: dict[str, list[str]] = {}  # a few of each kind of task: each goal with its kinds
@@ -74,6 +74,7 @@ class Briefing:
             limits=Limits(),
             retrieve_limit=RETRIEVE_LIMIT,
             allow_solvers=config.allow_solvers,
+            objective=config.objective,
             folds=len(learning.folds),
             protocol=fold.protocol,
             learned=len(fold.collected),

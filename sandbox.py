@@ -18,51 +18,26 @@ checks on purpose can pass words through a pipe to its own forks, and to nobody 
 import asyncio
 import contextlib
 import dataclasses
-import functools
-import itertools
 import json
 import os
 import signal
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Iterable, Sequence
 from typing import Any
 
-import memory_base
 from errors import DesignError, InfrastructureError, UserError, clean
 from jail import frames
+from jail.child import WROTE
 from jail.frames import Limits
-from jail.template import START_SECONDS, Template, TemplateDied
+from jail.template import START_SECONDS, Template, WorkerKilled, outlive
 from memory_base import Tools, Trajectory
 from models.fair_queue import FairQueue
-
-HERE = Path(__file__).resolve().parent
-SENT = ("memory_base", "jail.layers", "jail.child")  # modules whose source the template gets
-REBUILDS = 5  # times that work is done again for a template process that was killed
-TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
-ERROR_CHARS = 8_000  # of a design's traceback that are kept
-
-
-class WorkerKilled(TemplateDied):
-    """A worker was killed from outside: not by the host, a limit, or the design."""
 
 
 class CannotFork(Exception):
     """A worker cannot be forked without losing something, or without its forks seeing each other's files."""
-
-
-async def outlive(work: Callable[[], Awaitable]) -> Any:
-    """`await work()` again if a process of the sandbox is killed; DesignError if a worker is, each time."""
-    for number in range(1, REBUILDS):
-        with contextlib.suppress(TemplateDied):
-            return await work()
-        await asyncio.sleep(number)  # what kills one after the other may pass
-    try:
-        return await work()
-    except WorkerKilled as error:
-        raise DesignError("died", str(error)) from None
 
 
 async def uninterrupted(work: Awaitable) -> Any:
@@ -101,34 +76,33 @@ class Sandbox:
                  unsafe: bool = False, max_workers: int = 16, disable: Iterable[str] = ()):
         self.limits, self.layers = limits or Limits(), []
         self.unsafe = False
-        self._trajectories = [json.dumps(dataclasses.asdict(one)) for one in trajectories]
+        self.trajectories = [json.dumps(dataclasses.asdict(one)) for one in trajectories]
         self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
         # Shared by designs. Workers that are forked wait for none of the other slots while they hold theirs.
-        self._forked, self._slots = FairQueue(max_workers), FairQueue(max_workers)
-        self._most_forks, self._starting = max_workers, asyncio.Lock()
+        self._forked, self.slots = FairQueue(max_workers), FairQueue(max_workers)
+        self._most_forks = max_workers
         self._template: Template | None = None
 
     async def __aenter__(self) -> "Sandbox":
         async def first_layers() -> list[str]:
-            async with self._jail(tools=None) as worker:
+            async with self.worker(None, None) as worker:
                 return worker.layers
 
         try:
             self.layers = await outlive(first_layers)
+            held = {name.split()[0] for name in self.layers}
+            files = [] if held & {"landlock", "namespaces"} else ["Landlock (or user and mount namespaces)"]
+            missing = [*files, *{"seccomp"} - held]
+            self.unsafe = bool(missing)
+            if missing and not self._allow_unsafe:
+                raise UserError(
+                    f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files "
+                    "and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
+                )
         except BaseException:
             await self.__aexit__()
             raise
-        held = {name.split()[0] for name in self.layers}
-        files = [] if held & {"landlock", "namespaces"} else ["Landlock (or user and mount namespaces)"]
-        missing = [*files, *{"seccomp"} - held]
-        self.unsafe = bool(missing)
-        if missing and not self._allow_unsafe:
-            await self.__aexit__()
-            raise UserError(
-                f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your "
-                "files and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
-            )
         return self
 
     async def __aexit__(self, *exception) -> None:
@@ -137,77 +111,56 @@ class Sandbox:
             await template.close()
 
     @contextlib.asynccontextmanager
-    async def worker(self, source: str, tools: Tools, forks: bool = False) -> AsyncIterator["Worker"]:
-        """A fresh worker with the design loaded; it ends with the block. `forks`: whether it is to be forked.
+    async def worker(self, source: str | None, tools: Tools | None, forks: bool = False) -> AsyncIterator["Worker"]:
+        """A fresh worker with the design loaded, if there is one; it ends with the block.
 
-        Its methods raise DesignError, and what `tools` raise.
+        `forks`: whether it is to be forked. Its methods raise DesignError, and what `tools` raise.
         """
-        async with (self._forked if forks else self._slots).turn(source), self._jail(tools, forks) as worker:
-            worker.turns = functools.partial(self._slots.turn, source)
-            await worker.load(source)
-            yield worker
-
-    @contextlib.asynccontextmanager
-    async def _jail(self, tools: Tools | None, forks: bool = False) -> AsyncIterator["Worker"]:
-        """A worker that is locked down, without a design; starts the template again if it has died."""
-        for attempt in (1, 2):
-            template = await self._live_template()
-            worker = Worker(template, tools, self.limits, len(self._trajectories))
+        async with (self._forked if forks else self.slots).turn(source or ""):
+            worker = Worker(self, await self._live_template(), tools, source or "")
             try:
                 await worker.start(forks)
                 if self.layers and worker.layers != self.layers:
                     held = f"a worker holds {worker.layers}, the first one held {self.layers}"
                     raise InfrastructureError(held)
-                break
-            except BaseException as error:
-                await worker.close()
-                if not isinstance(error, InfrastructureError) or attempt == 2 or template.alive:
-                    raise
-        try:
-            yield worker
-        finally:
-            await uninterrupted(worker.close())
+                if source is not None:
+                    await worker._command("load", source=source)
+                yield worker
+            finally:
+                await uninterrupted(worker.close())
 
     async def _live_template(self) -> Template:
-        async with self._starting:
-            if self._template is not None and not self._template.alive:
-                await self._template.close()
-                self._template = None
-            if self._template is None:
-                files = {name: HERE / f"{name.replace('.', '/')}.py" for name in SENT}
-                self._template = await Template.start({
-                    "trajectories": self._trajectories, "limits": dataclasses.asdict(self.limits),
-                    "sources": {name: file.read_text(encoding="utf-8") for name, file in files.items()},
-                    "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
-                    "tools": _declared_tools(), "most_forks": self._most_forks})
-            return self._template
+        """The template process; another one where it has died."""
+        if self._template is None or not self._template.alive:
+            dead, self._template = self._template, Template({
+                "trajectories": self.trajectories, "limits": dataclasses.asdict(self.limits),
+                "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
+                "tools": frames.tools(), "most_forks": self._most_forks})
+            if dead is not None:
+                await dead.close()
+        return self._template
 
 
 class Worker:
     """The host's end of one worker. Its methods raise DesignError for all that is the design's fault."""
 
-    def __init__(self, template: Template, tools: Tools | None, limits: Limits, trajectories: int):
-        self._template, self._tools, self.limits = template, tools, limits
-        self._trajectories = trajectories
+    def __init__(self, box: Sandbox, template: Template, tools: Tools | None, source: str):
+        self._box, self._template, self._tools, self._source = box, template, tools, source
+        self._limits = box.limits
         self.layers: list[str] = []
         self.can_fork = False
-        self.turns = contextlib.nullcontext  # that forks wait for
         self.seconds = 0.0  # time spent in calls, waiting for models included
-        self._number, self._loop = 0, asyncio.get_running_loop()
-        self._turn, self._writing, self._forking = asyncio.Lock(), asyncio.Lock(), asyncio.Lock()
-        self._slots = asyncio.Semaphore(limits.parallel)
-        self._numbers = itertools.count(1)
-        self._pending: tuple[int, asyncio.Future] | None = None  # the present command
-        self._hello: asyncio.Future = self._loop.create_future()
+        self._number = 0  # the template's for the process
+        self._turn, self._forking = asyncio.Lock(), asyncio.Lock()
+        self._slots = asyncio.Semaphore(box.limits.parallel)
+        self._pending = 0, asyncio.Future()  # the present command, at first its start
         self._end: BaseException | None = None  # why no more commands are taken
         self._tasks: set[asyncio.Task] = set()  # the reader, and one for each model call
         self._calls = 0  # model calls during the present command
-        self._clock = frames.Stopwatch()
+        self._serving = 0  # of them are being answered
+        self._spent, self._since = 0.0, 0.0  # seconds of the present command without models, up to a moment
         self._writer: asyncio.StreamWriter | None = None
-        self._output = frames.Output(limits, self._stop)
-
-    async def load(self, source: str) -> None:
-        await self._command("load", source=source)
+        self._output = frames.Output(box.limits, self._stop)
 
     async def update(self, trajectory: int | Trajectory) -> None:
         """Let the design learn from a trajectory, or from the one with this index in the sandbox."""
@@ -217,7 +170,7 @@ class Worker:
 
     async def learn(self) -> None:
         """Let the design learn from all trajectories that the sandbox was started with, in order."""
-        for index in range(self._trajectories):
+        for index in range(len(self._box.trajectories)):
             await self.update(index)
 
     async def retrieve(self, init: dict) -> Any:
@@ -231,8 +184,8 @@ class Worker:
         Raises CannotFork, also at the end of the block: what the design did in it then does not count.
         After WorkerKilled and TemplateDied this worker is of no use.
         """
-        async with self.turns():
-            copy, fault = Worker(self._template, tools, self.limits, self._trajectories), None
+        async with self._box.slots.turn(self._source):
+            copy, fault = Worker(self._box, self._template, tools, self._source), None
             try:
                 async with self._forking:
                     await copy._start_as_fork(self)
@@ -241,8 +194,8 @@ class Worker:
                 fault = error
             finally:
                 copy._stop(InfrastructureError("the fork has been closed"))  # at once, before the worker forks again
-                await uninterrupted(copy.close())  # after that it is known what the template has seen
-            if self._number in self._template.created:
+                exit_code = await uninterrupted(copy.close())
+            if exit_code == WROTE:
                 raise CannotFork("a fork wanted to create a file")
             if fault is not None:
                 raise fault
@@ -261,59 +214,55 @@ class Worker:
         """Have the process forked and locked down."""
         await self._connect(forks=forks)
         try:
-            hello = await asyncio.wait_for(self._hello, START_SECONDS)
-        except TimeoutError:
-            raise InfrastructureError(f"a worker of the sandbox did not start in {START_SECONDS} s") from None
-        except DesignError as error:  # no design is loaded yet
-            raise InfrastructureError(f"a worker of the sandbox did not start: {error}") from None
-        if hello.get("op") != "hello":
-            why = hello.get("error")
-            raise InfrastructureError(f"a worker of the sandbox could not lock itself down: {why}")
-        self.layers, self.can_fork = hello["layers"], hello["forks"]
+            hello = frames.outcome(await asyncio.wait_for(self._pending[1], START_SECONDS), self._limits)
+        except (TimeoutError, DesignError) as error:  # no design is loaded yet
+            why = str(error) or f"it took more than {START_SECONDS:g} s"
+            raise InfrastructureError(f"a worker of the sandbox did not start: {why}") from None
+        self.layers, self.can_fork = hello["layers"], hello["supervised"] and forks
 
     async def _start_as_fork(self, worker: "Worker") -> None:
         """Have `worker` forked. From here on all that the fork sends may come from the design."""
-        if not worker.can_fork or worker._number in self._template.created:
-            raise CannotFork("the template does not answer for it, or a fork has wanted to create a file")
+        if not worker.can_fork:
+            raise CannotFork("the template does not answer for it")
         await self._connect(worker=worker._number)
         try:
             if (why_not := await worker._command("fork")) != "":
                 raise CannotFork(clean(str(why_not)))
-            await asyncio.wait_for(self._hello, START_SECONDS)
-        except TimeoutError:
-            worker._stop(DesignError("protocol", f"no fork came in {START_SECONDS} s"))
-            raise CannotFork(f"no fork came in {START_SECONDS} s") from None
-        except DesignError as error:
-            raise CannotFork(str(error)) from None
+            await asyncio.wait_for(self._pending[1], START_SECONDS)
+        except (TimeoutError, DesignError) as error:
+            late = f"no fork came in {START_SECONDS:g} s"
+            if isinstance(error, TimeoutError):
+                worker._stop(DesignError("protocol", late))
+            raise CannotFork(str(error) or late) from None
 
     async def _connect(self, forks: bool = False, worker: int = 0) -> None:
         """Have the process forked, with one end of a new connection and of a new output."""
         try:
             here, there = socket.socketpair()
-            with there, self._output.writing_end() as output:
-                self._number = self._template.fork(there, output, forks, worker)
-            stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
-        except InfrastructureError:
-            here.close()
-            raise
+            with there:
+                stream, self._writer = await asyncio.open_connection(sock=here, limit=1 << 16)
+                with open(self._output.open(), "wb") as output:
+                    self._number = self._template.fork(there, output.fileno(), forks, worker)
         except OSError as error:
             why = f"no connection to a worker of the sandbox: {error.strerror} (ulimit -n)"
             raise InfrastructureError(why) from None
         self._tasks.add(asyncio.ensure_future(self._read(stream)))
 
-    async def close(self) -> None:
-        """End the process, whatever it is at, and wait until it is gone."""
+    async def close(self) -> int | None:
+        """End the process, whatever it is at, and wait until it is gone; its exit code, None for no process."""
         self._stop(InfrastructureError("the worker has been closed"))
         tasks = [*self._tasks]  # a model call takes itself out of the set
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        exit_code = None
         if self._number:
             with contextlib.suppress(InfrastructureError):
-                await self._template.bury(self._number)
+                exit_code = await self._template.bury(self._number)
         if self._writer is not None:
             self._writer.transport.abort()
         self._output.close()
+        return exit_code
 
     def _stop(self, error: BaseException) -> None:
         """Take no more commands, fail the present one with `error`, kill the process."""
@@ -322,155 +271,126 @@ class Worker:
         if self._number:
             with contextlib.suppress(InfrastructureError):
                 self._template.kill(self._number)
-        for future in (self._hello, self._pending[1] if self._pending else self._hello):
-            if not future.done():
-                future.set_exception(error)
-                future.exception()
+        if not self._pending[1].done():
+            self._pending[1].set_exception(error)
+            self._pending[1].exception()  # no warning where nobody waits for it
 
     async def _command(self, op: str, **fields: Any) -> Any:
         """The worker's answer to a command; ends the worker when its time is up."""
-        limits, used_before = self.limits, None
+        limits, used_before = self._limits, None
         look = min(1.0, limits.cpu_seconds / 4, limits.wall_seconds / 4)
         async with self._turn:
             if self._end is not None:
                 raise self._end
-            number, future = next(self._numbers), self._loop.create_future()
-            self._pending, self._calls, started = (number, future), 0, time.monotonic()
-            self._clock.restart()
+            started, future = time.monotonic(), asyncio.Future()
+            self._pending = self._pending[0] + 1, future
+            self._calls, self._spent, self._since = 0, 0.0, started
             try:
-                await self._write(frames.pack({"op": op, "id": number, **fields}))
-                while True:
-                    done, _ = await asyncio.wait({future}, timeout=look)
-                    if done:
-                        return future.result()
+                await self._write(frames.pack({"op": op, "id": self._pending[0], **fields}))
+                while not (await asyncio.wait({future}, timeout=look))[0]:
                     used = await self._template.cpu_seconds(self._number)
                     used_before = used if used_before is None else used_before
                     if used - used_before > limits.cpu_seconds:
                         message = f"{op} used more than {limits.cpu_seconds:g} s of CPU time"
-                    elif self._clock.seconds() > limits.wall_seconds:
+                    elif self._seconds_without_models() > limits.wall_seconds:
                         message = f"{op} took more than {limits.wall_seconds:g} s"
                     else:
                         continue
-                    self._template.ask_for_trace(self._number)
-                    await asyncio.sleep(TRACE_SECONDS)
+                    await self._template.have_trace_printed(self._number)
                     self._stop(DesignError("timeout", f"{message}\n{self._output.last_words()}".strip()))
+                return frames.outcome(future.result(), limits)
             except asyncio.CancelledError:
                 self._stop(InfrastructureError("the call was cancelled"))
                 raise
             finally:
-                self._pending = None
                 self.seconds += time.monotonic() - started
+
+    def _seconds_without_models(self) -> float:
+        """Time of the present command in which no model call was being answered."""
+        return self._spent if self._serving else self._spent + time.monotonic() - self._since
 
     async def _write(self, frame: bytes) -> None:
         """Send a frame; a worker that does not read it in time is ended."""
-        async with self._writing:
-            self._writer.write(frame)
-            try:
-                async with asyncio.timeout(self.limits.io_seconds):
-                    await self._writer.drain()
-            except TimeoutError:
-                self._stop(DesignError("timeout", f"it did not read for {self.limits.io_seconds:g} s"))
-            except ConnectionError:
-                pass  # the reading side finds out how the process ended
+        self._writer.write(frame)
+        try:
+            async with asyncio.timeout(self._limits.io_seconds):
+                await self._writer.drain()
+        except TimeoutError:
+            self._stop(DesignError("timeout", f"it did not read for {self._limits.io_seconds:g} s"))
+        except ConnectionError:
+            pass  # the reading side finds out how the process ended
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
         """Read frames until the connection ends; anything wrong with one ends the worker."""
         try:
             while self._end is None:
                 header = await stream.readexactly(frames.LENGTH.size)
-                async with asyncio.timeout(self.limits.io_seconds):
-                    body = await stream.readexactly(frames.length(header, self.limits.frame_bytes))
-                await self._take(frames.parse(body, self.limits))
+                async with asyncio.timeout(self._limits.io_seconds):
+                    body = await stream.readexactly(frames.length(header, self._limits.frame_bytes))
+                await self._take(frames.parse(body, self._limits))
         except (asyncio.IncompleteReadError, ConnectionError):
             await self._hung_up()
-        except TimeoutError:
-            late = f"a message was not complete after {self.limits.io_seconds:g} s"
-            self._stop(DesignError("protocol", late))
-        except ValueError as error:  # of a length
-            self._stop(DesignError("protocol", str(error)))
+        except (TimeoutError, ValueError) as error:  # of the length
+            late = f"a message was not complete after {self._limits.io_seconds:g} s"
+            self._stop(DesignError("protocol", str(error) or late))
         except DesignError as error:
             self._stop(error)
 
     async def _hung_up(self) -> None:
         """The connection is closed: say how the process ended, or end it."""
+        how = "closed its connection to the host"
         try:
             code = await self._template.exit_code(self._number, 1.0)
-        except TimeoutError:
-            self._stop(DesignError("died", "the process closed its connection to the host"))
-        except InfrastructureError as error:
-            self._stop(error)
-        else:
-            if self._template.last_cpu_seconds(self._number) >= self.limits.life_cpu_seconds - 1:
-                used = f"all calls together used {self.limits.life_cpu_seconds} s of CPU time"
+            how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
+            if code == -signal.SIGXCPU:
+                used = f"all calls together used {self._limits.life_cpu_seconds} s of CPU time"
                 self._stop(DesignError("timeout", used))
             if code == -signal.SIGKILL:
                 self._stop(WorkerKilled("the process was killed"))
-            how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
-            self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
+        except TimeoutError:
+            pass  # it lives
+        except InfrastructureError as error:
+            self._stop(error)
+        self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
 
     async def _take(self, message: dict) -> None:
         op, number = message.get("op"), message.get("id")
-        if not self._hello.done():
-            return self._hello.set_result(message)
         if op == "call":
-            return await self._take_request(message)
-        if op not in ("done", "fail"):
-            raise DesignError("protocol", f"a message of no known kind: {clean(str(op))[:80]}")
-        if self._pending is None or type(number) is not int or number != self._pending[0]:
-            raise DesignError("protocol", f"an answer to a call that was never made: {str(number)[:80]}")
-        future = self._pending[1]
-        if future.done():
-            raise DesignError("protocol", "two answers to one call")
-        try:
-            if op == "done":
-                value = frames.judge(message.get("value"), self.limits)
-                chars, most = len(json.dumps(value, ensure_ascii=False)), self.limits.retrieved_chars
-                if chars > most:
-                    raise DesignError("invalid", f"{chars} characters retrieved, at most {most} are allowed")
-                future.set_result(value)
-            else:
-                status = "invalid" if message.get("status") == "invalid" else "error"
-                raise DesignError(status, frames.clean_trace(str(message.get("error")))[:ERROR_CHARS])
-        except DesignError as error:
-            future.set_exception(error)
+            return await self._take_call(message)
+        expected, future = self._pending
+        if op not in ("done", "fail") or number != expected or future.done():
+            raise DesignError("protocol", f"a message that nobody waits for: {clean(f'{op} {number}')[:80]}")
+        future.set_result(message)
 
-    async def _take_request(self, message: dict) -> None:
+    async def _take_call(self, message: dict) -> None:
+        """Begin to answer a call of a tool."""
         self._calls += 1
-        if self._calls > self.limits.calls:
-            too_many = f"more than {self.limits.calls} model calls in one call of the design"
-            raise DesignError("budget", too_many)
         number, name = message.get("id"), message.get("tool")
-        if type(number) is not int or name not in _declared_tools():
+        frames.limit(self._calls, self._limits.calls, "model calls in one call of the design", "budget")
+        if type(number) is not int or name not in frames.tools():
             raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
         await self._slots.acquire()  # until then nothing more is read: the worker has to wait
-        task = asyncio.ensure_future(self._serve(getattr(memory_base.Tools, name), number, message))
+        task = asyncio.ensure_future(self._serve(name, number, message.get("arguments")))
         self._tasks.add(task)
         task.add_done_callback(lambda done: (self._tasks.discard(done), self._slots.release()))
 
-    async def _serve(self, tool: Callable, number: int, message: dict) -> None:
-        """Answer one call of a tool."""
+    async def _serve(self, tool: str, number: int, arguments: Any) -> None:
         try:
             try:
-                arguments = frames.judge(message.get("arguments"), self.limits)
-                problem = frames.wrong_with_call(tool, arguments, self.limits)
+                arguments = frames.judge(arguments, self._limits)
+                frames.check_call(tool, arguments, self._limits)
             except DesignError as error:
-                problem = str(error)
-            if problem is not None:
-                answer = {"op": "refuse", "id": number, "error": problem}
-            else:
-                with self._clock.paused():
-                    value = await getattr(self._tools, tool.__name__)(*arguments)
-                answer = {"op": "answer", "id": number, "value": value}
-            frame = frames.pack(answer)
+                return await self._write(frames.pack({"op": "refuse", "id": number, "error": str(error)}))
+            self._spent, self._serving = self._seconds_without_models(), self._serving + 1
+            try:
+                value = await getattr(self._tools, tool)(*arguments)
+            finally:
+                self._serving, self._since = self._serving - 1, time.monotonic()
+            answer = frames.pack({"op": "answer", "id": number, "value": value})
         except Exception as error:
             self._stop(error)  # what the tools raise ends the call that is under way
         else:
-            await self._write(frame)
-
-
-def _declared_tools() -> list[str]:
-    """The names of what a design may call."""
-    return [name for name in dir(memory_base.Tools) if not name.startswith("_")]
+            await self._write(answer)
 
 
 async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, limits: Limits | None = None,
@@ -479,8 +399,7 @@ async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, l
 
     `status` is "ok" or a DesignError's status; `retrieved` is a list, one value for each trajectory.
     """
-    started = time.monotonic()
-    report: dict[str, Any] = {"status": "ok", "error": None, "retrieved": None, "output": ""}
+    started, report = time.monotonic(), {"status": "ok", "error": None, "retrieved": None, "output": ""}
 
     async def try_out() -> list:
         async with box.worker(source, tools) as worker:
@@ -495,5 +414,5 @@ async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, l
             report["retrieved"] = await outlive(try_out)
         except DesignError as error:
             report.update(status=error.status, error=str(error))
-        report.update(layers=box.layers, unsafe=box.unsafe)
-    return {**report, "seconds": round(time.monotonic() - started, 3)}
+    seconds = round(time.monotonic() - started, 3)
+    return {**report, "layers": box.layers, "unsafe": box.unsafe, "seconds": seconds}

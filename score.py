@@ -2,9 +2,13 @@
 
 The standard error is that over passes. A difference is paired, episode by episode, and its interval resamples
 tasks, for these are what one generalizes over. Significance depends on the number of tasks.
+
+Two questions that a score alone does not answer are answered here too: how much of it comes from experience
+(`experience`), and how far chance alone moves it (`luck`).
 """
 
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -13,6 +17,7 @@ import numpy as np
 from memory_base import Trajectory
 
 BOOTSTRAP_SAMPLES = 10_000
+LEAST_RACED = 8  # tasks that tell whether a design is worse than its parent
 
 
 @dataclass(frozen=True)
@@ -37,7 +42,7 @@ class Outcome:
 class Score:
     """The score of a design on a task set."""
 
-    mean: float  # over passes of the mean task score, in [0, 1]
+    mean: float  # of all episodes, in [0, 1]: each pass has all tasks, so it is the mean over the passes too
     stderr: float  # standard error over the passes
     passes: tuple[float, ...]  # mean task score of each pass
     difference: float  # paired, to no memory on the same tasks, passes and seeds
@@ -50,6 +55,7 @@ class Score:
     example: str = ""  # an answer of the agent that was no valid action
     output: str = ""  # what the design printed, cut
     update_seconds: float = 0.0  # of the sandbox, for one memory
+    raced: int = 0  # episodes after which `--race` stopped it; 0: all were played
 
     def summary(self) -> dict:
         """All but the single outcomes."""
@@ -61,28 +67,41 @@ class Score:
         return [{name: getattr(one, name) for name in names} for one in self.outcomes]
 
 
-def paired_interval(differences: dict[str, list[float]], seed: int = 0) -> tuple[float, float, float]:
+def paired_interval(differences: Mapping[str, Sequence[float]], seed: int = 0) -> tuple[float, float, float]:
     """Mean paired difference and its bootstrap 95 % interval, tasks resampled (passes stay together).
 
-    Tasks are what one generalises over, and the passes of one task are not independent.
+    Tasks are what one generalises over, and the passes of one task are not independent. The percentiles of a bootstrap
+    are too narrow for few tasks; they are widened as Student's t is wider than the normal distribution (Hesterberg,
+    "What Teachers Should Know About the Bootstrap", 2015, section 4.1.3). One task says nothing of others: its interval
+    is all that scores from 0 to 1 can differ by.
     """
     means = np.array([np.mean(values) for values in differences.values()])
+    if len(means) < 2:
+        return float(means[0]), -1.0, 1.0
     generator = np.random.default_rng(seed)
     drawn = generator.integers(len(means), size=(BOOTSTRAP_SAMPLES, len(means)))
-    low, high = np.percentile(means[drawn].mean(axis=1), [2.5, 97.5])
+    tail = 100 * statistics.NormalDist().cdf(-_wider(len(means)))
+    low, high = np.percentile(means[drawn].mean(axis=1), [tail, 100 - tail])
     return float(means.mean()), float(low), float(high)
+
+
+def _wider(count: int) -> float:
+    """How many standard errors a 95 % interval over so many values reaches to each side, by a bootstrap."""
+    z, v = 1.96, count - 1
+    student = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)  # Abramowitz, Stegun 26.7.5
+    return student * (count / v) ** 0.5
 
 
 def score_of(outcomes: Sequence[Outcome]) -> Score:
     """The score of a design that was deployed in these episodes, all tasks in each pass."""
     numbers = sorted({one.number for one in outcomes})
     passes = [float(np.mean([one.score for one in outcomes if one.number == number])) for number in numbers]
-    difference, low, high = paired_interval(_differences(outcomes, {_episode(one): one.without for one in outcomes}))
+    difference, low, high = paired(by_episode(outcomes), without_memory(outcomes))
     spread = float(np.std(passes, ddof=1) / np.sqrt(len(passes))) if len(passes) > 1 else 0.0
     played = [one for one in outcomes if not one.error]
     steps = sum(one.steps for one in played)
     return Score(
-        mean=float(np.mean(passes)),
+        mean=float(np.mean([one.score for one in outcomes])),
         stderr=spread,
         passes=tuple(passes),
         difference=difference,
@@ -97,16 +116,69 @@ def score_of(outcomes: Sequence[Outcome]) -> Score:
 
 def against(score: Score, other: Score) -> tuple[float, float, float]:
     """Paired difference to another design on the same episodes, and its 95 % interval."""
-    return paired_interval(_differences(score.outcomes, {_episode(one): one.score for one in other.outcomes}))
+    return paired(by_episode(score.outcomes), by_episode(other.outcomes))
 
 
-def _episode(outcome: Outcome) -> tuple[str, int]:
-    return outcome.task, outcome.number
+def experience(none: Score, ones: Sequence[Score], full: Score) -> dict:
+    """What a design has from experience, and what its code brought along.
+
+    Its score after no collected episode, after a single one (the mean over several different ones) and after all, on
+    the same deployed episodes. `gives`: score(all) - score(one). `brought`: score(one) - no memory. `wakes`:
+    score(one) - score(none), which shows a solver that waits for a memory that is not empty. Each of the three is
+    (difference, low, high), with the ends of its 95 % interval.
+    """
+    singles = [by_episode(one.outcomes) for one in ones]
+    after_one = {key: statistics.fmean(scores[key] for scores in singles) for key in singles[0]}
+    return {
+        "none": none.mean,
+        "one": statistics.fmean(one.mean for one in ones),
+        "all": full.mean,
+        "gives": paired(by_episode(full.outcomes), after_one),
+        "brought": paired(after_one, without_memory(full.outcomes)),
+        "wakes": paired(after_one, by_episode(none.outcomes)),
+    }
 
 
-def _differences(outcomes: Sequence[Outcome], others: dict[tuple[str, int], float]) -> dict[str, list[float]]:
-    """By task, the difference in score of each pass to the same episode of another design."""
+def luck(scores: Sequence[Mapping[str, float]]) -> dict:
+    """What chance alone does: no memory against no memory with other seeds on the same tasks.
+
+    `scores`: by task, of an even number of passes; the second half of them is compared with the first. `noise` is half
+    the width of the 95 % interval: the true difference is 0, so this is how far chance reaches to each side.
+    """
+    half = len(scores) // 2
+    first, second = (
+        {(task, number): score for number, one in enumerate(part) for task, score in one.items()}
+        for part in (scores[:half], scores[half:])
+    )
+    difference, low, high = paired(second, first)
+    return {"difference": difference, "interval": (low, high), "noise": (high - low) / 2}
+
+
+def hopeless(outcomes: Sequence[Outcome], planned: int, rival: float, parent: Mapping[tuple[str, int], float]) -> bool:
+    """Whether a race is over for a design of whose `planned` episodes these were played.
+
+    It is where what is left cannot bring its score to that of a rival, or where its paired difference to its parent
+    (scores by task and pass) is below 0 with its whole 95 % interval.
+    """
+    if (sum(one.score for one in outcomes) + planned - len(outcomes)) / planned < rival:
+        return True
+    shared = {key: score for key, score in by_episode(outcomes).items() if key in parent}
+    return len({task for task, _ in shared}) >= LEAST_RACED and paired(shared, parent)[2] < 0
+
+
+def by_episode(outcomes: Iterable[Outcome]) -> dict[tuple[str, int], float]:
+    """Scores by task and pass."""
+    return {(one.task, one.number): one.score for one in outcomes}
+
+
+def without_memory(outcomes: Iterable[Outcome]) -> dict[tuple[str, int], float]:
+    """Scores of the same episodes without memory, by task and pass."""
+    return {(one.task, one.number): one.without for one in outcomes}
+
+
+def paired(scores: Mapping[tuple[str, int], float], others: Mapping[tuple[str, int], float]) -> tuple[float, float, float]:
+    """Mean difference of scores by task and pass, with the ends of its 95 % interval."""
     differences: dict[str, list[float]] = {}
-    for one in outcomes:
-        differences.setdefault(one.task, []).append(one.score - others[_episode(one)])
-    return differences
+    for (task, number), score in scores.items():
+        differences.setdefault(task, []).append(score - others[task, number])
+    return paired_interval(differences)

@@ -26,12 +26,13 @@ from evaluate import folds
 from harness import config
 from harness.config import Config, command_line, flag
 from harness.doctor import as_text, examine
-from harness.estimate import ask_before_paying, designs_of
+from harness.estimate import Deployed, ask_before_paying, compared, designs_of, searched
 from harness.run import Run
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, ModelSpec, is_local
 from memory_base import read_source
 from models import OFFLINE
+from prompts.evidence import read_episodes
 from report import compare as comparison
 from report.data import read_run
 from report.words import ablation_table, summary
@@ -50,84 +51,107 @@ class Experiment:
     """What a command does in a run folder."""
 
     work: Callable[[Run], Awaitable[dict]]  # returns the result that is printed and kept in score.json
-    designs: Callable[[Config], dict[str, int]]  # for each task set, how many designs it evaluates there
+    deployed: Callable[[Config], dict[str, Deployed]]  # what is deployed on each task set
     again: tuple[str, ...] = ()  # arguments that `--resume` needs too
-    writes: int = 1  # times that the learning loop is run
+    searches: int = 1  # times that the learning loop is run
+    seeds: int = 1  # with which it is run
 
 
 def learn(command) -> int:
     async def work(run: Run) -> dict:
         result, _ = await _learn(run)
-        kept = run.folder.design(result["learned"]) / "trajectories.jsonl"
-        outcomes = map(json.loads, kept.read_text(encoding="utf-8").splitlines())
+        outcomes = read_episodes(run.folder.design(result["learned"]))
         return {**result, **_says((one["task"], one["retrieved"]) for one in outcomes)}
 
-    return _carry_out(command, Experiment(work, _designs_learned))
+    return _carry_out(command, Experiment(work, lambda settings: {"learning": searched(settings)}))
 
 
 def reproduce(command) -> int:
     """The paper's protocol: learn, then compare with the baselines on the test set and the shift set."""
 
-    def sets(settings: Config) -> list[str]:
-        has_shift = any(task.split == "shift" for task in envs.domain_class(settings.env).tasks())
-        return ["test", "shift"] if has_shift else ["test"]
-
-    def designs(settings: Config) -> dict[str, int]:
-        return {**_designs_learned(settings), **dict.fromkeys(sets(settings), len(baselines()) + 1)}
-
     async def work(run: Run) -> dict:
         result, code = await _learn(run)
         memories = {**{name: baseline(name) for name in baselines()}, LEARNED: code}
-        for split in sets(run.config):
-            result[split] = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
+        for split in _test_sets(run.config):
+            done = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
+            result[split], result["noise"][split] = done["scores"], done["noise"]
         tested = await run.score("test", LEARNED, code)  # known by now
         return {**result, **_says((one.task, one.retrieved) for one in tested.outcomes)}
 
-    return _carry_out(command, Experiment(work, designs))
+    return _carry_out(command, Experiment(work, reproduced))
+
+
+def reproduced(settings: Config) -> dict[str, Deployed]:
+    """What `reproduce` deploys on each task set."""
+    memories = [*baselines(), LEARNED]
+    explained = {"test": len(_with_experience(settings, memories))}  # in static mode alone
+    count = len(memories) - 1
+    tested = {split: compared(settings, split, count, explained.get(split, 0)) for split in _test_sets(settings)}
+    return {"learning": searched(settings), **tested}
+
+
+def _test_sets(settings: Config) -> list[str]:
+    """The task sets on which a learned design is compared."""
+    has_shift = any(task.split == "shift" for task in envs.domain_class(settings.env).tasks())
+    return ["test", "shift"] if has_shift else ["test"]
 
 
 def evaluate(command) -> int:
     sources = {name: find_design(name) for name in command.design}  # a wrong name is an error
-    sizes = command.collection_size or (None,)
     again = [part for name in command.design for part in flag("design", name)]
     again += [*flag("split", command.split), *flag("mode", command.mode)]
     if command.collection_size:
-        again += flag("collection-size", ",".join(map(str, sizes)))
+        again += flag("collection-size", ",".join(map(str, command.collection_size)))
 
     async def work(run: Run) -> dict:
-        results = {size: await _compare(run, sources, command.split, command.mode, size) for size in sizes}
-        if None in results:
-            return {command.split: results[None]}
-        return {"collection sizes": results, "split": command.split, "mode": command.mode}
+        sizes = command.collection_size or (None,)
+        done = {size: await _compare(run, sources, command.split, command.mode, size) for size in sizes}
+        scores, noise = {size: one["scores"] for size, one in done.items()}, done[sizes[0]]["noise"]
+        if command.collection_size:
+            shown = {"collection sizes": scores, "split": command.split, "mode": command.mode}
+        else:
+            shown = {command.split: scores[None]}
+        return {**shown, "noise": {command.split: noise}}
 
-    def designs(settings: Config) -> dict[str, int]:
+    def deployed(settings: Config) -> dict[str, Deployed]:
         collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
         if (most := max(command.collection_size, default=0)) > collected:
             more = "more with --collection-passes"
             raise UserError(f"--collection-size {most}: {collected} episodes are collected ({more})")
-        return {command.split: len(sources) * len(sizes)}
+        whole = not command.collection_size and command.mode == "static"
+        explained = len(_with_experience(settings, sources)) if whole else 0
+        count, sizes = len(set(sources) - {NO_MEMORY}), len(command.collection_size) or 1
+        return {command.split: compared(settings, command.split, count, explained, sizes)}
 
-    return _carry_out(command, Experiment(work, designs, tuple(again), writes=0))
+    return _carry_out(command, Experiment(work, deployed, tuple(again), searches=0))
+
+
+def _with_experience(settings: Config, names: Iterable[str]) -> list[str]:
+    """The memories whose scores after no episode and after a single one are shown beside the score after all."""
+    known = {"none": [], "learned": set(names) - set(baselines()), "all": set(names) - {NO_MEMORY}}
+    return [name for name in names if name in known[settings.experience]]
 
 
 def ablation(command) -> int:
     """Learn with each sampling rule, seed by seed. The rules share all episodes of the same seed."""
     runs = command.seeds * len(SAMPLING_RULES)
 
-    def designs_of_one(settings: Config) -> dict[str, int]:
-        return {**_designs_learned(settings), "test": 1}
+    def deployed_by_one(settings: Config) -> dict[str, Deployed]:
+        explained = len(_with_experience(settings, [LEARNED]))
+        return {"learning": searched(settings), "test": compared(settings, "test", 1, explained)}
 
-    def designs(settings: Config) -> dict[str, int]:
-        return {split: count * runs for split, count in designs_of_one(settings).items()}
+    def deployed(settings: Config) -> dict[str, Deployed]:
+        return {split: one.times(runs) for split, one in deployed_by_one(settings).items()}
 
     async def work(run: Run, known: Path | None = None) -> dict:
         if known:
             run.store.copy_episodes(known / "store.sqlite")
         result, code = await _learn(run)
-        return {**result, "test": await _compare(run, {LEARNED: code}, "test", "static")}
+        done = await _compare(run, {LEARNED: code}, "test", "static")
+        return {**result, "test": done["scores"], "noise": {**result["noise"], "test": done["noise"]}}
 
     again = tuple(flag("seeds", command.seeds))
-    root, overrides = _open(command, Experiment(work, designs, again, writes=runs), "ablation-")
+    root, overrides = _open(command, Experiment(work, deployed, again, searches=runs, seeds=command.seeds), "ablation-")
     settings = config.from_json(root.config())
     results: dict[str, list[dict]] = {rule: [] for rule in SAMPLING_RULES}
     for seed in range(settings.seed, settings.seed + command.seeds):
@@ -135,7 +159,7 @@ def ablation(command) -> int:
         for rule in SAMPLING_RULES:
             path, own = root.path / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
             folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
-            experiment = Experiment(functools.partial(work, known=known), designs_of_one, again)
+            experiment = Experiment(functools.partial(work, known=known), deployed_by_one, again)
             results[rule].append(_do(folder, overrides, command, experiment, root))
             known = path
     write_json(root.path / "ablation.json", results)
@@ -144,19 +168,25 @@ def ablation(command) -> int:
     return 0
 
 
-def _designs_learned(settings: Config) -> dict[str, int]:
-    return {"learning": designs_of(settings.steps)}
-
-
 async def _learn(run: Run) -> tuple[dict, str]:
-    """Run the learning loop; returns what it found and the code of the best design."""
+    """Run the learning loop; returns what it found and the code of the learned design."""
     archive = await learning_loop(run)
     best = archive.best()
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
     code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
-    designs = len(archive.evaluated())
-    return {"learned": best.id, "score": best.score, "no_memory": archive.f0, "designs": designs}, code
+    again = sorted((one for one in archive.designs if one.final is not None), key=lambda one: -one.lead(archive.f0))
+    return {
+        "learned": best.id,
+        "score": best.score,
+        "no_memory": archive.f0,
+        "designs": len(archive.evaluated()),
+        "objective": run.config.objective,
+        "finalists": [
+            {"id": one.id, "search": one.lead(archive.f0), "fresh": one.fresh, "final": one.final} for one in again
+        ],
+        "noise": {"learning": await run.luck("learning")},
+    }, code
 
 
 def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
@@ -170,10 +200,19 @@ def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
 
 
 async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, size: int | None = None) -> dict:
-    """Scores of designs (name: code) on one task set, each against the best other; kept in results-*.json."""
+    """Scores of designs (name: code) on one task set, each against the best other, and what chance alone does there.
+
+    The same is kept in results-*.json. `size`: how many of the collected episodes they learn from; None: all, and in
+    static mode it is also shown what some have from experience.
+    """
     run.display.stage(f"{split} set, {mode} mode" + ("" if size is None else f", {size} episodes collected"))
-    found = (run.score(split, name, code, mode, size) for name, code in designs.items())
-    scores = dict(zip(designs, await side_by_side(found), strict=True))
+    how = {} if size is None else {"learned": slice(size)}
+    found = [run.score(split, name, code, mode, **how) for name, code in designs.items()]
+    noise, *found = await side_by_side([run.luck(split, mode, next(iter(designs.values()))), *found])
+    scores = dict(zip(designs, found, strict=True))
+    shown = _with_experience(run.config, designs) if size is None and mode == "static" else []
+    found = (run.experience(split, name, designs[name]) for name in shown)
+    experiences = dict(zip(shown, await side_by_side(found), strict=True))
     results = {}
     for name, score in scores.items():
         design, against_best = design_id(designs[name]), None
@@ -183,10 +222,13 @@ async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, siz
             difference, *interval = against(score, scores[best])  # paired
             against_best = {"name": best, "difference": difference, "interval": interval}
         more = {"against_best": against_best, "tasks": score.tasks()}
+        if name in experiences:
+            more["experience"] = experiences[name]
         results[name] = {**score.summary(), "id": design, **run.memory_cost(design, split), **more}
     kept = f"results-{split}-{mode}{'' if size is None else f'-{size}'}.json"
-    write_json(run.folder.path / kept, {"labels": run.labels(), "scores": results})
-    return results
+    done = {"labels": run.labels(), "noise": noise, "scores": results}
+    write_json(run.folder.path / kept, done)
+    return done
 
 
 def _carry_out(command, experiment: Experiment) -> int:
@@ -211,10 +253,10 @@ def _open(command, experiment: Experiment, kind: str = "") -> tuple[RunFolder, d
         folder.check_code(command.anyway)
         return folder, given
     settings = complete(config.from_flags(command))
-    designs = experiment.designs(settings)
-    for split in designs:
+    for split in experiment.deployed(settings):
         folds(settings, split)  # raises UserError where the domain has no such set
-    ask_before_paying(settings, designs, designs_of(settings.steps) * experiment.writes, command.yes)
+    written = designs_of(settings.steps) * experiment.searches
+    ask_before_paying(settings, experiment.deployed, written, command.yes, experiment.seeds)
     place = (Path(command.runs), f"{kind}{settings.env}", settings.agent_model)
     return RunFolder.create(*place, asdict(settings), command.typed), {}
 
@@ -234,6 +276,8 @@ def complete(settings: Config) -> Config:
     domain = envs.domain_class(settings.env)
     if settings.agent_style not in STYLES:
         raise UserError(f"unknown --agent-style {settings.agent_style!r}: choose from {', '.join(STYLES)}")
+    if settings.race and settings.objective == "experience":
+        raise UserError("--race compares scores: it cannot go with --objective experience")
     keys, models = Keys.read(), _models(settings)
     offline_agent = models["agent_model"] == OFFLINE
     if settings.constrain_actions and settings.agent_style != "act":
@@ -247,6 +291,7 @@ def complete(settings: Config) -> Config:
         "folds": (offline if offline_agent else paper)["folds"],
         "passes": passes,
         "test_passes": settings.passes or test_passes,
+        "final_passes": max(settings.passes or passes, paper["passes"]),
         "collection_passes": (offline if offline_agent else paper)["collection_passes"],
         "workers": config.default_workers(0 if offline_agent else settings.in_flight, local),
         "show_admissible": offline_agent,
@@ -272,7 +317,7 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, roo
         asyncio.get_running_loop().set_exception_handler(_report_error)
         async with Run(folder, command.plain, overrides, command.command) as run:
             run.introduce()
-            run.plan(experiment.designs(run.config))
+            run.plan(experiment.deployed(run.config))
             done = await experiment.work(run)
             about = {"env": run.config.env, "labels": run.labels(), "models": run.config.models()}
             return {**done, **about, "folder": str(folder.path)}

@@ -37,6 +37,27 @@ class Config:
     seed: int = setting(42, "decides task halves, layouts, sampling of parents and the stand-ins")
     steps: int = setting(0, f"learning steps; 0: {PAPER['steps']}, or {STAND_INS['steps']} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=tuple(SAMPLING_RULES))
+    objective: str = setting(
+        "score",
+        "what the search climbs: the score, as in the paper, or what experience gives: "
+        "the score after all collected episodes less that after a single one",
+        choices=("score", "experience"),
+    )
+    experience: str = setting(
+        "learned",
+        "whose scores after no episode and after a single one are shown: of learned designs, of all, of none; "
+        "alone: of all",
+        choices=("learned", "all", "none"),
+        nargs="?",
+        const="all",
+    )
+    finalists: int = setting(
+        5, "best designs that are measured again on fresh seeds before one is chosen; 0: none, as in the paper"
+    )
+    final_passes: int = setting(0, f"passes over fresh seeds for each finalist; 0: as --passes, at least {PAPER['passes']}")
+    race: bool = setting(
+        False, "stop deploying a candidate that cannot come among the ten best, or is worse than its parent"
+    )
     folds: int = setting(
         0,
         "1: collect on one half of a task set, deploy on the other, as in the paper; 2: also the other way "
@@ -105,7 +126,8 @@ def arguments() -> Iterator[tuple[tuple[str], dict]]:
         if one.type is bool:
             options["action"] = "store_true"
         elif "choices" in one.metadata:
-            options |= {"choices": one.metadata["choices"], "type": one.type}
+            bare = {key: one.metadata[key] for key in ("nargs", "const") if key in one.metadata}
+            options |= {"choices": one.metadata["choices"], "type": one.type, **bare}
         elif one.name == "price":
             options |= {"action": "append", "metavar": "MODEL=IN,CACHED,OUT"}
         else:
@@ -157,8 +179,12 @@ def from_flags(arguments: argparse.Namespace) -> Config:
 
 
 def from_json(value: dict) -> Config:
-    """The settings of an earlier run; a setting that it does not have takes its default. Raises UserError."""
-    known = {name: value[name] for name in names() if name in value}
+    """The settings of an earlier run; a setting that it does not have takes its default. Raises UserError.
+
+    A run that does not know finalists keeps the learned design that its search has chosen, and plays no more for it.
+    """
+    before = {} if "finalists" in value else {"finalists": 0, "experience": "none"}
+    known = {**before, **{name: value[name] for name in names() if name in value}}
     if "env" not in known or not isinstance(known.get("price", ()), list | tuple):
         raise UserError("config.json is damaged: it is not the settings of a run")
     return Config(**{**known, "price": tuple(known.get("price", ()))})

@@ -23,8 +23,9 @@ from errors import BudgetError, ContextOverflow, DesignError, InfrastructureErro
 from harness.config import Config
 from harness.pool import open_pool
 from harness.run_folder import ROOT
-from llm import PROBE, Keys, Models, ModelSpec, Patience
+from llm import Keys, Models, ModelSpec, Patience
 from models import ROLES
+from models.endpoint import PROBE
 from models.prices import parse_price
 from models.store import Store
 from sandbox import Sandbox

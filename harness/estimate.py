@@ -5,11 +5,12 @@ assumed: only a budget (`--budget-usd`) is a limit.
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import envs
 from errors import UserError
-from evaluate import folds
+from evaluate import SINGLES, folds
 from harness.config import Config
 from llm import Keys, ModelSpec, is_local
 from models.prices import PlannedCalls, estimate, parse_price, price
@@ -18,6 +19,8 @@ from prompts import count_tokens, render
 ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, reasoning included
 META_PROMPT_TOKENS = 10_000  # what all stages have in common, code and plan, without the evidence
 META_CALLS = 2.3  # for one design: ideate, implement, now and then a repair
+ONE_PASS = ("passes", "test_passes", "finalists", "final_passes")  # settings that tell what costs less: one pass
+RACED = 0.7  # of a design's episodes that a race plays
 MEMORY_CALLS = 1.0  # of one design for one trajectory or task; many designs make none
 
 
@@ -29,21 +32,65 @@ def designs_of(steps: int, most: int = 5) -> int:
     return made
 
 
-def episodes_of(config: Config, split: str, designs: int) -> int:
-    """The number of episodes needed to evaluate so many designs on a task set."""
-    collected, deployed = _collected_and_deployed(config, split)
-    return collected + deployed * (designs + 1)
+@dataclass(frozen=True)
+class Deployed:
+    """What designs play on a task set at most; what no memory plays there comes to it."""
+
+    designs: int  # no memory aside
+    passes: int  # over the deployed tasks, of all designs together
+
+    def times(self, count: int) -> "Deployed":
+        """The same for so many runs."""
+        return Deployed(self.designs * count, self.passes * count)
+
+
+def searched(config: Config) -> Deployed:
+    """What a search plays on the learning set: each design, and the finalists again on fresh seeds."""
+    designs, each = designs_of(config.steps), _each(config.objective == "experience")
+    finalists = min(config.finalists, designs)
+    return Deployed(designs, each * (designs * config.passes + finalists * config.final_passes))
+
+
+def compared(config: Config, split: str, designs: int, explained: int = 0, sizes: int = 1) -> Deployed:
+    """What a comparison of designs plays: with so many sizes of the collection, and of some what experience gives."""
+    deployments = designs * sizes + explained * (_each(True) - 1)
+    return Deployed(designs, config.passes_over(split) * deployments)
+
+
+def _each(experience: bool) -> int:
+    """Deployments of a design: after all collected episodes; where experience is measured, after none and single ones."""
+    return 1 + (1 + SINGLES) * experience
+
+
+def episodes_of(config: Config, deployed: Mapping[str, Deployed], seeds: int = 1) -> int:
+    """The number of episodes that are needed at most for what is deployed on each task set.
+
+    Runs with the same seed share the collection phase and no memory, which is played in twice as many passes: what
+    chance alone does.
+    """
+    total = 0
+    for split, one in deployed.items():
+        collected, tasks = _collected_and_deployed(config, split)
+        if split == "shift" and "test" in deployed:
+            collected = 0  # its designs have learned from the test set
+        passes = 2 * config.passes_over(split)
+        if split == "learning" and config.finalists:
+            passes = max(passes, config.passes + config.final_passes)
+        times = one.designs + seeds if config.fresh_collection else seeds
+        total += collected * times + tasks * (one.passes + passes * seeds)
+    return total
 
 
 def _collected_and_deployed(config: Config, split: str) -> tuple[int, int]:
-    """Episodes of the collection phase and of the deployment of one design, in all folds."""
+    """Episodes of the collection phase, and tasks that are deployed on, in all folds."""
     halves = folds(config, split)
-    collected = config.collection_passes * sum(len(collection) for collection, _ in halves)
-    return collected, config.passes_over(split) * sum(len(deployment) for _, deployment in halves)
+    return config.collection_passes * sum(len(half) for half, _ in halves), sum(len(half) for _, half in halves)
 
 
-def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> list[PlannedCalls]:
-    """The calls of a run that evaluates so many designs on each task set and writes some, by role."""
+def planned_calls(
+    config: Config, deployed: Mapping[str, Deployed], written: int, seeds: int = 1
+) -> list[PlannedCalls]:
+    """The calls of a run, by role: what is deployed on each task set, and how many designs are written."""
     domain = envs.domain_class(config.env)
     specs = {role: ModelSpec.parse(getattr(config, f"{role}_model")) for role in ("meta", "agent", "memory")}
     default = Keys.read().base_url
@@ -53,7 +100,7 @@ def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> l
         url = (spec.base_url or default) if spec.at_endpoint else ""
         return PlannedCalls(role, spec.name, calls, prompt_tokens, ANSWER_TOKENS[role], cached_share, url)
 
-    steps = domain.max_steps * sum(episodes_of(config, split, count) for split, count in designs.items())
+    steps = domain.max_steps * episodes_of(config, deployed, seeds)
     # The mean of an agent's prompt, from a real first observation: it holds half an episode's turns.
     task = next(task for task in domain.tasks() if task.split == "learning")
     text, info = domain().reset(seed=task.seed, options={"task": task.id})
@@ -62,15 +109,20 @@ def planned_calls(config: Config, designs: Mapping[str, int], written: int) -> l
     agent = planned("agent", steps, count_tokens(domain.description()) + 200 + now + turns, 0.7)
     meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
     # A design is called once to learn from each collected episode and once to retrieve for each deployed one.
-    calls = sum(sum(_collected_and_deployed(config, split)) * count for split, count in designs.items())
+    calls = 0
+    for split, one in deployed.items():
+        collected, tasks = _collected_and_deployed(config, split)
+        calls += collected * one.designs + tasks * one.passes
     meta = planned("meta", int(written * META_CALLS), meta_prompt)
     return [agent, meta, planned("memory", int(MEMORY_CALLS * calls), 2000)]
 
 
-def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, yes: bool) -> None:
+def ask_before_paying(
+    config: Config, deployed: Callable[[Config], Mapping[str, Deployed]], written: int, yes: bool, seeds: int = 1
+) -> None:
     """Show the estimate of a paid run and ask whether to start; raises UserError where it must not.
 
-    `designs`: how many are evaluated on each task set; `written`: how many the meta agent writes.
+    `deployed`: what is deployed on each task set; `written`: how many designs the meta agent writes.
     """
     prices, keys = dict(parse_price(text) for text in config.price), Keys.read()
     paid = False
@@ -86,8 +138,22 @@ def ask_before_paying(config: Config, designs: Mapping[str, int], written: int, 
         paid = paid or known is not None or not is_local(url)
     if not paid:
         return
-    planned = estimate(planned_calls(config, designs, written), prices)
-    print(f"this run will need {planned} at most, by estimate", file=sys.stderr)
+
+    def needed(config: Config, raced: float = 1.0) -> str:
+        plan = dict(deployed(config))
+        if raced < 1:
+            search, saved = plan["learning"], round((1 - raced) * plan["learning"].designs * config.passes)
+            plan["learning"] = replace(search, passes=search.passes - saved)
+        return str(estimate(planned_calls(config, plan, written, seeds), prices))
+
+    print(f"this run will need {needed(config)} at most, by estimate", file=sys.stderr)
+    if written and config.passes > 1:
+        once = replace(config, passes=1, finalists=config.finalists or Config.finalists)
+        flags = " ".join(f"--{name.replace('_', '-')} {getattr(once, name)}" for name in ONE_PASS)
+        print(f"with {flags} it would need {needed(once)}", file=sys.stderr)
+    if written and not config.race and config.objective == "score":
+        share = f"where it deploys {RACED:.0%} of a design's episodes in the mean"
+        print(f"with --race it would need {needed(config, RACED)}, {share}: see docs/cost.md", file=sys.stderr)
     limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
     limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
     if limits:

@@ -6,28 +6,32 @@ the store and evaluated designs from their folders; all else follows from the se
 
 import asyncio
 import contextlib
+import gzip
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 
 import envs
 from agent import prepare
 from alma import Archive, Design, design_id
-from evaluate import Evaluator, Fold, Protocol, folds
+from evaluate import EXPERIENCE, SINGLES, Evaluator, Fold, Protocol, folds
 from harness.config import Config, from_json
-from harness.estimate import episodes_of
+from harness.estimate import Deployed, episodes_of
 from harness.pool import open_pool
 from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Briefing, Evidence, MetaAgent
-from models import MANUAL, OFFLINE, ROLES
+from models import MANUAL, OFFLINE, ROLES, gateway
 from models.prices import parse_price
 from models.store import Store
 from prompts import quote
-from score import Score
+from prompts.evidence import EPISODES, read_episodes
+from score import Score, hopeless
 
+AMONG_BEST = 10  # designs that a race must have a chance to be among
+FINALISTS = ", finalists"  # the purpose of a design's calls where finalists are measured again
 REPORT_EVERY = 30.0  # seconds between two reports of a run that is at work
 
 
@@ -70,7 +74,7 @@ class Run:
             await self.models.load()
             self.gateway = None
             if config.agent_model != OFFLINE:
-                self.gateway = await self._stack.enter_async_context(self.models.gateway(self.pool.host))
+                self.gateway = await self._stack.enter_async_context(gateway.serve(self.models, self.pool.host))
             return self
         except BaseException as error:  # else the display would keep the terminal to itself
             await self.__aexit__(type(error), error, None)
@@ -126,16 +130,15 @@ class Run:
         substituted = any(task.source == domain.substitute for task in domain.tasks())
         return labels + ([domain.substitute] if substituted else [])
 
-    async def evaluator(
-        self, split: str, mode: str = "static", phase: str = "collection", size: int | None = None
-    ) -> Evaluator:
-        """The evaluator of a task set, made once. `size`: learn from so many episodes."""
-        key = (split, mode, phase, size)
+    async def evaluator(self, split: str, mode: str = "static", code: str = "") -> Evaluator:
+        """The evaluator of a task set, made once; with `--fresh-collection` once for each design's code."""
+        phase = f"collection {design_id(code)}" if code and self.config.fresh_collection else "collection"
+        key = (split, mode, phase)
         if key not in self._evaluators:
             self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
         return await asyncio.shield(self._evaluators[key])
 
-    async def _make_evaluator(self, split: str, mode: str, phase: str, size: int | None) -> Evaluator:
+    async def _make_evaluator(self, split: str, mode: str, phase: str) -> Evaluator:
         config, halves = self.config, folds(self.config, split)
         await self._prepare([task for half in halves[0] for task in half])
         protocol = Protocol(
@@ -144,7 +147,6 @@ class Run:
             config.seed,
             passes=config.passes_over(split),
             collection_passes=config.collection_passes,
-            collection_size=size,
             mode=mode,
             show_admissible=config.show_admissible,
             style=config.agent_style,
@@ -186,34 +188,42 @@ class Run:
                 one.cancel()
             await asyncio.gather(*left, return_exceptions=True)
 
-    async def score(
-        self, split: str, label: str, code: str, mode: str = "static", size: int | None = None
-    ) -> Score:
-        """A design's score on a task set; the same code is evaluated once. `label` is displayed."""
-        key = f"{split} {mode} {size} {design_id(code)}"
+    async def score(self, split: str, label: str, code: str, mode: str = "static", **how) -> Score:
+        """A design's score on a task set; the same is evaluated once. `how`: of `Evaluator.evaluate`."""
+        key = f"{split} {mode} {design_id(code)} {how}"
         if key not in self._evaluations:
-            self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, size))
+            self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, how))
         return await asyncio.shield(self._evaluations[key])
 
-    async def _evaluate(self, split: str, label: str, code: str, mode: str, size: int | None) -> Score:
-        name = design_id(code)
-        phase = f"collection {name}" if self.config.fresh_collection else "collection"
-        evaluator = await self.evaluator(split, mode, phase, size)
-        self.display.expect(evaluator.episodes)
-        self.display.candidate(label, "evaluate", design=name, episodes=evaluator.episodes)
-        return await evaluator.evaluate(name, code)
+    async def _evaluate(self, split: str, label: str, code: str, mode: str, how: dict) -> Score:
+        name, evaluator = design_id(code), await self.evaluator(split, mode, code)
+        episodes = sum(len(fold.places(how.get("passes"))) for fold in evaluator.folds)
+        self.display.expect(episodes)
+        self.display.candidate(label, "evaluate", design=name, episodes=episodes)
+        return await evaluator.evaluate(name, code, **how)
 
-    def plan(self, designs: dict[str, int]) -> None:
-        """Tell the display how many episodes a run has; `designs` are evaluated on each task set."""
-        self.display.plan(sum(episodes_of(self.config, split, count) for split, count in designs.items()))
+    async def experience(self, split: str, label: str, code: str, **how) -> dict:
+        """What a design has from experience on a task set, see `score.experience`."""
+        score, evaluator = await self.score(split, label, code, **how), await self.evaluator(split, code=code)
+        self.display.expect((1 + SINGLES) * len(score.outcomes))
+        self.display.candidate(label, "experience", design=design_id(code), episodes=(1 + SINGLES) * len(score.outcomes))
+        return await evaluator.experience(design_id(code), code, score, how.get("purpose", EXPERIENCE))
+
+    async def luck(self, split: str, mode: str = "static", code: str = "") -> dict:
+        """What chance alone does to a difference on a task set, see `score.luck`; `code`: as of `evaluator`."""
+        return await (await self.evaluator(split, mode, code)).luck()
+
+    def plan(self, deployed: dict[str, Deployed]) -> None:
+        """Tell the display how many episodes a run has at most, by what is deployed on each task set."""
+        self.display.plan(episodes_of(self.config, deployed))
 
     # What the learning loop (`alma.learn`) uses.
 
-    def announce(self, step: int, archive: Archive) -> None:
-        """Show the learning step and the best score so far."""
+    def announce(self, stage: str, archive: Archive) -> None:
+        """Show a learning step, or what comes after them, and the best score so far."""
         if best := archive.best():
             self.display.best(f"best {best.score:.3f}, no memory {archive.f0:.3f}")
-        self.display.stage(f"learning step {step}/{self.config.steps}")
+        self.display.stage(stage)
 
     def show(self, candidate: str, stage: str, note: str = "") -> None:
         """Show what stage a candidate is in."""
@@ -241,24 +251,59 @@ class Run:
         self.folder.log(f"candidate {candidate} dropped: {quote(error, 300)!r}")
         return {"state": "dropped", "error": quote(error, 500)}
 
-    async def evaluate(self, candidate: str, code: str, plan: dict | None, transcript) -> dict:
+    def race(self, archive: Archive, parents: Sequence[Design]) -> Callable[[list, int], bool]:
+        """Whether to stop a candidate's deployment, see `score.hopeless`."""
+        rivals = sorted((one.score for one in archive.evaluated() if not one.raced), reverse=True)
+        rival = rivals[AMONG_BEST - 1] if len(rivals) >= AMONG_BEST else 0.0
+        rows = read_episodes(self.folder.design(parents[0].id)) if parents else []
+        parent = {(one["task"], one["number"]): one["score"] for one in rows}
+        return lambda outcomes, planned: hopeless(outcomes, planned, rival, parent)
+
+    async def measure_again(self, design: Design, lead: float) -> dict[str, float]:
+        """What the search climbs, of a finalist that had `lead` of it: on fresh seeds, and over all its passes."""
+        code = (self.folder.design(design.id) / "design.py").read_text(encoding="utf-8")
+        first, more = self.config.passes, self.config.final_passes
+        how = {"passes": range(first, first + more), "purpose": FINALISTS}
+        if self.config.objective == "experience":
+            fresh = (await self.experience("learning", design.candidate, code, **how))["gives"][0]
+        else:
+            fresh = (await self.score("learning", design.candidate, code, **how)).difference
+        return {"fresh": fresh, "final": (first * lead + more * fresh) / (first + more)}
+
+    async def evaluate(self, candidate: str, code: str, plan: dict | None, transcript, race=None) -> dict:
         """Evaluate a verified design on the learning set and keep it; returns the fields of its archive line.
 
-        score.json is written last: where it exists, a resumed run does not evaluate the design again.
+        score.json is written last: where it exists, a resumed run does not evaluate the design again. Of candidates
+        of one learning step with the same code the first is kept: a race may stop them at different episodes.
         """
         folder = self.folder.design(design_id(code))
-        if not (folder / "score.json").exists():
-            score = await self.score("learning", candidate, code)
+
+        def kept() -> dict | None:
+            known = read_json(folder / "score.json") if (folder / "score.json").exists() else {}
+            return known if known and _place(known.get("candidate", "0.0")) <= _place(candidate) else None
+
+        if not (known := kept()):
+            if race:
+                score = await self._evaluate("learning", candidate, code, "static", {"race": race})
+            else:
+                score = await self.score("learning", candidate, code)
+            summary = {"candidate": candidate, **score.summary()}
+            if self.config.objective == "experience":
+                summary["experience"] = await self.experience("learning", candidate, code)
+            known = kept()
+        if not known:
             texts = {"printed": score.output, "errors": "\n".join(score.errors)}
             self.folder.write_candidate(folder, code, plan, transcript, **texts)
             outcomes = map(asdict, score.outcomes)
             lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in outcomes]
-            write_atomic(folder / "trajectories.jsonl", "".join(f"{line}\n" for line in lines))
-            write_json(folder / "score.json", score.summary())
-        score = read_json(folder / "score.json")
-        self.show(candidate, "archived", f"{score['mean']:.3f}, {score['difference']:+.3f} to no memory")
-        values = {key: score[key] for key in ("stderr", "difference", "retrieved_tokens")}
-        return {"state": "evaluated", "score": score["mean"], **values}
+            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"), mtime=0)
+            write_atomic(folder / EPISODES, packed)
+            write_json(folder / "score.json", known := summary)
+        self.show(candidate, "archived", f"{known['mean']:.3f}, {known['difference']:+.3f} to no memory")
+        values = {key: known[key] for key in ("stderr", "difference", "retrieved_tokens")}
+        if experience := known.get("experience"):
+            values["experience"] = experience["gives"][0]
+        return {"state": "evaluated", "score": known["mean"], "raced": known.get("raced", 0), **values}
 
     def keep(self, archive: Archive) -> None:
         """Write the archive after a learning step, and the report, which takes a second, every half minute."""
@@ -267,10 +312,16 @@ class Run:
             write_report(self.folder.path, plots=False)
             self._reported = time.monotonic()
 
-    def cost(self, *names: str) -> float | None:
-        """Dollars for designs or candidates: meta agent and their own calls. None: a price is unknown."""
-        rows = self.models.usage()
-        return _dollars(row for row in rows if row["design"] in names and row["role"] != "agent")
+    def cost(self, design: str, candidate: str) -> float | None:
+        """Dollars for a candidate until it is in the archive: meta agent and its own calls. None: a price is unknown.
+
+        What comes later (finalists, the test set) is not in it, for a resumed run finds those calls in the store.
+        """
+        stages = ("memory, learning set", f"memory, learning set{EXPERIENCE}")
+        rows = (row for row in self.models.usage() if row["role"] != "agent")
+        return _dollars(
+            row for row in rows if row["design"] == candidate or (row["design"] == design and row["stage"] in stages)
+        )
 
     def memory_cost(self, design: str, split: str) -> dict:
         """What a design's own model calls on a task set cost: calls, tokens, dollars."""
@@ -279,6 +330,11 @@ class Run:
         calls = sum(row["calls"] for row in rows)
         tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
         return {"memory_calls": calls, "memory_tokens": tokens, "usd": _dollars(rows)}
+
+
+def _place(candidate: str) -> tuple[int, ...]:
+    """The learning step of a candidate and its place there."""
+    return tuple(map(int, candidate.split(".")))
 
 
 def _dollars(rows: Iterable[dict]) -> float | None:

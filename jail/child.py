@@ -13,7 +13,10 @@ import asyncio
 import concurrent.futures
 import contextlib
 import dataclasses
+import errno
 import faulthandler
+import fcntl
+import functools
 import gc
 import importlib
 import importlib.util
@@ -26,16 +29,23 @@ import queue
 import random
 import select
 import selectors
+import shutil
 import signal
 import socket
+import stat
 import struct
 import sys
+import tempfile
 import threading
 import time
 import traceback
 import types
 
+import memory_base
+from jail import layers
+
 RECORD = struct.Struct("!cQq")  # control socket: kind, worker's number, value
+WROTE = 256  # in place of a fork's exit code: it, or another process of its family, wanted to create a file
 LENGTH = struct.Struct("!I")  # a frame: length in bytes, then JSON
 TEXTS_A_REQUEST = 64  # texts of one embedding request, so that its answer stays small
 ERROR_CHARS = 6_000  # of a traceback
@@ -43,7 +53,6 @@ PRELOADED = ("networkx", "numpy", "numpy.random", "collections", "copy", "dateti
              "heapq", "langchain_chroma", "logging", "math", "re", "sqlite3", "statistics", "string",
              "textwrap", "typing", "uuid")
 DESIGN = "design.py"  # what a design's file is called in tracebacks
-PLACE = "/alma"  # where our own modules say that they are; there is no such folder
 SEED = 0  # of `random` and numpy's global generator in every worker
 
 
@@ -51,46 +60,116 @@ class Invalid(Exception):
     """What the design returned is not JSON, or is too large."""
 
 
-def load_module(name: str, source: str) -> types.ModuleType:
-    """A module from its text: the repository is out of reach, and no path of the host is known."""
-    module = sys.modules[name] = types.ModuleType(name)
-    module.__file__ = f"{PLACE}/{name}.py"
-    remember_source(module.__file__, source)
-    exec(compile(source, module.__file__, "exec"), vars(module))
-    return module
-
-
-def remember_source(name: str, source: str) -> None:
-    """Let tracebacks and `inspect` find the lines of what is in no file."""
-    linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-
-
-@dataclasses.dataclass
 class Family:
-    """A worker and its forks: one process group, which a worker cannot leave."""
+    """A worker and its forks: one process group, which none of them can leave.
 
-    number: int  # the host's for the worker
-    pid: int  # the worker's
-    group: int  # the process group's
-    supervisor: object
-    forks: dict[int, int] = dataclasses.field(default_factory=dict)  # number: process id, 0 before its report
-    exit_code: int = -signal.SIGKILL  # of the worker
-    ended: bool = False  # killed as a whole, not all reaped yet
+    Seccomp holds a call that forks or creates a file until it is answered here. Deleted files count too: they
+    live on while open or mapped. A worker that has created a file is not forked, and one that was forked
+    creates no file: forks would share it.
+    """
+
+    def __init__(self, number: int, folder: str | None):
+        """`folder`: where on the host's disk to make a scratch folder; None if the worker has a root of its own."""
+        self.number = number  # the host's for the worker
+        self.pid = self.group = 0  # of the worker; of all
+        self.exit_code = -signal.SIGKILL  # of the worker
+        self.ended = False  # killed as a whole, not all reaped yet
+        self.forks: dict[int, int] = {}  # number: process id
+        self.starting, self.given = 0, []  # number of a fork that has not reported yet, and what it is to get
+        self.let_through = False  # whether it exists already
+        self.wrote = False  # wanted to create a file after it was forked
+        self._created = self._forked = False
+        self._left = layers.CREATIONS if folder else sys.maxsize
+        self.scratch = None
+        if folder:
+            os.makedirs(folder, exist_ok=True)  # somebody may have cleaned up
+            self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder)
+        # The worker sends its listener through them; from then on `descriptor` is the listener.
+        self._ours, self.theirs = socket.socketpair()
+        self.descriptor, self._listening = self._ours.fileno(), False
+
+    def serve(self) -> bool:
+        """Take the listener, later answer one call; False if none will come."""
+        if not self._listening:
+            for listener in socket.recv_fds(self._ours, 1, 1)[1]:
+                os.dup2(listener, self.descriptor)
+                os.close(listener)
+                self._listening = True
+            return self._listening
+        notice = bytearray(80)
+        with contextlib.suppress(OSError):  # the thread that called has ended or was interrupted
+            fcntl.ioctl(self.descriptor, layers.NOTIFY_RECEIVE, notice)
+            key, pid, _, call = struct.unpack_from("QIIi", notice)
+            refused = self._refuse(call, key, pid)
+            answer = struct.pack("QqiI", key, 0, -refused, 0 if refused else layers.CONTINUE)
+            fcntl.ioctl(self.descriptor, layers.NOTIFY_SEND, answer)
+        return True
+
+    def _refuse(self, call: int, key: int, pid: int) -> int:
+        """The error that answers a call of the thread `pid`; 0 lets it through."""
+        if call == layers.SYS_CLONE:
+            if self._created or not self.starting or self.let_through or pid != self.pid:
+                return errno.EPERM
+            self._forked = self.let_through = True
+            return 0
+        if call == layers.REPORT:
+            if not self.let_through:
+                return errno.EPERM
+            new = False
+            with contextlib.suppress(ChildProcessError):  # a thread, or nobody's child
+                new = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+            if not new or pid in (self.pid, *self.forks.values()):
+                self.end()  # another process than the one that was let through
+            else:
+                self.forks[self.starting] = pid
+                connection, output = self.given
+                for number, ours in ((1, output), (2, output), (3, connection)):
+                    added = struct.pack("QIIII", key, layers.AT_THIS_NUMBER, ours, number, 0)
+                    fcntl.ioctl(self.descriptor, layers.NOTIFY_ADD_DESCRIPTOR, added)
+                self.withdraw()
+            return errno.EPERM  # the call itself does nothing
+        self._created, self._left = True, self._left - 1
+        self.wrote = self.wrote or self._forked
+        return errno.EDQUOT if self._forked or self._left < 0 else 0
+
+    def permit(self, number: int, given: list[int]) -> None:
+        """Let the worker fork once; `given` are the fork's connection and output."""
+        self.withdraw()
+        self.starting, self.given = number, given
+
+    def withdraw(self) -> None:
+        """Let no fork through any more."""
+        for descriptor in self.given:
+            os.close(descriptor)
+        self.starting, self.given, self.let_through = 0, [], False
 
     def end(self) -> None:
+        self.ended = True
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.group, signal.SIGKILL)
 
-    def process(self, number: int) -> int:
-        return self.pid if number == self.number else self.forks[number]
+    def close(self) -> None:
+        """Leave nothing behind; all processes have ended."""
+        self.withdraw()
+        self._ours.close()
+        if self.scratch is None:
+            return
+        try:
+            for _, names, _, folder in os.fwalk(self.scratch):
+                for name in names:
+                    if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                        os.chmod(name, 0o700, dir_fd=folder)  # it may have been made unreadable
+            shutil.rmtree(self.scratch)
+        except OSError as error:
+            print(f"a scratch folder is left: {error}", file=sys.stderr)
 
 
 class Template:
     """At the host's request: forks workers, permits their forks, kills them. Reports how they end."""
 
-    def __init__(self, control: socket.socket, setup: dict, layers: types.ModuleType):
-        self._control, self._setup, self._layers = control, setup, layers
-        self._families: dict[int, Family] = {}  # by process group
+    def __init__(self, control: socket.socket, setup: dict):
+        self._control, self._setup = control, setup
+        self._families: dict[int, Family] = {}  # by descriptor
         self._signals, signals = os.pipe()  # readable after a signal
         os.set_blocking(signals, False)
         signal.set_wakeup_fd(signals)
@@ -103,7 +182,6 @@ class Template:
 
     def serve(self) -> None:
         """Answer the host until it is gone or dead, then leave nothing behind."""
-        self._send(b"r", 0, 0)
         try:
             while self._serve_once():
                 pass
@@ -114,42 +192,21 @@ class Template:
                 while os.wait():
                     pass
             for family in self._families.values():
-                self._close(family)
+                family.close()
 
     def _serve_once(self) -> bool:
         ready = dict(self._poll.poll())
         while select.select([self._control], [], [], 0)[0]:  # first: it may permit what a worker has called
             if not self._answer():
                 return False
-        for family in [one for one in self._families.values() if one.supervisor.descriptor() in ready]:
-            self._supervise(family, ready[family.supervisor.descriptor()])
+        for descriptor in ready.keys() & self._families.keys():
+            if not (ready[descriptor] & select.POLLIN and self._families[descriptor].serve()):
+                self._poll.unregister(descriptor)
         if self._signals in ready:
             numbers = os.read(self._signals, 4096)
-            with contextlib.suppress(ChildProcessError):
-                while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
-                    family = self._families[os.getpgid(ended.si_pid)]
-                    pid, status, usage = os.wait4(ended.si_pid, 0)
-                    self._ended(family, pid, os.waitstatus_to_exitcode(status), usage)
-            if signal.SIGTERM in numbers:
-                return False
+            self._reap()
+            return signal.SIGTERM not in numbers
         return True
-
-    def _supervise(self, family: Family, events: int) -> None:
-        """Decide on a system call of the family, and note what it was."""
-        self._poll.unregister(family.supervisor.descriptor())
-        what, pid = family.supervisor.serve() if events & select.POLLIN else ("end", 0)
-        if what != "end":
-            self._poll.register(family.supervisor.descriptor(), select.POLLIN)
-        if what == "created":
-            self._send(b"w", family.number, 0)
-        elif what == "report":
-            waiting = [number for number, process in family.forks.items() if not process]
-            ours = bool(waiting) and pid not in (family.pid, *family.forks.values())
-            with contextlib.suppress(ChildProcessError):  # a thread, or nobody's child
-                if ours and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                    family.forks[waiting[0]] = pid
-                    return
-            family.end()  # another process than the one that was let through
 
     def _answer(self) -> bool:
         """Do what the host asks; False when it has hung up."""
@@ -157,77 +214,68 @@ class Template:
         if len(data) < RECORD.size:
             return False
         kind, number, value = RECORD.unpack(data)
-        family = next((one for one in self._families.values() if number in (one.number, *one.forks)), None)
-        if kind == b"q":
-            return False
+        found = (one for one in self._families.values() if number in (one.number, one.starting, *one.forks))
+        family = next(found, None)
+        pid = family and {family.number: family.pid, **family.forks}.get(number)
         if kind == b"f":
-            pid, group, supervisor = self._layers.fork(self._setup, bool(value))
-            if pid == 0:
-                run_worker(descriptors, self._setup, self._layers, supervisor)
-            self._families[group] = Family(number, pid, group, supervisor)
-            self._poll.register(supervisor.descriptor(), select.POLLIN)
-            for descriptor in descriptors:
-                os.close(descriptor)
+            family = Family(number, None if self._setup["namespaces"] else self._setup["temporary"])
+            family.pid, family.group = layers.fork(self._setup, bool(value))
+            if family.pid == 0:
+                run_worker(descriptors, self._setup, family)
+            family.theirs.close()
+            self._families[family.descriptor] = family
+            self._poll.register(family.descriptor, select.POLLIN)
+        elif kind == b"p" and family and not family.ended:
+            family.permit(value, descriptors)
+            return True
         elif kind == b"p":
-            if family is None or family.ended:
-                self._send(b"e", value, -signal.SIGKILL)
-                for descriptor in descriptors:
-                    os.close(descriptor)
-            else:
-                family.forks[value] = 0
-                given = zip(descriptors, self._setup["fork_descriptors"], strict=True)
-                family.supervisor.permit(value, list(given))
+            self._send(b"e", value, -signal.SIGKILL)
         elif kind == b"c":
             milliseconds = -1
-            if family and (pid := family.process(number)):
-                with contextlib.suppress(OSError):  # the clock id of another process is -8 pid - 6
-                    milliseconds = int(1000 * time.clock_gettime(-8 * pid - 6))
+            with contextlib.suppress(OSError):  # the clock id of another process is -8 pid - 6
+                milliseconds = int(1000 * time.clock_gettime(-8 * pid - 6)) if pid else -1
             self._send(b"c", number, milliseconds)
-        elif kind == b"t" and family and family.process(number):
-            os.kill(family.process(number), signal.SIGUSR1)
-        elif kind == b"k" and family:
-            self._kill(family, number)
+        elif kind == b"t" and pid:
+            os.kill(pid, signal.SIGUSR1)
+        elif kind == b"k" and family and number in family.forks:
+            os.kill(pid, signal.SIGKILL)
+        elif kind == b"k" and family and number == family.starting and not family.let_through:
+            family.withdraw()
+            self._send(b"e", number, -signal.SIGKILL)
+        elif kind == b"k" and family:  # the worker, or a fork whose process is not known yet
+            family.end()
+        for descriptor in descriptors:
+            os.close(descriptor)
         return True
 
-    def _kill(self, family: Family, number: int) -> None:
-        """End a fork; the whole family if it is the worker, or a fork whose process is not known yet."""
-        if family.process(number) == 0 and family.supervisor.withdraw(number):
-            del family.forks[number]
-            self._send(b"e", number, -signal.SIGKILL)
-        elif number == family.number or family.forks[number] == 0:
-            family.end()
-        else:
-            os.kill(family.forks[number], signal.SIGKILL)
-
-    def _ended(self, family: Family, pid: int, exit_code: int, usage) -> None:
-        fork = next((number for number, process in family.forks.items() if process == pid), None)
-        milliseconds = int(1000 * (usage.ru_utime + usage.ru_stime))
-        if fork is not None:
-            del family.forks[fork]
-            self._send(b"c", fork, milliseconds)
-            self._send(b"e", fork, exit_code)
-        else:  # the worker, the first process of its namespace, or a fork that never reported
-            family.end()
-            family.ended = True
-        if pid == family.pid:
-            family.exit_code = exit_code
-            self._send(b"c", family.number, milliseconds)
-        try:
-            os.killpg(family.group, 0)
-        except ProcessLookupError:  # the last one of the family
-            for fork in family.forks:
-                self._send(b"e", fork, -signal.SIGKILL)
-            self._send(b"e", family.number, family.exit_code)
-            del self._families[family.group]
-            self._close(family)
-
-    def _close(self, family: Family) -> None:
-        with contextlib.suppress(KeyError):  # served to its end before
-            self._poll.unregister(family.supervisor.descriptor())
-        try:
-            family.supervisor.close()
-        except OSError as error:
-            print(f"a scratch folder is left: {error}", file=sys.stderr)
+    def _reap(self) -> None:
+        """Take notice of processes that have ended, and close a family with its last one."""
+        with contextlib.suppress(ChildProcessError):
+            while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+                group = os.getpgid(ended.si_pid)
+                family = next(one for one in self._families.values() if one.group == group)
+                pid, status, usage = os.wait4(ended.si_pid, 0)
+                exit_code = os.waitstatus_to_exitcode(status)
+                spent = usage.ru_utime + usage.ru_stime >= self._setup["limits"]["life_cpu_seconds"] - 1
+                if spent and exit_code == -signal.SIGKILL:
+                    exit_code = -signal.SIGXCPU  # so that the host knows why the kernel killed it
+                number = next((number for number, fork in family.forks.items() if fork == pid), None)
+                if number is not None:
+                    del family.forks[number]
+                    self._send(b"e", number, WROTE if family.wrote else exit_code)
+                else:  # the worker, the first process of its namespace, or a fork that never reported
+                    family.end()
+                if pid == family.pid:
+                    family.exit_code = exit_code
+                try:
+                    os.killpg(group, 0)
+                except ProcessLookupError:
+                    self._send(b"e", family.starting, -signal.SIGKILL)
+                    self._send(b"e", family.number, family.exit_code)
+                    del self._families[family.descriptor]
+                    with contextlib.suppress(KeyError):  # served to its end before
+                        self._poll.unregister(family.descriptor)
+                    family.close()
 
     def _send(self, kind: bytes, number: int, value: int) -> None:
         self._control.sendall(RECORD.pack(kind, number, value))
@@ -236,23 +284,16 @@ class Template:
 def main(setup: dict, control: int) -> None:
     """Become the template, with the `setup` that the host sent."""
     setup["control"] = control
-    package = sys.modules["jail"] = types.ModuleType("jail")
-    package.layers = layers = load_module("jail.layers", setup["sources"]["jail.layers"])
     layers.enter_template(setup)
-    most = setup["limits"]["open_files"]
-    setup["fork_descriptors"] = most - 2, most - 1  # numbers of a fork's connection and output in its worker
     for name in filter(importlib.util.find_spec, PRELOADED):  # once here, so that no worker has to
         importlib.import_module(name)
-    base = load_module("memory_base", setup["sources"]["memory_base"])
     install_other_names()
-    parsed = (base.Trajectory(**json.loads(text)) for text in setup["trajectories"])
-    setup["parsed"] = dict(enumerate(parsed))
     gc.collect()
     gc.freeze()  # the collector would write to pages that all workers share
-    Template(socket.socket(fileno=control), setup, layers).serve()
+    Template(socket.socket(fileno=control), setup).serve()
 
 
-def run_worker(descriptors: list[int], setup: dict, layers: types.ModuleType, supervisor: object) -> None:
+def run_worker(descriptors: list[int], setup: dict, family: Family) -> None:
     """Lock down, then serve one design until the host hangs up. Never returns to the template's code."""
     try:
         signal.set_wakeup_fd(-1)
@@ -264,17 +305,15 @@ def run_worker(descriptors: list[int], setup: dict, layers: types.ModuleType, su
             os.dup2(source, number)  # the sources are above 2, and only the last one can be 3
         channel = Channel(socket.socket(fileno=3), setup["limits"]["frame_bytes"])
         try:
-            held, forks = layers.lock_down(setup, supervisor)
-            hello = {"op": "hello", "layers": held, "forks": forks}
+            held, supervised = layers.lock_down(setup, family.scratch, family.theirs.fileno())
+            hello = {"op": "done", "id": 0, "value": {"layers": held, "supervised": supervised}}
         except OSError as error:
-            hello = {"op": "broken", "error": str(error)}
+            hello = {"op": "fail", "id": 0, "error": f"it could not lock itself down: {error}"}
         channel.start()
         channel.send(hello)
-        sys.stdout = sys.__stdout__ = _line_by_line(1)
-        sys.stderr = sys.__stderr__ = _line_by_line(2)
         faulthandler.enable()
         faulthandler.register(signal.SIGUSR1)  # the host asks where a worker hangs before it kills it
-        Server(channel, setup, layers).serve()
+        Server(channel, setup).serve()
     except BaseException:
         traceback.print_exc()
     finally:
@@ -304,14 +343,16 @@ class Channel:
         with self._writing:
             self._connection.sendall(LENGTH.pack(len(body)) + body)
 
-    def request(self, op: str, **fields) -> concurrent.futures.Future:
+    async def call(self, tool: str, *arguments) -> object:
+        """What the host answers to a call of a tool."""
         number, future = next(self._numbers), concurrent.futures.Future()
         self.waiting[number] = future
         try:
-            self.send({"op": op, "id": number, **fields})
+            self.send({"op": "call", "id": number, "tool": tool, "arguments": arguments})
         except Invalid as error:
+            del self.waiting[number]
             raise ValueError(str(error)) from None
-        return future
+        return await asyncio.wrap_future(future)
 
     def _read(self) -> None:
         with self._connection.makefile("rb") as stream:
@@ -339,111 +380,54 @@ class Tools:
     def __getattr__(self, name: str):
         if name not in self._names:
             raise AttributeError(f"there is no tool {name}")
-
-        async def call(*arguments):
-            return await asyncio.wrap_future(self._channel.request("call", tool=name, arguments=arguments))
-
-        return call
+        return functools.partial(self._channel.call, name)
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """Split many texts into several requests, so that each answer stays small."""
-        ask = self.__getattr__("embed")
-        starts = range(0, len(texts), TEXTS_A_REQUEST)
-        parts = await asyncio.gather(*(ask(texts[i : i + TEXTS_A_REQUEST]) for i in starts))
-        return [vector for part in parts for vector in part]
+        parts = [texts[i : i + TEXTS_A_REQUEST] for i in range(0, len(texts), TEXTS_A_REQUEST)]
+        answers = await asyncio.gather(*(self._channel.call("embed", part) for part in parts))
+        return [vector for answer in answers for vector in answer]
 
 
 class Server:
     """Runs the host's commands on the design, one after the other, in one event loop."""
 
-    def __init__(self, channel: Channel, setup: dict, layers: types.ModuleType):
-        self._channel, self._setup, self._layers, self._design = channel, setup, layers, None
+    def __init__(self, channel: Channel, setup: dict):
+        self._channel, self._trajectories, self._design = channel, setup["trajectories"], None
+        self._most_descriptors = setup["limits"]["open_files"]
         # A poll selector: an epoll descriptor would be shared with forks.
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         self._descriptors = self._open_descriptors()  # fixed numbers, and the loop's pair of sockets
         asyncio.set_event_loop(self._loop)
-        sys.modules["memory_base"].connect(Tools(channel, setup["tools"]))
+        memory_base.connect(Tools(channel, setup["tools"]))
         random.seed(SEED)  # after the fork, for Python seeds this one anew in each child
         sys.modules["numpy"].random.seed(SEED)
 
     def serve(self) -> None:
         while True:
             command = self._channel.commands.get()
-            number = command["id"]
+            op, number = command.pop("op"), command.pop("id")
             try:
-                answer = {"op": "done", "id": number, "value": getattr(self, "_" + command["op"])(command)}
-                _flush()
-                self._channel.send(answer)
+                self._channel.send({"op": "done", "id": number, "value": getattr(self, f"_{op}")(**command)})
             except Invalid as error:
                 self._channel.send({"op": "fail", "id": number, "status": "invalid", "error": str(error)})
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the design's too
-                _flush()
                 self._channel.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
 
-    def _load(self, command: dict) -> None:
-        remember_source(DESIGN, command["source"])
+    def _load(self, source: str) -> None:
+        lines = source.splitlines(keepends=True)
+        linecache.cache[DESIGN] = len(source), None, lines, DESIGN  # for tracebacks and `inspect`
         module = sys.modules["design"] = types.ModuleType("design")
         module.__file__ = os.path.join(os.getcwd(), DESIGN)
-        exec(compile(command["source"], DESIGN, "exec"), vars(module))
-        self._design = sys.modules["memory_base"].find_design(module)()
+        exec(compile(source, DESIGN, "exec"), vars(module))
+        self._design = memory_base.find_design(module)()
 
-    def _fork(self, command: dict) -> str:
-        """Fork, and serve the host in both processes; returns why not if it would lose or share something.
+    def _update(self, trajectory: int | dict) -> None:
+        given = json.loads(self._trajectories[trajectory]) if isinstance(trajectory, int) else trajectory
+        self._run(self._design.general_update, memory_base.Trajectory(**given))
 
-        Threads are lost in a fork; open files and files in the scratch folder would be shared. The template
-        gives the fork a connection and an output of its own.
-        """
-        if len(sys._current_frames()) > 2:  # the main one, and the one that reads replies
-            return "the design holds threads"
-        if self._channel.waiting:
-            return "the design has not waited for an answer"
-        if self._open_descriptors() != self._descriptors:
-            return "the design holds open files"
-        seeds = random.getstate()  # which Python would change in the fork
-        pid = self._layers.fork_worker()
-        connection, output = self._setup["fork_descriptors"]
-        if pid == 0:
-            random.setstate(seeds)
-            pair = socket.socketpair()
-            moves = [(output, 1), (output, 2), (connection, 3)]
-            moves += zip((one.fileno() for one in pair), sorted(self._descriptors)[-2:], strict=True)
-            for one in pair:
-                one.setblocking(False)
-            for source, number in moves:
-                os.dup2(source, number)
-        for descriptor in (connection, output):
-            with contextlib.suppress(OSError):  # no fork was let through
-                os.close(descriptor)
-        if pid == 0:
-            asyncio.set_event_loop(self._loop)
-            self._channel.start()
-            self._channel.send({"op": "hello"})
-            try:
-                self.serve()
-            finally:
-                os._exit(1)  # never return into what the worker was doing
-        return "" if pid > 0 else "the design has created files"
-
-    def _open_descriptors(self) -> set[int]:
-        found = set()
-        for number in range(self._setup["limits"]["open_files"]):
-            with contextlib.suppress(OSError):
-                os.fstat(number)
-                found.add(number)
-        return found
-
-    def _update(self, command: dict) -> None:
-        given = command["trajectory"]
-        # A parsed trajectory is this process's own copy, which nobody has changed yet.
-        trajectory = self._setup["parsed"].pop(given, None) if isinstance(given, int) else None
-        if trajectory is None:
-            given = json.loads(self._setup["trajectories"][given]) if isinstance(given, int) else given
-            trajectory = sys.modules["memory_base"].Trajectory(**given)
-        self._run(self._design.general_update, trajectory)
-
-    def _retrieve(self, command: dict) -> object:
-        trajectory = sys.modules["memory_base"].Trajectory(command["init"])
-        return self._run(self._design.general_retrieve, trajectory)
+    def _retrieve(self, init: dict) -> object:
+        return self._run(self._design.general_retrieve, memory_base.Trajectory(init))
 
     def _run(self, method, trajectory) -> object:
         """Call a design's method, which should be async and need not be."""
@@ -453,6 +437,41 @@ class Server:
             return await value if inspect.isawaitable(value) else value
 
         return self._loop.run_until_complete(finish())
+
+    def _fork(self) -> str:
+        """Fork, and serve the host in both processes; returns why not if it would lose or share something.
+
+        Threads are lost in a fork; open files and files in the scratch folder would be shared. The template
+        puts a connection and an output of its own in the place of the worker's.
+        """
+        if len(sys._current_frames()) > 2:  # the main one, and the one that reads replies
+            return "the design holds threads"
+        if self._channel.waiting:
+            return "the design has not waited for an answer"
+        if self._open_descriptors() != self._descriptors:
+            return "the design holds open files"
+        seeds = random.getstate()  # which Python would change in the fork
+        pid = layers.fork_worker()
+        if pid == 0:
+            try:
+                random.setstate(seeds)
+                self._loop._close_self_pipe()  # else threads of all forks would wake one another's loops
+                self._loop._make_self_pipe()
+                asyncio.set_event_loop(self._loop)
+                self._channel.start()
+                self._channel.send({"op": "done", "id": 0})
+                self.serve()
+            finally:
+                os._exit(1)  # never return into what the worker was doing
+        return "" if pid > 0 else "the design has created files"
+
+    def _open_descriptors(self) -> set[int]:
+        found = set()
+        for number in range(self._most_descriptors):
+            with contextlib.suppress(OSError):
+                os.fstat(number)
+                found.add(number)
+        return found
 
 
 def _plain(value):
@@ -477,58 +496,49 @@ def _explain(error: BaseException) -> str:
     return text
 
 
-def _line_by_line(descriptor: int):
-    """A stream that takes any text and is written line by line: a design may end at any moment."""
-    return open(descriptor, "w", buffering=1, encoding="utf-8", errors="backslashreplace", closefd=False)
+# ------------------------------------------------------------- the authors' names for our own types
 
 
-def _flush() -> None:
-    for stream in (sys.__stdout__, sys.__stderr__):
-        if not stream.closed:
-            stream.flush()
+@dataclasses.dataclass
+class Sub_memo_layer(memory_base.MemoryLayer):
+    layer_intro: str = dataclasses.field(default="", kw_only=True)
+    database: object = dataclasses.field(default=None, kw_only=True)
+
+
+class MemoStructure(memory_base.MemoryDesign):
+    database = None
+
+    def __init__(self, *args, **kwargs):
+        super().__init__()
+
+
+class Chroma(memory_base.VectorStore):
+    """Takes the arguments of langchain's class; ignores settings of the database."""
+
+    def __init__(self, collection_name=None, embedding_function=None, **settings):
+        super().__init__(embedding_function)
+
+    def get(self, ids=None, where=None, limit=None, **settings):
+        found = super().get(ids)
+        chosen = [i for i, held in enumerate(found["metadatas"]) if (where or {}).items() <= held.items()]
+        return {name: [values[i] for i in chosen[:limit]] for name, values in found.items()}
+
+    def similarity_search(self, query, k=4, filter=None, **settings):
+        return super().similarity_search(query, k, filter)
+
+
+OTHER_NAMES = {
+    "agents.memo_structure": {"Sub_memo_layer": Sub_memo_layer, "MemoStructure": MemoStructure},
+    "eval_envs.base_envs": {"Basic_Recorder": memory_base.Trajectory},
+    "utils.hire_agent": {"Agent": memory_base.Agent, "Embedding": memory_base.Embedding},
+    "langchain_chroma": {"Chroma": Chroma},  # where the real one is not installed
+}
 
 
 def install_other_names() -> None:
     """Let the imports at the top of the authors' published designs resolve to our own types."""
-    memory_base = sys.modules["memory_base"]
-
-    @dataclasses.dataclass
-    class Sub_memo_layer(memory_base.MemoryLayer):
-        layer_intro: str = dataclasses.field(default="", kw_only=True)
-        database: object = dataclasses.field(default=None, kw_only=True)
-
-    class MemoStructure(memory_base.MemoryDesign):
-        database = None
-
-        def __init__(self, *args, **kwargs):
-            super().__init__()
-
-    class Chroma(memory_base.VectorStore):
-        """Takes the arguments of langchain's class; ignores settings of the database."""
-
-        def __init__(self, collection_name=None, embedding_function=None, **settings):
-            super().__init__(embedding_function)
-
-        def get(self, ids=None, where=None, limit=None, **settings):
-            found = super().get(ids)
-            chosen = [i for i, held in enumerate(found["metadatas"]) if (where or {}).items() <= held.items()]
-            return {name: [values[i] for i in chosen[:limit]] for name, values in found.items()}
-
-        def similarity_search(self, query, k=4, filter=None, **settings):
-            return super().similarity_search(query, k, filter)
-
-    names = {
-        "agents.memo_structure": {"Sub_memo_layer": Sub_memo_layer, "MemoStructure": MemoStructure},
-        "eval_envs.base_envs": {"Basic_Recorder": memory_base.Trajectory},
-        "utils.hire_agent": {"Agent": memory_base.Agent, "Embedding": memory_base.Embedding},
-    }
-    if "langchain_chroma" not in sys.modules:  # the real one is not installed
-        names["langchain_chroma"] = {"Chroma": Chroma}
-    for name, members in names.items():
-        for own in (one for one in members.values() if one.__qualname__.startswith("install_other_names")):
-            own.__module__, own.__qualname__ = name, own.__name__  # where `pickle` finds them again
+    for name in OTHER_NAMES.keys() - sys.modules.keys():
         package, _, _ = name.partition(".")
         sys.modules.setdefault(package, types.ModuleType(package)).__path__ = []
-        module = sys.modules[name] = types.ModuleType(name)
-        vars(module).update(members)
-
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(OTHER_NAMES[name])

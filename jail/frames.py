@@ -6,23 +6,23 @@ no control characters. It does not promise that a text is harmless to a model th
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import re
 import sysconfig
-import time
 import types
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
+import memory_base
 from errors import DesignError, clean
 from jail.child import LENGTH
 
 LAST_CHARS = 2_000  # of a process's output
+ERROR_CHARS = 8_000  # of a design's traceback that are kept
 ADDRESSES = re.compile(r"\b0x[0-9a-f]{8,16}\b")
 EXTENSIONS = re.compile(r"\nExtension modules: .*")
 TRACES = re.compile(r"(?:Current t|T)hread 0x\.\.\. \(most recent call first\):\n((?:  File .*\n)+)\n?")
@@ -71,11 +71,9 @@ def length(header: bytes, most: int) -> int:
 def parse(body: bytes, limits: Limits) -> dict:
     """The message in a frame; `judge` has still to check its values."""
     # Each of these characters may begin a value, so the count bounds what the parser can build.
-    if body.count(b",") + body.count(b"[") + body.count(b"{") > limits.nodes:
-        raise DesignError("protocol", f"a message with more than {limits.nodes} values")
+    limit(body.count(b",") + body.count(b"[") + body.count(b"{"), limits.nodes, "values in a message", "protocol")
     try:
-        numbers = {"parse_int": _integer, "parse_float": _finite, "parse_constant": _BadNumber}
-        message = json.loads(body.decode(), **numbers)
+        message = json.loads(body.decode(), parse_int=_integer)
     except (ValueError, RecursionError) as error:
         raise DesignError("protocol", f"a message that is not JSON: {clean(str(error))[:200]}") from None
     if not isinstance(message, dict):
@@ -87,8 +85,8 @@ def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
     """The value with lone surrogates replaced. Raises DesignError for a bad number or too deep a nesting."""
     if isinstance(value, str):
         return SURROGATES.sub("\ufffd", value)
-    if isinstance(value, _BadNumber):
-        raise DesignError("invalid", f"the number {value.text[:24]} is not finite or has more than 64 bits")
+    if isinstance(value, float) and not math.isfinite(value):  # the parser makes infinity of 1e999
+        raise DesignError("invalid", "a number that is not finite or has more than 64 bits")
     if isinstance(value, (dict, list)) and depth >= limits.depth:
         raise DesignError("invalid", f"values nested more than {limits.depth} deep")
     if isinstance(value, dict):
@@ -98,19 +96,39 @@ def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
     return value
 
 
-def wrong_with_call(tool: Callable, arguments: Any, limits: Limits) -> str | None:
-    """What is wrong with the arguments of a call of `tool`, a method of `memory_base.Tools`, or None."""
-    kinds = [kind for name, kind in typing.get_type_hints(tool).items() if name != "return"]
+def outcome(message: dict, limits: Limits) -> Any:
+    """The value in a worker's answer to a command; the design's error is raised."""
+    if message["op"] == "fail":
+        status = "invalid" if message.get("status") == "invalid" else "error"
+        raise DesignError(status, clean_trace(str(message.get("error")))[:ERROR_CHARS])
+    value = judge(message.get("value"), limits)
+    limit(len(json.dumps(value, ensure_ascii=False)), limits.retrieved_chars, "characters retrieved")
+    return value
+
+
+def tools() -> list[str]:
+    """The names of what a design may call."""
+    return [name for name in dir(memory_base.Tools) if not name.startswith("_")]
+
+
+def check_call(tool: str, arguments: Any, limits: Limits) -> None:
+    """Raise DesignError where the arguments of a call of a tool are not what is declared, or too much."""
+    kinds = typing.get_type_hints(getattr(memory_base.Tools, tool))
+    kinds.pop("return", None)
     if not isinstance(arguments, list) or len(arguments) != len(kinds):
-        return f"{tool.__name__} takes {len(kinds)} arguments"
-    for number, (value, kind) in enumerate(zip(arguments, kinds, strict=True), 1):
+        raise DesignError("invalid", f"{tool} takes {len(kinds)} arguments")
+    for number, (value, kind) in enumerate(zip(arguments, kinds.values(), strict=True), 1):
         if not _fits(value, kind):
-            return f"argument {number} of {tool.__name__} must be {getattr(kind, '__name__', kind)}"
-        if isinstance(value, list) and len(value) > limits.items:
-            return f"{len(value)} items in one call of {tool.__name__}, at most {limits.items} are allowed"
-    chars = len(json.dumps(arguments, ensure_ascii=False))
-    too_long = f"{chars} characters in one call of {tool.__name__}, at most {limits.prompt_chars} are allowed"
-    return too_long if chars > limits.prompt_chars else None
+            raise DesignError("invalid", f"argument {number} of {tool} must be {getattr(kind, '__name__', kind)}")
+        if isinstance(value, list):
+            limit(len(value), limits.items, f"items in one call of {tool}")
+    limit(len(json.dumps(arguments, ensure_ascii=False)), limits.prompt_chars, f"characters in one call of {tool}")
+
+
+def limit(count: int, most: int, what: str, status: str = "invalid") -> None:
+    """Raise DesignError where there is more of something than is allowed."""
+    if count > most:
+        raise DesignError(status, f"{count} {what}, at most {most} are allowed")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -125,21 +143,10 @@ def _fits(value: Any, kind: Any) -> bool:
     return type(value) is origin or (origin is float and type(value) is int)
 
 
-@dataclasses.dataclass(frozen=True)
-class _BadNumber:
-    """Stands for a number that JSON, or a program that reads it, cannot hold."""
-
-    text: str
-
-
-def _integer(text: str) -> int | _BadNumber:
+def _integer(text: str) -> int | float:
+    """The number, or NaN where it has more than 64 bits."""
     short = len(text) <= 20  # so that nobody converts a million digits
-    return int(text) if short and -(1 << 63) <= int(text) < 1 << 64 else _BadNumber(text)
-
-
-def _finite(text: str) -> float | _BadNumber:
-    value = float(text)
-    return value if math.isfinite(value) else _BadNumber(text)  # 1e999 is infinity
+    return int(text) if short and -(1 << 63) <= int(text) < 1 << 64 else math.nan
 
 
 def clean_trace(text: str) -> str:
@@ -163,16 +170,12 @@ class Output:
         self._head, self._tail, self._bytes = b"", b"", 0
         self._descriptor = -1
 
-    @contextlib.contextmanager
-    def writing_end(self) -> Iterator[int]:
-        """The worker's descriptor; the host's copy is closed after the block."""
+    def open(self) -> int:
+        """Begin to drain; returns the writing end, which is the worker's."""
         self._descriptor, writing = os.pipe()
         os.set_blocking(self._descriptor, False)
         asyncio.get_running_loop().add_reader(self._descriptor, self._drain)
-        try:
-            yield writing
-        finally:
-            os.close(writing)
+        return writing
 
     def text(self) -> str:
         for _ in range(2):  # as much as the pipe can hold, and not more: the design may go on writing
@@ -210,25 +213,3 @@ class Output:
         if self._bytes > self._limits.flood_bytes:
             flood = f"more than {self._limits.flood_bytes} bytes on stdout and stderr"
             self._stop(DesignError("flood", flood))
-
-
-class Stopwatch:
-    """Seconds since the restart without pauses, which may overlap."""
-
-    def __init__(self) -> None:
-        self._pauses, self._sum, self._since = 0, 0.0, time.monotonic()
-
-    def restart(self) -> None:
-        self._sum, self._since = 0.0, time.monotonic()
-
-    def seconds(self) -> float:
-        return self._sum if self._pauses else self._sum + time.monotonic() - self._since
-
-    @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        self._sum, self._pauses = self.seconds(), self._pauses + 1
-        try:
-            yield
-        finally:
-            self._pauses -= 1
-            self._since = time.monotonic()

@@ -13,7 +13,7 @@ Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alon
 is then on the host's disk, and no file is created in it that the template does not count: else a design could
 fill the disk.
 
-Seccomp holds a worker's calls that fork or create a file until the template has decided (`Supervisor`).
+Seccomp holds a worker's calls that fork or create a file until the template has decided (`child.Family`).
 Only one form of `clone` gets that far: it makes the fork a child of the template, in the worker's process
 group, so that the template can find, end and reap it whatever the design does.
 
@@ -29,20 +29,18 @@ import os
 import platform
 import resource
 import select
-import shutil
 import signal
 import socket
-import stat
 import struct
 import sys
 import sysconfig
-import tempfile
 import threading
+from collections.abc import Callable
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 SCRATCH = "/scratch"  # in the mount namespace
 FIRST_USER = 1 << 31  # as root, workers run as users from here on, one each; nobody else uses these
-NOBODY = 65534  # what a worker's user is called in its user namespace
+NOBODY = 65534  # what the only user of a user namespace is called in it
 DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")  # not zero: mapped, it is memory that forks share
 STACK_BYTES = 2 << 20  # of a thread that Python starts
 WHOLE = 0xFFFFFFFF  # a word, all of it
@@ -93,27 +91,26 @@ def enter_template(setup: dict) -> None:
         os._exit(1)
     with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
         file.write("900")  # where memory runs out, a worker goes before the host does
-    if os.geteuid() == 0:  # the root of a container may have only a few user ids
-        with open("/proc/self/uid_map") as file:
-            ranges = [[int(number) for number in line.split()] for line in file]
-        last = FIRST_USER + (1 << 30)
-        setup["own_users"] = any(first <= FIRST_USER and last <= first + count for first, _, count in ranges)
-    allowed = "namespaces" not in setup["disable"]
-    if allowed:  # try in another process what the template and a worker do one after the other
-        pid = os.fork()
-        if pid == 0:
-            with contextlib.suppress(OSError):
-                _enter_namespaces(setup)
-                _enter_own_root(setup)
-                os._exit(0)
-            os._exit(1)
-        allowed = os.waitpid(pid, 0)[1] == 0
-    if allowed:
+    last = FIRST_USER + (1 << 30)  # the root of a container may have only a few user ids
+    setup["own_users"] = os.geteuid() == 0 and _works(lambda: os.setresuid(last, last, last))
+    wanted = "namespaces" not in setup["disable"]
+    if wanted and _works(lambda: (_enter_namespaces(setup), _enter_own_root(setup))):  # the template, then a worker
         _enter_namespaces(setup)
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGTERM)  # there may be scratch folders to remove
     setup["template"] = os.getpid()
+
+
+def _works(attempt: Callable) -> bool:
+    """Whether something is allowed that cannot be undone, tried in another process."""
+    pid = os.fork()
+    if pid == 0:
+        with contextlib.suppress(OSError):
+            attempt()
+            os._exit(0)
+        os._exit(1)
+    return os.waitpid(pid, 0)[1] == 0
 
 
 def runtime_paths() -> list[str]:
@@ -136,7 +133,7 @@ def _enter_namespaces(setup: dict) -> None:
     _call(LIBC.unshare, flags | (0 if setup["own_users"] else CLONE_NEWUSER))
     proc = _high(os.open("/proc", os.O_PATH | os.O_DIRECTORY))
     if not setup["own_users"]:
-        _map_user(proc, user, group, user, group)
+        _map_user(proc, user, group)
     alive, ours = os.pipe()
     pid = os.fork()
     if pid:
@@ -159,10 +156,9 @@ def _high(descriptor: int) -> int:
     return moved
 
 
-def _map_user(proc: int, inside: int, inside_group: int, outside: int, outside_group: int) -> None:
-    """Name the one user and group that this process's new user namespace has."""
-    lines = {"setgroups": "deny", "uid_map": f"{inside} {outside} 1",
-             "gid_map": f"{inside_group} {outside_group} 1"}
+def _map_user(proc: int, user: int, group: int) -> None:
+    """Let this process's new user namespace have one user and one group, which are called NOBODY inside."""
+    lines = {"setgroups": "deny", "uid_map": f"{NOBODY} {user} 1", "gid_map": f"{NOBODY} {group} 1"}
     for name, line in lines.items():
         descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
         os.write(descriptor, line.encode())
@@ -199,54 +195,48 @@ def _mount(source: str | None, target: str, kind: str | None, flags: int, option
     _call(LIBC.mount, *texts[:3], flags, texts[3])
 
 
-def fork(setup: dict, forks: bool) -> tuple[int, int, "Supervisor"]:
-    """Fork a worker in a process group of its own.
+def fork(setup: dict, forks: bool) -> tuple[int, int]:
+    """Fork a worker in a process group of its own: its process id (0 in the worker) and the group's id.
 
-    Returns its process id (0 in the worker), the group's id and its supervisor. With namespaces it has a pid
-    namespace of its own; if it is to be forked it is not the first process there, which may have no siblings.
+    With namespaces it has a pid namespace of its own; if it is to be forked it is not the first process there,
+    which may have no siblings.
     """
     setup["next_user"] += 1
     setup["forks"] = 1 + setup["most_forks"] * forks
-    space = setup["namespaces"]
+    space, first = setup["namespaces"], 0
     if space is None:
         setup["tasks"] = 0  # threads of all processes of this user, which the kernel counts together
-        for name in filter(str.isdigit, os.listdir("/proc") if os.path.isdir("/proc") else []):
+        for name in [] if setup["own_users"] or not setup["linux"] else filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
-                if not setup["own_users"] and os.stat(f"/proc/{name}").st_uid == os.geteuid():
+                if os.stat(f"/proc/{name}").st_uid == os.geteuid():
                     setup["tasks"] += os.stat(f"/proc/{name}/task").st_nlink - 2
-        supervisor, first = Supervisor(setup["temporary"]), 0
     else:
-        supervisor, first = Supervisor(None), 0
         _call(LIBC.unshare, CLONE_NEWPID)
         if forks and (first := os.fork()) == 0:
             # The first process of the pid namespace, with which all others end, leads the process group.
-            os.setpgid(0, 0)
             _syscall(SYS_CLOSE_RANGE, 0, WHOLE, 0)
             while True:
                 LIBC.pause()
         if forks:
             os.setpgid(first, first)
     pid = os.fork()
-    if pid == 0:
-        os.setpgid(0, 1 if first else 0)
-        supervisor.ours.close()
-        return 0, 0, supervisor
-    os.setpgid(pid, first or pid)  # whoever comes first
-    supervisor.worker = pid
-    supervisor.theirs.close()
-    if space is not None:
-        _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
-    return pid, first or pid, supervisor
+    if pid:
+        os.setpgid(pid, first or pid)
+        if space is not None:
+            _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
+    return pid, first or pid
 
 
-def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
-    """Apply every layer to this process of one thread: the layers that hold, whether it can be forked."""
-    layers, forks = [], False
-    setup["scratch"] = supervisor.scratch
+def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str], bool]:
+    """Apply every layer to this process of one thread: the layers that hold, whether the template supervises it.
+
+    `notify`: a socket through which the template gets the listener for notified system calls.
+    """
+    layers, supervised = [], False
+    setup["scratch"] = scratch
     if not setup["linux"]:
-        _enter_scratch(setup)
         _set_limits(setup)
-        return ["limits"], forks
+        return ["limits"], supervised
     if setup["namespaces"] is not None:
         _enter_own_root(setup)
         layers.append("namespaces")
@@ -255,11 +245,11 @@ def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
         # which files are judged, stays 0; seccomp refuses to change either.
         os.setresuid(setup["next_user"], 0, 0)
     # Above the limit of descriptors: none can be put in its place when it is closed.
-    notify = os.dup2(supervisor.theirs.fileno(), setup["limits"]["open_files"] + 1)
+    notify = os.dup2(notify, setup["limits"]["open_files"] + 1)
     # Close what is not one of the first four, also what leads out of the root.
     _syscall(SYS_CLOSE_RANGE, 4, notify - 1, 0)
     _syscall(SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
-    _enter_scratch(setup)
+    _set_limits(setup)
     # Gain no rights, and give up those there are.
     _call(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for capability in range(64):
@@ -271,7 +261,6 @@ def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
     _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)  # after the changes of user above, which clear it
     if os.getppid() != (0 if setup["namespaces"] else setup["template"]):
         os._exit(1)
-    _set_limits(setup)
     layers += ["no-new-privs", "no-capabilities", "limits"]
     # The version of Landlock that the kernel offers, -1 for none.
     abi = LIBC.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_long(0), ctypes.c_long(1))
@@ -279,9 +268,9 @@ def lock_down(setup: dict, supervisor: "Supervisor") -> tuple[list[str], bool]:
         _restrict_files(abi, setup)
         layers.append(f"landlock ABI {abi}")
     if "seccomp" not in setup["disable"] and platform.machine() == "x86_64":
-        forks = _filter_calls(setup, notify)
+        supervised = _filter_calls(setup["namespaces"] is not None, notify)
         layers.append("seccomp")
-    return layers, forks
+    return layers, supervised
 
 
 def _enter_own_root(setup: dict) -> None:
@@ -295,18 +284,16 @@ def _enter_own_root(setup: dict) -> None:
         _call(LIBC.prctl, PR_SET_DUMPABLE, 1)  # else the files of /proc are not this user's
     group = os.getegid()
     _call(LIBC.unshare, CLONE_NEWUSER | CLONE_NEWNS)
-    _map_user(space["proc"], NOBODY, NOBODY, user, group)
+    _map_user(space["proc"], user, group)
     options = f"size={limits['scratch_bytes']},nr_inodes={limits['scratch_files']},mode=0700"
     _mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     setup["scratch"] = SCRATCH
 
 
-def _enter_scratch(setup: dict) -> None:
+def _set_limits(setup: dict) -> None:
+    """Enter the scratch folder, and limit what the kernel counts."""
     os.chdir(setup["scratch"])
     os.environ["HOME"] = os.environ["TMPDIR"] = setup["scratch"]
-
-
-def _set_limits(setup: dict) -> None:
     limits, own_root = setup["limits"], setup["namespaces"] is not None
     counted = setup["tasks"] + OTHER_THREADS if setup["tasks"] else 0
     wanted = {
@@ -411,8 +398,8 @@ def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = 
     return _instruction(EQUAL, call, 0, len(body) // 8) + body
 
 
-def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, forks: bool) -> bytes:
-    """The filter. `creation` is its answer to calls that create files.
+def seccomp_program(own_root: bool, notify: int, creation: int, fork: int) -> bytes:
+    """The filter. `creation` and `fork` are its answers to calls that create files and that fork the worker.
 
     Descriptors can be sent through `notify` alone: the kernel counts those on their way for all processes
     of a user together, and one design could use up what others need.
@@ -429,14 +416,14 @@ def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, fo
     writable = (0, 1, 2, 3, *(os.O_TRUNC | mode for mode in (1, 2, 3)))
     whole = [] if own_root else [(third, os.O_TRUNC | os.O_ACCMODE, writable, REFUSE)]
     program += _rule(257, *whole, (third, CREATES, (0,), creation))
-    if forks:  # its flags are in a register, which no other thread can change
-        program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first)
-        program += _instruction(EQUAL, FORK, 0, 1) + _instruction(RETURN, RET_NOTIFY)
-        program += _instruction(LOAD, CALL) + _rule(REPORT, then=RET_NOTIFY)
-    program += _rule(SYS_CLONE, (first, WHOLE, PTHREAD, REFUSE))  # threads alone
+    # A fork's flags are in a register, which no other thread can change.
+    program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first)
+    program += _instruction(EQUAL, FORK, 0, 1) + _instruction(RETURN, fork) + _instruction(LOAD, CALL)
+    program += _rule(SYS_CLONE, (first, WHOLE, PTHREAD, REFUSE))  # else threads alone
+    program += _rule(REPORT, then=fork)
     # mmap: no memory that forks share
     program += _rule(9, (fourth, 0x23, (0x22, 0x02, 0x01, 0x03), REFUSE))
-    program += _rule(234, (first, WHOLE, (own_pid,), REFUSE))  # tgkill: itself, as abort() does
+    program += _rule(234, (first, WHOLE, (os.getpid(),), REFUSE))  # tgkill: itself, as abort() does
     # socketpair: unix streams, for a datagram socket could send to any name
     program += _rule(53, (first, WHOLE, (1,), REFUSE), (second, 0xFF, (1,), REFUSE))
     program += _rule(157, (first, WHOLE, (3, 15, 16), REFUSE))  # prctl: get dumpable, set and get name
@@ -452,19 +439,17 @@ def seccomp_program(own_pid: int, own_root: bool, creation: int, notify: int, fo
     return program + _instruction(RETURN, REFUSE)
 
 
-def _filter_calls(setup: dict, notify: int) -> bool:
-    """Seccomp: refuse system calls from here on. Returns whether the template answers for forks."""
-    own_root, forks = setup["namespaces"] is not None, setup["forks"] > 1
+def _filter_calls(own_root: bool, notify: int) -> bool:
+    """Seccomp: refuse system calls from here on. Returns whether the template supervises this worker."""
     with socket.socket(fileno=notify) as template:
-        if forks or not own_root:
-            with contextlib.suppress(OSError):  # an outer filter may have the only listener already
-                program = seccomp_program(os.getpid(), own_root, RET_NOTIFY, notify, forks)
-                listener = _install(program, NEW_LISTENER)
-                socket.send_fds(template, [b"n"], [listener])
-                os.close(listener)
-                return forks
-        _install(seccomp_program(os.getpid(), own_root, RET_ALLOW if own_root else REFUSE, WHOLE, False), 0)
-    return False
+        try:
+            listener = _install(seccomp_program(own_root, notify, RET_NOTIFY, RET_NOTIFY), NEW_LISTENER)
+        except OSError:  # an outer filter may have the only listener already
+            _install(seccomp_program(own_root, WHOLE, RET_ALLOW if own_root else REFUSE, REFUSE), 0)
+            return False
+        socket.send_fds(template, [b"n"], [listener])
+        os.close(listener)
+    return True
 
 
 def _install(program: bytes, flags: int) -> int:
@@ -486,99 +471,3 @@ def fork_worker() -> int:
     else:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
     return pid
-
-
-class Supervisor:
-    """The template's side of a worker: decides on its notified system calls, and keeps its scratch folder.
-
-    The worker waits at each such call. Deleted files still count: they live on while open or mapped. A worker
-    that has created a file is not forked, and one that was forked creates no file: forks would share it.
-    """
-
-    def __init__(self, folder: str | None):
-        """`folder`: where on the host's disk to make a scratch folder; None if it has its own root."""
-        self.scratch = None
-        self._left = CREATIONS if folder else sys.maxsize
-        if folder:
-            os.makedirs(folder, exist_ok=True)  # somebody may have cleaned up
-            self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder)
-        self.ours, self.theirs = socket.socketpair()  # the worker sends its listener through them
-        self.worker = 0  # its process id, once it is there: only its main thread may fork
-        self._listener = -1
-        self._created = self._forked = self._expected = False  # the last: a fork has still to report
-        self._fork = 0  # the host's number of the fork that will be let through, 0 for none
-        self._given: list[tuple[int, int]] = []  # descriptors for it, and their numbers in it
-
-    def descriptor(self) -> int:
-        """The descriptor that becomes readable when there is something to do."""
-        return self.ours.fileno() if self._listener < 0 else self._listener
-
-    def permit(self, fork: int, given: list[tuple[int, int]]) -> None:
-        """Let one fork through, with these descriptors (own number, number in the worker)."""
-        self.withdraw(self._fork)
-        self._fork, self._given = fork, given
-
-    def withdraw(self, fork: int) -> bool:
-        """Do not let a fork through any more; False if it is through already or not the next one."""
-        if fork != self._fork:
-            return False
-        for descriptor, _ in self._given:
-            os.close(descriptor)
-        self._fork, self._given = 0, []
-        return fork > 0
-
-    def serve(self) -> tuple[str, int]:
-        """Take the listener, then answer one call: what the template must know of it, and the caller's id.
-
-        "end": no more will come; "report": a fork is there; "created": a file was to be created in a fork.
-        """
-        if self._listener < 0:
-            descriptors = socket.recv_fds(self.ours, 1, 1)[1]
-            self._listener = descriptors[0] if descriptors else -1
-            return "" if descriptors else "end", 0
-        notice = bytearray(80)
-        try:
-            fcntl.ioctl(self._listener, NOTIFY_RECEIVE, notice)
-            key, pid, _, call = struct.unpack_from("QIIi", notice)
-            what = {SYS_CLONE: "fork", REPORT: "report"}.get(call, "created")
-            refused = self._refused(what, key, pid)
-            flags = 0 if refused or what == "report" else CONTINUE
-            fcntl.ioctl(self._listener, NOTIFY_SEND, struct.pack("QqiI", key, 0, -refused, flags))
-        except OSError:
-            return "", 0  # the thread that called has ended or was interrupted
-        told = (what == "report" and not refused) or (what == "created" and self._forked)
-        return (what if told else ""), pid
-
-    def _refused(self, what: str, key: int, pid: int) -> int:
-        """The error for a call, 0 for none."""
-        if what == "created":
-            self._created, self._left = True, self._left - 1
-            return errno.EDQUOT if self._forked or self._left < 0 else 0
-        if what == "report":
-            expected, self._expected = self._expected, False
-            return 0 if expected else errno.EPERM
-        if self._created or not self._fork or pid != self.worker:
-            return errno.EPERM
-        try:
-            for ours, theirs in self._given:
-                added = struct.pack("QIIII", key, AT_THIS_NUMBER, ours, theirs, 0)
-                fcntl.ioctl(self._listener, NOTIFY_ADD_DESCRIPTOR, added)
-        except OSError:  # Linux before 5.9, or the worker has ended
-            return errno.EPERM
-        self.withdraw(self._fork)
-        self._forked = self._expected = True
-        return 0
-
-    def close(self) -> None:
-        """Remove the folder; the worker has ended."""
-        self.withdraw(self._fork)
-        if self._listener >= 0:
-            os.close(self._listener)
-        self.ours.close()
-        if self.scratch is None:
-            return
-        for _, names, _, folder in os.fwalk(self.scratch):
-            for name in names:
-                if stat.S_ISDIR(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
-                    os.chmod(name, 0o700, dir_fd=folder)  # it may have been made unreadable
-        shutil.rmtree(self.scratch)

@@ -14,103 +14,88 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from errors import InfrastructureError
+from errors import DesignError, InfrastructureError
 from jail import frames
 from jail.child import RECORD
 
+HERE = Path(__file__).resolve().parents[1]
+# The template gets all code from the host, so that no path leads back to the repository: there is no folder /alma.
 BOOT = """
-import json, sys, types
+import json, linecache, sys, types
 setup = json.load(sys.stdin)
-child = sys.modules["jail.child"] = types.ModuleType("jail.child")
-exec(compile(setup["sources"]["jail.child"], "/alma/jail/child.py", "exec"), vars(child))
-child.main(setup, int(sys.argv.pop()))
-"""  # the template gets all code from the host, so that no path leads back to the repository
+sys.modules["jail"] = types.ModuleType("jail")
+for name, source in setup["sources"].items():
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__file__ = file = f"/alma/{name.replace('.', '/')}.py"
+    if name == "memory_base":  # tracebacks show its lines, and none of the jail
+        linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
+    exec(compile(source, file, "exec"), vars(module))
+sys.modules["jail.child"].main(setup, int(sys.argv.pop()))
+"""
+SENT = ("memory_base", "jail.layers", "jail.child")  # in the order in which they are run
 CLOSE_SECONDS = 10.0  # that the template has to end by itself
-START_SECONDS = 60.0  # until the template or a worker answers for the first time
+START_SECONDS = 60.0  # until a worker or the template answers
+TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
+TRIES = 5  # times that work is begun whose processes are killed
 
 
 class TemplateDied(InfrastructureError):
     """Something killed the template process, and with it every worker; the next worker gets a new one."""
 
 
+class WorkerKilled(TemplateDied):
+    """A worker was killed from outside: not by the host, a limit, or the design."""
+
+
+async def outlive(work: Callable[[], Awaitable]) -> Any:
+    """`await work()` again if a process of the sandbox is killed; DesignError if a worker is, each time."""
+    for number in range(1, TRIES + 1):
+        try:
+            return await work()
+        except TemplateDied as error:
+            if number == TRIES:
+                raise DesignError("died", str(error)) if isinstance(error, WorkerKilled) else error from None
+        await asyncio.sleep(number)  # what kills one after the other may pass
+
+
 class Template:
     """The host's end of the template process."""
 
-    def __init__(self, process: subprocess.Popen, control: socket.socket, errors: Any):
-        self._process, self._control, self._errors = process, control, errors
-        self._numbers = itertools.count(1)
-        self._exits: dict[int, asyncio.Future] = {}  # worker's number: exit code, -1 for no answer
-        self._cpu: dict[int, float] = {}  # last known CPU seconds of a worker
-        self._cpu_asked: dict[int, asyncio.Future] = {}
-        self.created: set[int] = set()  # forked workers that, or a fork of which, tried to create a file
-        self._reader = asyncio.ensure_future(self._read())
-        self.alive = True
-        self.ready: asyncio.Future = asyncio.get_running_loop().create_future()
-
-    @classmethod
-    async def start(cls, setup: dict) -> "Template":
-        control, childs = socket.socketpair()
-        errors = _unnamed_file()
-        # As isolated as -I, which would ignore PYTHONHASHSEED too: no user site, no unsafe path, and
-        # an environment that holds nothing but what stands below.
-        command = [sys.executable, "-s", "-P", "-B", "-c", BOOT, str(childs.fileno())]
+    def __init__(self, setup: dict):
+        files = {name: HERE / f"{name.replace('.', '/')}.py" for name in SENT}
+        sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+        self._control, childs = socket.socketpair()
+        self._control.setblocking(False)
+        self._errors = _unnamed_file()
+        # As isolated as -I, which would ignore PYTHONHASHSEED too: no user site, no unsafe path, and an environment
+        # that holds nothing but what stands below. Unbuffered (-u), for a design may end at any moment.
+        command = [sys.executable, "-s", "-P", "-B", "-u", "-c", BOOT, str(childs.fileno())]
         environment = {
             "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "TZ": "UTC", "HOME": "/scratch", "TMPDIR": "/scratch",
             "PYTHONHASHSEED": "0",  # the same order of sets in every run
+            "PYTHONIOENCODING": "utf-8:backslashreplace",  # any text can be printed
             "MALLOC_ARENA_MAX": "1",  # an arena for each thread would eat the address space
             **{f"{name}_NUM_THREADS": "1" for name in ("OPENBLAS", "OMP", "MKL", "NUMEXPR")},
         }
         with childs, _unnamed_file() as given:
-            given.write(json.dumps(setup).encode())
+            given.write(json.dumps({**setup, "sources": sources}).encode())
             given.seek(0)
-            process = subprocess.Popen(
-                command, stdin=given, stdout=errors, stderr=errors, cwd="/", env=environment,
+            self._process = subprocess.Popen(
+                command, stdin=given, stdout=self._errors, stderr=self._errors, cwd="/", env=environment,
                 pass_fds=(childs.fileno(),), start_new_session=True,
             )
-        control.setblocking(False)
-        template = cls(process, control, errors)
-        try:
-            await asyncio.wait_for(asyncio.shield(template.ready), START_SECONDS)
-        except BaseException as error:
-            await template.close()
-            late = InfrastructureError(f"the sandbox's template did not start in {START_SECONDS} s")
-            raise (late if isinstance(error, TimeoutError) else error) from None
-        return template
+        self._numbers = itertools.count(1)
+        self._awaited: dict[tuple[bytes, int], asyncio.Future] = {}  # values by kind and number of their record
+        self._dead: TemplateDied | None = None
+        self._reader = asyncio.ensure_future(self._read())
 
-    async def _read(self) -> None:
-        loop, data = asyncio.get_running_loop(), b""
-        with contextlib.suppress(OSError):
-            while received := await loop.sock_recv(self._control, 1 << 16):
-                data += received
-                while len(data) >= RECORD.size:
-                    self._take(*RECORD.unpack(data[: RECORD.size]))
-                    data = data[RECORD.size :]
-        self._died()
-
-    def _take(self, kind: bytes, number: int, value: int) -> None:
-        if kind == b"r":
-            self.ready.set_result(None)
-        elif kind == b"e" and number in self._exits:
-            self._exits[number].set_result(value)
-        elif kind == b"c" and value >= 0:
-            self._cpu[number] = value / 1000
-        elif kind == b"w":
-            self.created.add(number)
-        if kind == b"c" and number in self._cpu_asked:
-            self._cpu_asked.pop(number).set_result(None)
-
-    def _died(self) -> None:
-        self.alive = False
-        self._errors.seek(0)
-        said = frames.clean_trace(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
-        error = TemplateDied(f"the sandbox's template process ended: {said or 'it said nothing'}")
-        for future in [self.ready, *self._exits.values(), *self._cpu_asked.values()]:
-            if not future.done():
-                future.set_exception(error)
-                future.exception()  # no warning where nobody waits for it
+    @property
+    def alive(self) -> bool:
+        return self._dead is None and self._process.poll() is None
 
     def fork(self, connection: socket.socket, output: int, forks: bool, worker: int) -> int:
         """Ask for a new worker (`worker` 0) or let a worker fork once; returns the new process's number.
@@ -118,62 +103,87 @@ class Template:
         The process gets these descriptors. `forks`: whether a new worker is to be forked.
         """
         number = next(self._numbers)
-        self._exits[number] = asyncio.get_running_loop().create_future()
+        self._future(b"e", number)
         record = (b"p", worker, number) if worker else (b"f", number, int(forks))
         self._send(*record, [connection.fileno(), output])
         return number
 
     def kill(self, number: int) -> None:
-        if self.alive and number in self._exits and not self._exits[number].done():
-            self._send(b"k", number)
+        self._send(b"k", number)
 
-    def ask_for_trace(self, number: int) -> None:
-        """Have a worker print where it is."""
+    async def have_trace_printed(self, number: int) -> None:
+        """Let a worker print where it is."""
         self._send(b"t", number)
-
-    async def exit_code(self, number: int, seconds: float) -> int:
-        """Wait for a worker's end: its exit code, or minus the signal that ended it."""
-        return await asyncio.wait_for(asyncio.shield(self._exits[number]), seconds)
+        await asyncio.sleep(TRACE_SECONDS)
 
     async def cpu_seconds(self, number: int) -> float:
         """CPU time that a worker has used."""
-        asked = self._cpu_asked.setdefault(number, asyncio.get_running_loop().create_future())
         self._send(b"c", number)
         try:
-            await asyncio.wait_for(asyncio.shield(asked), START_SECONDS)
+            return await asyncio.wait_for(self._future(b"c", number), START_SECONDS) / 1000
         except TimeoutError:
             raise InfrastructureError("the sandbox's template process does not answer") from None
-        return self.last_cpu_seconds(number)
+        finally:
+            self._awaited.pop((b"c", number), None)
 
-    def last_cpu_seconds(self, number: int) -> float:
-        return self._cpu.get(number, 0.0)
+    async def exit_code(self, number: int, seconds: float) -> int:
+        """Wait for a worker's end: its exit code, minus the signal that ended it, or WROTE."""
+        return await asyncio.wait_for(asyncio.shield(self._future(b"e", number)), seconds)
 
-    async def bury(self, number: int) -> None:
-        """Kill a worker and wait until it is gone; a template that cannot do that goes too."""
-        self.kill(number)
+    async def bury(self, number: int) -> int:
+        """Kill a worker and wait until it is gone: its exit code. A template that cannot do that goes too."""
         try:
-            await self.exit_code(number, START_SECONDS)
+            self.kill(number)
+            return await self.exit_code(number, START_SECONDS)
         except TimeoutError:
             self._process.kill()
+            raise TemplateDied("the sandbox's template process could not end a worker") from None
         finally:
-            for kept in (self._exits, self._cpu, self._cpu_asked):
-                kept.pop(number, None)
+            self._awaited.pop((b"e", number), None)
+
+    def _future(self, kind: bytes, number: int) -> asyncio.Future:
+        """What holds the value of the record of this kind and number once it has come."""
+        if self._dead is not None:
+            raise self._dead
+        return self._awaited.setdefault((kind, number), asyncio.Future())
 
     def _send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
-        try:
-            socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
-        except OSError as error:
-            self.alive = False
-            raise TemplateDied(f"the sandbox's template process cannot be reached: {error}") from error
+        if self._dead is None:
+            try:
+                socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
+            except OSError as error:
+                self._died(f"cannot be reached: {error}")
+        if self._dead is not None:
+            raise self._dead
+
+    async def _read(self) -> None:
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):
+            while data := await loop.sock_recv(self._control, RECORD.size):
+                kind, number, value = RECORD.unpack(data)
+                future = self._awaited.get((kind, number))
+                if future is not None and not future.done():
+                    future.set_result(value)
+        self._died("ended")
+
+    def _died(self, how: str) -> None:
+        if self._dead is None:
+            self._errors.seek(0)
+            said = frames.clean_trace(self._errors.read(1 << 16).decode(errors="replace"))[-2000:].strip()
+            self._dead = TemplateDied(f"the sandbox's template process {how}: {said or 'it said nothing'}")
+        for future in self._awaited.values():
+            if not future.done():
+                future.set_exception(self._dead)
+                future.exception()  # no warning where nobody waits for it
 
     async def close(self) -> None:
         """End the template and with it every worker: it leaves when the host hangs up."""
         self._reader.cancel()
         await asyncio.gather(self._reader, return_exceptions=True)
-        with contextlib.suppress(InfrastructureError):
-            self._send(b"q", 0)  # other children of this process may hold a copy of the socket
+        with contextlib.suppress(OSError):
+            self._control.shutdown(socket.SHUT_RDWR)  # other children of this process may hold a copy of the socket
         self._control.close()
-        self._died()
+        self._died("was closed")
         try:
             await asyncio.to_thread(self._process.wait, CLOSE_SECONDS)
         except subprocess.TimeoutExpired:

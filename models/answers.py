@@ -98,9 +98,10 @@ def _in_string(text: str, position: int) -> bool:
 
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)?(`{3,}|~{3,})[ \t]*([\w+.-]*)[^`]*")
 _FIRST_LINE = re.compile(r"(?:from|import|class|def|async def)\s+\w|[A-Z]\w*\s*=|@\w|\"\"\"|'''|#")
+_CLASS_LINE = re.compile(r"(?m)^[ \t]*class\s+\w+.*:")
 _CODE_LINE = re.compile(r"(?:class|def|async def)\s+\w+.*:|\s{4,}(?:return|self\.|def |if |for )")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_DEFINITIONS = (*_FUNCTIONS, ast.ClassDef, ast.Import, ast.ImportFrom, ast.Assign)
+_DEFINITIONS = (*_FUNCTIONS, ast.Import, ast.ImportFrom, ast.Assign)
 MOST_FENCES = 40  # the last ones, which are tried in pairs
 MOST_PARSED = 200  # blocks
 DESIGN_METHODS = {"general_update", "general_retrieve"}
@@ -110,64 +111,59 @@ DESIGN_BASES = {"MemoryDesign", "MemoStructure"}  # ours and the authors'
 def extract_code(text: str) -> str:
     """The Python module in an answer; raises AnswerError where there is none.
 
-    Of the blocks that parse it is the last that defines a whole memory design, else the last that defines
-    a part of one, else the last with a class, else the longest that defines anything. Where none parses
-    it is the longest block as it is: the caller finds out why it does not parse.
+    It is the last block that defines a whole memory design, else the last that defines a part of one, else the
+    last with a class, else the longest. A block need not parse: the caller finds out why it does not.
     """
     lines = strip_thoughts(text).replace("\r\n", "\n").split("\n")
 
     # A block stands between any fence line and any later one, for a string in the code may hold fences.
     fences = [(number, match[2]) for number, line in enumerate(lines) if (match := _FENCE.fullmatch(line))]
-    nearest, others = [], []  # (line after the opening fence, line of the closing one)
-    for index, (start, _) in enumerate(fences[-MOST_FENCES:]):
-        ends = [number for number, language in fences[-MOST_FENCES:][index + 1 :] if not language]
-        spans = [(start + 1, end) for end in [*ends, len(lines)] if "".join(lines[start + 1 : end]).strip()]
-        nearest += spans[:1]
-        others += spans[1:]
-    others.sort(key=lambda span: span[1] - span[0], reverse=True)
+    spans = []  # (number of blocks that begin where it does and end before it, first line, line behind the last)
+    for index, (start, _) in enumerate(fences[-MOST_FENCES:], 1):
+        ends = [*(number for number, language in fences[-MOST_FENCES:][index:] if not language), len(lines)]
+        filled = [end for end in ends if "".join(lines[start + 1 : end]).strip()]
+        spans += [(number, start + 1, end) for number, end in enumerate(filled)]
     # A module may begin before the first fence and go on after it: that fence stands in a string.
     first = fences[0][0] if fences else 0
-    nearest += [span for span, tree in _bare_runs(lines, first) if tree and span[1] > first][:1]
+    spans += [(0, *span) for span, tree in _bare_runs(lines, first) if tree and span[1] > first][:1]
 
-    modules = []  # (how much of a design, first line, last line)
-    for start, end in [*nearest, *others][:MOST_PARSED]:
-        tree, _ = _parse("\n".join(lines[start:end]))
-        if tree and any(isinstance(node, _DEFINITIONS) for node in tree.body):
-            modules.append((_completeness(tree), start, end))
-    best = max((module[0] for module in modules), default=0)
-    blocks = ["\n".join(lines[start:end]) for start, end in nearest]
-    with_class = [block for block in blocks if "class " in block]
-    runs = [] if best or with_class else _bare_runs(lines, len(lines))
-    bare = max(("\n".join(lines[start:end]) for (start, end), _ in runs), key=len, default="")
-    if best:
-        spans = [module[1:] for module in modules if module[0] == best]
-        start, end = max(s for s in spans if not any(o != s and o[0] <= s[0] and s[1] <= o[1] for o in spans))
-        # A newer design that does not parse comes before an old one: its error goes back to the model.
-        for later, block in zip(nearest, blocks, strict=True):
-            is_whole = all(name in block for name in DESIGN_METHODS) and "```" not in block
-            if later[0] > end and is_whole and not _parse(block)[0]:
-                start, end = later
+    blocks = []  # (worth, first line, line behind the last)
+    for number, start, end in sorted(spans, key=lambda span: (span[0] > 0, span[1] - span[2]))[:MOST_PARSED]:
         code = "\n".join(lines[start:end])
-    elif bare and (not modules or "class " in bare):
-        code = bare
-    elif modules:
-        code = max(("\n".join(lines[start:end]) for _, start, end in modules), key=len)
-    elif blocks:
-        code = max(with_class or blocks, key=len)
-    else:
+        tree, _ = _parse(code)
+        if tree or number == 0:
+            blocks.append((_worth(code, tree), start, end))
+    if max(blocks, default=(0,))[0] < 1:
+        runs = [("\n".join(lines[slice(*span)]), tree, span) for span, tree in _bare_runs(lines, len(lines))]
+        blocks += [(_worth(code, tree), *span) for code, tree, span in runs]
+    best = max(blocks, default=(0,))[0]
+    spans = [span for worth, *span in blocks if worth == best]
+    # What begins inside another one is a part of it.
+    spans = [s for s in spans if not any(o[0] < s[0] < o[1] or (o[0] == s[0] and o[1] > s[1]) for o in spans)]
+    if not spans:
         raise AnswerError("The answer has no Python code: write the whole module in one ```python fence.")
-    return textwrap.dedent(code).strip("\n") + "\n"
+    start, end = max(spans, key=lambda span: span if best > 0 else len("".join(lines[slice(*span)])))
+    return textwrap.dedent("\n".join(lines[start:end])).strip("\n") + "\n"
 
 
-def _completeness(tree: ast.Module) -> int:
-    """3 for a whole memory design, 2 for a part of one, 1 for another class, 0 for no class."""
+def _worth(code: str, tree: ast.Module | None) -> int:
+    """4 for a whole memory design, 3 for a part of one, 2 for another class, 0 for other definitions, else -1.
+
+    Without a syntax tree the words count, and what may be a class is worth 1: a new design that does not parse
+    comes before an old one, so that its error goes back to the model.
+    """
+    if tree is None:
+        is_whole = all(name in code for name in DESIGN_METHODS) and not _FENCE_LINE.search(code)
+        return 4 if is_whole else 1 if _CLASS_LINE.search(code) else -1
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    if not classes:
+        return 0 if any(isinstance(node, _DEFINITIONS) for node in tree.body) else -1
     methods = [node for one in classes for node in one.body if isinstance(node, _FUNCTIONS)]
     # A body that ends in `...` was left out.
     ends = {node.name: getattr(node.body[-1], "value", None) for node in methods}
     names = {name for name, end in ends.items() if getattr(end, "value", None) is not ...} & DESIGN_METHODS
     bases = {getattr(base, "attr", getattr(base, "id", "")) for one in classes for base in one.bases}
-    return 3 if names == DESIGN_METHODS else 2 if names or bases & DESIGN_BASES else 1 if classes else 0
+    return 4 if names == DESIGN_METHODS else 3 if names or bases & DESIGN_BASES else 2
 
 
 def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], ast.Module | None]]:
@@ -257,21 +253,10 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 def check_schema(value, schema: dict) -> None:
     """Raise AnswerError where `value` does not fit a JSON schema, as far as KEYWORDS go."""
-    error = next(_validator()(_known_part(schema)).iter_errors(value), None)
-    if error is None:
-        return
-    keyword, wanted = error.validator, error.validator_value
-    brief = json.dumps(error.instance, ensure_ascii=False)
-    brief = brief if len(brief) <= 60 else brief[:60] + "..."
-    if keyword == "type":
-        what = f"{brief} is not of type {wanted if isinstance(wanted, str) else ' or '.join(wanted)}"
-    elif keyword == "enum":
-        what = f"{brief} is not one of {', '.join(map(str, wanted))}"
-    elif keyword == "required":
-        what = f"the key {next(name for name in wanted if name not in error.instance)!r} is missing"
-    else:
-        what = f"{brief} does not fit {json.dumps({keyword: wanted} if keyword else False)}"
-    raise AnswerError(f"The JSON is wrong at {error.json_path}: {what}.")
+    if error := next(_validator()(_known_part(schema)).iter_errors(value), None):
+        value = repr(error.instance)
+        what = error.message.replace(value, value if len(value) <= 60 else f"{value[:60]}...")
+        raise AnswerError(f"The JSON is wrong at {error.json_path}: {what}.")
 
 
 def _known_part(schema):
@@ -310,7 +295,7 @@ def _validator():
 
     def enum(validator, choices, value, schema):  # jsonschema's own takes a minute for long lists
         if value not in choices:
-            yield ValidationError("")
+            yield ValidationError(f"{value!r} is not one of {choices!r}")
 
     return validators.extend(Draft202012Validator, {"enum": enum})
 

@@ -8,27 +8,24 @@ charges for what went wrong.
 Try it: `python tests/endpoint.py --port 8911 --fault-rate 0.2` and a run with `@http://127.0.0.1:8911/v1`
 """
 
-import array
 import asyncio
-import base64
-import contextlib
-import email.utils
 import functools
 import json
-import math
 import os
 import random
 import re
 import ssl
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from errors import ContextOverflow, DesignError, InfrastructureError, UserError
-from models.answers import is_schema, strip_thoughts
+from models import replies
+from models.answers import is_schema
 from models.credentials import Key, is_this_machine, variables_of
+from models.replies import FORMATS, LIMITS, PARTS, SYSTEM, Fault, Reply
 from models.store import Store
 
 # openai and httpx2, its own client, take a second to import: the functions that need them do it.
@@ -62,19 +59,22 @@ RULES: dict[str, tuple[str, int]] = {
     "moved": ("stop", 0),  # a redirect, which the key must not follow
     "environment": ("stop", 0),  # certificates that do not fit, a proxy that lets nobody through
 }
-HINTS = {
+HINTS = {  # what to do, or what is wrong, where a kind of fault ends the run
     "model": "is the model's name right, is it served there, and does the address end as it should (/v1)?",
     "quota": "the account has no credit left",
     "moved": "give the address that it points to",
+    "content filter": "its content filter stops every prompt or answer",
+    "only thoughts": "it only fills reasoning_content; turn its thinking off, or its reasoning parser",
+    "length": "all tokens are used up by reasoning",
 }
+PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simplest question
 MOST_BYTES = 64 << 20  # of the body of an answer
+MOST_SAID = 300  # characters of what an endpoint says, in a line
 SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
 FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
 SHORTEST_CUT = 100  # characters; a text that is shorter is not too long
 LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
-LEAST_ROOM = 256  # tokens of an answer; no limit of a provider's own is lower, so the context cuts a shorter one
-MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
 
 
 @dataclass(frozen=True)
@@ -91,73 +91,7 @@ class Patience:
         return self.deadline * dict(self.deadlines).get(role, 1.0)
 
 
-@dataclass(frozen=True)
-class Reply:
-    """What an endpoint said, and what it counts."""
-
-    text: str
-    fault: str = ""  # a kind of RULES whose rule is "again", empty for a good answer
-    prompt_tokens: int = 0
-    cached_tokens: int = 0
-    completion_tokens: int = 0
-    reasoning_tokens: int = 0
-    counted: bool = True  # the endpoint said how many tokens; else they are estimated
-    vectors: tuple = ()  # of an embedding call; a DesignError in place of one for a text that is refused
-    seconds: float = 0.0
-
-
-class Fault(Exception):
-    """Something went wrong with a request; `kind` is a key of RULES."""
-
-    def __init__(self, kind: str, detail: str, retry_after: float | None = None):
-        super().__init__(detail)
-        self.kind, self.retry_after = kind, retry_after
-
-
-# ----------------------------------------------------------------------------- what it can do
-
-FORMATS = ("json_schema", "json_object", "")  # of an answer in JSON; "": the prompt alone asks for it
-LIMITS = ("max_completion_tokens", "max_tokens", "")  # name of the limit of tokens; "": none is sent
-COMPLAINTS = {
-    "effort": r"reasoning|effort|think",
-    "format": r"response_format|json|schema|grammar|guided|structured",
-    "limit": r"max_completion_tokens|max_tokens|max_new_tokens|completion",
-    "system": r"system|\broles?\b",
-}
-
-
-@dataclass(frozen=True)
-class Abilities:
-    """How much of a request a model at an endpoint understands: 0 is all, each step is less."""
-
-    effort: int = 0  # 1: no `reasoning_effort`
-    format: int = 0  # index into FORMATS
-    limit: int = 0  # index into LIMITS
-    system: int = 0  # 1: no system message; its text is prepended to the first user message
-
-    def less(self, complaint: str, body: dict) -> "Abilities | None":
-        """One step less of what was sent: what the complaint names, else the least common part."""
-        sent = {
-            "effort": "reasoning_effort" in body,
-            "format": "response_format" in body,
-            "limit": bool(LIMITS[self.limit]) and LIMITS[self.limit] in body,
-            "system": any(message["role"] == "system" for message in body.get("messages", ())),
-        }
-        parts = [part for part, is_sent in sent.items() if is_sent]
-        named = [part for part in parts if re.search(COMPLAINTS[part], complaint, re.I)]
-        for part in named or parts:
-            return replace(self, **{part: getattr(self, part) + 1})
-        return None
-
-    def both(self, other: "Abilities") -> "Abilities":
-        """What both understand."""
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return Abilities(**{part: max(value, getattr(other, part)) for part, value in values.items()})
-
-    def __str__(self) -> str:
-        lost = ["reasoning_effort"] * self.effort + [name for name in FORMATS[: self.format]]
-        lost += [name for name in LIMITS[: self.limit]] + ["messages of the system"] * self.system
-        return ", ".join(lost)
+# ----------------------------------------------------------------------------- what is asked
 
 
 @dataclass(frozen=True)
@@ -169,6 +103,7 @@ class Question:
     messages: tuple[dict, ...] = ()
     texts: tuple[str, ...] = ()  # of an embedding call
     effort: str = ""
+    base_url: str = ""  # of the endpoint that is asked; empty where none has the model
     schema: dict | None = None  # of the JSON answer that is wanted
     limit: int = 0  # most tokens of the answer, reasoning included
     sample: str = ""  # tells apart calls with the same messages: a pass, the n-th time
@@ -176,56 +111,52 @@ class Question:
     stage: str = ""  # of the loop, for the account
     seed: int = 0  # of a stand-in
 
+    @property
+    def place(self) -> str:
+        """The address that has the model, or its name where none has."""
+        return self.base_url or self.model
+
     @functools.cached_property
     def written(self) -> str:
         """The messages as JSON, which takes time where a dialogue is long."""
         return json.dumps(self.messages)
 
-    def body(self, abilities: Abilities) -> dict:
-        """The request, as far as the endpoint understands it."""
+    def body(self, left_out: Collection[str] = ()) -> dict:
+        """The request without the parts that the endpoint does not understand."""
         if self.texts:
             return {"model": self.model, "input": list(self.texts)}
-        messages, response_format = list(self.messages), None
-        if self.schema and not (self.role == "agent" and abilities.format):  # its prompt says how to answer
-            response_format = _response_format(self.schema, FORMATS[abilities.format])
-            if abilities.format or not is_schema(self.schema):
-                messages = _add_to_system(messages, SCHEMA_REQUEST + json.dumps(self.schema))
-        body = {"model": self.model, "messages": _without_system(messages) if abilities.system else messages}
-        if response_format:
-            body["response_format"] = response_format
-        if self.effort and not abilities.effort:
+        messages, body = list(self.messages), {"model": self.model}
+        # An agent's prompt says how to answer: where no schema can keep it to that, none is sent.
+        if self.schema and not (self.role == "agent" and "json_schema" in left_out):
+            forms = [form for form in FORMATS if form not in left_out]
+            if "json_schema" in forms and is_schema(self.schema):
+                named = {"name": "answer", "schema": self.schema, "strict": _is_strict(self.schema)}
+                body["response_format"] = {"type": "json_schema", "json_schema": named}
+            else:
+                text = SCHEMA_REQUEST + json.dumps(self.schema)
+                if messages and messages[0]["role"] == "system":
+                    text = f"{messages.pop(0)['content']}\n\n{text}"
+                messages.insert(0, {"role": "system", "content": text})
+                if "json_object" in forms:
+                    body["response_format"] = {"type": "json_object"}
+        if self.effort and "reasoning_effort" not in left_out:
             body["reasoning_effort"] = self.effort
-        if self.limit and LIMITS[abilities.limit]:
-            body[LIMITS[abilities.limit]] = self.limit
-        return body
+        for name in [name for name in LIMITS if self.limit and name not in left_out][:1]:
+            body[name] = self.limit
+        return {**body, "messages": _without_system(messages) if SYSTEM in left_out else messages}
 
 
 SCHEMA_REQUEST = "Answer with one JSON object that fits this JSON schema, and nothing else:\n"
 
 
-def _response_format(schema: dict, form: str) -> dict | None:
-    if not form:
-        return None
-    if form == "json_object" or not is_schema(schema):
-        return {"type": "json_object"}
-    named = {"name": "answer", "schema": schema, "strict": _is_strict(schema)}
-    return {"type": "json_schema", "json_schema": named}
-
-
-def _is_strict(schema: dict) -> bool:
+def _is_strict(schema: dict | bool) -> bool:
     """Whether OpenAI would take it as strict: every object closed and all its keys required."""
+    if isinstance(schema, bool):
+        return False
     properties = schema.get("properties", {})
     parts = [*properties.values(), *([schema["items"]] if "items" in schema else [])]
-    closed = schema.get("additionalProperties") is False and set(schema.get("required", ())) == set(
-        properties
-    )
+    closed = schema.get("additionalProperties") is False and set(schema.get("required", ())) == set(properties)
     return (closed or schema.get("type") != "object") and all(map(_is_strict, parts))
-
-
-def _add_to_system(messages: list[dict], text: str) -> list[dict]:
-    if messages and messages[0]["role"] == "system":
-        return [{**messages[0], "content": f"{messages[0]['content']}\n\n{text}"}, *messages[1:]]
-    return [{"role": "system", "content": text}, *messages]
 
 
 def _without_system(messages: list[dict]) -> list[dict]:
@@ -240,6 +171,16 @@ def _without_system(messages: list[dict]) -> list[dict]:
 # ------------------------------------------------------------------------------ the endpoint
 
 
+@dataclass(frozen=True)
+class Known:
+    """What was found out about a model."""
+
+    answered: bool = False
+    left_out: list[str] = field(default_factory=list)  # parts of a request that it does not understand
+    texts: int = MOST_TEXTS  # most in an embedding call
+    chars: int = MOST_CHARS  # most of a text to embed; the rest is cut
+
+
 class Endpoint:
     """The models at one address (`Model` in llm.py says what it must do).
 
@@ -250,21 +191,17 @@ class Endpoint:
     stored, free, waiting = True, False, ()
 
     def __init__(
-        self,
-        base_url: str,
-        key: Key,
-        patience: Patience,
-        log: Callable[[str], None],
-        store: Store,
-        foreign: bool = True,
+        self, base_url: str, key: Key, patience: Patience, log: Callable[[str], None], store: Store, foreign: bool = True
     ):
         self.base_url, self._store, self._foreign = base_url, store, foreign
         self._key, self._patience, self._log = key, patience, log
         self._client = None
+        # The variable that names the user's own certificates.
+        self._certificates = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
         self._proxy, proxy_variable = _proxy(base_url)
         self._through = f" (through the proxy of {proxy_variable})" if proxy_variable else ""
         self._random = random.Random(0)  # spreads retries; decides no result
-        self._known: dict[str, Abilities] = {}  # by model
+        self._found: dict[str, Known] = {}  # by model
         self._stopped: dict[str, str] = {}  # by model, why it is not asked again
         self._said: dict[str, float] = {}  # when a line was logged last, by kind
         self._estimated: set[str] = set()  # models whose tokens are estimated
@@ -272,35 +209,38 @@ class Endpoint:
     async def aclose(self) -> None:
         if self._client is not None:
             await self._client.close()
-            self._client = None
 
     async def ask(self, question: Question) -> Reply:
         """The answer, good or not; raises InfrastructureError and ContextOverflow."""
         if question.texts:
             return await self._embed(question)
-        used = self._recall(question.model) or Abilities()
-        trusted, remember = question.model in self._known, True
+        known = self._known(question.model)
+        left_out, trusted, remember = set(known.left_out), known.answered, True
         while True:
             try:
-                reply = await self._patiently(question, used)
-            except Fault as fault:
-                if trusted:  # it has answered before: a passing fault must not cost the run an ability
-                    trusted = False
-                    continue
-                # What other calls have found out meanwhile, else one step less.
-                known = used.both(self._known.get(question.model, used))
-                less = known if known != used else used.less(str(fault), question.body(used))
-                if less is None and question.model not in self._known:
-                    raise self._stop(question, fault) from None
-                if less is None:
-                    self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
-                    return Reply("", "rejected")
+                reply = await self._patiently(question, left_out)
+                break
+            except Fault as error:
+                fault = error
+            if trusted:  # it has answered before: a passing fault must not cost the run a part of its requests
+                trusted = False
+                continue
+            if parts := replies.suspects(question.body(left_out), str(fault)):
+                left_out.add(parts[0])
                 # A schema of a design's own making may be at fault, not the endpoint.
-                used, remember = less, remember and not BAD_SCHEMA.search(str(fault))
-            else:
-                if remember:
-                    self._remember(question.model, used)
-                return reply
+                remember = remember and not replies.BAD_SCHEMA.search(str(fault))
+                continue
+            if not self._known(question.model).answered:
+                raise self._stop(question, fault)
+            try:  # whether it answers anything at all
+                simplest = await self._patiently(replace(question, messages=PROBE, schema=None), left_out)
+            except Fault:
+                raise self._stop(question, fault, "it answered before and now refuses every request") from None
+            self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
+            return replace(simplest, text="", fault="rejected")
+        if remember:
+            self._learn(question.model, left_out)
+        return reply
 
     async def _embed(self, question: Question) -> Reply:
         """Vectors: texts that are refused are sent in halves; one that is refused for its length is halved.
@@ -308,116 +248,104 @@ class Endpoint:
         The limits are remembered, so that later calls are not refused.
         """
         model, texts, refused = question.model, question.texts, None
-        most, longest = self._text_limits(model)
-        if len(texts) <= most:
-            asked = replace(question, texts=tuple(text[:longest] for text in texts))
+        known = self._known(model)
+        size = known.texts
+        if len(texts) <= size:
+            asked = replace(question, texts=tuple(text[: known.chars] for text in texts))
             try:
-                return await self._patiently(asked, Abilities())
+                return await self._patiently(asked)
             except Fault as fault:
                 refused = fault
             if len(texts) == 1:
                 length = len(asked.texts[0])
-                too_long = refused.kind == "context" or TOO_LARGE.search(str(refused)) or length > LONG_TEXT
+                too_long = refused.kind == "context" or replies.TOO_LARGE.search(str(refused)) or length > LONG_TEXT
                 if too_long and length > SHORTEST_CUT:
                     reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
                     if isinstance(reply.vectors[0], list):  # its length was at fault
-                        self._limit_texts(model, most, length // 2)
+                        self._learn(model, chars=length // 2)
                     return reply
                 try:  # whether it embeds anything at all
-                    await self._patiently(replace(question, texts=("text",)), Abilities())
+                    await self._patiently(replace(question, texts=("text",)))
                 except Fault:
                     raise self._stop(question, refused) from None
                 error = DesignError("error", f"a text cannot be embedded: {self._line(question, refused)}")
                 return Reply("", vectors=(error,))
-            most = (len(texts) + 1) // 2
-        starts = range(0, len(texts), most)
-        parts = [await self._embed(replace(question, texts=texts[start : start + most])) for start in starts]
+            size = (len(texts) + 1) // 2
+        starts = range(0, len(texts), size)
+        parts = [await self._embed(replace(question, texts=texts[start : start + size])) for start in starts]
         vectors = tuple(vector for part in parts for vector in part.vectors)
         one_is_at_fault = any(isinstance(vector, DesignError) for vector in vectors)
-        if refused and not one_is_at_fault and self._text_limits(model)[1] == longest:
-            self._limit_texts(model, most, longest)  # their number was at fault
+        if refused and not one_is_at_fault and self._known(model).chars == known.chars:
+            self._learn(model, texts=size)  # their number was at fault
         tokens = sum(part.prompt_tokens for part in parts)
         return Reply("", prompt_tokens=tokens, vectors=vectors, seconds=sum(part.seconds for part in parts))
 
-    # What it understands.
+    # What was found out.
 
-    def _recall(self, model: str) -> Abilities | None:
-        """What is known of a model, from before a kill too."""
-        if model not in self._known and (note := self._store.get_note(f"{model} at {self.base_url}")):
-            self._known[model] = Abilities(**json.loads(note))
-        return self._known.get(model)
+    def _known(self, model: str) -> Known:
+        """What was found out about a model, before a kill too."""
+        if model not in self._found:
+            note = self._store.get_note(f"limits of {model} at {self.base_url}")
+            self._found[model] = Known(**json.loads(note)) if note else Known()
+        return self._found[model]
 
-    def _remember(self, model: str, used: Abilities) -> None:
-        before = self._known.get(model)
-        now = used.both(before or used)
+    def _learn(self, model: str, left_out: Collection[str] = (), texts: int = MOST_TEXTS, chars: int = MOST_CHARS):
+        """Keep to what was found out from now on, and say it once."""
+        before = self._known(model)
+        lost = [part for part in PARTS if part in left_out or part in before.left_out]
+        now = Known(True, lost, min(before.texts, texts), min(before.chars, chars))
         if now == before:
             return
-        self._known[model] = now
-        self._store.put_note(f"{model} at {self.base_url}", json.dumps(vars(now)))
-        if now != (before or Abilities()):
-            self._log(f"{model} at {self.base_url} does not understand {now}: left out from now on")
+        self._found[model] = now
+        self._store.put_note(f"limits of {model} at {self.base_url}", json.dumps(vars(now)))
+        if now.left_out != before.left_out:
+            self._log(f"{model} at {self.base_url} does not understand {', '.join(lost)}: left out from now on")
+        elif now.chars < before.chars:
+            cut = f"texts over {now.chars:,} characters are cut: they are too long to embed"
+            self._log(f"{model} at {self.base_url}: {cut}")
+        elif now.texts < before.texts:
+            self._log(f"{model} at {self.base_url}: at most {now.texts} texts in a call")
 
     def most_texts(self, model: str) -> int:
         """Most texts in an embedding call, as far as that was found out."""
-        return self._text_limits(model)[0]
-
-    def _text_limits(self, model: str) -> tuple[int, int]:
-        """The same, and most characters of one."""
-        note = self._store.get_note(f"embedding limits of {model} at {self.base_url}")
-        return tuple(json.loads(note)) if note else (MOST_TEXTS, MOST_CHARS)
-
-    def _limit_texts(self, model: str, texts: int, chars: int) -> None:
-        """Keep to at most so many texts in a call, and so many characters of each, from now on."""
-        before = self._text_limits(model)
-        now = min(before[0], texts), min(before[1], chars)
-        if now != before:
-            self._store.put_note(f"embedding limits of {model} at {self.base_url}", json.dumps(now))
-            cut = f"texts over {now[1]:,} characters are cut: they are too long to embed"
-            line = cut if now[1] < before[1] else f"at most {now[0]} texts in a call"
-            self._log(f"{model} at {self.base_url}: {line}")
+        return self._known(model).texts
 
     # Faults and their rules.
 
-    async def _patiently(self, question: Question, abilities: Abilities) -> Reply:
+    async def _patiently(self, question: Question, left_out: Collection[str] = ()) -> Reply:
         """Send until there is an answer; raises Fault where the request itself is refused."""
-        first_fault, tries = None, 0
+        patience, first_fault, tries = self._patience, None, 0
         while True:
             if question.model in self._stopped:
                 raise InfrastructureError(self._stopped[question.model])
             try:
-                return await self._send(question, abilities)
-            except Fault as fault:
-                rule, most = RULES[fault.kind]
-                if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
-                    raise
-                if len(question.texts) > 1 and str(fault).startswith("500") and tries >= FEWER_TEXTS:
-                    raise  # it may mean their number
-                if rule == "shorten":
-                    self._say("context", f"{self._line(question, fault)}: the oldest turns are left out")
-                    raise ContextOverflow(self._line(question, fault)) from None
-                first_fault, tries = first_fault or time.monotonic(), tries + 1
-                if rule == "stop" or (most and tries > most):
-                    raise self._stop(question, fault) from None
-                pause = self._pause(question, fault, first_fault, tries)
-            await asyncio.sleep(pause)
+                return await self._send(question, left_out)
+            except Fault as error:
+                fault, (rule, most), line = error, RULES[error.kind], self._line(question, error)
+            if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
+                raise fault
+            if len(question.texts) > 1 and str(fault).startswith("500") and tries >= FEWER_TEXTS:
+                raise fault  # it may mean their number
+            if rule == "shorten":
+                self._say("context", f"{line}: the oldest turns are left out")
+                raise ContextOverflow(line)
+            tries += 1
+            if rule == "stop" or (most and tries > most):
+                raise self._stop(question, fault)
 
-    def _pause(self, question: Question, fault: Fault, first_fault: float, tries: int) -> float:
-        """Seconds until the next try; raises InfrastructureError where that would be too late."""
-        patience, line = self._patience, self._line(question, fault)
-        if fault.retry_after is None:
+            first_fault = first_fault or time.monotonic()
+            passed = time.monotonic() - first_fault
             longest = min(patience.longest_pause, patience.pause * 2 ** min(tries - 1, 30))
             pause = longest * self._random.uniform(0.5, 1.0)
-        else:
-            pause = max(fault.retry_after, patience.pause)  # a date may have passed
-        passed = time.monotonic() - first_fault
-        if passed + pause > patience.outage:
-            asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
-            limit = f"of {patience.outage:.0f} (--outage-seconds)"
-            gave_up = f"{asked}; gave up after {passed:.0f} s {limit}; resume when it is back"
-            raise InfrastructureError(line + gave_up)
-        most = f"{patience.outage / 60:.0f} minutes" if patience.outage >= 90 else f"{patience.outage:.0f} s"
-        self._say(fault.kind, f"{line}; asking again for up to {most}")
-        return pause
+            if fault.retry_after is not None:
+                pause = max(fault.retry_after, patience.pause)  # a date may have passed
+            if passed + pause > patience.outage:
+                asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
+                limit = f"of {patience.outage:.0f} (--outage-seconds)"
+                raise InfrastructureError(f"{line}{asked}; gave up after {passed:.0f} s {limit}; resume when it is back")
+            limit = f"{patience.outage / 60:.0f} minutes" if patience.outage >= 90 else f"{patience.outage:.0f} s"
+            self._say(fault.kind, f"{line}; asking again for up to {limit}")
+            await asyncio.sleep(pause)
 
     def _say(self, kind: str, line: str) -> None:
         """Log a line, one of its kind in a minute."""
@@ -425,10 +353,11 @@ class Endpoint:
             self._said[kind] = time.monotonic()
             self._log(line)
 
-    def _stop(self, question: Question, fault: Fault) -> InfrastructureError:
+    def _stop(self, question: Question, fault: Fault, hint: str = "") -> InfrastructureError:
         """The error that ends the run; the model is not asked again."""
-        key = f"check {self._key.variable}" if self._key else f"set {variables_of(self.base_url)[-1]}"
-        hint = {**HINTS, "key": key}.get(fault.kind)
+        if fault.kind == "key":
+            hint = f"check {self._key.variable}" if self._key else f"set {variables_of(self.base_url)[-1]}"
+        hint = hint or HINTS.get(fault.kind)
         self._stopped[question.model] = self._line(question, fault) + (f": {hint}" if hint else "")
         return InfrastructureError(self._stopped[question.model])
 
@@ -437,127 +366,106 @@ class Endpoint:
 
     # One request.
 
-    async def _send(self, question: Question, abilities: Abilities) -> Reply:
+    async def _send(self, question: Question, left_out: Collection[str] = ()) -> Reply:
         import openai
 
-        client, body, started = self.open(), question.body(abilities), time.monotonic()
+        client, body, started = self.open(), question.body(left_out), time.monotonic()
         path = "/embeddings" if question.texts else "/chat/completions"
         try:
             async with asyncio.timeout(self._patience.of(question.role)):
                 # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns,
                 # this takes 1.5), and they cannot read what servers send under another content type.
-                data = _read_body(await client.post(path, body=body, cast_to=bytes))
-            if error := _error_beside(data):
-                status, codes, message = error
-                raise _status_fault(status, codes, self._hide(message), body)
-            reply = _read_vectors(data, question) if question.texts else _read_answer(data, question)
-            # llama.cpp begins an answer that the context has no room for, and says "length".
-            short = reply.counted and reply.completion_tokens < min(question.limit, LEAST_ROOM)
-            if reply.fault == "length" and short and LIMITS[abilities.limit]:
-                cut = f"the answer was cut after {reply.completion_tokens} tokens"
-                raise Fault("context", f"{cut} of {question.limit}: the context is full")
+                content = await client.post(path, body=body, cast_to=bytes)
+            reply = replies.read(content, body)
         except (Fault, openai.OpenAIError, TimeoutError, ValueError, RecursionError) as error:
-            fault = error if isinstance(error, Fault) else self._fault(error, body)
+            fault = error if isinstance(error, Fault) else self._fault_of(error, body)
             if fault.kind == "content filter" and not question.texts:
                 return Reply("", fault.kind, seconds=time.monotonic() - started)
-            raise fault from None  # the request, with the key in its headers, ends here
+            way = self._through if fault.kind in ("timeout", "connection", "environment") else ""
+            # `from None`: the request, with the key in its headers, ends here.
+            raise Fault(fault.kind, self._hide(str(fault)) + way, fault.retry_after) from None
         if not reply.counted and question.model not in self._estimated:
             self._estimated.add(question.model)
             self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
         return replace(reply, seconds=time.monotonic() - started)
 
     def open(self):
-        """The client; the first time it is imported and made, which takes a second. Raises UserError."""
-        if self._client is None:
-            import httpx2
-            import openai
+        """The client; the first time it is imported and made, which takes a second.
 
-            hooks = {"response": [_bound], "request": [self._own_headers] if self._foreign else []}
-            # Its own retries would hide faults from the log and know no budget of time: RULES has them.
-            self._client = openai.AsyncOpenAI(
-                base_url=self.base_url,
-                api_key=self._key or "none",
-                max_retries=0,
-                timeout=openai.Timeout(None, connect=15.0),
-                http_client=httpx2.AsyncClient(
-                    headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
-                    event_hooks=hooks,
-                    follow_redirects=False,  # the key is for this address alone
-                    transport=self._transport(),
-                ),
-            )
-        return self._client
-
-    async def _own_headers(self, request) -> None:
-        """Leave out what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID)."""
-        for name in [name for name in request.headers if name not in PLAIN_HEADERS]:
-            del request.headers[name]
-        request.headers["authorization"] = f"Bearer {self._key or 'none'}"
-
-    def _transport(self):
-        """The way to the server; raises UserError that names the variable which stands in it."""
+        Raises UserError that names the variable which stands in the way.
+        """
+        if self._client is not None:
+            return self._client
         import httpx2
         import openai
 
-        variable = _certificates()
         try:
-            if variable:
-                os.stat(os.environ[variable])
-            context = httpx2.create_ssl_context()
-        except OSError as error:
-            reason = f"cannot be read ({error.strerror or error})"
-            raise UserError(f"{variable} names certificates that {reason}: mend or unset it") from None
-        try:
+            if self._certificates:
+                os.stat(os.environ[self._certificates])
+            certificates = httpx2.create_ssl_context()
             _ = self._proxy and urlsplit(self._proxy).port  # may be out of range
             limits = openai.DEFAULT_CONNECTION_LIMITS
-            return httpx2.AsyncHTTPTransport(verify=context, proxy=self._proxy, limits=limits)
+            transport = httpx2.AsyncHTTPTransport(verify=certificates, proxy=self._proxy, limits=limits)
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error}): mend or unset it"
+            raise UserError(f"{self._certificates} names certificates that {reason}") from None
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
             reason = str(error).replace(self._proxy, "...")  # it may hold a password
             if isinstance(error, ImportError):
                 reason = "a SOCKS proxy needs another package: pip install socksio"
-            raise UserError(f"{self.base_url} cannot be reached{self._through}: {_brief(reason)}") from None
+            raise UserError(f"{self.base_url} cannot be reached{self._through}: {self._hide(reason)}") from None
+        # Its own retries would hide faults from the log and know no budget of time: RULES has them.
+        self._client = openai.AsyncOpenAI(
+            base_url=self.base_url,
+            api_key=self._key or "none",
+            max_retries=0,
+            timeout=openai.Timeout(None, connect=15.0),
+            http_client=httpx2.AsyncClient(
+                headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
+                event_hooks={"response": [_bound], "request": [self._own_headers] if self._foreign else []},
+                follow_redirects=False,  # the key is for this address alone
+                transport=transport,
+            ),
+        )
+        return self._client
 
-    def _fault(self, error: Exception, body: dict) -> Fault:
+    async def _own_headers(self, request) -> None:
+        """Leave out what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID)."""
+        for name in request.headers.keys() - PLAIN_HEADERS:
+            del request.headers[name]
+        request.headers["authorization"] = f"Bearer {self._key or 'none'}"
+
+    def _fault_of(self, error: Exception, body: dict) -> Fault:
         """Which kind of fault an exception of the client is."""
         import openai
 
         if isinstance(error, TimeoutError | openai.APITimeoutError):
-            return Fault("timeout", f"no answer within the deadline of the call{self._through}")
+            return Fault("timeout", "no answer within the deadline of the call")
         if isinstance(error, openai.APIStatusError):
             status, headers = error.status_code, error.response.headers
             if 300 <= status < 400:
-                return Fault("moved", self._hide(f"{status} it redirects to {headers.get('location')}"))
-            _, codes, message = _described(error.body or error.message)
-            if status == 407:
-                return Fault("environment", self._hide(f"{status} {message}") + self._through)
-            return _status_fault(status, codes, self._hide(message), body, headers)
-        if isinstance(error, openai.APIConnectionError):
-            return self._connection_fault(error.__cause__ or error)
-        return Fault("garbled", self._hide(f"the answer is no JSON: {error}"))
-
-    def _connection_fault(self, error: BaseException) -> Fault:
-        """A connection that fails: certificates and proxies are the user's to mend, the rest may pass."""
-        detail = self._hide(f"{type(error).__name__}: {error}")
-        cause: BaseException | None = error
+                return Fault("moved", f"{status} it redirects to {headers.get('location')}")
+            return replies.refusal(error.body or error.message, body, status, headers)
+        if not isinstance(error, openai.APIConnectionError):
+            return Fault("garbled", f"the answer is no JSON: {error}")
+        # A connection that fails: certificates and proxies are the user's to mend, the rest may pass.
+        cause = error.__cause__ or error
+        detail = f"{type(cause).__name__}: {cause}"
+        if type(cause).__name__ == "ProxyError" and re.match(r"4\d\d", str(cause)):
+            return Fault("environment", detail)
         while cause is not None and not isinstance(cause, ssl.SSLError):
             cause = cause.__cause__ or cause.__context__
         if isinstance(cause, ssl.SSLCertVerificationError):
-            what = f"{_certificates()} does not hold" if _certificates() else "SSL_CERT_FILE must name"
-            detail += f": {what} the certificate that signed the server's"
-            return Fault("environment", detail + self._through)
+            what = f"{self._certificates} does not hold" if self._certificates else "SSL_CERT_FILE must name"
+            return Fault("environment", f"{detail}: {what} the certificate that signed the server's")
         if cause is not None and cause.reason == "WRONG_VERSION_NUMBER":
-            return Fault("environment", f"{detail}: the server speaks http, not https{self._through}")
-        refused = type(error).__name__ == "ProxyError" and re.match(r"4\d\d", str(error))
-        return Fault("environment" if refused else "connection", detail + self._through)
+            return Fault("environment", f"{detail}: the server speaks http, not https")
+        return Fault("connection", detail)
 
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
-        return _brief(text.replace(self._key, "***") if self._key else text)
-
-
-def _certificates() -> str:
-    """The variable that names the user's own certificates."""
-    return next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+        text = " ".join((text.replace(self._key, "***") if self._key else text).split())
+        return text if len(text) <= MOST_SAID else text[:MOST_SAID] + "..."
 
 
 def _proxy(base_url: str) -> tuple[str | None, str]:
@@ -573,31 +481,9 @@ def _proxy(base_url: str) -> tuple[str | None, str]:
     return None, ""
 
 
-PLAIN_HEADERS = (
+PLAIN_HEADERS = {
     "host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent",
-)  # fmt: skip
-CONTEXT = re.compile(
-    r"context_length_exceeded|exceed_context_size|context (length|window|size)|maximum context"
-    r"|prompt is too long|input tokens exceed|too many (input )?tokens",
-    re.I,
-)
-FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
-QUOTA = re.compile(r"insufficient_(quota|balance|credits?|funds)|billing", re.I)  # no waiting helps
-BAD_SCHEMA = re.compile(r"invalid schema|schema error at|\$ref", re.I)  # OpenAI's words, llama.cpp's
-UNSUPPORTED = re.compile(r"not support|n't support|unsupported", re.I)
-_UNIT = r"\b(?:inputs?|texts?|tokens?|sequences?|items?|batch)\b"
-_OVER = r"(?:too (?:long|many)|exceed|larger|longer|less|at most|maximum)"
-TOO_LARGE = re.compile(rf"too large|batch.?size|{_UNIT}.{{0,60}}{_OVER}|{_OVER}.{{0,60}}{_UNIT}", re.I)
-# Errors that come without a status, by their words; what is not here is asked again.
-STATUS_BY_WORDS = (
-    (400, re.compile(f"{CONTEXT.pattern}|{FILTER.pattern}|unsupported|invalid.request", re.I)),
-    (402, re.compile(r"insufficient.{0,12}(credit|balance|quota|funds)|payment required|billing", re.I)),
-    (429, re.compile(r"rate.?limit|too many requests", re.I)),
-    (401, re.compile(r"unauthori[sz]ed|authenticat|api.?key|no auth|forbidden|permission", re.I)),
-    (404, re.compile(r"not.?found|does not exist|no endpoints|unknown model", re.I)),
-)
-
-
+}  # fmt: skip
 async def _bound(response) -> None:
     """Let no body be longer than MOST_BYTES: one without an end would fill the memory before its deadline."""
     import httpx2
@@ -617,226 +503,3 @@ async def _bound(response) -> None:
     stream, response.stream = response.stream, Bounded()
 
 
-def _status_fault(
-    status: int, codes: str, message: str, body: dict, headers: Mapping | None = None
-) -> Fault:
-    """The fault that a status, and what the endpoint says with it, stand for."""
-    detail = f"{status} {message}"
-    if status in (400, 403, 422, 500) and FILTER.search(codes + message):
-        return Fault("content filter", detail)
-    too_large = CONTEXT.search(codes + message) or ("input" in body and TOO_LARGE.search(message))
-    if status == 413 or (status in (400, 422, 500) and too_large):
-        # The limit of the answer counts as part of the context in some servers: try without it first.
-        limited = any(name in body for name in LIMITS) and re.search(COMPLAINTS["limit"], message, re.I)
-        return Fault("request" if limited else "context", detail)
-    if status in (401, 403):
-        return Fault("key", detail)
-    if status == 404:
-        return Fault("model", detail)
-    if status == 402 or (status == 429 and QUOTA.search(codes)):
-        return Fault("quota", detail)
-    if status in (408, 409, 425, 429):
-        return Fault("busy", detail, _retry_after(headers or {}))
-    if status >= 500 and status != 501:
-        named = any(re.search(names, message, re.I) for names in COMPLAINTS.values())
-        # llama.cpp says 500 where its template knows no system.
-        if not (named and UNSUPPORTED.search(message)):
-            return Fault("busy", detail, _retry_after(headers or {}))
-    return Fault("request", detail)
-
-
-MESSAGES = {"message", "msg", "detail", "title", "error_msg", "error_message", "error_description"}
-
-
-def _described(error) -> tuple[int, str, str]:
-    """Status (0: it has none), codes and message of an error, in whichever form an endpoint gives it."""
-    status, codes, messages = 0, [], []
-
-    def look(name: str, value, depth: int) -> None:
-        nonlocal status
-        if isinstance(value, str) and value.lstrip().startswith("{"):
-            with contextlib.suppress(ValueError, RecursionError):
-                value = json.loads(value)
-        if isinstance(value, dict | list) and depth < 6:
-            for key, part in value.items() if isinstance(value, dict) else ((name, part) for part in value):
-                look(str(key).lower(), part, depth + 1)
-        elif name.endswith(("code", "status")) and re.fullmatch(r"[45]\d\d", str(value)):
-            status = status or int(value)
-        elif name in ("code", "type", "status", "reason", "error_type") and value:
-            codes.append(str(value))
-        elif name in (*MESSAGES, "error", "errors", "raw", "loc", "param") and value:
-            messages.append(str(value))  # FastAPI names the parameter in `loc`
-
-    look("error", error, 0)
-    return status, " ".join(codes), ": ".join(dict.fromkeys(messages)) or str(error)
-
-
-def _retry_after(headers) -> float | None:
-    """Seconds to wait as the endpoint asks for: milliseconds, seconds or a date."""
-    for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
-        with contextlib.suppress(KeyError, ValueError):
-            seconds = float(headers[name]) / unit
-            return max(0.0, seconds) if math.isfinite(seconds) else None
-    with contextlib.suppress(KeyError, ValueError, TypeError):
-        return max(0.0, email.utils.parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time())
-    return None
-
-
-def _brief(text: str, most: int = 300) -> str:
-    text = " ".join(text.split())
-    return text if len(text) <= most else text[:most] + "..."
-
-
-# ------------------------------------------------------------------------------- what it said
-
-
-START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: on a line of its own
-
-
-def _read_body(body: bytes) -> dict:
-    """The JSON object in a body under whatever content type; a stream that nobody asked for is put together.
-
-    Raises ValueError where there is no JSON.
-    """
-    text, values, position = body.decode("utf-8-sig", "replace").strip(), [], 0
-    while found := START.search(text, position):
-        value, position = json.JSONDecoder().raw_decode(text, found.end())
-        values += value if isinstance(value, list) else [value]
-    chunks = [value for value in values if isinstance(value, dict)]
-    if not chunks and any(words.search(text) for _, words in STATUS_BY_WORDS) and "<" not in text:
-        return {"error": text}
-    if not chunks:
-        if "[DONE]" not in text:
-            json.loads(text)
-        return {}  # JSON, but no object
-    choices = [choice for chunk in chunks for choice in _dicts(chunk.get("choices"))]
-    if len(chunks) == 1 and not any("delta" in choice for choice in choices):
-        return chunks[0]
-    whole = {key: value for chunk in chunks for key, value in chunk.items() if value}
-    message, finish, error = {}, None, None
-    for choice in choices:
-        if choice.get("index"):
-            continue  # another answer
-        part = choice.get("delta")
-        if isinstance(choice.get("message"), dict):  # the whole of it
-            part, message = choice["message"], {}
-        for key, value in part.items() if isinstance(part, dict) else ():
-            message[key] = message.get(key, "") + _text(value) if _text(value) else message.get(key, "")
-        finish, error = choice.get("finish_reason") or finish, choice.get("error") or error
-    finish = finish or ("" if "[DONE]" in text else "broken off")
-    answer = {"message": message, "finish_reason": finish, "error": error}
-    return {**whole, "choices": [answer]} if choices else whole
-
-
-def _dicts(value) -> list[dict]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
-
-
-def _text(content) -> str:
-    """The text of a message's content; some servers send it in parts, thoughts among them."""
-    if isinstance(content, list):
-        parts = [part.get("text") if isinstance(part, dict) else part for part in content]
-        return "".join(part for part in parts if isinstance(part, str))
-    return content if isinstance(content, str) else ""
-
-
-BROKEN_OFF = (
-    "error", "abort", "aborted", "cancelled", "failed", "network_error", "engine_error", "internal_error",
-    "insufficient_system_resource",
-)  # fmt: skip - as reasons to finish
-FINISHED = {
-    "broken off": "broken off", "length": "length", "max_tokens": "length", "model_length": "length",
-    "content_filter": "content filter", "safety": "content filter", "sensitive": "content filter",
-    "prohibited_content": "content filter", "blocklist": "content filter", "recitation": "content filter",
-}  # fmt: skip
-
-
-def _choice(data: dict) -> tuple[dict, str]:
-    """The first choice, {} for none, and why it is finished."""
-    choice = next(iter(_dicts(data.get("choices"))), {})
-    return choice, str(choice.get("finish_reason") or "").lower()
-
-
-def _error_beside(data: dict) -> tuple[int, str, str] | None:
-    """Status, codes and message of an error that came with status 200, also beside an answer."""
-    choice, finish = _choice(data)
-    error = data.get("error") or data.get("errors") or choice.get("error")
-    if isinstance(error, dict) and not any(error.values()):
-        error = None  # some say so that there is none
-    if not error and not data.keys() & {"choices", "data"} and data.keys() & MESSAGES:
-        error = data
-    if not error and finish in BROKEN_OFF:
-        error = f"the answer was broken off ({finish})"
-    if not error:
-        return None
-    status, codes, message = _described(error)
-    by_words = (status for status, words in STATUS_BY_WORDS if words.search(f"{codes} {message}"))
-    return status or next(by_words, 502), codes, _brief(message)
-
-
-def _read_answer(data: dict, question: Question) -> Reply:
-    """The answer in the JSON of a chat completion; no choice or no message is an empty one."""
-    choice, finish = _choice(data)
-    message = choice.get("message")
-    message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
-    content, refusal = _text(message.get("content")), _text(message.get("refusal"))
-    text = strip_thoughts(without_surrogates(content or refusal))
-    thoughts = any(message.get(name) for name in ("reasoning_content", "reasoning", "thinking"))
-    fault = FINISHED.get(finish, "refusal" if refusal else "")
-    fault = fault or ("" if text else "only thoughts" if thoughts else "empty")
-    prompt = sum(len(message["content"]) for message in question.messages) // 4
-    return Reply(text, fault, **_read_usage(data.get("usage"), prompt, len(content) // 4))
-
-
-def _read_vectors(data: dict, question: Question) -> Reply:
-    """The vectors, in the order of the texts; raises Fault where one is missing."""
-    try:
-        rows = data["data"]
-        if all(isinstance(row.get("index"), int) for row in rows):  # else they are in order
-            rows = sorted(rows, key=lambda row: row["index"])
-        vectors = tuple(_vector(row["embedding"]) for row in rows)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        vectors = ()
-    if len(vectors) != len(question.texts) or len(set(map(len, vectors))) != 1 or not vectors[0]:
-        raise Fault("no vectors", "the answer has no vector of numbers for each text")
-    usage = _read_usage(data.get("usage"), sum(map(len, question.texts)) // 4, 0)
-    return Reply("", vectors=vectors, **usage)
-
-
-def _vector(embedding: list | str) -> list[float]:
-    """The numbers of a vector, also from base64; raises ValueError for what 32 bits cannot hold."""
-    if isinstance(embedding, str):
-        embedding = array.array("f", base64.b64decode(embedding))
-    vector = [float(number) for number in embedding]
-    if not all(abs(number) < 3e38 for number in vector):  # NaN is not below it either
-        raise ValueError("a number is not finite")
-    return vector
-
-
-def _read_usage(usage, prompt: int, completion: int) -> dict:
-    """Tokens as the endpoint counts them; `prompt` and `completion` are the estimates of what it does not."""
-
-    def number(where, name: str) -> int | None:
-        value = where.get(name) if isinstance(where, dict) else None
-        good = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= MOST_TOKENS
-        return int(value) if good else None  # NaN is in no range
-
-    def part(details: str, name: str, whole: int) -> int:
-        return min(number(usage.get(details) if isinstance(usage, dict) else None, name) or 0, whole)
-
-    counted_prompt, counted_completion = number(usage, "prompt_tokens"), number(usage, "completion_tokens")
-    # 0 for what has text is no count either; an embedding has no completion.
-    counted = bool(counted_prompt or not prompt) and bool(counted_completion or not completion)
-    prompt, completion = counted_prompt or prompt, counted_completion or completion
-    return {
-        "prompt_tokens": prompt,
-        "cached_tokens": part("prompt_tokens_details", "cached_tokens", prompt),
-        "completion_tokens": completion,
-        "reasoning_tokens": part("completion_tokens_details", "reasoning_tokens", completion),
-        "counted": counted,
-    }
-
-
-def without_surrogates(text: str) -> str:
-    """Text that can be written as UTF-8: lone surrogates become question marks."""
-    return text.encode("utf-8", "replace").decode()

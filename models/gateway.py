@@ -29,18 +29,20 @@ ERRORS = {error.__name__: error for error in (InfrastructureError, BudgetError, 
 
 
 @contextlib.asynccontextmanager
-async def serve(models, host: str = "127.0.0.1", advertise: str | None = None) -> AsyncIterator[str]:
-    """Serve `models` to clients while the context is open; yields the address "host:port/token".
-
-    `advertise` is the name under which workers on other machines reach this one.
-    """
+async def serve(models, host: str = "127.0.0.1") -> AsyncIterator[str]:
+    """Serve `models` to clients while the context is open; yields the address "host:port/token"."""
     token, tasks = secrets.token_urlsafe(24), set()
 
     async def connected(reader, writer):
         task = asyncio.current_task()
         tasks.add(task)
         try:
-            await _converse(models, token, reader, writer)
+            async with asyncio.timeout(HELLO_SECONDS):
+                hello = await _read(reader, MOST_TOKEN_BYTES)
+            welcome = isinstance(hello, str) and hmac.compare_digest(hello.encode(), token.encode())
+            while welcome:  # until the client leaves
+                writer.write(pack(await _answer(models, await _read(reader, MOST_BYTES))))
+                await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ValueError):
             pass  # the worker is gone or no worker of ours: its episode is played again elsewhere
         except asyncio.CancelledError:
@@ -51,24 +53,12 @@ async def serve(models, host: str = "127.0.0.1", advertise: str | None = None) -
 
     server = await asyncio.start_server(connected, host, 0)
     try:
-        yield f"{advertise or host}:{server.sockets[0].getsockname()[1]}/{token}"
+        yield f"{host}:{server.sockets[0].getsockname()[1]}/{token}"
     finally:
         server.close()
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-async def _converse(models, token: str, reader, writer) -> None:
-    """Answer the questions of one client until it leaves."""
-    async with asyncio.timeout(HELLO_SECONDS):
-        hello = await _read(reader, MOST_TOKEN_BYTES)
-    if not isinstance(hello, str) or not hmac.compare_digest(hello.encode(), token.encode()):
-        return
-    while True:
-        question = await _read(reader, MOST_BYTES)
-        writer.write(pack(await _answer(models, question)))
-        await writer.drain()
 
 
 async def _read(reader, most: int):
@@ -99,18 +89,10 @@ class GatewayClient:
 
     def chat(self, role: str, messages: list[dict], **options) -> str:
         """As `Models.chat`."""
-        return self._ask({"role": role, "messages": messages, **options})
-
-    def close(self) -> None:
-        if self._socket:
-            self._socket.close()
-            self._socket = None
-
-    def _ask(self, question: dict):
-        packed = pack(question)
+        question = pack({"role": role, "messages": messages, **options})
         for pause in (*RECONNECTS, None):
             try:
-                reply = self._exchange(packed)
+                reply = self._exchange(question)
                 break
             except (OSError, ValueError) as error:
                 self.close()
@@ -121,6 +103,11 @@ class GatewayClient:
             raise ERRORS[reply["error"]](reply["message"])
         return reply["answer"]
 
+    def close(self) -> None:
+        if self._socket:
+            self._socket.close()
+            self._socket = None
+
     def _exchange(self, packed: bytes) -> dict:
         if self._socket is None:
             self._socket = socket.create_connection(self._place, timeout=HELLO_SECONDS)
@@ -129,14 +116,7 @@ class GatewayClient:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._socket.sendall(pack(self._token))
         self._socket.sendall(packed)
-        return json.loads(self._receive(length(self._receive(LENGTH.size), MOST_BYTES)))
-
-    def _receive(self, size: int) -> bytearray:
-        body = bytearray(size)
-        view, done = memoryview(body), 0
-        while done < size:
-            count = self._socket.recv_into(view[done:])
-            if not count:
-                raise ConnectionError("the connection was closed")
-            done += count
-        return body
+        with self._socket.makefile("rb") as stream:  # the host sends nothing more until it is asked again
+            header = stream.read(LENGTH.size)
+            body = stream.read(length(header, MOST_BYTES)) if len(header) == LENGTH.size else b""
+        return json.loads(body)  # a ValueError where the connection was closed

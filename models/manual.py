@@ -20,7 +20,8 @@ from pathlib import Path
 
 from errors import InfrastructureError, machine_fault
 from models.answers import strip_thoughts
-from models.endpoint import Question, Reply
+from models.endpoint import Question
+from models.replies import Reply
 from prompts import count_tokens, render
 
 MOST_BYTES = 1 << 20  # of an answer

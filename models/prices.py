@@ -6,9 +6,10 @@ most goes over it. It does not know what a provider charges for a request that t
 """
 
 import asyncio
+import contextlib
 import functools
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -104,68 +105,59 @@ class Budget:
     """
 
     def __init__(self, usd: float | None, tokens: int | None, log: Callable[[str], None]):
-        self._limits = {"usd": usd, "tokens": tokens}
+        self._limits = {unit: most for unit, most in (("usd", usd), ("tokens", tokens)) if most is not None}
         self._log = log
         self._spent = {"usd": 0.0, "tokens": 0}
         self._reserved = {"usd": 0.0, "tokens": 0}
         self._in_flight = 0
         self._said = {"usd": 0, "tokens": 0}  # highest percentage that was said
-        self._waiting: list[asyncio.Future] = []
+        self._freed = asyncio.Event()  # set when a call has ended
 
     @property
     def in_dollars(self) -> bool:
         """Whether dollars are limited, so that each call needs a price."""
-        return self._limits["usd"] is not None
+        return "usd" in self._limits
 
     def spend(self, usd: float | None, tokens: int) -> None:
         """Count what was spent; says so at 50 and 80 %."""
         self._spent["usd"] += usd or 0.0
         self._spent["tokens"] += tokens
         for unit, limit in self._limits.items():
-            share = 100 * self._spent[unit] / limit if limit else 0
+            share = 100 * self._spent[unit] / limit if limit else 100
             reached = max((mark for mark in (50, 80, 100) if share >= mark), default=0)
             if reached > self._said[unit]:
                 self._said[unit] = reached
                 self._log(f"{reached} % of the budget is spent: {self._state(unit)}")
 
-    async def reserve(self, usd: float | None, tokens: int) -> dict[str, float]:
-        """Wait until a call of at most `usd` and `tokens` may be sent; raises BudgetError."""
+    @contextlib.asynccontextmanager
+    async def reserved(self, usd: float | None, tokens: int) -> AsyncIterator[None]:
+        """Wait until a call of at most `usd` and `tokens` may be sent, and `spend` what it did cost within the context.
+
+        Raises BudgetError where everything is spent.
+        """
         most = {"usd": usd or 0.0, "tokens": tokens}
-        while not self._fits(most):
-            self._refuse_if_spent()
+
+        def taken(unit: str) -> float:
+            return self._spent[unit] + self._reserved[unit] + most[unit]
+
+        while any(taken(unit) > limit for unit, limit in self._limits.items()):
+            if gone := [unit for unit, limit in self._limits.items() if self._spent[unit] >= limit]:
+                more = f"resume with a larger --budget-{gone[0]}"
+                raise BudgetError(f"the budget is spent: {self._state(gone[0])}; {more}")
             if not self._in_flight:
                 break  # the one call that may go over
-            future = asyncio.get_running_loop().create_future()
-            self._waiting.append(future)
-            await future
+            await self._freed.wait()
+        self._in_flight += 1
         for unit in most:
             self._reserved[unit] += most[unit]
-        self._in_flight += 1
-        return most
-
-    def release(self, most: dict[str, float]) -> None:
-        """Give back a reservation, after `spend` if the call was paid for."""
-        for unit in most:
-            self._reserved[unit] -= most[unit]
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._reserved = {"usd": 0.0, "tokens": 0}  # no drift of rounding
-        waiting, self._waiting = self._waiting, []
-        for future in waiting:
-            if not future.done():
-                future.set_result(None)
-
-    def _fits(self, most: dict[str, float]) -> bool:
-        return all(
-            limit is None or self._spent[unit] + self._reserved[unit] + most[unit] <= limit
-            for unit, limit in self._limits.items()
-        )
-
-    def _refuse_if_spent(self) -> None:
-        for unit, limit in self._limits.items():
-            if limit is not None and self._spent[unit] >= limit:
-                flag = "--budget-usd" if unit == "usd" else "--budget-tokens"
-                raise BudgetError(f"the budget is spent: {self._state(unit)}; resume with a larger {flag}")
+        try:
+            yield
+        finally:
+            self._in_flight -= 1
+            for unit in most:  # with none in flight no drift of rounding is left
+                self._reserved[unit] = self._reserved[unit] - most[unit] if self._in_flight else 0
+            self._freed.set()  # all that wait look again
+            self._freed = asyncio.Event()
 
     def _state(self, unit: str) -> str:
         spent, limit = self._spent[unit], self._limits[unit]
@@ -204,14 +196,15 @@ class Estimate:
 def estimate(planned: Iterable[PlannedCalls], own: Mapping[str, Price]) -> Estimate:
     """Calls, tokens and dollars of all `planned` calls of endpoints."""
     planned = [one for one in planned if one.calls and one.base_url]
-    prices = [price(one.model, own, one.base_url) for one in planned]
-    unpriced = sorted({one.model for one, known in zip(planned, prices, strict=True) if known is None})
-    usd = None if unpriced else 0.0
-    for one, known in zip(planned, prices, strict=True) if not unpriced else ():
-        cached = round(one.prompt_tokens * one.cached_share)
-        usd += one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
+    usd, unpriced, sources = 0.0, set(), set()
+    for one in planned:
+        if known := price(one.model, own, one.base_url):
+            cached = round(one.prompt_tokens * one.cached_share)
+            usd += one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
+            sources.add("--price" if known in own.values() else SOURCE)
+        else:
+            unpriced.add(one.model)
+    calls = sum(one.calls for one in planned)
     tokens = sum(one.calls * (one.prompt_tokens + one.completion_tokens) for one in planned)
-    own_used = any(known in own.values() for known in prices)
-    list_used = any(known not in own.values() for known in prices)
-    source = " and ".join(["--price"] * own_used + [SOURCE] * list_used)
-    return Estimate(sum(one.calls for one in planned), tokens, usd, tuple(unpriced), source)
+    source = " and ".join(sorted(sources))
+    return Estimate(calls, tokens, None if unpriced else usd, tuple(sorted(unpriced)), source)

@@ -9,12 +9,12 @@ Try it: `sqlite3 runs/<run>/store.sqlite 'select model, count(*), sum(usd) from 
 """
 
 import array
-import contextlib
+import errno
 import fcntl
 import json
 import sqlite3
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -43,32 +43,32 @@ class Call:
     seconds: float = 0.0  # of the request that succeeded
     created: float = 0.0  # Unix time, seconds
 
-    @property
-    def tokens(self) -> int:
-        return self.prompt_tokens + self.completion_tokens
 
-
-COLUMNS = tuple(field.name for field in fields(Call))
-# Episodes are large values, which fill the pages of a table with row ids better.
-SCHEMA = """
-create table if not exists calls (
-    key text primary key, role text, model text, design text, stage text, sample text, prompt_hash text,
-    request text, answer text, fault text, prompt_tokens integer, cached_tokens integer,
-    completion_tokens integer, reasoning_tokens integer, usd real, seconds real, created real
-) without rowid;
-create table if not exists embeddings (key text primary key, vector blob) without rowid;
-create table if not exists episodes (key text primary key, episode text);
-create table if not exists notes (key text primary key, note text) without rowid;
-"""
+TYPES = {str: "text", int: "integer"}  # of columns; others are real numbers
+COLUMNS = {field.name: TYPES.get(field.type, "real") for field in fields(Call)}
+SCHEMA = (
+    f"create table if not exists calls ({', '.join(map(' '.join, COLUMNS.items()))}, primary key (key)) without rowid",
+    "create table if not exists embeddings (key text primary key, vector blob) without rowid",
+    "create table if not exists notes (key text primary key, note text) without rowid",
+    # Large values, which fill the pages of a table with row ids better.
+    "create table if not exists episodes (key text primary key, episode text)",
+)
 PUT_CALL = f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))})"
-USAGE = """
-select role, model, design, stage, count(*) calls, sum(prompt_tokens) prompt_tokens,
-    sum(cached_tokens) cached_tokens, sum(completion_tokens) completion_tokens,
-    sum(reasoning_tokens) reasoning_tokens, sum(usd) usd, sum(usd is null) unpriced, sum(seconds) seconds
-from calls group by role, model, design, stage order by role, model, design, stage
+BY = ("role", "model", "design", "stage")  # what usage is told apart by
+TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
+SUMS = (*TOKENS, "usd", "seconds")
+USAGE = f"""
+select {", ".join(BY)}, count(*), {", ".join(f"sum({name})" for name in SUMS)}, sum(usd is null)
+from calls group by {", ".join(BY)} order by {", ".join(BY)}
 """
-
-
+# What SQLite's errors mean, by the beginnings of their names: a full disk is not a broken file.
+FAULTS = (
+    (("SQLITE_FULL",), InfrastructureError, "disk is full: {path} cannot grow: make room, then resume"),
+    (("SQLITE_IOERR",), InfrastructureError, "{path} cannot be written ({name}): is the disk full or gone?"),
+    (("SQLITE_BUSY", "SQLITE_LOCKED"), InfrastructureError, "{path} is locked by another program"),
+    (("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"), UserError, "{path} cannot be opened or written: {error}"),
+    (("",), UserError, "{path} is not a store that can be read: {error}; restore or remove it"),
+)
 SHORT = 1000  # characters; a text that is shorter stays readable for `sqlite3`
 
 
@@ -83,52 +83,53 @@ def _unpacked(stored: str | bytes) -> str:
 
 
 def _row(call: Call) -> tuple:
-    values = {**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}
-    return tuple(values[name] for name in COLUMNS)
-
-
-def _call(row: tuple) -> Call:
-    values = dict(zip(COLUMNS, row, strict=True))
-    return Call(**{**values, "request": _unpacked(values["request"]), "answer": _unpacked(values["answer"])})
+    return tuple({**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}.values())
 
 
 class Store:
-    """The file, open for one process; `with Store(path) as store` closes it.
+    """The file, open for one process; `with Store(path) as store` closes it."""
 
-    `readonly=True` reads beside a process that writes, and makes no file.
-    """
-
-    def __init__(self, path: str | Path, readonly: bool = False):
+    def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._lock = None if readonly else self._take_lock()
-        with self._faults():
-            uri = f"{self.path.absolute().as_uri()}?mode={'ro' if readonly else 'rwc'}"
+        self._lock = self._take_lock()
+        try:
             # Autocommit: each finished call is on its way to the disk before its answer is used.
+            uri = self.path.absolute().as_uri()
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-            self._db.execute("pragma busy_timeout = 10000")
-            if self._db.execute("pragma quick_check(1)").fetchone()[0] != "ok":
-                raise sqlite3.DatabaseError("malformed")
-            if not readonly:
-                self._db.execute("pragma journal_mode = wal")
-                self._db.execute("pragma synchronous = normal")  # outlives a SIGKILL, no sync for each call
-                self._db.executescript(SCHEMA)
+        except sqlite3.Error as error:
+            raise self._fault(error) from None
+        self._do("pragma busy_timeout = 10000")
+        if self._do("pragma quick_check(1)") != [("ok",)]:
+            raise self._fault(sqlite3.DatabaseError("malformed"))
+        self._do("pragma journal_mode = wal")
+        self._do("pragma synchronous = normal")  # outlives a SIGKILL, no sync for each call
+        for statement in SCHEMA:
+            self._do(statement)
 
     def _take_lock(self):
         """A lock that ends with this process and is not inherited by its children."""
         try:
             file = open(f"{self.path}.lock", "a")  # noqa: SIM115 - held as long as the store
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError) as error:
-            if isinstance(error, BlockingIOError):
-                raise UserError(f"{self.path} is in use by another process: one run, one process") from None
-            raise UserError(f"{self.path.parent} cannot be written") from None
+        except BlockingIOError:
+            raise UserError(f"{self.path} is in use by another process: one run, one process") from None
         except OSError as error:
-            if error.errno == 28:  # ENOSPC
-                raise InfrastructureError(
-                    f"disk is full: {self.path.parent}: make room, then resume"
-                ) from None
+            if error.errno == errno.ENOSPC:
+                raise InfrastructureError(f"disk is full: {self.path.parent}: make room, then resume") from None
             raise UserError(f"{self.path} cannot be opened: {error.strerror}") from None
         return file
+
+    def _do(self, statement: str, *values) -> list[tuple]:
+        """The rows that a statement gives; it is committed when this returns, but for one in a transaction."""
+        try:
+            return self._db.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise self._fault(error) from None
+
+    def _fault(self, error: sqlite3.Error) -> Exception:
+        name = getattr(error, "sqlite_errorname", None) or ""
+        kind, message = next((kind, message) for starts, kind, message in FAULTS if name.startswith(starts))
+        return kind(message.format(path=self.path, name=name, error=error))
 
     def __enter__(self) -> "Store":
         return self
@@ -137,58 +138,45 @@ class Store:
         self.close()
 
     def close(self) -> None:
-        with self._faults():
+        try:
             self._db.close()
-        if self._lock:
+        except sqlite3.Error as error:
+            raise self._fault(error) from None
+        finally:
             self._lock.close()
 
     # Calls.
 
     def get_call(self, key: str) -> Call | None:
-        with self._faults():
-            row = self._db.execute(f"select {', '.join(COLUMNS)} from calls where key = ?", (key,)).fetchone()
-        return _call(row) if row else None
+        rows = self._do(f"select {', '.join(COLUMNS)} from calls where key = ?", key)
+        if not rows:
+            return None
+        values = dict(zip(COLUMNS, rows[0], strict=True))
+        return Call(**{**values, "request": _unpacked(values["request"]), "answer": _unpacked(values["answer"])})
 
     def put_call(self, call: Call) -> None:
         """Store a finished call; it is committed when this returns."""
-        with self._faults():
-            self._db.execute(PUT_CALL, _row(call))
+        self._do(PUT_CALL, *_row(call))
 
     def set_aside(self, keys: Sequence[str]) -> None:
         """Still count what these calls cost, but forget their answers: the questions will be asked again."""
-        with self._faults():
-            for key in keys:
-                self._db.execute(
-                    "update calls set key = key || ' set aside ' || created where key = ?", (key,)
-                )
+        for key in keys:
+            self._do("update calls set key = key || ' set aside ' || created where key = ?", key)
 
     def usage(self) -> list[dict]:
         """Calls, tokens, dollars and seconds by role, model, design and stage.
 
         `usd` is None where no call of the group has a known price; `unpriced` counts those without.
         """
-        with self._faults():
-            cursor = self._db.execute(USAGE)
-            names = [column[0] for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor]
-
-    def calls(self) -> Iterator[Call]:
-        """Every call in the order in which they ended."""
-        with self._faults():
-            for row in self._db.execute(f"select {', '.join(COLUMNS)} from calls order by created, key"):
-                yield _call(row)
+        names = (*BY, "calls", *SUMS, "unpriced")
+        return [dict(zip(names, row, strict=True)) for row in self._do(USAGE)]
 
     # Embeddings.
 
     def get_vectors(self, keys: Sequence[str]) -> dict[str, list[float]]:
         """The vectors that are known, by key."""
-        found = {}
-        with self._faults():
-            for key in keys:
-                row = self._db.execute("select vector from embeddings where key = ?", (key,)).fetchone()
-                if row:
-                    found[key] = array.array("f", row[0]).tolist()
-        return found
+        found = {key: self._do("select vector from embeddings where key = ?", key) for key in keys}
+        return {key: array.array("f", rows[0][0]).tolist() for key, rows in found.items() if rows}
 
     def put_vectors(self, call: Call, vectors: dict[str, list[float]]) -> dict[str, list[float]]:
         """Store a call and its vectors, both or neither; returns the vectors as `get_vectors` will.
@@ -196,70 +184,40 @@ class Store:
         Vectors are stored as 32-bit floats, so they are rounded: use the returned ones.
         """
         packed = {key: array.array("f", vector) for key, vector in vectors.items()}
-        with self._faults():
-            self._db.execute("begin immediate")
-            try:
-                self._db.execute(PUT_CALL, _row(call))
-                rows = [(key, vector.tobytes()) for key, vector in packed.items()]
-                self._db.executemany("insert or ignore into embeddings values (?, ?)", rows)
-                self._db.execute("commit")
-            except sqlite3.Error:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
+        self._do("begin immediate")
+        try:
+            self._do(PUT_CALL, *_row(call))
+            for key, vector in packed.items():
+                self._do("insert or ignore into embeddings values (?, ?)", key, vector.tobytes())
+            self._do("commit")
+        except BaseException:
+            if self._db.in_transaction:  # SQLite may have ended it
+                self._do("rollback")
+            raise
         return {key: vector.tolist() for key, vector in packed.items()}
 
     # Episodes.
 
     def get_episode(self, key: str) -> dict | None:
-        with self._faults():
-            row = self._db.execute("select episode from episodes where key = ?", (key,)).fetchone()
-        return json.loads(_unpacked(row[0])) if row else None
+        rows = self._do("select episode from episodes where key = ?", key)
+        return json.loads(_unpacked(rows[0][0])) if rows else None
 
     def put_episode(self, key: str, episode: dict) -> None:
         """Store a finished episode; it is committed when this returns."""
-        row = key, _packed(json.dumps(episode))
-        with self._faults():
-            self._db.execute("insert or ignore into episodes values (?, ?)", row)
+        self._do("insert or ignore into episodes values (?, ?)", key, _packed(json.dumps(episode)))
 
     def copy_episodes(self, other: Path) -> None:
         """Copy the episodes of another run's store, which must exist and is only read."""
-        with self._faults():
-            self._db.execute("attach ? as other", (f"{other.absolute().as_uri()}?mode=ro",))
-            self._db.execute("insert or ignore into main.episodes select key, episode from other.episodes")
-            self._db.execute("detach other")
+        self._do("attach ? as other", f"{other.absolute().as_uri()}?mode=ro")
+        self._do("insert or ignore into main.episodes select key, episode from other.episodes")
+        self._do("detach other")
 
     # Notes on endpoints.
 
     def get_note(self, key: str) -> str | None:
-        """What was found out about an endpoint: which parts of a request it does not understand."""
-        with self._faults():
-            row = self._db.execute("select note from notes where key = ?", (key,)).fetchone()
-        return row and row[0]
+        """What was found out about an endpoint, such as the parts of a request that it does not understand."""
+        rows = self._do("select note from notes where key = ?", key)
+        return rows[0][0] if rows else None
 
     def put_note(self, key: str, note: str) -> None:
-        with self._faults():
-            self._db.execute("insert or replace into notes values (?, ?)", (key, note))
-
-    # Errors.
-
-    @contextlib.contextmanager
-    def _faults(self):
-        """Turn SQLite's errors into ours: a full disk is not a broken file."""
-        try:
-            yield
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "") or ""
-            if name == "SQLITE_FULL":
-                message = f"disk is full: {self.path} cannot grow: make room, then resume"
-                raise InfrastructureError(message) from None
-            if name.startswith("SQLITE_IOERR"):
-                message = f"{self.path} cannot be written ({name}): is the disk full or gone?"
-                raise InfrastructureError(message) from None
-            if name in ("SQLITE_BUSY", "SQLITE_LOCKED"):
-                raise InfrastructureError(f"{self.path} is locked by another program") from None
-            if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
-                raise UserError(f"{self.path} cannot be opened or written: {error}") from None
-            raise UserError(
-                f"{self.path} is not a store that can be read: {error}; restore or remove it"
-            ) from None
+        self._do("insert or replace into notes values (?, ?)", key, note)

@@ -1,11 +1,12 @@
 """What the meta agent is shown of a design: tables, digests, and episodes beside the same ones without memory.
 
-An episode is a line of `trajectories.jsonl`, a `score.Outcome` as a dict. What is shown follows from the run's folder
+An episode is a line of `trajectories.jsonl.gz`, a `score.Outcome` as a dict. What is shown follows from the run's folder
 and archive alone. Texts of designs, agents and games are quoted, so that none of them can pose as part of the prompt.
 """
 
 import ast
 import contextlib
+import gzip
 import json
 import math
 import pprint
@@ -19,6 +20,7 @@ from pathlib import Path
 from prompts import count_tokens, quote, quote_cell, quote_lines
 from score import paired_interval
 
+EPISODES = "trajectories.jsonl.gz"  # the file of a design's deployed episodes
 BEST, RELATIVES = 3, 12  # designs of the archive that are shown: the best ones, and in all
 MOST_ROWS = 12  # keys of what was retrieved, and kinds of errors, that are shown
 MOST_ITEMS = 5  # of a list or a dictionary in an episode that is shown as Python data
@@ -33,15 +35,15 @@ class Evidence:
     id: str
     code: str
     score: dict  # a Score's summary
-    deployed: list[dict]  # lines of trajectories.jsonl
+    deployed: list[dict]  # lines of trajectories.jsonl.gz
     changes: list[dict]  # of the plan that it was made by; none for a design from scratch
-    before: list[dict]  # the parent's lines of trajectories.jsonl; none for a design from scratch
+    before: list[dict]  # the parent's lines of trajectories.jsonl.gz; none for a design from scratch
     relatives: list[dict]  # lines of the archive with `relation` and `what`: parents, siblings, children, the best
 
     @classmethod
     def read(cls, folder, archive, design) -> "Evidence":
         """From the run's folder (`harness.run_folder.RunFolder`) and the archive from which the design was drawn."""
-        best = sorted(archive.evaluated(), key=lambda one: -one.score)[:BEST]
+        best = archive.finalists(BEST)
         relatives, first = [], {}
         for one in archive.designs:
             again = one.state == "duplicate"  # it has the id of the design that was there before, and no folder
@@ -59,9 +61,9 @@ class Evidence:
             id=design.id,
             code=(own / "design.py").read_text(encoding="utf-8"),
             score=json.loads((own / "score.json").read_text(encoding="utf-8")),
-            deployed=_read_lines(own),
+            deployed=read_episodes(own),
             changes=(json.loads((own / "plan.json").read_text(encoding="utf-8")) or {}).get("changes", []),
-            before=_read_lines(folder.design(parent)) if parent else [],
+            before=read_episodes(folder.design(parent)) if parent else [],
             relatives=relatives[:RELATIVES],
         )
 
@@ -72,13 +74,17 @@ class Evidence:
         before = {(one["task"], one["number"]): one["score"] for one in self.before}
         differences: dict[str, list[float]] = {}
         for one in self.deployed:
-            differences.setdefault(one["task"], []).append(one["score"] - before[one["task"], one["number"]])
+            if (one["task"], one["number"]) in before:  # a race may have stopped the parent
+                differences.setdefault(one["task"], []).append(one["score"] - before[one["task"], one["number"]])
         mean, low, high = paired_interval(differences)
         return {"difference": mean, "low": low, "high": high}
 
 
-def _read_lines(design: Path) -> list[dict]:
-    return [json.loads(line) for line in (design / "trajectories.jsonl").read_text(encoding="utf-8").splitlines()]
+def read_episodes(design: Path) -> list[dict]:
+    """The deployed episodes of a design, from its folder; older runs did not pack them."""
+    packed = design / EPISODES
+    data = gzip.decompress(packed.read_bytes()) if packed.exists() else packed.with_suffix("").read_bytes()
+    return [json.loads(line) for line in data.decode("utf-8").splitlines()]
 
 
 def _what(place: Path) -> str:

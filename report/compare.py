@@ -28,7 +28,7 @@ def table(runs: Sequence[RunData]) -> str:
     rows += [f"labels: {', '.join(labels)}"] if labels else []
     names = [line(run.path.resolve().name, 60) for run in runs]
     wide = max(map(len, names))
-    rows += ["", f"{'run':{wide}}  seed steps designs no memory learning   gain   test  {'to no memory':41} "
+    rows += ["", f"{'run':{wide}}  seed steps designs no memory learning {'gain':>13}   test  {'to no memory':41} "
              " tokens  dollars  state, settings"]
     scores: dict[str, list[tuple]] = {}  # by group: for each run the values that SPREADS names
     for run, name, group in zip(runs, names, groups, strict=True):
@@ -38,14 +38,15 @@ def table(runs: Sequence[RunData]) -> str:
         scores.setdefault(group, []).append((run.f0, learning, gain, test, test_gain))
         shown = ""
         if tested and tested.interval:
-            shown = f"{verdict(tested.interval):19}  {difference_words(test_gain, tested.interval)}"
+            word = verdict(tested.interval, test_gain, run.noise("test-static"))
+            shown = f"{word:19}  {difference_words(test_gain, tested.interval)}"
         tokens = tested.tokens if tested else best and best.tokens
         unpriced = any(row["unpriced"] for row in run.usage)
         usd = "unknown" if unpriced else f"{sum(row['usd'] or 0 for row in run.usage):.2f}"
         seed, steps = line(str(run.config.get("seed", ""))), max((node.step for node in run.nodes), default=0)
         rows.append(
             f"{name:{wide}} {seed:>5} {steps:5} {len(run.evaluated):7} {percent(run.f0):>9} "
-            f"{percent(learning):>8} {points(gain):>6} {percent(test):>6}  {shown:41} "
+            f"{percent(learning):>8} {points(gain, run.noise()):>13} {percent(test):>6}  {shown:41} "
             f"{'–' if tokens is None else f'{tokens:,.0f}':>7} {usd:>8}  {run.state.kind}, {group}"
         )
 
@@ -78,8 +79,7 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
 
     groups: dict[str, list[dict[float, float]]] = {}
     for run, group in zip(runs, by_settings(runs)[1], strict=True):
-        if run.evaluated:
-            best = {step: 100 * score for step, score in best_by_step(run.evaluated).items()}
+        if best := {step: 100 * node.score for step, node in best_by_step(run).items()}:
             last = max(best)  # a curve ends half a step later, so that its last step shows
             groups.setdefault(group, []).append(best | {last + 0.5: best[last]})
     if not groups:

@@ -8,10 +8,12 @@ Texts are returned unchanged: whoever shows them cleans and escapes them.
 import contextlib
 import fcntl
 import functools
+import gzip
 import json
 import os
 import re
 import sqlite3
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -52,6 +54,10 @@ class Node:
     tries: int = 1
     cost: float | None = None  # dollars; None where unknown
     error: str = ""
+    experience: float | None = None  # score(all) - score(one), where the search climbs it
+    raced: int = 0  # episodes after which `--race` stopped it, and of which the score is; 0: all were played
+    fresh: float | None = None  # of a finalist: what the search climbs, measured again on fresh seeds
+    final: float | None = None  # of a finalist: the same over all passes
     twin: str | None = None  # of a duplicate: the candidate that had the code first
 
     @property
@@ -101,6 +107,7 @@ class Result:
     invalid: float | None  # share of the agent's answers that were no valid actions
     example: str  # one of these answers
     against_best: dict | None  # the best other memory: its name, the paired difference to it, the interval
+    experience: dict | None  # what it has from experience: as `score.experience` returns it
     tasks: tuple[TaskScore, ...]
 
 
@@ -126,27 +133,63 @@ class RunData:
     state: State
     nodes: tuple[Node, ...]
     results: dict[str, dict[str, Result]]  # "test-static" -> name -> result
+    luck: dict[str, dict]  # "test-static" -> what chance alone does there: as `score.luck` returns it
+    no_memory: float | None  # on the learning set, where the run is finished
     usage: tuple[dict, ...]  # model calls by role, model and stage: the columns of USAGE
     usage_by_design: tuple[dict, ...]  # the same for each design
     notes: tuple[str, ...]  # what could not be read
 
-    @property
+    @functools.cached_property
     def evaluated(self) -> list[Node]:
         return [node for node in self.nodes if node.state == "evaluated"]
 
     @property
-    def learned(self) -> Node | None:
-        """The best design on the learning set; the first one of a tie."""
-        return max(self.evaluated, key=lambda node: node.score, default=None)
+    def objective(self) -> str:
+        """What the search climbs: "score" or "experience"."""
+        return "experience" if self.config.get("objective") == "experience" else "score"
 
-    @property
+    @functools.cached_property
+    def finalists(self) -> list[Node]:
+        """The designs that were measured again on fresh seeds, the best of the search first."""
+        again = [node for node in self.evaluated if node.fresh is not None and node.final is not None]
+        return sorted(again, key=lambda node: -self.lead(node))
+
+    @functools.cached_property
+    def learned(self) -> Node | None:
+        """The learned design, as `alma.Archive.best` chooses it: the best finalist, else the best of the search."""
+        if again := [node for node in self.evaluated if node.final is not None]:
+            return max(again, key=lambda node: node.final)
+        whole = [node for node in self.evaluated if not node.raced]
+        return max(whole or self.evaluated[:1], key=self.lead, default=None)
+
+    def lead(self, node: Node) -> float:
+        """What the search climbs: the lead over no memory or, with that objective, what experience gives."""
+        if node.experience is not None:
+            return node.experience
+        return node.difference if node.raced and node.difference is not None else node.score - (self.f0 or 0.0)
+
+    def noise(self, key: str = "learning-static") -> float:
+        """The difference below which chance alone may be at work on a task set; 0 where that is not known."""
+        return self.luck[key]["noise"] if key in self.luck else 0.0
+
+    def played(self, node: Node) -> str:
+        """How many of its episodes a design played that a race stopped; empty where it played all."""
+        if not node.raced:
+            return ""
+        whole = (self.design(one).episodes for one in self.evaluated if not one.raced)
+        planned = next(filter(None, whole), 0)
+        return f"{node.raced} of {planned} episodes" if planned > node.raced else f"{node.raced} episodes"
+
+    @functools.cached_property
     def f0(self) -> float | None:
         """Score of no memory on the deployment half of the learning set."""
         known = self.results.get("learning-static", {}).get("no_memory")
         if known:
             return known.mean
-        gains = (one.score - one.difference for one in self.evaluated if one.difference is not None)
-        return next(gains, None)
+        if self.no_memory is not None:
+            return self.no_memory
+        whole = (one for one in self.evaluated if one.difference is not None and not one.raced)
+        return next((one.score - one.difference for one in whole), None)
 
     def lineage(self, node: Node | None) -> list[Node]:
         """The candidates from the first design to `node`, by first parents."""
@@ -176,15 +219,22 @@ def read_run(path: str | Path) -> RunData:
     about = about if isinstance(about, dict) else {}
     nodes = _nodes(path, notes)
 
-    results, labels = {}, texts(about.get("labels"))
+    results, luck, labels = {}, {}, texts(about.get("labels"))
     for file in sorted(path.glob("results-*.json")):
         value = read_object(file, notes)
         scores = value.get("scores")
         found = [read_result(name, one) for name, one in scores.items()] if isinstance(scores, dict) else []
         if not found or None in found:
             notes.append(f"{file.name}: not every score could be read")
-        results[file.stem.removeprefix("results-")] = {one.name: one for one in found if one}
+        key = file.stem.removeprefix("results-")
+        results[key] = {one.name: one for one in found if one}
+        if chance := read_luck(value.get("noise")):
+            luck[key] = chance
         labels += texts(value.get("labels"))
+    printed = read_object(path / "score.json", notes)
+    noise = printed.get("noise") if isinstance(printed.get("noise"), dict) else {}
+    if chance := read_luck(noise.get("learning")):
+        luck.setdefault("learning-static", chance)
     models = [config[role] for role in config if role.endswith("_model")]
     named = [name for name in ("offline", "manual") if name in models]
     labels = named + ["unsafe sandbox"] * (config.get("unsafe_sandbox") is True) + labels
@@ -204,7 +254,8 @@ def read_run(path: str | Path) -> RunData:
 
     labels = tuple(dict.fromkeys(line(label, 40) for label in labels))
     state = _state(path, config, nodes, notes)
-    return RunData(path, config, about, labels, state, nodes, results, usage, usage_by_design, tuple(notes))
+    return RunData(path, config, about, labels, state, nodes, results, luck, rate(printed.get("no_memory")), usage,
+                   usage_by_design, tuple(notes))
 
 
 def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
@@ -234,6 +285,10 @@ def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
             tries=int(number(value.get("tries")) or 1),
             cost=number(value.get("cost")),
             error=text(value.get("error")),
+            experience=gain(value.get("experience")),
+            raced=int(number(value.get("raced")) or 0),
+            fresh=gain(value.get("fresh")),
+            final=gain(value.get("final")),
             twin=first.get(key) if state == "duplicate" else None,
         )
         if state == "evaluated":
@@ -250,7 +305,7 @@ def read_result(name: str, value: Any) -> Result | None:
     against_best = {
         "name": text(best.get("name")),
         "difference": gain(best.get("difference")),
-        "interval": _interval(best.get("interval")),
+        "interval": _gains(best.get("interval"), 2),
     }
     tasks = value.get("tasks") if isinstance(value.get("tasks"), list) else []
     return Result(
@@ -258,7 +313,7 @@ def read_result(name: str, value: Any) -> Result | None:
         mean=mean,
         stderr=rate(value.get("stderr")),
         difference=gain(value.get("difference")),
-        interval=_interval(value.get("interval")),
+        interval=_gains(value.get("interval"), 2),
         tokens=number(value.get("retrieved_tokens")),
         steps=number(value.get("steps")),
         usd=number(value.get("usd")),
@@ -266,13 +321,31 @@ def read_result(name: str, value: Any) -> Result | None:
         invalid=rate(value.get("invalid")),
         example=text(value.get("example")),
         against_best=None if None in against_best.values() else against_best,
+        experience=read_experience(value.get("experience")),
         tasks=_by_task([one for one in tasks if isinstance(one, dict)]),
     )
 
 
-def _interval(value: Any) -> tuple[float, float] | None:
-    ends = tuple(map(gain, value)) if isinstance(value, list) and len(value) == 2 else (None,)
-    return None if None in ends else ends
+def read_experience(value: Any) -> dict | None:
+    """What `score.experience` returned; None where it is not whole."""
+    value = value if isinstance(value, dict) else {}
+    found = {key: rate(value.get(key)) for key in ("none", "one", "all")}
+    found |= {key: _gains(value.get(key), 3) for key in ("gives", "brought", "wakes")}
+    return None if None in found.values() else found
+
+
+def read_luck(value: Any) -> dict | None:
+    """What `score.luck` returned; None where it is not whole."""
+    value = value if isinstance(value, dict) else {}
+    found = {"difference": gain(value.get("difference")), "interval": _gains(value.get("interval"), 2)}
+    found["noise"] = rate(value.get("noise"))
+    return None if None in found.values() else found
+
+
+def _gains(value: Any, count: int) -> tuple[float, ...] | None:
+    """So many differences of rates; None where one is missing."""
+    found = tuple(map(gain, value)) if isinstance(value, list) and len(value) == count else (None,)
+    return None if None in found else found
 
 
 def _by_task(episodes: list[dict]) -> tuple[TaskScore, ...]:
@@ -331,7 +404,8 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
     """The files of designs/<id>/ or dropped/<candidate>/, with a few episodes of each outcome."""
     rows: list[dict] = []
     kinds: dict[str, list[dict]] = {}  # sorted by name, the most interesting kinds of episodes come first
-    for value in read_lines(folder / "trajectories.jsonl", []):
+    packed = folder / "trajectories.jsonl.gz"
+    for value in read_lines(packed if packed.exists() else packed.with_suffix(""), []):  # older runs
         score, without = rate(value.get("score")), rate(value.get("without"))
         if score is None:
             continue
@@ -391,7 +465,9 @@ def _sample(value: dict) -> dict:
 
 def read_text(path: Path) -> str:
     """The beginning of a file; empty where there is none."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    damage = (OSError, EOFError, zlib.error)  # of what is packed
+    with contextlib.suppress(*damage), opened(path, "rt", encoding="utf-8", errors="replace") as file:
         return file.read(TEXT_LIMIT)
     return ""
 
@@ -410,7 +486,9 @@ def read_object(path: Path, notes: list[str]) -> dict:
 
 def read_lines(path: Path, notes: list[str]) -> Iterator[dict]:
     """The JSON objects of a .jsonl file; any other line is noted and left out."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+    opened = gzip.open if path.suffix == ".gz" else open
+    damage = (OSError, EOFError, zlib.error)  # of what is packed
+    with contextlib.suppress(*damage), opened(path, "rt", encoding="utf-8", errors="replace") as file:
         for place, row in enumerate(iter(lambda: file.readline(LINE_LIMIT), ""), 1):
             try:
                 value = json.loads(row)

@@ -103,35 +103,42 @@ def plots(run: RunData) -> list[Plot]:
         for name, (draw, title, caption) in PLOTS.items():
             figure = Figure(figsize=(5.1, 3.4))
             if draw(figure, run):
-                made.append(Plot(name, title, caption, figure))
+                hollow = name in ("progress", "cost") and any(one.raced for one in run.evaluated)
+                made.append(Plot(name, title, caption + RACED * hollow, figure))
     return made
 
 
 # Each of these draws into an empty figure and returns False where the run has no data for it.
 
 
-def progress(figure: "Figure", run: RunData) -> bool:
-    """Every score and the best so far by learning step, with the baselines of the learning set as lines."""
-    if not run.evaluated:
+def progress(figure: "Figure", run: RunData, experience: bool = False) -> bool:
+    """Every score and that of the best design so far by learning step, with the baselines as lines.
+
+    With `experience` what the designs have from experience, where the search climbs it.
+    """
+    shown = {one: one.experience if experience else one.score for one in run.evaluated}
+    best = {step: 100 * shown[one] for step, one in best_by_step(run).items() if shown[one] is not None}
+    if not best:
         return False
     axes = figure.subplots()
-    best = best_by_step(run.evaluated)
-    scores = [100 * one.score for one in run.evaluated]
-    axes.scatter([one.step for one in run.evaluated], scores, s=14, color=MUTED, alpha=0.45, linewidths=0)
-    values = [100 * score for score in best.values()]
+    for one, value in shown.items():
+        if value is not None:
+            style = {"facecolors": "none", "edgecolors": MUTED} if one.raced else {"color": MUTED, "linewidths": 0}
+            axes.scatter([one.step], [100 * value], s=14, alpha=0.8 if one.raced else 0.45, **style)
+    values = list(best.values())
     axes.plot(list(best), values, marker="o", color=ACCENT, linewidth=2.2, markersize=4.5,
               drawstyle="steps-post")
     labels = [("best so far", values[-1], ACCENT)]
-    results = run.results.get("learning-static", {})
+    results = {} if experience else run.results.get("learning-static", {})
     baselines = {name: one.mean for name, one in results.items() if name != LEARNED}
-    if run.f0 is not None:
+    if run.f0 is not None and not experience:
         baselines.setdefault("no_memory", run.f0)
     for name, score in baselines.items():
         axes.axhline(100 * score, color=MUTED, linewidth=1, linestyle=DASHED)
         labels.append((_name(name), 100 * score, MUTED))
     last = max(best)
-    axes.set(xlim=(0.5, last + 0.5), xticks=range(1, last + 1, 1 + last // 13), xlabel="learning step",
-             ylabel="success, % of the learning set")
+    what = "from experience, points" if experience else "success, % of the learning set"
+    axes.set(xlim=(0.5, last + 0.5), xticks=range(1, last + 1, 1 + last // 13), xlabel="learning step", ylabel=what)
     axes.margins(y=0.08)
     label_right(axes, labels)
     return True
@@ -140,23 +147,24 @@ def progress(figure: "Figure", run: RunData) -> bool:
 def cost(figure: "Figure", run: RunData, split: str = "learning") -> bool:
     """Success against retrieved tokens, on the learning set with every design."""
     results = run.results.get(f"{split}-static", {})
-    rows = [(name, one.tokens, one.mean, "") for name, one in results.items()]  # the last: of the candidate
+    rows = [(name, one.tokens, one.mean, None) for name, one in results.items()]  # the last: a candidate
     if split == "learning":
         rows = [row for row in rows if row[0] != LEARNED]
         for one in run.evaluated:
-            rows.append((LEARNED if one is run.learned else "", one.tokens, one.score, one.name))
+            rows.append((LEARNED if one is run.learned else "", one.tokens, one.score, one))
         if run.f0 is not None and "no_memory" not in results:
-            rows.append(("no_memory", 0.0, run.f0, ""))
+            rows.append(("no_memory", 0.0, run.f0, None))
     rows = sorted((row for row in rows if row[1] is not None), key=lambda row: row[0])
     if not rows:
         return False
     axes = figure.subplots()
     for name, tokens, score, candidate in rows:
         colour = ACCENT if name == LEARNED else WARM if name else MUTED
-        drawn = axes.scatter([tokens], [100 * score], s=45, color=colour, alpha=0.55, linewidths=0.6,
-                             edgecolors=INK)
+        raced = candidate is not None and candidate.raced
+        drawn = axes.scatter([tokens], [100 * score], s=45, color="none" if raced else colour, alpha=0.55,
+                             linewidths=0.6, edgecolors=INK)
         if candidate:
-            drawn.set_urls([f"#design-{candidate}"])
+            drawn.set_urls([f"#design-{candidate.name}"])
     axes.set_xscale("symlog", linthresh=10, linscale=0.35)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set(xlabel="retrieved tokens a task", ylabel="success, %")
@@ -199,6 +207,8 @@ def families(figure: "Figure", run: RunData) -> bool:
 PLOTS = {
     "progress": (progress, "Score by learning step",
                  "Each dot is a design. Dashed: no memory and the baselines on the learning set."),
+    "experience": (functools.partial(progress, experience=True), "What experience gives by learning step",
+                   "Score after all collected episodes less that after a single one: what this search climbs."),
     "cost": (cost, "Success against retrieved tokens, learning set",
              "Each dot is a design or a baseline."),
     "cost-test": (functools.partial(cost, split="test"), "Success against retrieved tokens, test set",
@@ -206,12 +216,14 @@ PLOTS = {
     "families": (families, "Success by kind of task",
                  "Open: no memory. Filled: the learned design. In brackets: the number of tasks."),
 }
+RACED = " Hollow: stopped early by --race, so of fewer episodes."
 
 
-def best_by_step(designs: Sequence[Node]) -> dict[int, float]:
-    """The best score so far by learning step."""
-    steps = sorted({one.step for one in designs})
-    return {step: max(one.score for one in designs if one.step <= step) for step in steps}
+def best_by_step(run: RunData) -> dict[int, Node]:
+    """The best design so far by learning step, by what the search climbs."""
+    whole = [one for one in run.evaluated if not one.raced]
+    steps = sorted({one.step for one in whole})
+    return {step: max((one for one in whole if one.step <= step), key=run.lead) for step in steps}
 
 
 def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
@@ -277,6 +289,7 @@ class Spot:
     radius: float
     fill: str
     ink: str  # colour of the text in it
+    text: str
     on_path: bool  # from the first design to the learned one
 
 
@@ -297,31 +310,33 @@ class Tree:
     columns: tuple[tuple[int, float], ...]  # learning step, x
     width: int
     height: int
-    span: float  # distance to no memory at which the colours end, in points of success rate
+    span: float  # lead at which the colours end, in points
 
 
 def tree(run: RunData) -> Tree:
     """The picture of a run's archive: a column for each learning step, a child to the right of its parents.
 
-    Colours show the score against no memory: orange is worse, blue better, darker is more.
+    Colours show what the search climbs, the score against no memory or what experience gives: orange is less
+    than nothing, blue more, darker is farther from it. So do the numbers.
     """
     steps = sorted({node.step for node in run.nodes})
     rows, path = _rows(run.nodes, steps), run.lineage(run.learned)
     top = min((min(own) for own in rows.values()), default=0.0)
     x = {step: MARGIN + COLUMN * place for place, step in enumerate(steps)}
     y = {name: [HEAD + MARGIN + ROW * (row - top) for row in own] for name, own in rows.items()}
-    span = max([0.05, *(abs(node.score - run.f0) for node in run.evaluated)]) if run.f0 is not None else 1.0
+    span = max([0.05, *(abs(run.lead(node)) for node in run.evaluated)]) if run.f0 is not None else 1.0
     spots: dict[str, Spot] = {}
     for node in run.nodes:
-        radius, fill, ink = DROPPED, "none", "currentColor"
+        radius, fill, ink, text = DROPPED, "none", "currentColor", "=" if node.state == "duplicate" else "×"
         if node.state == "evaluated":
             radius = min(LARGEST, SMALLEST + 3.2 * math.sqrt(node.visits))
-            part = 0.0 if run.f0 is None else (node.score - run.f0) / span
+            part = 0.0 if run.f0 is None else run.lead(node) / span
+            text = f"{100 * node.score:.0f}" if node.experience is None else f"{100 * node.experience:+.0f}"
             end = BETTER if part > 0 else WORSE
             rgb = [round(a + (b - a) * min(1.0, abs(part)) ** 0.8) for a, b in zip(EQUAL, end, strict=True)]
             fill = "#{:02x}{:02x}{:02x}".format(*rgb)
             ink = "#14181f" if 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140 else "#ffffff"
-        spots[node.name] = Spot(node, x[node.step], y[node.name][-1], radius, fill, ink, node in path)
+        spots[node.name] = Spot(node, x[node.step], y[node.name][-1], radius, fill, ink, text, node in path)
     edges = []
     for child in sorted(spots.values(), key=lambda spot: spot.on_path):
         for name in reversed(child.node.parents):

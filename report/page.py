@@ -45,7 +45,7 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
     if plots:
         files["report.md"] = markdown(run, drawn)
         template, style = _templates("html").get_template("archive.svg"), Markup(_file("archive.css"))
-        files["plots/archive.svg"] = template.render(tree=tree(run), learned=run.learned, style=style)
+        files["plots/archive.svg"] = template.render(tree=tree(run), run=run, style=style)
         files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
     contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
     return contents | ({f"plots/{one.name}.png": one.png for one in drawn} if plots else {})
@@ -111,7 +111,8 @@ def _templates(kind: str):
     environment.filters |= {
         "line": line, "block": block, "percent": percent, "points": points, "usd": usd, "count": count,
         "interval": words.interval_words, "verdict": words.verdict, "verdict_words": words.verdict_words,
-        "difference": words.difference_words,
+        "difference": words.difference_words, "experience_rows": words.experience_rows,
+        "experience_words": words.experience_words,
         "times": lambda number: {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times"),
     }  # fmt: skip
     return environment
@@ -126,14 +127,20 @@ def _facts(run: RunData) -> dict:
         title = [f"{split.capitalize()} set", mode and f"{mode} mode", size and f"{size} episodes collected"]
         short = {name: one.replace("_", " ") for name, one in words.short_names(rows).items()}
         if rows:
-            notes = words.notes({name: vars(one) for name, one in rows.items()}, short)
-            results.append((", ".join(filter(None, title)), rows, short, notes))
+            noise, chance = run.noise(key), words.noise_words(run.luck.get(key))
+            notes = words.notes({name: vars(one) for name, one in rows.items()}, short, noise)
+            notes += filter(None, [chance])
+            results.append((", ".join(filter(None, title)), rows, short, notes, noise))
     return {
         "run": run,
         "title": f"ALMA on {TITLES.get(env, line(env, 60) or 'an unknown environment')}",
         "headline": _headline(run),
         "tiles": _tiles(run),
         "results": results,
+        "finalists": _finalists(run),
+        "climbed": words.climbed_words(run.objective),
+        "noise": run.noise(),
+        "chance": words.noise_words(run.luck.get("learning-static")),
         "paper": words.PAPER.get(env, {}),
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
         "command": line(text(run.about.get("command")), 4000) or "not stored: see config.json",
@@ -143,20 +150,32 @@ def _facts(run: RunData) -> dict:
     }
 
 
+def _finalists(run: RunData) -> tuple[list[tuple[Node, dict[str, float]]], str]:
+    """The finalists with what they led by in the search, on fresh seeds and over all passes, and that in words."""
+    rows = [(one, {"search": run.lead(one), "fresh": one.fresh, "final": one.final}) for one in run.finalists]
+    return rows, words.fresh_words([leads for _, leads in rows]) if rows else ""
+
+
 def _headline(run: RunData) -> list[str]:
     """What came of the run, in sentences."""
-    best = run.learned
+    best, finalists = run.learned, run.finalists
     if best is None:
         dropped = f" {len(run.nodes)} candidates were dropped." if run.nodes else ""
         return [f"No design has been evaluated{'' if run.state.kind == 'finished' else ' yet'}.{dropped}"]
-    lead = f"The learned design, {best.name}, scored {percent(best.score)} % on the learning set"
-    if run.f0 is not None:
-        lead += f" (no memory: {percent(run.f0)} %)"
+    none = "" if run.f0 is None else f" (no memory: {percent(run.f0)} %)"
+    lead = f"The learned design, {best.name}, scored {percent(best.score)} % on the learning set{none}; "
+    lead += words.chosen_words(len(run.evaluated), len(finalists), run.objective)
     tested = run.results.get("test-static", {}).get(LEARNED)
-    if tested and best.difference is not None and tested.difference is not None:
-        return [f"{lead}.", words.shrinkage_words(best.difference, tested.difference, tested.interval)]
-    luck = f" As the best of {len(run.evaluated)} it is partly lucky." if len(run.evaluated) > 1 else ""
-    return [f"{lead}. It has not been evaluated on the test set.{luck}"]
+    if not tested or best.difference is None or tested.difference is None:
+        lucky = "; as the best of several it is partly lucky" if len(run.evaluated) > 1 else ""
+        return [f"{lead}. It has not been evaluated on the test set{lucky}."]
+    by_all = run.objective == "score" and best.final is not None
+    gains = (best.final if by_all else best.difference), tested.difference
+    noise = run.noise("test-static")
+    sentences = [f"{lead}.", words.shrinkage_words(*gains, tested.interval, noise)]
+    if tested.experience:
+        sentences.append(f"On the test set {words.experience_words(tested.experience, noise)}.")
+    return sentences
 
 
 def _tiles(run: RunData) -> list[tuple[str, str, str]]:
@@ -170,6 +189,9 @@ def _tiles(run: RunData) -> list[tuple[str, str, str]]:
     for title, mean, stderr, none in scores:
         note = f" · no memory {percent(none)} %" if none is not None else ""
         tiles.append((title, f"{percent(mean)} %", f"± {percent(stderr or 0)} standard error{note}"))
+    if best and best.experience is not None:
+        note = "points, learning set: what the search climbs"
+        tiles.append(("from experience", points(best.experience, run.noise()), note))
     states = [node.state for node in run.nodes]
     note = f"{states.count('dropped')} dropped, {states.count('duplicate')} duplicate"
     tiles.append(("designs", str(len(run.evaluated)), note))
@@ -205,6 +227,8 @@ def _piece(run: RunData, node: Node) -> str:
         "title": _title(shown.code),
         "children": [one for one in run.nodes if node.name in one.parents],
         "best": node is run.learned,
+        "noise": run.noise(),
+        "climbed": words.climbed_words(run.objective),
         # The interval of the score is in the design's own file alone.
         "score": read_result(node.name, shown.score) if node.state == "evaluated" else None,
         "scale": max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0]),

@@ -1,9 +1,10 @@
 """The texts of a run: strangers' text made safe to show, verdicts, and the tables that commands print.
 
-Promises: a difference counts as shown only if its 95 % interval excludes 0; a learned design's score on
-the learning set, where it was chosen, is followed by its score on the test set where there is one; each
-table carries the run's labels. The intervals resample tasks and do not cover the agent's luck within a
-pass. Importing this module is cheap: the command line and the progress display use it.
+Promises: a difference counts as shown only if its 95 % interval excludes 0, and is called noise where it is
+smaller than what chance alone makes; a learned design's score on the learning set, where it was chosen, is
+followed by its score on the test set where there is one; each table carries the run's labels. The intervals
+resample tasks and do not cover the agent's luck within a pass. Importing this module is cheap: the command
+line and the progress display use it.
 """
 
 import statistics
@@ -16,9 +17,6 @@ from errors import clean
 
 SETS = ("learning", "test", "shift")
 SAYS_LINES = 12  # shown of what the learned memory says
-# 97.5 % points of Student's t distribution by degrees of freedom: few seeds need wide intervals.
-STUDENT = {1: 12.706, 2: 4.303, 3: 3.182, 4: 2.776, 5: 2.571, 6: 2.447, 7: 2.365, 8: 2.306, 9: 2.262,
-           10: 2.228}
 # Success rate in percent on the test set, static mode, mean of three passes (standard error):
 # arXiv 2602.07755. By environment, agent model and kind of memory.
 PAPER = {
@@ -73,59 +71,164 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f}"
 
 
-def points(value: float | None) -> str:
-    """A difference of rates in points, with its sign."""
-    return "–" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
+def points(value: float | None, noise: float = 0.0) -> str:
+    """A difference of rates in points, with its sign; marked where it is noise."""
+    shown = "–" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
+    return f"{shown} (noise)" if is_noise(value, noise) else shown
 
 
-def verdict(interval: Sequence[float]) -> str:
-    """Better, worse, or no difference shown, by the 95 % interval of a paired difference."""
+def is_noise(difference: float | None, noise: float) -> bool:
+    """Whether a difference is smaller than what chance alone makes (`score.luck`); none at all is not noise."""
+    return difference is not None and 1e-9 < abs(difference) < noise
+
+
+def verdict(interval: Sequence[float], difference: float | None = None, noise: float = 0.0) -> str:
+    """Better, worse, or no difference shown, by the 95 % interval of a paired difference; or noise."""
     low, high = interval
+    if is_noise(difference, noise):
+        return "noise"
     return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
 
 
-def verdict_words(interval: Sequence[float], other: str = "no memory") -> str:
+def verdict_words(
+    interval: Sequence[float], other: str = "no memory", difference: float | None = None, noise: float = 0.0
+) -> str:
     """The verdict with the name of what was compared with."""
-    word = verdict(interval)
+    word = verdict(interval, difference, noise)
+    if word == "noise":
+        return f"no more than noise apart from {other}"
     return f"no difference to {other} shown" if word == "no difference shown" else f"{word} than {other}"
+
+
+def noise_words(luck: dict | None) -> str:
+    """What chance alone does on a task set; empty where it was not measured."""
+    if not luck:
+        return ""
+    shown = difference_words(luck["difference"], luck["interval"])
+    return (
+        f"chance alone: no memory against itself with other seeds, {shown} points; "
+        f"a difference of less than {100 * luck['noise']:.1f} points is called noise"
+    )
+
+
+def experience_words(found: dict, noise: float = 0.0) -> str:
+    """Whether a design is a memory or a solver, by `score.experience`."""
+    (gives, *given), (brought, *own), (wakes, *woken) = (found[key] for key in ("gives", "brought", "wakes"))
+    experience, code = verdict(given, gives, noise), verdict(own, brought, noise)
+    total = round(100 * (gives + brought))
+
+    def share(part: float, source: str) -> str:
+        part = round(100 * part)
+        if part > total:
+            return f"{part} points come from {source} ({total:+} in all)"
+        return f"{part} of {total} points come from {source}"
+
+    if experience == code == "better":
+        rest = total - round(100 * gives)
+        return f"{share(gives, 'experience')}, {rest} from the code: this is a memory that also brings something along"
+    if experience == "better":
+        return f"{share(gives, 'experience')}: this is a memory"
+    if code == "better":
+        waits = verdict(woken, wakes, noise) == "better"
+        return f"{share(brought, 'the code')}: this is a solver{' behind a check for an empty memory' * waits}"
+    both = f"{points(gives, noise)} points from experience, {points(brought, noise)} from the code"
+    return f"neither a memory nor a solver is shown: {both}"
 
 
 def interval_words(interval: Sequence[float]) -> str:
     return f"95 % interval {points(interval[0])} to {points(interval[1])} points"
 
 
-def difference_words(difference: float, interval: Sequence[float]) -> str:
+def difference_words(difference: float, interval: Sequence[float], noise: float = 0.0) -> str:
     """A difference with its 95 % interval, for a cell of a table."""
-    return f"{points(difference)} [{points(interval[0])}, {points(interval[1])}]"
+    return f"{points(difference, noise)} [{points(interval[0])}, {points(interval[1])}]"
 
 
-def shrinkage_words(learning: float, test: float, interval: Sequence[float] | None) -> str:
+def less_or_more(change: float) -> str:
+    """A change of a difference in words."""
+    shown = points(change)
+    return f"{shown[1:]} points {'less' if shown[0] == '-' else 'more'}" if float(shown) else "as much"
+
+
+def shrinkage_words(learning: float, test: float, interval: Sequence[float] | None, noise: float = 0.0) -> str:
     """How much of the lead over no memory on the learning set is left on the test set."""
-    change = points(test - learning)
-    shrunk = f"{change[1:]} points {'less' if change[0] == '-' else 'more'}" if float(change) else "as much"
     words = (
         f"Compared with no memory it gains {points(test)} points on the test set and {points(learning)} "
-        f"on the learning set, where it was chosen: {shrunk}."
+        f"on the learning set, where it was chosen: {less_or_more(test - learning)}."
     )
-    shown = f" {verdict_words(interval).capitalize()} ({interval_words(interval)})." if interval else ""
-    return words + shown
+    if not interval:
+        return words
+    shown = verdict_words(interval, difference=test, noise=noise).capitalize()
+    return f"{words} {shown} ({interval_words(interval)})."
 
 
-def notes(scores: dict[str, dict], short: dict[str, str]) -> list[str]:
-    """What to say below a table: the best memory's lead, and where most of the answers were no actions."""
+def experience_rows(found: dict, noise: float = 0.0) -> list[tuple[str, float, str]]:
+    """The three rows below a design: how much was learned, the score, and the difference that this makes."""
+    brought, gives = (difference_words(found[key][0], found[key][1:], noise) for key in ("brought", "gives"))
+    return [
+        ("after no episode", found["none"], ""),
+        ("after one episode", found["one"], f"{brought} to no memory: the code"),
+        ("after all episodes", found["all"], f"{gives} to one episode: experience"),
+    ]
+
+
+def chosen_words(designs: int, finalists: int, objective: str) -> str:
+    """How the learned design was chosen."""
+    by = " by what experience gives" if objective == "experience" else ""
+    if not finalists:
+        return f"the best of {designs}{by}"
+    return f"chosen from {designs} designs as the best of {finalists} finalists over all passes{by}"
+
+
+def climbed_words(objective: str) -> str:
+    """What a search with this objective climbs."""
+    return "what experience gives" if objective == "experience" else "lead over no memory"
+
+
+def fresh_words(finalists: Sequence[dict]) -> str:
+    """What fresh seeds left of the finalists' leads, and what came of the best of the search, which is the first."""
+    changes = [one["fresh"] - one["search"] for one in finalists]
+    place = 1 + sum(one["final"] > finalists[0]["final"] + 1e-9 for one in finalists)
+    rank = "still the best" if place == 1 else f"number {place} of {len(finalists)}"
+    return (
+        f"on fresh seeds the finalists have {less_or_more(statistics.fmean(changes))} on average, "
+        f"the best of the search {less_or_more(changes[0])}; over all passes it is {rank}"
+    )
+
+
+def finalist_words(result: dict) -> list[str]:
+    """The finalists by what they led by in the search and on fresh seeds, and what came of the best of the search."""
+    finalists, noise = result.get("finalists"), _noise(result, "learning")
+    if not finalists:
+        return []
+    rows = [f"finalists, measured again on fresh seeds; {climbed_words(result['objective'])} in points, learning set:"]
+    rows.append(f"  {'design':12}{'search':>15}{'fresh seeds':>15}{'all passes':>15}")
+    for one in finalists:
+        cells = "".join(f"{points(one[key], noise):>15}" for key in ("search", "fresh", "final"))
+        rows.append(f"  {one['id']:12}{cells}{'  learned' * (one['id'] == result['learned'])}")
+    return [*rows, fresh_words(finalists)]
+
+
+def notes(scores: dict[str, dict], short: dict[str, str], noise: float = 0.0) -> list[str]:
+    """What to say below a table: the best memory's lead, and where most answers of the agent were no actions."""
     found = []
     if compared := [name for name in scores if scores[name].get("against_best")]:
         name = max(compared, key=lambda name: scores[name]["mean"])
         other = scores[name]["against_best"]
-        lead = difference_words(other["difference"], other["interval"])
+        lead = difference_words(other["difference"], other["interval"], noise)
         second = short.get(other["name"], line(other["name"] or "another", 40))
         found.append(f"best memory: {short[name]}, {lead} points ahead of the second best, {second}")
-    for name, score in scores.items():
-        if (score.get("invalid") or 0) > 0.5:
-            quoted = f', for example "{line(score["example"], 100)}"' if score["example"] else ""
-            share = percent(score["invalid"])
-            found.append(f"{short[name]}: {share} % of the agent's answers were no valid actions{quoted}")
+    if lost := {name: score for name, score in scores.items() if (score.get("invalid") or 0) > 0.5}:
+        example = next((line(score["example"], 100) for score in lost.values() if score["example"]), "")
+        shares = ", ".join(f"{short[name]}: {percent(score['invalid'])} %" for name, score in lost.items())
+        quoted = f', for example "{example}"' if example else ""
+        found.append(f"{shares} of the agent's answers were no valid actions{quoted}")
     return found
+
+
+def _noise(result: dict, split: str) -> float:
+    """What chance alone makes on a task set, by a command's result; 0 where it was not measured."""
+    return (result.get("noise", {}).get(split) or {"noise": 0.0})["noise"]
 
 
 def summary(result: dict) -> str:
@@ -135,20 +238,29 @@ def summary(result: dict) -> str:
     lines.append(f"models: {', '.join(models)}")
     for split in SETS:
         if split in result:
-            lines += ["", f"{split} set:", table(result[split])]
+            lines += ["", f"{split} set:", table(result[split], result.get("noise", {}).get(split))]
     if "collection sizes" in result:
         lines += ["", f"{result['split']} set, {result['mode']} mode:", curve(result["collection sizes"])]
+        lines += filter(None, [noise_words(result.get("noise", {}).get(result["split"]))])
     known = PAPER.get(result.get("env", ""), {}) if "test" in result or "shift" in result else {}
     if known:
         lines += ["", "success % in the paper, test set, by agent model (standard error):"]
     for model, row in known.items():
         lines.append(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
     if "learned" in result:
-        lead, none = result["score"] - result["no_memory"], percent(result["no_memory"])
-        lines += ["", f"learned design: {result['learned']}, the best of {result['designs']}; learning set: "
-                  f"{percent(result['score'])} %, no memory {none} % ({points(lead)} points)"]
-        tested = result.get("test", {}).get("learned design")
-        lines += [shrinkage_words(lead, tested["difference"], tested["interval"])] if tested else []
+        lead, finalists = result["score"] - result["no_memory"], result.get("finalists", [])
+        objective, noise = result.get("objective", "score"), _noise(result, "learning")
+        gained, none = f"{points(lead, noise)} points", percent(result["no_memory"])
+        if final := [one["final"] for one in finalists if one["id"] == result["learned"] and objective == "score"]:
+            [lead] = final
+            gained += f", over all passes {points(lead, noise)}"
+        chosen = chosen_words(result["designs"], len(finalists), objective)
+        lines += ["", f"learned design: {result['learned']}, {chosen}; learning set: "
+                  f"{percent(result['score'])} %, no memory {none} % ({gained})"]
+        if tested := result.get("test", {}).get("learned design"):
+            lines.append(shrinkage_words(lead, tested["difference"], tested["interval"], _noise(result, "test")))
+        lines += [""] * bool(finalists) + finalist_words(result)
+        lines += filter(None, [noise_words(result.get("noise", {}).get("learning"))])
     if says := result.get("says"):
         told = block(says["text"], 4000).splitlines()
         told = [one if len(one) <= 160 else f"{one[:159]}…" for one in told]
@@ -158,20 +270,25 @@ def summary(result: dict) -> str:
     return "\n".join(lines)
 
 
-def table(scores: dict[str, dict]) -> str:
-    """One line a memory: success, differences and verdicts, tokens, steps, invalid actions, its own calls."""
-    names = short_names(scores)
-    wide = max(len(name) for name in ("memory", *names.values()))
+def table(scores: dict[str, dict], luck: dict | None = None) -> str:
+    """One line a memory: success, differences and verdicts, tokens, steps, invalid actions, its own calls.
+
+    Below a design whose experience was measured stand its scores after no, one and all collected episodes, and
+    whether it is a memory or a solver.
+    """
+    names, noise = short_names(scores), luck["noise"] if luck else 0.0
+    shown = any(score.get("experience") for score in scores.values())
+    wide = max(len(name) for name in ("memory", *names.values(), *(["  after all episodes"] if shown else [])))
     costs = any(score["usd"] != 0 for score in scores.values())
     head = f"{'memory':{wide}}  {'success %':>11}  {'to no memory':43}{'to the best other':21}"
     rows = [f"{head}{'tokens':>6}  {'steps':>5}  {'invalid %':>9}  {'own calls':>9}{'        $' * costs}"]
     for name, score in scores.items():
         none = best = difference = ""
         if name != "no_memory":
-            none = verdict(score["interval"])
+            none = verdict(score["interval"], score["difference"], noise)
             difference = difference_words(score["difference"], score["interval"])
         if score.get("against_best"):
-            best = verdict(score["against_best"]["interval"])
+            best = verdict(score["against_best"]["interval"], score["against_best"]["difference"], noise)
         success = f"{percent(score['mean'])} ± {percent(score['stderr']):>4}"
         usd = "–" if score["usd"] is None else f"{score['usd']:.3f}"
         rows.append(
@@ -179,7 +296,11 @@ def table(scores: dict[str, dict]) -> str:
             f"{score['retrieved_tokens']:6.0f}  {score['steps']:5.1f}  {percent(score.get('invalid')):>9}  "
             f"{score['memory_calls']:9}{f'  {usd:>7}' * costs}"
         )
-    return "\n".join(rows + notes(scores, names))
+        if score.get("experience"):
+            for when, rate, change in experience_rows(score["experience"], noise):
+                rows.append(f"{f'  {when}':{wide}}  {percent(rate):>4}         {change}".rstrip())
+            rows.append(f"  {experience_words(score['experience'], noise)}")
+    return "\n".join(rows + notes(scores, names, noise) + [noise_words(luck)] * bool(luck))
 
 
 def curve(results: dict[int, dict[str, dict]]) -> str:
@@ -194,10 +315,12 @@ def curve(results: dict[int, dict[str, dict]]) -> str:
 
 
 def ablation_table(results: dict[str, list[dict]]) -> str:
-    """Sampling rules at equal budget, with the spread over seeds (the paper does not report one).
+    """Sampling rules at equal budget, paired by task, with the spread over seeds (the paper does not report one).
 
     `results`: for each rule the results of its runs, with the seeds in the same order.
     """
+    from score import paired_interval  # numpy is slow to import, and `--help` imports this module
+
     labels = dict.fromkeys(label for runs in results.values() for one in runs for label in one["labels"])
     rows = [f"labels: {', '.join(labels)}"] if labels else []
     rows.append(f"{'sampling':10} seeds {'learning set %':>16} {'test set %':>16} {'to no memory':>16}  made by")
@@ -214,19 +337,23 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
         rows.append(f"{sampling:10} {len(runs):5} {' '.join(cells)}  {made}")
     rows.append("mean ± standard deviation over seeds; the learned design is chosen on the learning set")
 
-    # The first rule against each other one on the test set, paired by seed.
+    # The first rule against each other one on the test set: the same episodes of each seed.
     (first, runs), *others = results.items()
     for other, theirs in others:
-        scores = [[one["test"]["learned design"]["mean"] for one in each] for each in (runs, theirs)]
-        gaps = [one - two for one, two in zip(*scores, strict=False)]  # a stopped ablation may lack a run
-        if len(gaps) < 2:
+        pairs = [[one["test"]["learned design"] for one in two] for two in zip(runs, theirs, strict=False)]
+        if len(pairs) < 2:  # a stopped ablation may lack a run
             rows.append(f"{first} against {other}: one seed shows nothing")
             continue
-        mean = statistics.mean(gaps)
-        half = STUDENT.get(len(gaps) - 1, 2.2) * statistics.stdev(gaps) / len(gaps) ** 0.5
-        interval = mean - half, mean + half
+        differences: dict[str, list[float]] = {}
+        for mine, its in pairs:
+            known = {(one["task"], one["number"]): one["score"] for one in its["tasks"]}
+            for one in mine["tasks"]:
+                differences.setdefault(one["task"], []).append(one["score"] - known[one["task"], one["number"]])
+        mean, *interval = paired_interval(differences)
+        spread = statistics.stdev(mine["mean"] - its["mean"] for mine, its in pairs)
         rows.append(
-            f"{first} against {other}, test set, {len(gaps)} seeds: {points(mean)} points: "
-            f"{verdict_words(interval, other)} ({interval_words(interval)})"
+            f"{first} against {other}, test set, {len(differences)} tasks, {len(pairs)} seeds: {points(mean)} points: "
+            f"{verdict_words(interval, other)} ({interval_words(interval)}); by seed ± {100 * spread:.1f}"
         )
+    rows.append("intervals resample tasks; how much of a difference is the luck of a search, its deviation by seed tells")
     return "\n".join(rows)

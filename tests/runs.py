@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ALMA = [sys.executable, str(ROOT / "tests" / "without_plots.py")]
 ROLES = ("meta", "agent", "memory", "embedding")
 TOY = ["--env", "tests.toy:Doors", "--steps", "3", "--passes", "1", "--collection-passes", "1", "--plain", "--yes"]
+TOY += ["--finalists", "2", "--final-passes", "1"]
 
 DESIGN = '''"""Notes what lay behind which door, in a model's words. Version {number}."""
 

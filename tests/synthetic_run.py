@@ -4,11 +4,12 @@ Try it: `python -m tests.synthetic_run /tmp/run --steps 11`
 """
 
 import argparse
+import gzip
 import hashlib
 import json
 import random
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from harness.config import Config
@@ -18,6 +19,9 @@ from models.store import Call, Store
 from score import Outcome, Score
 
 FAMILIES = {"navigation": 0.45, "boxoban": 0.08, "skill with an item": 0.3, "fighting": 0.2}
+NOISE = {"difference": 0.004, "interval": (-0.031, 0.038), "noise": 0.038}
+NEWER = ("objective", "experience", "finalists", "final_passes", "race")  # settings that an older run lacks
+RACED = 14  # episodes of the design that a race stopped
 HOSTILE = (
     "<script>alert(1)</script></script><img src=x onerror=alert(2)>\x1b[31mred\x1b[0m\x07"
     "\u202egnp.exe\u2066 {{ 7*7 }} `]](javascript:alert(3)) \ud800 \u0000 a" + "\u0301" * 50
@@ -78,14 +82,16 @@ class SyntheticRun:
     """A run of so many learning steps whose numbers are drawn, with every kind of candidate in it."""
 
     def __init__(self, path: Path, *, steps=3, planned=None, tasks=12, passes=3, length=30, width=300, hostile=False,
-                 seed=0, sampling="archive", lines_of_code=0):
+                 seed=0, sampling="archive", lines_of_code=0, objective="score", older=False):
         self.rng, self.steps, self.passes, self.length = random.Random(seed), steps, passes, length
+        self.objective, self.older = objective, older  # an older run has no finalists, races, noise, experience
         self.hostile, self.width, self.functions = hostile, width, lines_of_code // 4
         config = Config(env="minihack", seed=seed, folds=1, collection_passes=1, steps=planned or steps, passes=passes, test_passes=passes,
-                        sampling=sampling, agent_model="gpt-5-nano:low", meta_model="offline", memory_model="gpt-4o-mini",
+                        sampling=sampling, objective=objective, agent_model="gpt-5-nano:low", meta_model="offline", memory_model="gpt-4o-mini",
                         embedding_model="text-embedding-3-small", unsafe_sandbox=hostile)
         self.folder = RunFolder(path)
-        write_json(path / "config.json", {**asdict(config), "about": {**about(), "labels": ["generated"]}})
+        settings = {key: value for key, value in asdict(config).items() if not (older and key in NEWER)}
+        write_json(path / "config.json", {**settings, "about": {**about(), "labels": ["generated"]}})
         families = list(FAMILIES)
         self.tasks = [(f"MiniHack-Task-{place}-v0", families[place % len(families)]) for place in range(tasks)]
         self.without = {(task, number): float(self.rng.random() < FAMILIES[family])
@@ -108,6 +114,8 @@ class SyntheticRun:
                 if step > 2 and len(made) > 1:
                     made[1]["parents"].append(drawn[0]["id"])  # recombined from two
                 self.lines += made
+            if not self.older:
+                self._finalists()
             write_atomic(path / "archive.jsonl", "".join(f"{json.dumps(one)}\n" for one in self.lines))
         self._results()
         self._history("finished")
@@ -125,9 +133,30 @@ class SyntheticRun:
             return line | {"state": "duplicate", "id": parent["id"], "score": parent["score"], "parents": parent["parents"]}
         self.quality[line["id"]] = quality
         score = self._score(quality)
+        more = {"raced": 0, "experience": None, "fresh": None, "final": None}
+        if not self.older and self.objective == "score" and (step, place) == (4, 2):
+            score = replace(score, outcomes=score.outcomes[:RACED], raced=RACED)
+            more["raced"] = RACED
+        if self.objective == "experience":
+            more["experience"] = self._experience(score)["gives"][0]
         self._write(self.folder.design(line["id"]), code, score, name)
         return line | {"score": score.mean, "stderr": score.stderr, "difference": score.difference,
-                       "retrieved_tokens": score.retrieved_tokens}
+                       "retrieved_tokens": score.retrieved_tokens} | ({} if self.older else more)
+
+    def _finalists(self) -> None:
+        """The five best are measured again; a good part of their lead is luck."""
+        whole = [one for one in self.lines if one["state"] == "evaluated" and not one["raced"]]
+        leads = {one["id"]: one["score"] - self.f0 if self.objective == "score" else one["experience"] for one in whole}
+        for one in sorted(whole, key=lambda one: -leads[one["id"]])[:5]:
+            one["fresh"] = max(-1.0, min(1.0, leads[one["id"]] * 0.7 + self.rng.gauss(0.0, 0.04)))
+            one["final"] = (leads[one["id"]] + one["fresh"]) / 2
+
+    def _experience(self, score: Score) -> dict:
+        """As of a memory: the code brings little along."""
+        gives, brought = score.mean - self.f0 - 0.01, 0.01
+        differences = {key: (value, value - 0.05, value + 0.06)
+                       for key, value in (("gives", gives), ("brought", brought), ("wakes", brought))}
+        return {"none": self.f0, "one": self.f0 + brought, "all": score.mean, **differences}
 
     def _code(self, name: str) -> str:
         note = HOSTILE.encode("utf-8", "replace").decode() if self.hostile else f"from candidate {name}"
@@ -173,8 +202,9 @@ class SyntheticRun:
         lines = []
         for one in score.outcomes:
             lines.append(json.dumps(asdict(one), ensure_ascii=not self.hostile).encode("utf-8", "replace").decode() + "\n")
-        write_atomic(folder / "trajectories.jsonl", "".join(lines))
-        write_json(folder / "score.json", score.summary())
+        write_atomic(folder / "trajectories.jsonl.gz", gzip.compress("".join(lines).encode("utf-8", "replace")))
+        experience = {"experience": self._experience(score)} if self.objective == "experience" else {}
+        write_json(folder / "score.json", {**score.summary(), **experience})
         for stage in ("ideate", "implement"):
             self._call("meta", stage, name)
         for _ in range(2):
@@ -199,14 +229,21 @@ class SyntheticRun:
                                  usd=usd, seconds=8.0))
 
     def _results(self) -> None:
-        best = max((one for one in self.lines if one["state"] == "evaluated"), key=lambda one: one["score"])["id"]
+        evaluated = [one for one in self.lines if one["state"] == "evaluated"]
+        best = max(evaluated, key=lambda one: one["score"])["id"]
+        if again := [one for one in evaluated if one.get("final") is not None]:
+            best = max(again, key=lambda one: one["final"])["id"]
         names = {"no_memory": 0.0, "trajectory_retrieval": -0.04, "reasoning_bank": 0.02, "g_memory": 0.03}
+        noise = {} if self.older else {"noise": NOISE}
         for split, shrink in (("learning", 1.0), ("test", 0.5)):
             qualities = names | {"learned design": self.quality[best] * shrink}
             scores = {name: self._result(name, quality, best) for name, quality in qualities.items()}
             if split == "learning":
                 del scores["learned design"]  # the archive has it
-            write_json(self.folder.path / f"results-{split}-static.json", {"labels": ["offline"], "scores": scores})
+            write_json(self.folder.path / f"results-{split}-static.json", {"labels": ["offline"], **noise, "scores": scores})
+        if not self.older:
+            printed = {"learned": best, "no_memory": self.f0, "noise": {"learning": NOISE, "test": NOISE}}
+            write_json(self.folder.path / "score.json", printed)
 
     def _result(self, name: str, quality: float, best: str) -> dict:
         score = self._score(quality)
@@ -214,8 +251,10 @@ class SyntheticRun:
             score = Score(self.f0, 0.01, (), 0.0, (0.0, 0.0), 0.0, 20.0, score.outcomes)
         tasks = [{"task": one.task, "family": one.family, "number": one.number, "score": one.score,
                   "without": self.without[one.task, one.number], "tokens": one.tokens} for one in score.outcomes]
-        invalid = {"invalid": 0.62, "example": f"I think I should{self._bad()}"} if name == "g_memory" else {}
-        code = {"id": best if name == "learned design" else design_id(name), "usd": 0.01, "tasks": tasks, **invalid}
+        more = {"invalid": 0.62, "example": f"I think I should{self._bad()}"} if name == "g_memory" else {}
+        if name == "learned design" and not self.older:
+            more = {"experience": self._experience(score)}
+        code = {"id": best if name == "learned design" else design_id(name), "usd": 0.01, "tasks": tasks, **more}
         return {**score.summary(), **code}
 
     def _bad(self) -> str:
@@ -251,10 +290,11 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=30, help="steps of an episode")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--hostile", action="store_true")
+    parser.add_argument("--objective", choices=("score", "experience"), default="score")
     options = parser.parse_args()
     options.path.mkdir(parents=True)
     run = SyntheticRun(options.path, steps=options.steps, length=options.length, hostile=options.hostile,
-                       seed=options.seed, lines_of_code=200, width=900)
+                       seed=options.seed, lines_of_code=200, width=900, objective=options.objective)
     print(run.write())
 
 

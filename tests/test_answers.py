@@ -133,6 +133,18 @@ def test_an_old_design_does_not_hide_the_error_in_the_new_one():
     assert extract_code(_fenced(OLD, broken)) == broken
 
 
+@pytest.mark.parametrize("after", [HELPER, PATCH, "def helper():\n    return 1\n"])
+def test_a_part_after_a_design_that_does_not_parse_does_not_hide_its_error(after):
+    broken = NEW.replace("return", "return (")
+    assert extract_code(_fenced(broken, after)) == broken
+
+
+def test_of_two_designs_that_do_not_parse_the_last_counts():
+    old, new = (design.replace("return", "return (") for design in (OLD, NEW))
+    assert extract_code(_fenced(old, new)) == new
+    assert extract_code(f"```bash\nls\n```\nThe module:\n```python\n{new}```\nDone.") == new
+
+
 def test_a_long_sum_in_a_method_is_read():
     long = NEW.replace("return 'New'", "return " + " + ".join(["'New'"] * 600))
     assert extract_code(_fenced(OLD, long)) == long
@@ -211,10 +223,10 @@ def test_the_object_that_fits_the_schema_is_found(answer):
         ("No.", "no JSON object"),
         (TEXT[:-5], "no JSON object that can be parsed: Expecting"),
         ('{"worked": NaN, "verdicts": []}', "NaN"),
-        ('{"worked": []}', "'verdicts' is missing"),
-        ('{"worked": "a", "verdicts": []}', r"\$\.worked: \"a\" is not of type array"),
+        ('{"worked": []}', "'verdicts' is a required property"),
+        ('{"worked": "a", "verdicts": []}', r"\$\.worked: 'a' is not of type 'array'"),
         ('{"worked": [1], "verdicts": []}', r"\$\.worked\[0\]"),
-        ('{"worked": [], "verdicts": [{"item": "x", "verdict": "good"}]}', "not one of helped, misled"),
+        ('{"worked": [], "verdicts": [{"item": "x", "verdict": "good"}]}', r"not one of \['helped', 'misled'\]"),
         ("{" * 50_000, "no JSON object"),
         ('{"a": ' + "[" * 50_000, "nested too deeply"),
     ],
@@ -243,11 +255,12 @@ def test_json_types_are_not_pythons():
     ("value", "part", "message"),
     [
         ({"changes": [{"what": 3}]}, {"changes": {"type": "array", "items": {"type": "object", "properties": {"what": {"type": "string"}}}}},
-         "The JSON is wrong at $.changes[0].what: 3 is not of type string."),
-        ({"n": 7}, {"n": {"maximum": 5}}, 'The JSON is wrong at $.n: 7 does not fit {"maximum": 5}.'),
-        ({"n": []}, {"n": {"minItems": 1}}, 'The JSON is wrong at $.n: [] does not fit {"minItems": 1}.'),
-        ({"n": "b"}, {"n": {"const": "a"}}, 'The JSON is wrong at $.n: "b" does not fit {"const": "a"}.'),
-        ({"n": {"m": 1}}, {"n": {"required": ["m", "k"]}}, "The JSON is wrong at $.n: the key 'k' is missing."),
+         "The JSON is wrong at $.changes[0].what: 3 is not of type 'string'."),
+        ({"n": 7}, {"n": {"maximum": 5}}, "The JSON is wrong at $.n: 7 is greater than the maximum of 5."),
+        ({"n": "b" * 90}, {"n": {"enum": ["a"]}}, f"The JSON is wrong at $.n: '{'b' * 59}... is not one of ['a']."),
+        ({"n": []}, {"n": {"minItems": 1}}, "The JSON is wrong at $.n: [] should be non-empty."),
+        ({"n": "b"}, {"n": {"const": "a"}}, "The JSON is wrong at $.n: 'a' was expected."),
+        ({"n": {"m": 1}}, {"n": {"required": ["m", "k"]}}, "The JSON is wrong at $.n: 'k' is a required property."),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_one_sentence(value, part, message):

@@ -1,6 +1,8 @@
 """The command line as a user meets it: real processes, one line and exit code 2 for a mistake."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -37,6 +39,9 @@ def test_help_imports_no_engine_and_no_client():
         (["evaluate", "--env", "babaisai", "--split", "shift", "--design", "no_memory"], "babaisai has no shift set"),
         (["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", "--collection-size", "0,999"], "999: 36 epi"),
         (["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", "--collection-size", "few"], "'few' is not"),
+        (["learn", "--env", "tests.toy:Doors", "--race", "--objective", "experience"], "--race compares scores: it cannot"),
+        (["learn", "--env", "tests.toy:Doors", "--finalists", "-1"], "argument --finalists: -1 is not a number from 0"),
+        (["evaluate", "--env", "tests.toy:Doors", "--design", "no_memory", "--experience", "some"], "invalid choice: 'some'"),
         (["learn", "--speed", "9"], "unrecognized arguments: --speed"),
         (["dance"], "invalid choice: 'dance'"),
         (["check", "nowhere.py"], "cannot read nowhere.py"),
@@ -56,6 +61,23 @@ def test_a_mistake_ends_in_one_line_and_exit_code_2(arguments, said, tmp_path):
 def test_unknown_flags_and_choices_fail():
     assert alma("reproduce", "--environment", "x").returncode == 2
     assert "invalid choice" in alma("learn", "--sampling", "best").stderr
+
+
+def test_before_a_paid_run_it_is_said_what_one_pass_and_a_race_would_need(tmp_path):
+    def said(*flags) -> list[str]:
+        """What stands on standard error; nobody is there to say yes."""
+        paid = ["--agent-model", "gpt-5-nano", "--memory-model", "offline", "--runs", tmp_path, "--steps", 4, "--passes", 4]
+        environment = {**os.environ, "OPENAI_API_KEY": "none"}
+        done = alma("reproduce", "--env", "tests.toy:Doors", *paid, *flags, env=environment, stdin=subprocess.DEVNULL)
+        assert done.returncode == 2 and not list(tmp_path.iterdir())
+        return done.stderr.splitlines()
+
+    whole, once, race, _ = said()
+    flags, needed = re.fullmatch(r"with ((?:--[a-z-]+ \d+ ?)+) it would need (.*)", once).groups()
+    assert said(*flags.split())[0] == f"this run will need {needed} at most, by estimate"
+    dollars = [float(re.search(r"\$(\d+\.\d\d)", line)[1]) for line in (whole, once, race)]
+    assert dollars[1] < dollars[0] and dollars[2] < dollars[0]
+    assert not any("--race" in line for line in said("--race"))
 
 
 def test_tasks_as_json_is_json_alone():

@@ -4,6 +4,7 @@ import asyncio
 import json
 import shutil
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -16,9 +17,10 @@ import standins
 from errors import BudgetError, DesignError, InfrastructureError, UserError
 from llm import BARREN, Keys, Models, ModelSpec
 from models.credentials import Key, is_this_machine
-from models.endpoint import RULES, ContextOverflow, Endpoint, Patience, _described, _status_fault
+from models.endpoint import RULES, ContextOverflow, Endpoint, Patience
 from models.fair_queue import FairQueue
 from models.prices import Price
+from models.replies import _described
 from models.store import Store
 from tests.endpoint import ANSWERS, BROKEN, BROKEN_ANSWERS, FAULTS, FLOOD, FRAMES, STATUS, STOPS, ModelServer
 
@@ -68,7 +70,8 @@ def test_a_fault_is_met_logged_or_stored_and_does_not_change_the_answer(tmp_path
         said = asked(tmp_path, server, lambda models: models.chat("agent", user("north")), lines, **options)
     assert said == "I say north"
     assert server.requests == 3
-    stored = [call.fault for call in Store(tmp_path / "store.sqlite", readonly=True).calls()]
+    with sqlite3.connect(tmp_path / "store.sqlite") as store:
+        stored = [fault for (fault,) in store.execute("select fault from calls order by created, key")]
     if fault in ANSWERS:
         kind = {"no choices": "empty", "no message": "empty", "stream that ends": "broken off"}.get(fault, fault.removesuffix(" 400"))
         assert stored == [kind] * 2 + [""]  # each was paid for
@@ -240,6 +243,19 @@ def test_an_error_with_status_200_that_may_pass_is_asked_again_and_never_an_answ
     assert server.requests == 3
 
 
+@pytest.mark.parametrize(
+    ("reason", "faults"),
+    [("max_output_tokens", ["length", ""]), ("SAFETY", ["content filter", ""]), ("refusal", ["refusal", ""]),
+     ("internal_server_error", [""]), ("end_turn", [""]), ("eos", [""]), (None, [""]), ("stop_sequence", [""])],
+)  # fmt: skip
+def test_a_reason_to_finish_is_known_by_its_words(tmp_path, reason, faults):
+    with ModelServer(answer) as server:
+        server.script = [json.dumps({"choices": [{"message": {"content": "I say x"}, "finish_reason": reason}]})]
+        assert asked(tmp_path, server, lambda models: models.chat("agent", user("x"))) == "I say x"
+    with sqlite3.connect(tmp_path / "store.sqlite") as store:
+        assert [fault for (fault,) in store.execute("select fault from calls order by created")] == faults
+
+
 def test_an_error_field_that_says_there_is_none_is_passed_over(tmp_path):
     for number, error in enumerate([None, "", {}, {"code": 0, "message": ""}]):
         with ModelServer(answer) as server:
@@ -263,8 +279,13 @@ def test_a_full_context_with_status_200_is_a_full_context(tmp_path):
 
 
 @pytest.mark.parametrize("code", ["insufficient_quota", "billing_not_active", "insufficient_balance"])
-def test_a_429_that_no_waiting_helps_is_known_by_its_code(code):
-    assert _status_fault(429, code, "You exceeded your current quota", {}).kind == "quota"
+def test_a_429_that_no_waiting_helps_is_known_by_its_code(tmp_path, code):
+    error = {"message": "You exceeded your current quota", "status": 429, "code": code}
+    with ModelServer(answer) as server:
+        server.script = [json.dumps({"error": error})]
+        with pytest.raises(InfrastructureError, match="429 You exceeded your current quota: the account has no credit left"):
+            asked(tmp_path, server, lambda models: models.chat("agent", user("x")))
+    assert server.requests == 1
 
 
 def test_a_refused_parameter_is_found_in_whichever_form_it_is_named():
@@ -454,6 +475,14 @@ def test_a_schema_of_a_design_that_is_refused_costs_others_nothing(tmp_path):
     with ModelServer(answer) as server:
         server.refused_schema = "whatever"
         assert asked(tmp_path, server, ask) == "json_schema"
+
+
+def test_a_schema_of_a_design_with_true_in_the_place_of_a_schema_is_sent(tmp_path):
+    odd = {"type": "object", "properties": {"say": True, "more": {"type": "array", "items": False}}}
+    with ModelServer(answer) as server:
+        said = asked(tmp_path, server, lambda models: models.chat("memory", user("1"), schema=odd))
+    assert json.loads(said) == {"say": "1"}
+    assert server.bodies[0]["response_format"]["json_schema"]["strict"] is False
 
 
 # ------------------------------------------------------------------------- prompts that are long

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import shutil
 from dataclasses import asdict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import pytest
 import envs
 from agent import Episode, play
 from errors import InfrastructureError
-from evaluate import halve
+from evaluate import ALL, Evaluator, halve
 from harness.commands import baseline
 from harness.config import Config
 from harness.run import Run
@@ -22,7 +24,7 @@ TOY = "tests.toy:Doors"
 
 def settings(**changes) -> dict:
     roles = dict.fromkeys(("agent_model", "meta_model", "memory_model", "embedding_model"), "offline")
-    return asdict(Config(env=TOY, steps=2, workers=2, **{"passes": 3, "collection_passes": 1, **roles, **changes}))
+    return asdict(Config(env=TOY, workers=2, **{"steps": 2, "passes": 3, "collection_passes": 1, **roles, **changes}))
 
 
 def scores_of(tmp_path, designs: dict[str, str], mode: str = "static", **changes) -> dict:
@@ -115,6 +117,98 @@ def test_dynamic_mode_learns_from_each_task_in_order_with_a_memory_for_each_pass
         assert [len(one.retrieved["updates"]) for one in outcomes] == list(range(12, 24))
         goals = [one.trajectory.init["goal"] for one in outcomes]
         assert outcomes[-1].retrieved["updates"][12:] == goals[:-1]
+
+
+# What lies behind which door is written into the code: the new task is read, and nothing is remembered.
+SOLVES = f"""
+from memory_base import MemoryDesign
+BEHIND = {BEHIND}
+class Solves(MemoryDesign):
+    def __init__(self):
+        self.learned = 0
+    async def general_update(self, trajectory):
+        self.learned += 1
+    async def general_retrieve(self, trajectory):
+        goal = trajectory.init["goal"]
+        return {{goal: f"open {{BEHIND[goal[9:-1]]}} door"}}
+"""
+WAITS = SOLVES.replace("        goal =", "        if not self.learned:\n            return {}\n        goal =")
+FAILS_EMPTY = KNOWS.replace("        action = self", "        assert self.facts\n        action = self")
+
+
+@pytest.fixture(scope="module")
+def experiences(tmp_path_factory) -> tuple[Path, dict[str, dict]]:
+    """The folder of a run, and what five designs have from experience, by two folds."""
+    designs = {"solves": SOLVES, "waits": WAITS, "knows": KNOWS, "fails empty": FAILS_EMPTY, "fails": KNOWS.replace("self.facts.get", "fail")}
+    given = settings(passes=1, folds=2, collection_passes=3)
+
+    async def go():
+        async with Run(RunFolder.create(tmp_path_factory.mktemp("runs"), "toy", "offline", given), plain=True) as run:
+            return run.folder.path, {name: await run.experience("learning", name, code) for name, code in designs.items()}
+
+    return asyncio.run(go())
+
+
+def test_a_solver_has_nothing_from_experience_and_all_from_its_code(experiences):
+    for name in ("solves", "waits"):
+        found = experiences[1][name]
+        assert found["gives"] == (0.0, 0.0, 0.0) and found["one"] == found["all"] == 1.0
+        assert found["brought"][1] > 0
+    assert experiences[1]["solves"]["wakes"] == (0.0, 0.0, 0.0)
+
+
+def test_a_solver_behind_a_check_for_an_empty_memory_wakes_after_one_episode(experiences):
+    found = experiences[1]["waits"]
+    assert found["none"] == pytest.approx(found["all"] - found["brought"][0])  # as no memory
+    assert found["wakes"] == pytest.approx(found["brought"])
+
+
+def test_a_memory_has_much_from_experience_and_nothing_from_its_code(experiences):
+    found = experiences[1]["knows"]
+    assert found["gives"][1] > 0
+    assert found["all"] - found["one"] == pytest.approx(found["gives"][0])
+    low, high = found["brought"][1:]
+    assert low <= 0.15 and found["brought"][0] < found["gives"][0] / 2 and high < 0.5
+
+
+def test_a_design_that_fails_scores_nothing_with_or_without_experience(experiences):
+    failed = experiences[1]["fails"]
+    assert failed["none"] == failed["one"] == failed["all"] == 0.0
+    assert failed["gives"][0] == 0.0 and failed["brought"][2] < 0
+    empty = experiences[1]["fails empty"]
+    assert empty["none"] == 0.0 < empty["all"] == experiences[1]["knows"]["all"]
+
+
+def test_the_single_episodes_are_three_different_ones_and_the_same_when_a_run_is_resumed(experiences, tmp_path, monkeypatch):
+    copy = shutil.copytree(experiences[0], tmp_path / "run")  # the first process has claimed its folder
+    learned, evaluate = [], Evaluator.evaluate
+
+    async def noted(self, *arguments, **options):
+        learned.append([index for fold in self.folds for index in range(len(fold.collected))[options.get("learned", ALL)]])
+        return await evaluate(self, *arguments, **options)
+
+    async def again():
+        async with Run(RunFolder.open(copy), plain=True) as run:
+            return await run.experience("learning", "knows", KNOWS), run.display._fresh
+
+    monkeypatch.setattr(Evaluator, "evaluate", noted)
+    assert asyncio.run(again()) == (experiences[1]["knows"], 0)  # no episode is played again
+    every, none, *singles = learned
+    assert len(every) == 2 * 3 * 12 and none == []
+    assert len(singles) == len({one[0] for one in singles}) == 3 and all(one == [one[0]] * 2 for one in singles)
+
+
+def test_what_chance_alone_does_is_told_from_twice_the_passes_without_memory(tmp_path):
+    async def go():
+        async with Run(RunFolder.create(tmp_path, "toy", "offline", settings(passes=2, folds=2)), plain=True) as run:
+            learning = await run.evaluator("learning")
+            rewards = [[one.trajectory.reward for one in await fold.without_memory(range(4))] for fold in learning.folds]
+            return await run.luck("learning"), rewards
+
+    found, rewards = asyncio.run(go())
+    halves = [np.mean([one[: len(one) // 2] for one in rewards]), np.mean([one[len(one) // 2 :] for one in rewards])]
+    assert found["difference"] == pytest.approx(halves[1] - halves[0])
+    assert 0 < found["noise"] == (found["interval"][1] - found["interval"][0]) / 2
 
 
 def test_a_designs_fault_is_its_own_and_is_told(tmp_path):

@@ -2,15 +2,20 @@
 
 import functools
 import json
+import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from harness.commands import reproduced as planned
+from harness.config import from_json
+from harness.estimate import compared, episodes_of
 from tests.endpoint import ModelServer
 from tests.runs import ALMA
 from tests.test_commands import alma
 from tests.test_evaluate import KNOWS
+from tests.test_search import OWN
 
 TOY = ["--env", "tests.toy:Doors", "--plain"]
 quick = functools.partial(alma, program=ALMA)  # without plots
@@ -19,10 +24,18 @@ ALL = {"no_memory", "trajectory_retrieval", "reasoning_bank", "dynamic_cheatshee
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory) -> dict:
-    runs = tmp_path_factory.mktemp("runs")
-    done = alma("reproduce", *TOY, "--steps", 2, "--passes", 2, "--test-passes", 3, "--runs", runs, "--json")
+    runs, flags = tmp_path_factory.mktemp("runs"), ["--steps", 2, "--passes", 2, "--test-passes", 3]
+    witness = {**os.environ, "ALMA_WITNESS": str(runs / "witness")}
+    done = alma("reproduce", "--env", "tests.toy:Witnessed", "--plain", *flags, "--runs", runs, "--json", env=witness)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_reproduce_plays_no_more_episodes_than_estimated_and_most_of_them(reproduced):
+    folder = Path(reproduced["folder"])
+    config = from_json(json.loads((folder / "config.json").read_text()))
+    played, estimated = len((folder.parent / "witness").read_text().splitlines()), episodes_of(config, planned(config))
+    assert 0.7 * estimated < played <= estimated  # baselines share what they say nothing to
 
 
 def test_reproduce_tests_the_learned_design_and_all_baselines_on_the_test_set_and_the_shift_set(reproduced):
@@ -43,7 +56,7 @@ def test_reproduce_shows_what_the_learned_memory_says_for_one_task(reproduced):
 
 def test_a_run_keeps_the_command_line_that_started_it(reproduced):
     about = json.loads((Path(reproduced["folder"]) / "config.json").read_text())["about"]
-    assert about["command"].startswith("python alma.py reproduce --env tests.toy:Doors --plain --steps 2 ")
+    assert about["command"].startswith("python alma.py reproduce --env tests.toy:Witnessed --plain --steps 2 ")
 
 
 def test_what_reproduce_prints_as_json_is_kept_in_the_run_folder(reproduced):
@@ -73,6 +86,21 @@ def test_a_memory_is_better_the_more_episodes_it_may_learn_from(tmp_path):
     assert list(sizes) == ["0", "10", "60"]
     assert means[0] == sizes["0"]["no_memory"]["mean"] < means[1] < means[2]
     assert any(line.split()[:2] == ["collected", "episodes"] for line in done.stdout.splitlines())
+
+
+def test_evaluate_shows_what_designs_have_from_experience_and_plays_as_many_episodes_as_estimated(tmp_path, monkeypatch):
+    monkeypatch.setenv("ALMA_WITNESS", str(tmp_path / "witness"))
+    (tmp_path / "own.py").write_text(OWN)
+    flags = ["--design", tmp_path / "own.py", "--design", "no_memory", "--split", "shift", "--experience", "--passes", 1]
+    done = quick("evaluate", "--env", "tests.toy:Witnessed", "--plain", *flags, "--runs", tmp_path / "runs", "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    own, none = result["shift"][str(tmp_path / "own.py")], result["shift"]["no_memory"]
+    assert own["experience"]["all"] == own["mean"] and own["experience"]["gives"][0] == pytest.approx(own["mean"] - own["experience"]["one"])
+    assert "experience" not in none and len(result["noise"]["shift"]["interval"]) == 2
+    config = from_json(json.loads((Path(result["folder"]) / "config.json").read_text()))
+    estimated = episodes_of(config, {"shift": compared(config, "shift", designs=1, explained=1)})
+    assert config.experience == "all" and len((tmp_path / "witness").read_text().splitlines()) == estimated
 
 
 @pytest.mark.parametrize("flags", [[], ["--keep-models"]])

@@ -37,7 +37,7 @@ def serving(tmp_path):
                 patience = Patience(0.1, 0.002, 0.01, (), 30.0)
                 settings = {"keys": Keys(), "patience": patience, "in_flight": 30, "log": print, **options}
                 with Store(tmp_path / "store.sqlite") as store:
-                    async with Models(specs, store, **settings) as models, models.gateway() as address:
+                    async with Models(specs, store, **settings) as models, gateway.serve(models) as address:
                         return await asyncio.to_thread(work, address)
 
             return asyncio.run(run())

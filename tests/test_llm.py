@@ -6,6 +6,7 @@ import os
 import pickle
 import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -20,7 +21,8 @@ from llm import EFFORTS, Model, Models, ModelSpec
 from models import credentials as keys
 from models.answers import AnswerError
 from models.credentials import OPENAI_URL, PROVIDERS, Keys, child_environment, is_local
-from models.endpoint import Patience, Reply
+from models.endpoint import Patience
+from models.replies import Reply
 from models.store import Store
 from tests.endpoint import ModelServer
 
@@ -352,7 +354,7 @@ def test_stand_ins_are_asked_like_models_and_need_nothing(tmp_path):
             async with Models(specs, store) as models:
                 said = await models.chat("memory", user("A key opens a door."))
                 vectors = await models.embed(["a", "b"])
-                return said, vectors, models.totals(), list(store.calls())
+                return said, vectors, models.totals(), store.usage()
 
     said, vectors, totals, stored = asyncio.run(run())
     assert "key" in said and len(vectors) == 2 and len(vectors[0]) == 256
@@ -394,7 +396,7 @@ def test_an_answer_that_cannot_be_read_is_sent_back_with_the_error(tmp_path):
     assert roles == [["user"], ["user", "assistant", "user"], ["user", "assistant", "user"]]
     assert "no JSON object" in server.bodies[1]["messages"][2]["content"]
     assert server.bodies[2]["messages"][1]["content"] == '{"say": 1}'
-    assert "$.say: 1 is not of type string" in server.bodies[2]["messages"][2]["content"]
+    assert "$.say: 1 is not of type 'string'" in server.bodies[2]["messages"][2]["content"]
 
 
 def test_the_same_bad_answer_twice_is_asked_for_a_third_time(tmp_path):
@@ -483,5 +485,6 @@ def _finished(path: Path) -> set[str]:
     """Questions to the agent that the store has an answer of."""
     if not path.exists():
         return set()
-    with Store(path, readonly=True) as store:
-        return {call.answer.removeprefix("agent: ") for call in store.calls() if call.role == "agent"}
+    with sqlite3.connect(path) as store:
+        answers = store.execute("select answer from calls where role = 'agent'")
+        return {answer.removeprefix("agent: ") for (answer,) in answers}

@@ -162,7 +162,7 @@ def test_two_episodes_are_played_to_their_end_and_after_a_kill_no_call_is_made_t
     assert set(before) < set(calls)
     # What the server wrote is what the store counts, and at most one answer was under way when the run was killed.
     assert sum(tokens for *_, tokens in calls) <= _written(url) - written <= sum(t for *_, t in calls) + TOKENS
-    with Store(folder(tmp_path) / "store.sqlite", readonly=True) as store:
+    with Store(folder(tmp_path) / "store.sqlite") as store:
         episodes = [store.get_episode(key) for (key,) in rows(tmp_path, "select key from episodes")]
     assert [len(one["trajectory"]["steps"]) for one in episodes] == [STEPS, STEPS]
     assert not any(one["invalid"] for one in episodes)

@@ -114,14 +114,11 @@ def test_a_budget_is_passed_by_one_call_at_most_and_says_how_far_it_is(unit):
     async def call(number: int):
         nonlocal spent, most
         cost = costs[number % len(costs)]
-        reserved = await budget.reserve(
-            *((300, 0) if unit == "usd" else (0, 300))
-        )  # never less than the cost
-        most = max(most, spent)
-        await asyncio.sleep(0)
-        spent += cost
-        budget.spend(*((cost, 0) if unit == "usd" else (None, cost)))
-        budget.release(reserved)
+        async with budget.reserved(*((300, 0) if unit == "usd" else (0, 300))):  # never less than the cost
+            most = max(most, spent)
+            await asyncio.sleep(0)
+            spent += cost
+            budget.spend(*((cost, 0) if unit == "usd" else (None, cost)))
 
     async def run():
         return await asyncio.gather(*(call(number) for number in range(100)), return_exceptions=True)
@@ -136,17 +133,25 @@ def test_a_budget_is_passed_by_one_call_at_most_and_says_how_far_it_is(unit):
 
 def test_no_budget_is_no_limit_and_a_cancelled_call_gives_its_reservation_back():
     async def run():
-        free = Budget(None, None, print)
-        await asyncio.gather(*(free.reserve(1e9, 10**9) for _ in range(100)))
-        tight = Budget(1.0, None, print)
-        first = await tight.reserve(0.9, 0)
-        waiting = asyncio.create_task(tight.reserve(0.9, 0))
+        free, gate = Budget(None, None, print), asyncio.Barrier(100)
+
+        async def call(budget: Budget, usd: float, until) -> None:
+            async with budget.reserved(usd, 10**9):
+                await until()
+
+        async with asyncio.timeout(5):
+            await asyncio.gather(*(call(free, 1e9, gate.wait) for _ in range(100)))  # all at the same time
+        tight, done = Budget(1.0, None, print), asyncio.Event()
+        first = asyncio.create_task(call(tight, 0.9, done.wait))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(call(tight, 0.9, done.wait))
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
-        tight.release(first)
+        done.set()
         async with asyncio.timeout(5):
-            tight.release(await tight.reserve(0.9, 0))
+            await first
+            await call(tight, 0.9, done.wait)
 
     asyncio.run(run())
 

@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where this is ru
 
 from tests.test_loop import archive, finish, start
 
-RUN = ["--env", "tests.toy:Witnessed", "--steps", "3", "--passes", "1", "--collection-passes", "1", "--plain", "--yes", "--workers", "2"]
+RUN = ["--env", "tests.toy:Witnessed", "--steps", "4", "--passes", "1", "--collection-passes", "1", "--plain", "--yes", "--workers", "2"]
+RUN += ["--race", "--finalists", "2", "--final-passes", "1"]
 
 
 class Witness:
@@ -52,17 +53,21 @@ def go_on(runs: Path, witness: Witness) -> subprocess.Popen:
     return start("learn", *arguments, env=witness.environment)
 
 
-def kill_host_often(folder: Path, kills: int, seed: int, seconds: float) -> tuple[list[dict], int, int]:
-    """Kill a run's host so many times, each time within so many seconds.
+def kill_host_often(folder: Path, kills: int, seed: int, seconds: float, points=()) -> tuple[list[dict], int, int]:
+    """Kill a run's host so many times, each time within so many seconds; or at these points: when so many episodes
+    have been played.
 
     Returns the run's archive, the episodes played, and the number of kills that met the host alive.
     """
     rng, witness, met = random.Random(seed), Witness(folder / "witness"), 0
-    for _ in range(kills):
+    for point in [*[None] * kills, *points]:
         process = go_on(folder / "runs", witness)
-        try:
-            process.wait(rng.uniform(0.1, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0.1, 1.0) * seconds if point is None else 0.01)
+        while point and process.poll() is None and witness.played() < point:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.01)
+        if process.poll() is None:
             os.kill(process.pid, signal.SIGKILL)
             met += 1
         process.communicate()
@@ -72,11 +77,14 @@ def kill_host_often(folder: Path, kills: int, seed: int, seconds: float) -> tupl
     return archive(folder / "runs"), witness.played(), met
 
 
-def test_a_host_killed_at_random_points_plays_no_finished_episode_twice(undisturbed, tmp_path):
-    lines, played, kills = kill_host_often(tmp_path, 3, seed=5, seconds=undisturbed[2])
-    assert kills > 0
-    assert lines == undisturbed[0]
-    assert played <= undisturbed[1] + 2 * kills  # what two workers were at, or had just ended
+def test_a_host_killed_in_the_middle_of_races_and_finalists_plays_no_finished_episode_twice(undisturbed, tmp_path):
+    whole, episodes, seconds = undisturbed
+    assert any(line["raced"] for line in whole)
+    search = episodes - sum(line["final"] is not None for line in whole) * 24 - 24  # then come the finalists and no memory
+    lines, played, kills = kill_host_often(tmp_path, 1, seed=5, seconds=seconds, points=(search - 12, episodes - 6))
+    assert kills >= 2
+    assert lines == whole
+    assert played <= episodes + 2 * kills  # what two workers were at, or had just ended
 
 
 def children(host: int, kind: str) -> list[int]:

@@ -68,9 +68,9 @@ def test_every_link_leads_somewhere(link):
 def test_the_cost_of_a_real_run_is_what_the_estimator_says(env):
     row = re.search(rf"^\| {env} \| ([\d,]+) \| ([\d.]+) billion \| (\d+) \| (\d+) \|$", README, re.M)
     calls, tokens, dollars, hours = (float(value.replace(",", "")) for value in row.groups())
-    settings = config.Config(env=env, test_passes=config.PAPER["passes"], **config.PAPER, **config.PAPER_MODELS)
-    memories, splits = len(commands.baselines()) + 1, {task.split for task in envs.domain_class(env).tasks()}
-    designs = {"learning": estimate.designs_of(settings.steps), **dict.fromkeys(splits - {"learning"}, memories)}
-    found = prices.estimate(estimate.planned_calls(settings, designs, designs["learning"]), {})
+    passes = dict.fromkeys(("test_passes", "final_passes"), config.PAPER["passes"])
+    settings = config.Config(env=env, **passes, **config.PAPER, **config.PAPER_MODELS)
+    planned = estimate.planned_calls(settings, commands.reproduced(settings), estimate.designs_of(settings.steps))
+    found = prices.estimate(planned, {})
     assert round(found.calls, -3) == calls and f"{found.tokens / 1e9:.1f}" == f"{tokens:.1f}"
     assert round(found.usd) == dollars and round(found.calls * 3 / 10 / 3600) == hours

@@ -2,6 +2,7 @@
 
 import dataclasses
 import fcntl
+import gzip
 import html.parser
 import itertools
 import json
@@ -14,8 +15,10 @@ import sys
 import pytest
 from markupsafe import escape
 
+from alma import Archive, Design
 from errors import UserError, clean
 from harness.run_folder import write_report
+from prompts.evidence import EPISODES, read_episodes
 from report import compare
 from report import figures as plots
 from report import page as report_page
@@ -24,7 +27,7 @@ from report.data import Node, read_run
 from report.figures import tree
 from report.page import difference, highlight, lines_of
 from report.words import ascii_line, block, line
-from tests.synthetic_run import HOSTILE, Runs
+from tests.synthetic_run import HOSTILE, NOISE, Runs
 
 
 @pytest.fixture(scope="module")
@@ -199,20 +202,28 @@ def test_runs_that_differ_in_the_seed_alone_are_one_group_with_its_spread(made, 
         read_run(tmp_path)
 
 
-def test_an_ablation_is_told_with_its_spread_over_seeds_and_few_seeds_show_little():
-    def runs(*means):
-        learned = [{"mean": mean, "difference": mean - 0.2} for mean in means]
+def test_an_ablation_is_paired_by_task_and_told_with_its_spread_over_seeds():
+    def runs(*seeds):
+        """The results of a rule: for each seed the scores of four tasks in one pass."""
+        tests = [{"mean": sum(one) / 4, "difference": sum(one) / 4 - 0.2, "tasks": [
+            {"task": str(task), "number": 0, "score": score} for task, score in enumerate(one)]} for one in seeds]  # fmt: skip
         same = {"labels": ["offline"], "models": {"meta": "offline", "agent": "offline"}}
-        return [{**same, "score": one["mean"] + 0.1, "test": {"learned design": one}} for one in learned]
+        return [{**same, "score": one["mean"] + 0.1, "test": {"learned design": one}} for one in tests]
 
-    table = report.ablation_table({"archive": runs(0.3, 0.4, 0.5), "greedy": runs(0.2, 0.3, 0.4), "random": runs(0.5, 0.3, 0.4)})
+    # The rules differ by 0.1 in each task of each seed, or by -0.4, 0, 0.2 and 0.2: by seed the means are alike in both.
+    first = runs((0.1, 0.5, 0.3, 0.3), (0.2, 0.6, 0.4, 0.4), (0.3, 0.7, 0.5, 0.5))
+    second = runs((0.0, 0.4, 0.2, 0.2), (0.1, 0.5, 0.3, 0.3), (0.2, 0.6, 0.4, 0.4))
+    third = runs((0.5, 0.5, 0.1, 0.1), (0.6, 0.6, 0.2, 0.2), (0.7, 0.7, 0.3, 0.3))
+    table = report.ablation_table({"archive": first, "greedy": second, "random": third})
     assert "labels: offline" in table
     assert re.search(r"archive +3 +50\.0 ± 10\.0 +40\.0 ± 10\.0 +20\.0 ± 10\.0", table)
     assert table.count("  meta sketch (stand-in), agent offline (stand-in)\n") == 3
-    assert "archive against greedy, test set, 3 seeds: +10.0 points: better than greedy" in table
-    # gaps -0.2, 0.1, 0.1: mean 0, deviation 0.1732, half width 4.303 * 0.1732 / sqrt(3) = 0.430
-    assert "+0.0 points: no difference to random shown (95 % interval -43.0 to +43.0 points)" in table
-    assert "one seed shows nothing" in report.ablation_table({"archive": runs(0.3), "greedy": runs(0.2)})
+    assert "archive against greedy, test set, 4 tasks, 3 seeds: +10.0 points: better than greedy (95 % interval +10.0" in table
+    assert "random, test set, 4 tasks, 3 seeds: +0.0 points: no difference to random shown (95 % interval -40.0" in table
+    assert table.count("; by seed ± 0.0\n") == 2
+    wide = report.ablation_table({"archive": first, "greedy": second[::-1]})  # by seed -10, +10 and +30 points
+    assert "+10.0 points: better than greedy" in wide and "by seed ± 20.0" in wide
+    assert "one seed shows nothing" in report.ablation_table({"archive": first[:1], "greedy": second[:1]})
 
 
 def test_a_candidate_has_parents_and_the_archive_of_an_older_run_has_one(made):
@@ -232,6 +243,158 @@ def test_a_candidate_has_parents_and_the_archive_of_an_older_run_has_one(made):
     old = [{"parent": (row.pop("parents") or [None])[0], **row} for row in rows]
     (folder / "archive.jsonl").write_text("".join(json.dumps(row) + "\n" for row in old))
     assert [one.parents for one in read_run(folder).nodes] == [one.parents[:1] for one in run.nodes]
+
+
+# ------------------------------------------------------- experience, chance, finalists and races
+
+
+def words_of(html):
+    return " ".join(" ".join(Tags(html).words).split())
+
+
+def section(page, name):
+    """The words of a section of a page."""
+    return words_of(page.partition(f'<section id="{name}">')[2].partition("</section>")[0])
+
+
+def random_archive(seed):
+    """An archive with ties, races, duplicates, and designs of either objective, before or after the finalists."""
+    rng, archive = random.Random(seed), Archive(0.3)
+    experience, chosen = rng.random() < 0.5, rng.random() < 0.6
+    for place in range(1, rng.randint(2, 20)):
+        raced = rng.choice((0, 0, 0, 30)) if place > 1 and not experience else 0
+        score = rng.choice((0.1, 0.3, 0.4, 0.45))
+        given = {"experience": rng.choice((-0.1, 0.0, 0.2, 0.3))} if experience else {}
+        archive.add(Design(f"{rng.randint(1, 40):04x}", f"{place}.1", (), place, "evaluated", score, 0.02, score - 0.3,
+                           9.0, raced=raced, **given))
+    for one in archive.finalists(5) if chosen else []:
+        archive.update(one, fresh=rng.choice((0.1, 0.2)), final=rng.choice((0.1, 0.15, 0.2)))
+    return archive, "experience" if experience else "score"
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_the_learned_design_and_the_finalists_are_those_of_the_archive(tmp_path, seed):
+    archive, objective = random_archive(seed)
+    (tmp_path / "config.json").write_text(json.dumps({"env": "minihack", "objective": objective}))
+    (tmp_path / "archive.jsonl").write_text("".join(json.dumps(one) + "\n" for one in archive.lines()))
+    run = read_run(tmp_path)
+    assert run.learned.name == archive.best().candidate
+    again = sorted((one for one in archive.evaluated() if one.final is not None), key=lambda one: -one.lead(archive.f0))
+    assert [one.name for one in run.finalists] == [one.candidate for one in again]
+    for node, design in zip(run.evaluated, archive.evaluated(), strict=True):
+        assert run.lead(node) == pytest.approx(design.lead(archive.f0))
+
+
+def test_the_report_shows_what_experience_gives_and_what_chance_does(made):
+    folder = made(steps=4)
+    run = read_run(folder)
+    found, page, text = run.results["test-static"]["learned design"].experience, page_of(folder), report_page.markdown(run, [])
+    results = section(page, "results")
+    said = report.experience_words(found, NOISE["noise"])
+    rows = report.experience_rows(found, NOISE["noise"])
+    for shown in (results, text.replace("\\", "")):
+        assert said in shown and re.search(r"difference of less than 3\.8 points is called noise", shown)
+        for when, rate, change in rows:
+            assert f"{when} {100 * rate:.1f} {change}".strip() in re.sub(r"[| –]+", " ", shown)
+    assert "the code" in rows[1][2] and "(noise)" in rows[1][2]
+    assert f"On the test set {said}." in words_of(page) and f"On the test set {said}." in text.replace("\\", "")
+    small = [one for rows in run.results.values() for one in rows.values() if one.difference and abs(one.difference) < 0.038]
+    assert small and len(re.findall(r'class="verdict ">noise<', page)) == len(small) == len(re.findall(r"\| noise \|", text))
+    assert "+2.8 (noise)" in report.points(0.028, run.noise()) and run.noise() == 0.038
+
+
+def test_a_difference_smaller_than_chance_makes_is_noise_in_the_headline_and_where_runs_are_compared(made):
+    folder = made(copy=True, steps=4)
+    for name in ("results-test-static.json", "score.json"):
+        value = json.loads((folder / name).read_text())
+        loud = {"difference": 0.1, "interval": [-0.5, 0.9], "noise": 0.9}
+        value["noise"] = loud if "scores" in value else {"learning": loud}
+        (folder / name).write_text(json.dumps(value))
+    run = read_run(folder)
+    (folder / "results-learning-static.json").unlink()
+    run = read_run(folder)
+    assert "No more than noise apart from no memory (95 % interval" in words_of(page_of(folder))
+    assert "no more than noise apart from no memory" in words_of(pieces_of(page_of(folder))[run.learned.name])
+    assert re.search(rf" {re.escape(report.points(run.learned.difference))} \(noise\) +[\d.]+  noise ", compare.table([run]))
+
+
+def test_the_finalists_have_a_table_and_the_best_of_them_is_the_learned_design(made):
+    folder = made(steps=5)
+    run = read_run(folder)
+    assert len(run.finalists) == 5 and run.learned is max(run.finalists, key=lambda one: one.final)
+    page, text = page_of(folder), report_page.markdown(run, [])
+    shown = section(page, "finalists")
+    for node in run.finalists:
+        leads = [report.points(one, run.noise()) for one in (run.lead(node), node.fresh, node.final)]
+        assert f"{node.name} {node.id} {' '.join(leads)}{' learned' * (node is run.learned)}" in shown
+        assert f"| {node.name}{' (learned)' * (node is run.learned)} | {' | '.join(leads)} |" in text
+        mine = words_of(pieces_of(page)[node.name])
+        assert f"{leads[0]} points in the search, {leads[1]} on fresh seeds, {leads[2]} over all passes" in mine
+    assert "lead over no memory" in shown and "n fresh seeds the finalists have" in shown
+    chosen = f"chosen from {len(run.evaluated)} designs as the best of 5 finalists over all passes"
+    assert chosen in words_of(page) and chosen in text
+    gained = f"{report.points(run.learned.final)} on the learning set, where it was chosen"
+    assert gained in words_of(page)
+
+
+def test_a_raced_design_is_marked_wherever_its_score_is_shown_and_is_no_finalist(made):
+    folder = made(steps=5)
+    run, page = read_run(folder), page_of(folder)
+    [node] = [one for one in run.nodes if one.raced]
+    assert run.played(node) == "14 of 36 episodes" and node not in run.finalists
+    score = f"{100 * node.score:.1f}"
+    assert f"{score} % (14 of 36 episodes)" in page.partition(f'data-name="{node.name}"')[2].partition("</title>")[0]
+    assert f"{node.name} · 14 of 36" in section(page, "archive") and "stopped early by --race" in section(page, "archive")
+    assert f"{node.name} {score} 14 of 36 episodes" in section(page, "designs")
+    piece = words_of(pieces_of(page)[node.name])
+    assert "stopped early by --race: 14 of 36 episodes" in piece and "over 14 of 36 episodes" in piece
+    text = report_page.markdown(run, [])
+    assert f"| {score} (14 of 36 episodes) |" in text
+    assert "stopped early" not in page_of(made(steps=3))
+    best = plots.best_by_step(dataclasses.replace(run, nodes=tuple(dataclasses.replace(one, score=1.0) if one is node else one for one in run.nodes)))
+    assert node.name not in {one.name for one in best.values()}
+
+
+def test_a_search_for_experience_shows_what_it_climbs_in_the_tree_and_the_tables(made):
+    folder = made(steps=5, objective="experience")
+    run, page = read_run(folder), page_of(folder)
+    assert {spot.text for spot in tree(run).spots if spot.node.state == "evaluated"} == {
+        f"{100 * one.experience:+.0f}" for one in run.evaluated
+    }
+    assert tree(run).span == pytest.approx(100 * max(abs(one.experience) for one in run.evaluated))
+    assert "The number is what experience gives it in points" in section(page, "archive")
+    assert "gives them" in section(page, "archive") and "better than no memory" not in section(page, "archive")
+    assert "from experience" in section(page, "designs") and "| from experience |" in report_page.markdown(run, [])
+    assert "what experience gives" in section(page, "finalists") and "by what experience gives." in words_of(page)
+    for node in run.evaluated:
+        assert f"{100 * node.experience:+.1f}" in section(page, "designs")
+        found = run.design(node).score["experience"]
+        assert report.experience_words(found, run.noise()).lower() in words_of(pieces_of(page)[node.name]).lower()
+    assert {"progress", "experience"} <= {one.name for one in plots.plots(run)}
+    assert "experience" not in {one.name for one in plots.plots(read_run(made(steps=3)))}
+
+
+def test_a_run_of_an_older_version_has_none_of_it_and_opens(made):
+    folder = made(steps=4, older=True)
+    run, page = read_run(folder), page_of(folder)
+    assert not run.finalists and not run.luck and run.noise() == 0.0 and run.objective == "score"
+    assert run.learned is max(run.evaluated, key=lambda one: one.score)
+    for shown in (words_of(page), report_page.markdown(run, []), compare.table([run])):
+        assert not re.search("noise|inalists|after no episode|--race|chance alone", shown)
+    assert f"the best of {len(run.evaluated)}." in words_of(page)
+
+
+def test_a_run_at_work_calls_nothing_noise_yet_and_says_when_it_will(made):
+    folder = made(copy=True, steps=4, planned=9)
+    for name in ("score.json", "results-test-static.json", "results-learning-static.json"):
+        (folder / name).unlink()
+    rows = [json.loads(row) for row in (folder / "archive.jsonl").read_text().splitlines()]
+    (folder / "archive.jsonl").write_text("".join(json.dumps({**row, "fresh": None, "final": None}) + "\n" for row in rows))
+    history(folder, {"event": "started"})
+    run, page = read_run(folder), page_of(folder)
+    assert run.learned is max((one for one in run.evaluated if not one.raced), key=lambda one: one.score)
+    assert "What chance alone does is measured at the end of the run" in section(page, "designs")
+    assert "(noise)" not in page and not run.finalists and run.f0 == pytest.approx(run.learned.score - run.learned.difference)
 
 
 # ------------------------------------------------------------------------- runs that are not whole
@@ -293,13 +456,14 @@ DAMAGE = {
 def test_damaged_files_are_named_and_the_rest_is_shown(made, damage):
     whole = made(steps=3)
     nodes = read_run(whole).nodes
-    for name in ("archive.jsonl", "history.jsonl", "log.txt", "store.sqlite", "results-test-static.json", "config.json"):
+    names = ("archive.jsonl", "history.jsonl", "log.txt", "store.sqlite", "results-test-static.json", "score.json", "config.json")
+    for name in names:
         folder = shutil.copytree(whole, whole.parent / f"{damage}-{name}".replace(" ", "-"))
         (folder / name).write_bytes(DAMAGE[damage]((folder / name).read_bytes()))
         run = read_run(folder)
         assert name == "archive.jsonl" or len(run.nodes) == len(nodes)
         assert run.notes or name in ("log.txt", "history.jsonl") or damage in ("empty", "null", "other types")
-    for name in ("design.py", "plan.json", "score.json", "trajectories.jsonl", "log.txt"):
+    for name in ("design.py", "plan.json", "score.json", "trajectories.jsonl.gz", "log.txt"):
         path = folder / "designs" / nodes[0].id / name
         path.write_bytes(DAMAGE[damage](path.read_bytes()))
     shutil.rmtree(folder / "designs" / nodes[-1].id, ignore_errors=True)
@@ -349,9 +513,9 @@ def test_a_megabyte_of_text_changes_nothing_but_its_own_cell(made):
     (where / "design.py").write_text(f'"""{million}"""\nx = "{million}"\n')
     (where / "plan.json").write_text(json.dumps({"worked": [million], "changes": [{"what": million, "why": [million]}]}))
     (where / "log.txt").write_text(million)
-    rows = [json.loads(row) for row in (where / "trajectories.jsonl").read_text().splitlines()]
+    packed, rows = where / EPISODES, read_episodes(where)
     rows[0] |= {"retrieved": {million: million}, "error": million, "task": million, "family": million}
-    (where / "trajectories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    packed.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
     page = page_of(folder)
     after = pieces_of(page)
     assert len(page) < 2_000_000 and len(after[node.name]) <= report_page.DESIGN_BYTES

@@ -27,6 +27,6 @@ def test_a_run_through_a_thousand_faults_of_every_kind_ends_in_the_same_archive(
     assert archive(tmp_path) == archive(whole)
     assert played(tmp_path) == played(whole)  # every observation, action and score of every episode
     for line in archive(whole):
-        path = f"designs/{line['id']}/trajectories.jsonl"
+        path = f"designs/{line['id']}/trajectories.jsonl.gz"
         assert (folder(tmp_path) / path).read_bytes() == (folder(whole) / path).read_bytes()
     assert max(line["score"] for line in archive(whole)) > 0

@@ -9,11 +9,11 @@ import subprocess
 from pathlib import Path
 
 from models.store import Store
-from tests.endpoint import ModelServer
+from tests.endpoint import ROLES, ModelServer
 from tests.runs import TOY, archive, descendants, finish, folder, models, played, rows, start, writes_notes
 
 KILLS, IN_FLIGHT = 20, 4
-RUN = [*TOY, "--in-flight", str(IN_FLIGHT)]
+RUN = [*TOY, "--in-flight", str(IN_FLIGHT), *(part for role in ROLES for part in ("--price", f"{role}=3,1,2"))]
 
 
 class Killer:

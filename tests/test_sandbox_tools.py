@@ -11,7 +11,7 @@ from errors import DesignError
 from evaluate import DesignTools
 from jail import frames
 from jail.frames import Limits
-from sandbox import Sandbox, _declared_tools
+from sandbox import Sandbox
 from tests.test_sandbox import LINUX, SHORT, Tools, design, trajectories
 
 pytestmark = pytest.mark.skipif(not LINUX, reason="the sandbox's layers are those of Linux on x86-64")
@@ -86,7 +86,7 @@ def test_many_texts_are_embedded_in_several_requests():
 
 
 def test_what_answers_in_a_run_has_every_tool_with_the_declared_arguments():
-    for name in _declared_tools():
+    for name in frames.tools():
         declared, answers = (inspect.signature(getattr(one, name)) for one in (memory_base.Tools, DesignTools))
         assert list(declared.parameters) == list(answers.parameters)
         assert asyncio.iscoroutinefunction(getattr(DesignTools, name))

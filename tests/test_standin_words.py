@@ -1,6 +1,5 @@
 """Nothing in the stand-ins is keyed to a word of a domain: all four play the same in an invented language."""
 
-import json
 import re
 from dataclasses import replace
 from functools import cache
@@ -11,6 +10,7 @@ import pytest
 import envs
 from envs import Task
 from memory_base import MemoryDesign, Trajectory
+from prompts.evidence import read_episodes
 from standins import prompt, sketch
 from tests import nonsense
 from tests.runs import archive, finish, folder, start
@@ -157,8 +157,8 @@ def test_a_whole_run_in_invented_words_shows_no_english_one(tmp_path):
     small = ["--steps", "2", "--tasks", "10", "--passes", "2", "--collection-passes", "3", "--plain", "--yes"]
     finish(start("learn", "--env", "tests.nonsense:BabaIsAI", *small, "--runs", tmp_path))
     assert len({line["id"] for line in archive(tmp_path) if line["state"] == "evaluated"}) > 1
-    (path, *_) = (folder(tmp_path) / "designs").glob("*/trajectories.jsonl")
-    episodes = [json.loads(line)["trajectory"] for line in path.read_text().splitlines()]
+    (path, *_) = (folder(tmp_path) / "designs").glob("*/trajectories.jsonl.gz")
+    episodes = [one["trajectory"] for one in read_episodes(path.parent)]
     records = [record for one in episodes for record in (one["init"], *one["steps"])]
     seen = nonsense.told_words([text for record in records for text in record.values()])
     english = start_of_games("babaisai")

@@ -1,0 +1,95 @@
+"""What a search finds for the agent calls that it spends: the paper's protocol beside cheaper ones.
+
+Stand-ins play, for their episodes cost nothing: a call of the agent is a step of an episode. Each protocol searches
+with the same seeds. The true score of the design that it chooses is measured in 20 passes over seeds that no search
+has used. An episode that several designs share is counted once, as it would be paid once.
+
+`python -m bench.protocols --env babaisai --seeds 5` prints a line a protocol; it takes an hour.
+"""
+
+import argparse
+import asyncio
+import statistics
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+
+from alma import learn
+from harness.commands import complete
+from harness.config import Config
+from harness.run import Run
+from harness.run_folder import RunFolder
+
+TRUE_PASSES = range(1000, 1020)
+PROTOCOLS = {  # what is changed in the settings
+    "three passes, as in the paper": {"passes": 3, "finalists": 0},
+    "three passes, finalists": {"passes": 3},
+    "one pass": {"passes": 1, "finalists": 0},
+    "one pass, finalists": {"passes": 1},
+    "three passes, race": {"passes": 3, "finalists": 0, "race": True},
+    "one pass, finalists, race": {"passes": 1, "race": True},
+}
+
+
+class CountedStore:
+    """A run's store that remembers the steps of each episode that was asked for or put in."""
+
+    def __init__(self, store):
+        self._store, self.steps = store, {}
+
+    def __getattr__(self, name: str):
+        return getattr(self._store, name)
+
+    def get_episode(self, key: str) -> dict | None:
+        if (episode := self._store.get_episode(key)) is not None:
+            self.steps[key] = len(episode["trajectory"]["steps"])
+        return episode
+
+    def put_episode(self, key: str, episode: dict) -> None:
+        self._store.put_episode(key, episode)
+        self.steps[key] = len(episode["trajectory"]["steps"])
+
+
+async def search(config: Config, path: Path, known: Path | None) -> dict[str, float]:
+    """The agent calls of one search, and success and lead of the design that it chooses, in points."""
+    async with Run(RunFolder.at(path, asdict(config)), plain=True) as run:
+        if known:
+            run.store.copy_episodes(known / "store.sqlite")
+        run.store = store = CountedStore(run.store)
+        archive = await learn(run)
+        calls, best = sum(store.steps.values()), archive.best()
+        code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
+        score = await run.score("learning", "true score", code, passes=TRUE_PASSES)
+        found = best.lead(archive.f0) if best.final is None else best.final
+        return {"calls": calls, "true": 100 * score.mean, "lead": 100 * score.difference, "found": 100 * found}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.protocols", description=__doc__.split("\n")[0])
+    parser.add_argument("--env", required=True)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=7, help="learning steps (default 7: 23 designs)")
+    parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="default: all of them")
+    given = parser.parse_args(arguments)
+    found: dict[str, list[dict]] = {name: [] for name in given.protocol or PROTOCOLS}
+    for seed in range(42, 42 + given.seeds):
+        with tempfile.TemporaryDirectory() as folder:
+            known = None
+            for name, rows in found.items():
+                settings = Config(env=given.env, seed=seed, steps=given.steps, **PROTOCOLS[name])
+                path = Path(folder) / str(len(rows)) / name.replace(" ", "-").replace(",", "")
+                rows.append(asyncio.run(search(complete(settings), path, known)))
+                known = path
+                print(f"{given.env} seed {seed} {name}: {rows[-1]}", flush=True)
+    print(f"\n{'protocol':32}{'agent calls':>12}{'of the first':>14}{'true %':>14}{'true lead':>12}{'lead found':>12}")
+    first = next(iter(found.values()))
+    for name, rows in found.items():
+        mean = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
+        share = statistics.mean(row["calls"] / one["calls"] for row, one in zip(rows, first, strict=True))
+        spread = statistics.stdev(row["true"] for row in rows) if len(rows) > 1 else 0.0
+        true = f"{mean['true']:.1f} ± {spread:.1f}"
+        print(f"{name:32}{mean['calls']:12,.0f}{share:14.0%}{true:>14}{mean['lead']:+12.1f}{mean['found']:+12.1f}")
+
+
+if __name__ == "__main__":
+    main()
