@@ -48,10 +48,8 @@ RECORD = struct.Struct("!cQq")  # control socket: kind, worker's number, value
 WROTE = 256  # in place of a fork's exit code: it, or another process of its family, wanted to create a file
 LENGTH = struct.Struct("!I")  # a frame: length in bytes, then JSON
 TEXTS_A_REQUEST = 64  # texts of one embedding request, so that its answer stays small
-ERROR_CHARS = 6_000  # of a traceback
-PRELOADED = ("networkx", "numpy", "numpy.random", "collections", "copy", "datetime", "difflib", "hashlib",
-             "heapq", "langchain_chroma", "logging", "math", "re", "sqlite3", "statistics", "string",
-             "textwrap", "typing", "uuid")
+PRELOADED = ("networkx", "numpy", "numpy.random", "collections", "copy", "datetime", "difflib", "hashlib", "heapq",
+             "logging", "math", "re", "sqlite3", "statistics", "string", "textwrap", "typing", "uuid")
 DESIGN = "design.py"  # what a design's file is called in tracebacks
 SEED = 0  # of `random` and numpy's global generator in every worker
 
@@ -486,14 +484,11 @@ def _plain(value):
 
 
 def _explain(error: BaseException) -> str:
-    """The traceback from the design's first line on, its middle cut if it is long."""
-    trace = first = error.__traceback__
+    """The error and its traceback from the design's first line on, short enough for a message."""
+    trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename != DESIGN:
         trace = trace.tb_next
-    text = "".join(traceback.format_exception(type(error), error, trace or first, limit=-12)).strip()
-    if len(text) > ERROR_CHARS:
-        text = f"{text[: ERROR_CHARS // 2]}\n[...]\n{text[-ERROR_CHARS // 2 :]}"
-    return text
+    return "".join(traceback.format_exception(type(error), error, trace, limit=-12)).strip()[: 1 << 17]
 
 
 # ------------------------------------------------------------- the authors' names for our own types
@@ -531,14 +526,14 @@ OTHER_NAMES = {
     "agents.memo_structure": {"Sub_memo_layer": Sub_memo_layer, "MemoStructure": MemoStructure},
     "eval_envs.base_envs": {"Basic_Recorder": memory_base.Trajectory},
     "utils.hire_agent": {"Agent": memory_base.Agent, "Embedding": memory_base.Embedding},
-    "langchain_chroma": {"Chroma": Chroma},  # where the real one is not installed
+    "langchain_chroma": {"Chroma": Chroma},
 }
 
 
 def install_other_names() -> None:
     """Let the imports at the top of the authors' published designs resolve to our own types."""
-    for name in OTHER_NAMES.keys() - sys.modules.keys():
+    for name, members in OTHER_NAMES.items():
         package, _, _ = name.partition(".")
         sys.modules.setdefault(package, types.ModuleType(package)).__path__ = []
         sys.modules[name] = types.ModuleType(name)
-        vars(sys.modules[name]).update(OTHER_NAMES[name])
+        vars(sys.modules[name]).update(members)

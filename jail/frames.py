@@ -22,8 +22,9 @@ from errors import DesignError, clean
 from jail.child import LENGTH
 
 LAST_CHARS = 2_000  # of a process's output
-ERROR_CHARS = 8_000  # of a design's traceback that are kept
+ERROR_CHARS = 6_000  # of a design's traceback
 ADDRESSES = re.compile(r"\b0x[0-9a-f]{8,16}\b")
+OUR_LINES = re.compile(r"  File \"/alma/jail/.*\n")
 EXTENSIONS = re.compile(r"\nExtension modules: .*")
 TRACES = re.compile(r"(?:Current t|T)hread 0x\.\.\. \(most recent call first\):\n((?:  File .*\n)+)\n?")
 SURROGATES = re.compile(r"[\ud800-\udfff]")
@@ -100,7 +101,8 @@ def outcome(message: dict, limits: Limits) -> Any:
     """The value in a worker's answer to a command; the design's error is raised."""
     if message["op"] == "fail":
         status = "invalid" if message.get("status") == "invalid" else "error"
-        raise DesignError(status, clean_trace(str(message.get("error")))[:ERROR_CHARS])
+        error, half = OUR_LINES.sub("", clean_trace(str(message.get("error")))), ERROR_CHARS // 2
+        raise DesignError(status, error if len(error) <= 2 * half else f"{error[:half]}\n[...]\n{error[-half:]}")
     value = judge(message.get("value"), limits)
     limit(len(json.dumps(value, ensure_ascii=False)), limits.retrieved_chars, "characters retrieved")
     return value
