@@ -14,8 +14,9 @@ from tests.endpoint import ModelServer, stand_in
 ROOT = Path(__file__).resolve().parents[1]
 ALMA = [sys.executable, str(ROOT / "tests" / "without_plots.py")]
 ROLES = ("meta", "agent", "memory", "embedding")
-TOY = ["--env", "tests.toy:Doors", "--steps", "3", "--passes", "1", "--collection-passes", "1", "--plain", "--yes"]
-TOY += ["--finalists", "2", "--final-passes", "1"]
+# One fold and two finalists: each stage of a run takes place. Two folds are those of test_evaluate and of what has the defaults.
+TOY = ["--env", "tests.toy:Doors", "--steps", "3", "--passes", "1", "--collection-passes", "1", "--folds", "1"]
+TOY += ["--finalists", "2", "--final-passes", "1", "--plain", "--yes"]
 
 DESIGN = '''"""Notes what lay behind which door, in a model's words. Version {number}."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_loop import TOY, archive, finish, start
+from tests.runs import TOY, archive, finish, start
 
 RUN = [*TOY, "--steps", "2", "--passes", "3"]
 

@@ -57,7 +57,7 @@ def seen(tmp_path_factory):
     environment = {**os.environ, "OPENAI_API_KEY_127_0_0_1": KEY, "OPENAI_API_KEY": OTHER, "MY_SECRET_TOKEN": KEY, "PYTHONPATH": str(ROOT)}
 
     with Nosy(writes_notes) as server:
-        process = start("learn", *TOY, "--passes", "3", *models(server), "--runs", place / "runs", cwd=place, env=environment)
+        process = start("learn", *TOY, *models(server), "--runs", place / "runs", cwd=place, env=environment)
 
         def look() -> None:
             for pid in [process.pid, *descendants(process.pid)]:
@@ -65,7 +65,7 @@ def seen(tmp_path_factory):
                     texts = [Path(f"/proc/{pid}/{name}").read_bytes() for name in ("cmdline", "environ")]
                     children[pid] = *texts, memory_of(pid)
 
-        for event in (100, 400, 700):  # agents play; designs are verified and evaluated
+        for event in (60, 300, 450):  # agents play; designs are verified and evaluated
             server.at[event] = look
         said = finish(process)
     if os.geteuid() == 0:  # others may not read it

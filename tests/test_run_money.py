@@ -8,8 +8,8 @@ from tests.endpoint import ModelServer
 from tests.runs import ROLES, TOY, archive, finish, folder, models, played, rows, start, writes_notes
 
 CROWD = 30
-PRICE = (20.0, 2.0, 0.5)  # dollars for a million tokens: prompt, cached, completion
-RUN = [*TOY, "--passes", "3", "--in-flight", str(CROWD)]
+PRICE = (40.0, 4.0, 1.0)  # dollars for a million tokens: prompt, cached, completion
+RUN = [*TOY, "--steps", "2", "--passes", "3", "--finalists", "0", "--in-flight", str(CROWD)]  # 36 tasks at a time
 RUN += [part for role in ROLES for part in ("--price", f"{role}={','.join(map(str, PRICE))}")]
 
 
