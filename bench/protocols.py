@@ -23,8 +23,6 @@ from harness.run_folder import RunFolder
 TRUE_PASSES = range(1000, 1020)
 PROTOCOLS = {  # what is changed in the settings
     "three passes, as in the paper": {"passes": 3, "finalists": 0},
-    "three passes, finalists": {"passes": 3},
-    "one pass": {"passes": 1, "finalists": 0},
     "one pass, finalists": {"passes": 1},
     "three passes, race": {"passes": 3, "finalists": 0, "race": True},
     "one pass, finalists, race": {"passes": 1, "race": True},
