@@ -37,12 +37,25 @@ class Map:
             if before != after:
                 self.visits[after] += 1
                 self.leads[before, action] = after
+        self._add_ways_back()
         self.moving = {command(action).verb for _, action in self.leads}  # verbs that lead elsewhere
         self.tried = set(zip(self.places, taken, strict=False))
 
+    def _add_ways_back(self) -> None:
+        """A command that alone has led back from where another led does so everywhere."""
+        back: dict[str, set[str]] = {}
+        for (start, action), there in self.leads.items():
+            for (other, reverse), end in self.leads.items():
+                if (other, end) == (there, start):
+                    back.setdefault(action, set()).add(reverse)
+        for (start, action), there in list(self.leads.items()):
+            if len(back.get(action, ())) == 1:
+                self.leads.setdefault((there, *back[action]), start)
+
     def is_open(self, place: str, action: str) -> bool:
-        """Whether nobody has tried where a command leads from a place."""
-        return command(action).verb in self.moving and (place, action) not in self.tried
+        """Whether nobody knows where a command leads from a place."""
+        way = place, action
+        return command(action).verb in self.moving and way not in self.tried and way not in self.leads
 
     def toward(self, worth: dict[str, float], actions: Iterable[str]) -> dict[str, float]:
         """For each known way among the actions the best worth of a place that it leads to, less with each step."""
