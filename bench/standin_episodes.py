@@ -15,7 +15,7 @@ from agent import Episode, play
 
 
 def measure(domain: str, seconds: float) -> dict[str, float]:
-    """Milliseconds of CPU of an episode and of an action, over the first tasks of the learning set, for about `seconds`."""
+    """Milliseconds of CPU of an episode and of an action, on the first tasks of the learning set, for about `seconds`."""
     tasks = [task for task in envs.domain_class(domain).tasks() if task.split == "learning"]
     rows: dict[str, list[tuple[float, float, int]]] = {"": [], "memory_": []}
     envs.domain_class(domain).prepare([tasks[0].id])

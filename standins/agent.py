@@ -136,7 +136,7 @@ def scaled(scores: dict[str, float]) -> dict[str, float]:
 
 
 def shared_with_goal(game: Game) -> dict[str, float]:
-    """Words that an action, or what is said of it, shares with the goal; less the more was done with a word."""
+    """Words that an action shares with the goal; less the more was done with a word."""
     worth = {word: game.rare.get(word, 2.0) for word in game.goal & game.seen.union(game.rare)}
     aims = sum(worth.values())
     for action, count in game.counts.items() if game.listed else ():
@@ -146,8 +146,7 @@ def shared_with_goal(game: Game) -> dict[str, float]:
     for action, one in game.commands.items():
         common = sum(worth[word] for word in one.words & worth.keys())
         mass = game.mass[one] * aims
-        described = (words(game.brief.actions.get(action, "")) - one.words) & game.goal
-        scores[action] = common / math.sqrt(mass or 1.0) + 0.1 * len(described)
+        scores[action] = common / math.sqrt(mass or 1.0)
         if game.listed:
             scores[action] *= 0.2 ** game.counts.get(action, 0.0)
     return scaled(scores)

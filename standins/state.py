@@ -43,14 +43,14 @@ class Map:
 
     def _add_ways_back(self) -> None:
         """A command that alone has led back from where another led does so everywhere."""
-        back: dict[str, set[str]] = {}
-        for (start, action), there in self.leads.items():
-            for (other, reverse), end in self.leads.items():
-                if (other, end) == (there, start):
-                    back.setdefault(action, set()).add(reverse)
+        back: dict[str, set[str]] = {}  # for each command those that have led back
+        ways = {(start, there): action for (start, action), there in self.leads.items()}
+        for (start, there), action in ways.items():
+            if (there, start) in ways:
+                back.setdefault(action, set()).add(ways[there, start])
         for (start, action), there in list(self.leads.items()):
-            if len(back.get(action, ())) == 1:
-                self.leads.setdefault((there, *back[action]), start)
+            for reverse in back[action] if len(back.get(action, ())) == 1 else ():
+                self.leads.setdefault((there, reverse), start)
 
     def is_open(self, place: str, action: str) -> bool:
         """Whether nobody knows where a command leads from a place."""
