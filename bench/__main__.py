@@ -1,9 +1,10 @@
 """Prints ratios, measured side by side in one run: absolute times prove nothing on another machine.
 
 Domains against their bare engines and against a loop that does nothing; the sandbox against a cold
-start of Python; whole evaluations against the time that their model calls alone would need.
+start of Python; episodes of the stand-in agent; whole evaluations against the time that their model calls alone
+would need.
 
-`make bench` prints all of it, `python -m bench latency` evaluations alone.
+`make bench` prints all of it, `python -m bench latency` evaluations alone, `python -m bench standins` the stand-in agent.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import sys
 import time
 from statistics import median
 
-from bench import latency
+from bench import latency, standin_episodes
 from bench.engines import ENGINES
 from sandbox import Sandbox
 
@@ -59,6 +60,13 @@ async def sandbox() -> None:
     _print_row("sandbox", {name: median(values) for name, values in times.items()})
 
 
+def standins() -> None:
+    """CPU of the host for an episode of the stand-in agent, all of it and the agent's own, and for one action."""
+    print("stand-in agent: milliseconds of CPU, without memory and with an earlier episode retrieved")
+    for name in ENGINES:
+        _print_row(name, standin_episodes.measure(name, SECONDS))
+
+
 def evaluations() -> None:
     """Whole evaluations against the time that their model calls alone would need."""
     print("evaluations against an endpoint of fixed latency")
@@ -72,8 +80,12 @@ def _print_row(name: str, numbers: dict[str, float | int]) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m bench", description="Print ratios; without a part, all of them.")
-    parser.add_argument("part", nargs="?", choices=("latency",))
-    if not parser.parse_args().part:
+    parser.add_argument("part", nargs="?", choices=("latency", "standins"))
+    part = parser.parse_args().part
+    if not part:
         engines()
         asyncio.run(sandbox())
-    evaluations()
+    if part != "latency":
+        standins()
+    if part != "standins":
+        evaluations()

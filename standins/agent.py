@@ -31,7 +31,6 @@ class Weights:
     plan: float = 4.0  # the next command of a plan of the memory: somebody has thought about the order
     directed: float = 3.0  # a step of directions in an observation: true, but terse
     fetch: float = 1.5  # to get what directions need
-    room: float = 2.5  # to let go of what one has, where hands are full
     spoil: float = 2.4  # against: what directions tell is done twice, too early or to other things
     goal: float = 2.0  # words shared with the goal
     notes: float = 1.6  # sentences and pairs of the memory: what they mean is guessed
@@ -136,7 +135,7 @@ def scaled(scores: dict[str, float]) -> dict[str, float]:
 
 
 def shared_with_goal(game: Game) -> dict[str, float]:
-    """Words that an action, or what is said of it, shares with the goal; less the more was done with a word."""
+    """Words that an action shares with the goal; less the more was done with a word."""
     worth = {word: game.rare.get(word, 2.0) for word in game.goal & game.seen.union(game.rare)}
     aims = sum(worth.values())
     for action, count in game.counts.items() if game.listed else ():
@@ -145,9 +144,7 @@ def shared_with_goal(game: Game) -> dict[str, float]:
     scores = {}
     for action, one in game.commands.items():
         common = sum(worth[word] for word in one.words & worth.keys())
-        mass = game.mass[one] * aims
-        described = (words(game.brief.actions.get(action, "")) - one.words) & game.goal
-        scores[action] = common / math.sqrt(mass or 1.0) + 0.1 * len(described)
+        scores[action] = common / math.sqrt(game.mass[one] * aims or 1.0)
         if game.listed:
             scores[action] *= 0.2 ** game.counts.get(action, 0.0)
     return scaled(scores)
@@ -175,7 +172,7 @@ def pointed_at(game: Game) -> dict[str, float]:
         mass[clause] = best / math.sqrt(len(clause))
     top, scores = max([0.3, *mass.values()]), {}
     for action, one in game.commands.items():
-        got = (share * sum(game.rare[word] for word in one.words & clause) for clause, share in mass.items())
+        got = (share * sum([game.rare[word] for word in one.words & clause]) for clause, share in mass.items() if share)
         scores[action] = max(got, default=0.0) / top / (game.mass[one] or 1.0)
     return scores
 
@@ -188,14 +185,12 @@ def follow(game: Game) -> dict[str, float]:
     left, done, tools = progress.left, progress.done, progress.tools
     work = {command(action).verb for action in done}.union(progress.explained, *progress.explained.values())
     held = Inventory(game, work & game.verbs)
-    unfinished = {Thing(step[1:]) for step in left}
-    missing = unfinished.union(told.listed) - held.things if left else set()
+    missing = {Thing(step[1:]) for step in left}.union(told.listed) - held.things if left else set()
     does = {action: {step: does_step(game, action, step) for step in progress.ready} for action in game.actions}
     # Hands are full where something listed, or the tool of a step that nothing does, is at hand and cannot be got.
     stuck = {s for s in progress.ready if Thing(s[1:]) in held.things and not any(one[s] for one in does.values())}
     lacking = Thing().union(*(progress.explained[step[0]] for step in stuck)) - game.verbs
-    out = held.out_of_reach - held.things
-    full = held.things and any(thing & lacking or thing in missing.intersection(told.listed) for thing in out)
+    full = any(one & lacking or one in missing.intersection(told.listed) for one in held.out_of_reach - held.things)
     for action, one in game.commands.items():
         best = max((LATER**n * share for n, share in enumerate(does[action].values())), default=0.0)
         thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
@@ -206,11 +201,8 @@ def follow(game: Game) -> dict[str, float]:
             scores[action] = -W.spoil  # done before, too early, or told of other things
         elif one.thing in held.things:
             named = one.thing in told.things
-            if full and one.verb not in held.getting and (one.verb in held.letting or not named):
-                spare = 0.4 if one.thing in unfinished else 0.6 if named else 0.8 if one.thing & tools else 1.0
-                scores[action] = W.room * spare * (1.0 if one.verb in held.letting else 0.5)
-            elif named or one.thing & tools:
-                scores[action] = -W.spoil  # it is needed
+            if (named or one.thing & tools) and not (full and (one.verb in held.letting or not named)):
+                scores[action] = -W.spoil  # it is needed, and hands are free
         elif one.thing in missing or one.thing & tools:
             scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
     return scores

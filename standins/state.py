@@ -37,12 +37,24 @@ class Map:
             if before != after:
                 self.visits[after] += 1
                 self.leads[before, action] = after
+        self._add_ways_back()
         self.moving = {command(action).verb for _, action in self.leads}  # verbs that lead elsewhere
-        self.tried = set(zip(self.places, taken, strict=False))
+        self.known = self.leads.keys() | zip(self.places, taken, strict=False)
+
+    def _add_ways_back(self) -> None:
+        """A command that alone has led back from where another led does so everywhere."""
+        back: dict[str, set[str]] = {}  # for each command those that have led back
+        ways = {(start, there): action for (start, action), there in self.leads.items()}
+        for (start, there), action in ways.items():
+            if (there, start) in ways:
+                back.setdefault(action, set()).add(ways[there, start])
+        for (start, action), there in list(self.leads.items()):
+            for reverse in back[action] if len(back.get(action, ())) == 1 else ():
+                self.leads.setdefault((there, reverse), start)
 
     def is_open(self, place: str, action: str) -> bool:
-        """Whether nobody has tried where a command leads from a place."""
-        return command(action).verb in self.moving and (place, action) not in self.tried
+        """Whether nobody knows where a command leads from a place."""
+        return command(action).verb in self.moving and (place, action) not in self.known
 
     def toward(self, worth: dict[str, float], actions: Iterable[str]) -> dict[str, float]:
         """For each known way among the actions the best worth of a place that it leads to, less with each step."""
@@ -167,14 +179,10 @@ class Inventory:
         # Got by what was done before work on it, or before any work last, where it cannot be done again.
         pairs = ((thing, *pair) for thing, verbs in done.items() for pair in pairwise(verbs))
         got = {verb for t, verb, then in pairs if then in work and verb not in work and (t, verb) not in offered}
-        had = (verbs[-1] for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered)
-        self.getting = got or set(had)
-        # They are let go of by what was done after that, until they were got again or can be.
-        self.letting: set[str] = set()
-        for thing, verbs in dealt.items():
-            if times := [number for number, verb in enumerate(verbs) if verb in self.getting]:
-                again = len(verbs) if (thing, verbs[times[-1]]) in offered else times[-1]
-                self.letting |= set(verbs[times[0] : again]) - self.getting
-        last = {t: verb for t, verbs in dealt.items() for verb in verbs if verb in self.getting | self.letting}
-        self.things = {t for t in at_hand & last.keys() if last[t] in self.getting and (t, last[t]) not in offered}
+        last = {verbs[-1] for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered}
+        self.getting = got or last
+        changed = {t: verb for t, verbs in dealt.items() for verb in verbs if (t, verb) not in offered}  # the last
+        self.things = {thing for thing in at_hand if changed.get(thing) in self.getting}
+        # They are let go of by what was done right after they were got.
+        self.letting = {then for one in dealt.values() for verb, then in pairwise(one) if verb in self.getting}
         self.out_of_reach = at_hand - {thing for thing, verb in offered if verb in self.getting}

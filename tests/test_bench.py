@@ -1,6 +1,6 @@
-"""The bench measures what it says: engines, and a whole evaluation, which cannot beat its floor."""
+"""The bench measures what it says: engines, the stand-in agent, and a whole evaluation, which cannot beat its floor."""
 
-from bench import engines
+from bench import engines, standin_episodes
 from bench.latency import Endpoint, Setting, measure
 
 
@@ -22,3 +22,10 @@ def test_a_domain_is_measured_beside_its_bare_engine():
     rates = engines.minihack(0.01)
     assert set(rates) == {"ours", "raw", "ratio", "ours_reset_ms", "raw_reset_ms", "reset_ratio"}
     assert rates["ratio"] == rates["ours"] / rates["raw"] > 0
+
+
+def test_an_episode_of_the_stand_in_agent_is_measured_without_and_with_a_memory():
+    costs = standin_episodes.measure("babaisai", 0.01)
+    assert costs["episodes"] >= 1
+    for kind in ("", "memory_"):
+        assert costs[f"{kind}episode_ms"] >= costs[f"{kind}agent_ms"] >= costs[f"{kind}action_ms"] > 0

@@ -1,0 +1,65 @@
+"""CPU of the host for whole episodes of the stand-in agent, without and with a retrieved memory.
+
+Each task is played twice: without memory, and with what the first time did in the prompt, as a memory of whole
+episodes would tell it. What the agent itself takes of that is measured apart: the rest is the engine and the prompt.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import envs
+import standins
+from agent import Episode, play
+
+
+def measure(domain: str, seconds: float) -> dict[str, float]:
+    """Milliseconds of CPU of an episode and of an action, on the first tasks of the learning set, for about `seconds`."""
+    tasks = [task for task in envs.domain_class(domain).tasks() if task.split == "learning"]
+    rows: dict[str, list[tuple[float, float, int]]] = {"": [], "memory_": []}
+    envs.domain_class(domain).prepare([tasks[0].id])
+    _episode(domain, tasks[0], "")  # the first one loads packages and games
+    started = time.process_time()
+    for task in tasks:
+        if rows[""] and time.process_time() - started > seconds:
+            break
+        envs.domain_class(domain).prepare([task.id])
+        trajectory, *cost = _episode(domain, task, "")
+        rows[""].append(cost)
+        taken = [step["action_took"] for step in trajectory.steps]
+        memory = {"goal": trajectory.init["goal"], "actions": taken, "reward": trajectory.reward}
+        rows["memory_"].append(_episode(domain, task, json.dumps([memory], indent=1))[1:])
+    numbers: dict[str, float] = {"episodes": len(rows[""])}
+    for kind, costs in rows.items():
+        whole, agent, steps = (sum(column) for column in zip(*costs, strict=True))
+        numbers |= {f"{kind}episode_ms": whole / len(costs), f"{kind}agent_ms": agent / len(costs), f"{kind}action_ms": agent / steps}
+    return numbers
+
+
+def _episode(domain: str, task: envs.Task, memory: str):
+    """What was played, milliseconds of CPU of all of it and of the agent's answers, and its steps."""
+    with _timed() as spent:
+        started = time.process_time()
+        trajectory = play(Episode(domain, task.id, task.seed, "offline", memory, "", True)).trajectory
+        whole = time.process_time() - started
+    return trajectory, 1000 * whole, 1000 * sum(spent), len(trajectory.steps)
+
+
+@contextmanager
+def _timed() -> Iterator[list[float]]:
+    """CPU seconds of each answer of a stand-in."""
+    chat, spent = standins.chat, []
+
+    def timed(*arguments):
+        started = time.process_time()
+        try:
+            return chat(*arguments)
+        finally:
+            spent.append(time.process_time() - started)
+
+    standins.chat = timed
+    try:
+        yield spent
+    finally:
+        standins.chat = chat
