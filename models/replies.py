@@ -24,7 +24,7 @@ MOST_TOKENS = 10_000_000  # of one call; an endpoint that counts more miscounts
 
 @dataclass(frozen=True)
 class Reply:
-    """What an endpoint said, and what it counts."""
+    """What a model said, and what it counts."""
 
     text: str
     fault: str = ""  # a kind of RULES whose rule is "again", empty for a good answer
@@ -47,10 +47,19 @@ class Fault(Exception):
 
 def read(content: bytes, body: dict) -> Reply:
     """The reply to the request `body`; raises Fault, and ValueError where the content holds no JSON."""
-    data = _read_body(content)
-    if error := _error_beside(data):
+    data, choice = _read_body(content)
+    finish = str(choice.get("finish_reason") or "").lower()
+    # An error may come with status 200, also beside an answer.
+    error = data.get("error") or data.get("errors") or choice.get("error")
+    if isinstance(error, dict) and not any(error.values()):
+        error = None  # some say so that there is none
+    if not error and not data.keys() & {"choices", "data"} and data.keys() & MESSAGES:
+        error = data
+    if not error and BROKEN_OFF.search(finish):
+        error = f"the answer was broken off ({finish})"
+    if error:
         raise refusal(error, body)
-    return _read_vectors(data, body) if "input" in body else _read_answer(data, body)
+    return _read_vectors(data, body) if "input" in body else _read_answer(data, choice, finish, body)
 
 
 # ---------------------------------------------------------------------------------------- errors
@@ -163,10 +172,10 @@ def _retry_after(headers) -> float | None:
 START = re.compile(r"^(?:data:)?[ \t]*(?=\{|\[(?!DONE))", re.M)  # of a value: on a line of its own
 
 
-def _read_body(body: bytes) -> dict:
-    """The JSON object in a body under whatever content type; a stream that nobody asked for is put together.
+def _read_body(body: bytes) -> tuple[dict, dict]:
+    """The JSON object in a body and its first choice; a stream that nobody asked for is put together.
 
-    Raises ValueError where there is no JSON.
+    The content type does not count. Raises ValueError where there is no JSON.
     """
     text, values, position = body.decode("utf-8-sig", "replace").strip(), [], 0
     while found := START.search(text, position):
@@ -174,14 +183,15 @@ def _read_body(body: bytes) -> dict:
         values += value if isinstance(value, list) else [value]
     chunks = [value for value in values if isinstance(value, dict)]
     if not chunks and any(words.search(text) for _, words in STATUS_BY_WORDS) and "<" not in text:
-        return {"error": text}
+        return {"error": text}, {}
     if not chunks:
         if "[DONE]" not in text:
             json.loads(text)
-        return {}  # JSON, but no object
-    choices = [choice for chunk in chunks for choice in _dicts(chunk.get("choices"))]
+        return {}, {}  # JSON, but no object
+    lists = [chunk["choices"] for chunk in chunks if isinstance(chunk.get("choices"), list)]
+    choices = [choice for choices in lists for choice in choices if isinstance(choice, dict)]
     if len(chunks) == 1 and not any("delta" in choice for choice in choices):
-        return chunks[0]
+        return chunks[0], next(iter(choices), {})
     whole = {key: value for chunk in chunks for key, value in chunk.items() if value}
     message, finish, error = {}, None, None
     for choice in choices:
@@ -194,12 +204,7 @@ def _read_body(body: bytes) -> dict:
             message[key] = message.get(key, "") + _text(value) if _text(value) else message.get(key, "")
         finish, error = choice.get("finish_reason") or finish, choice.get("error") or error
     finish = finish or ("" if "[DONE]" in text else "broken off")
-    answer = {"message": message, "finish_reason": finish, "error": error}
-    return {**whole, "choices": [answer]} if choices else whole
-
-
-def _dicts(value) -> list[dict]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+    return whole, {"message": message, "finish_reason": finish, "error": error} if choices else {}
 
 
 def _text(content) -> str:
@@ -220,28 +225,8 @@ FINISHED = {
 }
 
 
-def _choice(data: dict) -> tuple[dict, str]:
-    """The first choice, {} for none, and why it is finished."""
-    choice = next(iter(_dicts(data.get("choices"))), {})
-    return choice, str(choice.get("finish_reason") or "").lower()
-
-
-def _error_beside(data: dict):
-    """The error that came with status 200, also beside an answer; None where there is none."""
-    choice, finish = _choice(data)
-    error = data.get("error") or data.get("errors") or choice.get("error")
-    if isinstance(error, dict) and not any(error.values()):
-        error = None  # some say so that there is none
-    if not error and not data.keys() & {"choices", "data"} and data.keys() & MESSAGES:
-        error = data
-    if not error and BROKEN_OFF.search(finish):
-        error = f"the answer was broken off ({finish})"
-    return error
-
-
-def _read_answer(data: dict, body: dict) -> Reply:
-    """The answer in the JSON of a chat completion; no choice or no message is an empty one."""
-    choice, finish = _choice(data)
+def _read_answer(data: dict, choice: dict, finish: str, body: dict) -> Reply:
+    """The answer in a choice of a chat completion; no choice or no message is an empty one."""
     message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     content, refusal = _text(message.get("content")), _text(message.get("refusal"))
