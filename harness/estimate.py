@@ -34,27 +34,29 @@ def designs_of(steps: int, most: int = 5) -> int:
 
 @dataclass(frozen=True)
 class Deployed:
-    """What designs play on a task set at most; what no memory plays there comes to it."""
+    """What is played on a task set at most."""
 
     designs: int  # no memory aside
     passes: int  # over the deployed tasks, of all designs together
+    without: int  # passes of no memory: those of a design, and as many more that tell what chance alone does
 
     def times(self, count: int) -> "Deployed":
-        """The same for so many runs."""
-        return Deployed(self.designs * count, self.passes * count)
+        """The same for so many runs; those with the same seed share what no memory plays."""
+        return replace(self, designs=self.designs * count, passes=self.passes * count)
 
 
 def searched(config: Config) -> Deployed:
     """What a search plays on the learning set: each design, and the finalists again on fresh seeds."""
     designs, each = designs_of(config.steps), _each(config.objective == "experience")
     finalists = min(config.finalists, designs)
-    return Deployed(designs, each * (designs * config.passes + finalists * config.final_passes))
+    without = config.passes + max(config.passes, config.final_passes if finalists else 0)
+    return Deployed(designs, each * (designs * config.passes + finalists * config.final_passes), without)
 
 
 def compared(config: Config, split: str, designs: int, explained: int = 0, sizes: int = 1) -> Deployed:
     """What a comparison of designs plays: with so many sizes of the collection, and of some what experience gives."""
-    deployments = designs * sizes + explained * (_each(True) - 1)
-    return Deployed(designs, config.passes_over(split) * deployments)
+    deployments, passes = designs * sizes + explained * (_each(True) - 1), config.passes_over(split)
+    return Deployed(designs, passes * deployments, 2 * passes)
 
 
 def _each(experience: bool) -> int:
@@ -63,21 +65,14 @@ def _each(experience: bool) -> int:
 
 
 def episodes_of(config: Config, deployed: Mapping[str, Deployed], seeds: int = 1) -> int:
-    """The number of episodes that are needed at most for what is deployed on each task set.
-
-    Runs with the same seed share the collection phase and no memory, which is played in twice as many passes: what
-    chance alone does.
-    """
+    """The number of episodes that are needed at most for what is deployed on each task set."""
     total = 0
     for split, one in deployed.items():
         collected, tasks = _collected_and_deployed(config, split)
         if split == "shift" and "test" in deployed:
             collected = 0  # its designs have learned from the test set
-        passes = 2 * config.passes_over(split)
-        if split == "learning" and config.finalists:
-            passes = max(passes, config.passes + config.final_passes)
         times = one.designs + seeds if config.fresh_collection else seeds
-        total += collected * times + tasks * (one.passes + passes * seeds)
+        total += collected * times + tasks * (one.passes + one.without * seeds)
     return total
 
 
@@ -147,11 +142,12 @@ def ask_before_paying(
         return str(estimate(planned_calls(config, plan, written, seeds), prices))
 
     print(f"this run will need {needed(config)} at most, by estimate", file=sys.stderr)
-    if written and config.passes > 1:
+    plays = written and ModelSpec.parse(config.agent_model).at_endpoint
+    if plays and config.passes > 1:
         once = replace(config, passes=1, finalists=config.finalists or Config.finalists)
         flags = " ".join(f"--{name.replace('_', '-')} {getattr(once, name)}" for name in ONE_PASS)
         print(f"with {flags} it would need {needed(once)}", file=sys.stderr)
-    if written and not config.race and config.objective == "score":
+    if plays and not config.race and config.objective == "score":
         share = f"where it deploys {RACED:.0%} of a design's episodes in the mean"
         print(f"with --race it would need {needed(config, RACED)}, {share}: see docs/cost.md", file=sys.stderr)
     limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []

@@ -2,6 +2,7 @@
 
 import random
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
@@ -74,6 +75,24 @@ def test_random_sampling_ignores_scores_and_visits():
     assert drawn["a"] / 4000 == pytest.approx(0.5, abs=0.03)
 
 
+def test_the_learned_design_is_the_finalist_that_is_best_over_all_its_passes():
+    archive = Archive(f0=0.2)
+    for name, score in (("a", 0.5), ("b", 0.6), ("c", 0.4), ("d", 0.6)):
+        archive.add(design(name, score))
+    archive.add(replace(design("raced", 0.9), raced=8, difference=0.5))
+    finalists = archive.finalists(3)
+    assert [one.id for one in finalists] == ["b", "d", "a"] and archive.best().id == "b"
+    for one, final in zip(finalists, (0.1, 0.15, 0.3), strict=True):
+        archive.update(one, final=final)
+    assert archive.best().id == "a"  # though it was the third of the search
+    assert len(archive.finalists(9)) == 4 and archive.finalists(0) == []
+
+
+def test_a_raced_design_is_drawn_by_its_difference_in_the_episodes_that_it_has_played():
+    raced = replace(design("a", 0.9), raced=8, difference=0.1)  # its first episodes were easy ones
+    assert weights([raced], 0.3, 1.0, 0.5, 0.5) == pytest.approx(weights([design("b", 0.4)], 0.3, 1.0, 0.5, 0.5))
+
+
 def test_the_learned_design_is_the_first_of_the_best():
     archive = Archive(f0=0.2)
     assert archive.best() is None
@@ -95,5 +114,5 @@ def test_an_unknown_sampling_rule_is_an_error():
 def test_a_design_whose_code_is_known_enters_as_a_duplicate():
     archive = Archive(f0=0.2)
     archive.add(design("a", 0.1))
-    archive.add(design("a", 0.1))
-    assert [line["state"] for line in archive.lines()] == ["evaluated", "duplicate"]
+    archive.add(replace(design("a", 0.3), raced=4))  # another race has stopped it elsewhere
+    assert [(line["state"], line["score"], line["raced"]) for line in archive.lines()] == [("evaluated", 0.1, 0), ("duplicate", 0.1, 0)]
