@@ -16,7 +16,7 @@ ALMA = [sys.executable, str(ROOT / "tests" / "without_plots.py")]
 ROLES = ("meta", "agent", "memory", "embedding")
 # One fold and two finalists: each stage of a run takes place. Two folds are those of test_evaluate and of what has the defaults.
 TOY = ["--env", "tests.toy:Doors", "--steps", "3", "--passes", "1", "--collection-passes", "1", "--folds", "1"]
-TOY += ["--finalists", "2", "--final-passes", "1", "--plain", "--yes"]
+TOY += ["--finalists", "2", "--final-passes", "1", "--workers", "3", "--plain", "--yes"]
 
 DESIGN = '''"""Notes what lay behind which door, in a model's words. Version {number}."""
 

@@ -12,7 +12,7 @@ from models.store import Store
 from tests.endpoint import ROLES, ModelServer
 from tests.runs import TOY, archive, descendants, finish, folder, models, played, rows, start, writes_notes
 
-KILLS, IN_FLIGHT = 20, 4
+KILLS, IN_FLIGHT = 12, 4
 RUN = [*TOY, "--in-flight", str(IN_FLIGHT), *(part for role in ROLES for part in ("--price", f"{role}=3,1,2"))]
 
 
@@ -37,7 +37,7 @@ class Killer:
             assert ended, "a process outlives its host"
 
 
-def test_a_run_killed_at_twenty_random_points_ends_in_the_same_archive_and_asks_nothing_twice(tmp_path):
+def test_a_run_killed_at_a_dozen_random_points_ends_in_the_same_archive_and_asks_nothing_twice(tmp_path):
     whole, killed, rng = tmp_path / "whole", tmp_path / "killed", random.Random(4)
     with ModelServer(writes_notes) as server:
         finish(start("learn", *RUN, *models(server), "--runs", whole))

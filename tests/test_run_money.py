@@ -9,7 +9,7 @@ from tests.runs import ROLES, TOY, archive, finish, folder, models, played, rows
 
 CROWD = 30
 PRICE = (40.0, 4.0, 1.0)  # dollars for a million tokens: prompt, cached, completion
-RUN = [*TOY, "--steps", "2", "--passes", "3", "--finalists", "0", "--in-flight", str(CROWD)]  # 36 tasks at a time
+RUN = [*TOY, "--steps", "2", "--passes", "3", "--finalists", "0", "--in-flight", str(CROWD), "--workers", str(CROWD)]  # 36 tasks at a time
 RUN += [part for role in ROLES for part in ("--price", f"{role}={','.join(map(str, PRICE))}")]
 
 
