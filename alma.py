@@ -36,6 +36,7 @@ async def learn(run) -> "Archive":
     for step in range(1, run.config.steps + 1):
         run.announce(f"learning step {step}/{run.config.steps}", archive)
         drawn = sample(archive, run.config, rng)
+        run.place(step, archive, drawn)
         children = await side_by_side(
             make_child(run, learning, archive, parents, f"{step}.{place}") for place, parents in enumerate(drawn, 1)
         )
@@ -130,6 +131,7 @@ class Design:
     raced: int = 0  # episodes after which `--race` stopped it, and of which the score is; 0: all were played
     fresh: float | None = None  # of a finalist: what the search climbs (`lead`), measured again on fresh seeds
     final: float | None = None  # of a finalist: the same over all passes, the search's and the fresh ones
+    by: str = ""  # "sketch" where that wrote it, since nothing was recorded; empty: the run's meta agent
 
     def lead(self, f0: float) -> float:
         """What the search climbs: the lead over no memory or, with that objective, what experience gives."""

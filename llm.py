@@ -9,7 +9,7 @@ answer the same twice: `sample` tells such calls apart.
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
 In `models/`: `endpoint.py` sends a request until it is answered, `replies.py` reads what comes back, `manual.py` waits
-until somebody has written the answer, `flights.py` holds what is under way, `credentials.py` knows providers and keys,
+until somebody has written the answer, `recorded.py` replays, `flights.py` holds what is under way, `credentials.py` knows providers and keys,
 `prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads a model's words.
 """
 
@@ -27,7 +27,7 @@ from typing import Protocol
 
 import standins
 from errors import AnswerError, DesignError, InfrastructureError, UserError
-from models import MANUAL, MOST_OUTPUT, OFFLINE, ROLES
+from models import MANUAL, MOST_OUTPUT, OFFLINE, RECORDED, ROLES
 from models.answers import extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, is_local
 from models.endpoint import HINTS, RULES, Endpoint, Patience, Question
@@ -35,6 +35,7 @@ from models.fair_queue import FairQueue
 from models.flights import Flight, Flights
 from models.manual import Manual
 from models.prices import Budget, Price, price
+from models.recorded import Recorded
 from models.replies import Reply, without_surrogates
 from models.store import BY, SUMS, TOKENS, Call, Store
 
@@ -93,7 +94,7 @@ class StandIn(Model):
 
 
 # Names of models that no endpoint has, with their class, which is made from the run's folder and its log.
-NAMED: dict[str, type[Model]] = {OFFLINE: StandIn, MANUAL: Manual}
+NAMED: dict[str, type[Model]] = {OFFLINE: StandIn, MANUAL: Manual, RECORDED: Recorded}
 
 
 @dataclass(frozen=True)

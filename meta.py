@@ -93,11 +93,14 @@ class MetaAgent:
 
     `candidate` is the name to which its calls are booked; it also tells apart questions that are asked twice.
     `known` has the code of each design in the archive, with its candidate's name: none is to be written again.
+    `origin`: the ids of its parents, and which of their children it is.
     """
 
-    def __init__(self, models, briefing: Briefing, known: dict[str, str], prompt_tokens: int, seed: int, candidate: str):
+    def __init__(
+        self, models, briefing: Briefing, known: dict[str, str], prompt_tokens: int, seed: int, candidate: str, origin=()
+    ):
         self._models, self._briefing, self._seed, self._candidate = models, briefing, seed, candidate
-        self._known = {code.strip(): name for code, name in known.items()}
+        self._known, self._origin = {code.strip(): name for code, name in known.items()}, origin
         self._prompt_tokens = prompt_tokens
         # stage, "prompt" or "answer", text
         self.transcript: list[tuple[str, str, str]] = [("all stages", "system message", briefing.system)]
@@ -160,7 +163,7 @@ class MetaAgent:
     def _call(self, stage: str, again: str = "") -> dict:
         sample = self._candidate + again
         seed = envs.derive_seed(self._seed, stage, sample)
-        return {"stage": stage, "sample": sample, "design": self._candidate, "seed": seed}
+        return {"stage": stage, "sample": sample, "design": self._candidate, "seed": seed, "origin": self._origin}
 
     def _keep(self, stage: str, prompt: str, answer: str) -> None:
         self.transcript += [(stage, "prompt", prompt), (stage, "answer", answer)]

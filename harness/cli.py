@@ -138,7 +138,7 @@ RUN = (  # of the commands that play
 )
 EVALUATE = (
     *RUN,
-    argument("--design", action="append", required=True, metavar="DESIGN", help="FILE, RUN/ID or a baseline"),
+    argument("--design", action="append", required=True, metavar="DESIGN", help="FILE, RUN/ID, a baseline, or learned"),
     argument("--split", choices=("learning", "test", "shift"), default="test", help="default test"),
     argument("--mode", choices=("static", "dynamic"), default="static", help="default static"),
     argument(
@@ -158,6 +158,12 @@ EXPORT = (
     FOLDER,
     argument("id", metavar="ID", help="id of a design in its archive"),
     argument("file", metavar="FILE", help="where to write it"),
+)
+RECORD = (
+    FOLDER,
+    argument("recording", metavar="FOLDER", help="where to: designs/ENV, or designs/ENV/seed-N for a further seed"),
+    argument("--by", default="", metavar="TEXT", help="who answered as the meta agent (default: the model's name)"),
+    argument("--force", action="store_true", help="replace a recording that is there"),
 )
 CHECK = (
     argument("file", metavar="FILE", help="a memory design, ours or in the authors' form"),
@@ -180,6 +186,7 @@ COMMANDS = {  # name of the command and of its function in `harness.commands`: s
     "report": ("Write report.html, report.md and the plots of a run again.", (FOLDER,)),
     "compare": ("Compare runs side by side: models, seeds, ablations.", COMPARE),
     "export": ("Write one design of a run to a file; a comment in it says where it comes from.", EXPORT),
+    "record": ("Record a finished search, so that anybody can replay it: its answers, its learned design.", RECORD),
     "check": ("Run one design file through the sandbox on a few episodes; exit code 0 if it works.", CHECK),
     "play": ("Play a task in the terminal: the quickest way to understand a domain.", PLAY),
     "tasks": ("List a domain's tasks, their splits and where they come from.", (ENV, JSON)),

@@ -27,11 +27,12 @@ from harness import config
 from harness.config import Config, command_line, flag
 from harness.doctor import as_text, examine
 from harness.estimate import Deployed, ask_before_paying, compared, designs_of, searched
+from harness.recording import about_design, settings_of, write_recording
 from harness.run import Run
-from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
+from harness.run_folder import RunFolder, write_atomic, write_json, write_report
 from llm import Keys, ModelSpec, is_local
 from memory_base import read_source
-from models import OFFLINE
+from models import OFFLINE, RECORDED, recorded
 from prompts.evidence import read_episodes
 from report import compare as comparison
 from report.data import read_run
@@ -97,7 +98,8 @@ def _test_sets(settings: Config) -> list[str]:
 
 
 def evaluate(command) -> int:
-    sources = {name: find_design(name) for name in command.design}  # a wrong name is an error
+    env = RunFolder.open(Path(command.resume)).config().get("env") if command.resume else command.env
+    sources = {name: find_design(name, env or Config.env) for name in command.design}  # a wrong name is an error
     again = [part for name in command.design for part in flag("design", name)]
     again += [*flag("split", command.split), *flag("mode", command.mode)]
     if command.collection_size:
@@ -252,7 +254,7 @@ def _open(command, experiment: Experiment, kind: str = "") -> tuple[RunFolder, d
         folder = RunFolder.open(Path(command.resume))
         folder.check_code(command.anyway)
         return folder, given
-    settings = complete(config.from_flags(command))
+    settings = complete(_with_recording(command, experiment.searches))
     for split in experiment.deployed(settings):
         folds(settings, split)  # raises UserError where the domain has no such set
     written = designs_of(settings.steps) * experiment.searches
@@ -271,6 +273,25 @@ def _print_result(text: str, folder: Path) -> None:
         raise InfrastructureError(f"standard output cannot be written: {error.strerror}; {kept}") from None
 
 
+def _with_recording(command, searches: int = 1) -> Config:
+    """The settings that the flags give. Where a recorded search is replayed, its own are the defaults. Raises UserError.
+
+    That is so with `--meta-model recorded` or `--recording`, and without a key where the domain has a recording.
+    """
+    settings = config.from_flags(command)
+    wanted = bool(settings.recording) or settings.meta_model == RECORDED
+    if settings.recording and settings.meta_model not in ("", RECORDED):
+        raise UserError(f"--recording is replayed by --meta-model {RECORDED}, not by {settings.meta_model}")
+    if wanted and searches != 1:
+        raise UserError("a recording is one search: learn and reproduce replay it, no other command does")
+    folder = settings.recording or recorded.find(settings.env, settings.seed)
+    if not wanted and (searches != 1 or not folder or settings.meta_model or Keys.read()):
+        return settings
+    chosen = {"meta_model": RECORDED, "recording": str(folder or "")}
+    defaults = settings_of(Path(folder), settings.env, _models(settings)["agent_model"]) if folder else {}
+    return replace(config.from_flags(command, defaults), **chosen)
+
+
 def complete(settings: Config) -> Config:
     """The settings with the defaults that depend on keys, models and the domain. Raises UserError."""
     domain = envs.domain_class(settings.env)
@@ -287,7 +308,7 @@ def complete(settings: Config) -> Config:
     offline, paper = config.STAND_INS, config.PAPER
     passes, test_passes = domain.offline_passes if offline_agent else (paper["passes"], paper["passes"])
     defaults = {
-        "steps": (offline if models["meta_model"] == OFFLINE else paper)["steps"],
+        "steps": (offline if models["meta_model"] in (OFFLINE, RECORDED) else paper)["steps"],
         "folds": (offline if offline_agent else paper)["folds"],
         "passes": passes,
         "test_passes": settings.passes or test_passes,
@@ -355,8 +376,8 @@ def baseline(name: str) -> str:
     return (BASELINES / f"{name}.py").read_text(encoding="utf-8")
 
 
-def find_design(name: str) -> str:
-    """The code of a design: a file, RUN/ID of a run's archive, or the name of a baseline."""
+def find_design(name: str, env: str) -> str:
+    """The code of a design: a file, RUN/ID of a run's archive, a baseline, or a file in the domain's `designs/ENV/`."""
     path = Path(name)
     if path.is_file():
         return _source(path)
@@ -365,7 +386,8 @@ def find_design(name: str) -> str:
         return archived.read_text(encoding="utf-8")
     if "/" in name or name.endswith(".py"):
         raise UserError(f"no such design: {name} is neither a file nor RUN/ID")
-    return baseline(name)
+    kept = recorded.DESIGNS / env / f"{name}.py"
+    return _source(kept) if kept.is_file() and name not in baselines() else baseline(name)
 
 
 def _source(path: Path) -> str:
@@ -377,32 +399,22 @@ def _source(path: Path) -> str:
 
 
 def export(command) -> int:
-    folder = RunFolder.open(Path(command.folder))
-    source = folder.design(command.id) / "design.py"
-    archive = [line for line in folder.archive() if line.get("state") == "evaluated"]
-    if not source.is_file():
-        ids = ", ".join(line["id"] for line in archive) or "none"
-        raise UserError(f"no design {command.id!r} in {folder.path}; it has {ids}")
-    # Older archives have one parent in place of a list.
-    parents = {line["id"]: line.get("parents") or [line.get("parent")] for line in archive}
-    lineage, todo = [], [command.id]  # all ancestors, the first parents' line first
-    while todo:
-        if (one := todo.pop(0)) and one not in lineage:
-            lineage.append(one)
-            todo += parents.get(one, [])
-    score = read_json(source.parent / "score.json")
-    settings = folder.config()
-    settings.pop("about", None)
-    lines = [
-        f"Memory design {command.id}, learned by ALMA on {settings['env']}",
-        f"lineage, first design first: {' > '.join(lineage[::-1])}",
-        f"learning set: {score['mean']:.3f} ± {score['stderr']:.3f} (standard error), "
-        f"{score['difference']:+.3f} to no memory",
-        f"settings: {json.dumps(settings)}",
-    ]
+    run, folder = read_run(command.folder), RunFolder.open(Path(command.folder))
+    node = next((one for one in run.evaluated if one.id == command.id), None)
+    if node is None:
+        ids = ", ".join(one.id for one in run.evaluated) or "none"
+        raise UserError(f"no design {command.id!r} in {run.path}; it has {ids}")
+    lines = [*about_design(run, node), f"settings: {json.dumps(run.config)}"]
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
-    write_atomic(Path(command.file), f"{comment}\n{source.read_text(encoding='utf-8')}")
+    code = (folder.design(node.id) / "design.py").read_text(encoding="utf-8")
+    write_atomic(Path(command.file), f"{comment}\n{code}")
     print(command.file)
+    return 0
+
+
+def record(command) -> int:
+    for path in write_recording(Path(command.folder), Path(command.recording), command.by, command.force):
+        print(path)
     return 0
 
 
@@ -434,7 +446,7 @@ class OfflineTools:
 
 def doctor(command) -> int:
     """What this machine has for runs with these settings, on one domain or on all."""
-    settings = config.from_flags(command)
+    settings = _with_recording(command)
     settings = replace(settings, **_models(settings))
     in_flight = 0 if settings.agent_model == OFFLINE else settings.in_flight
     settings = replace(settings, workers=settings.workers or config.default_workers(in_flight))

@@ -4,14 +4,15 @@ import argparse
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 
 from alma import SAMPLING_RULES
 from domains import DOMAINS
 from errors import UserError
-from models import MANUAL, MOST_OUTPUT, OFFLINE
+from models import MANUAL, MOST_OUTPUT, OFFLINE, RECORDED
 
 PAPER_MODELS = {  # role: the paper's choice, the default where there is a key or a base URL
     "meta_model": "gpt-5:medium",
@@ -22,6 +23,11 @@ PAPER_MODELS = {  # role: the paper's choice, the default where there is a key o
 PAPER = {"steps": 11, "passes": 3, "collection_passes": 1, "folds": 1}  # 43 designs
 # Stand-ins win few episodes, but an episode takes milliseconds: more of them tell designs apart. 23 designs.
 STAND_INS = {"steps": 7, "collection_passes": 6, "folds": 2}
+# Settings that shape no search: what it costs, where it runs, and who answers as the meta agent.
+SHAPELESS = (
+    "meta_model", "recording", "in_flight", "workers", "scheduler", "outage_seconds", "call_seconds", "budget_usd",
+    "budget_tokens", "price", "unsafe_sandbox",
+)  # fmt: skip
 
 
 def setting(default, help: str, **options):
@@ -76,7 +82,12 @@ class Config:
     tasks: int = setting(0, "use only the first TASKS tasks of the learning set; 0: all")
     test_tasks: int = setting(0, "use only the first TEST_TASKS tasks of the test and shift sets; 0: all")
     agent_model: str = setting("", f"plays the games; name[:effort][@provider or @url] or {OFFLINE}")
-    meta_model: str = setting("", f"writes memory designs; {MANUAL}: by files, see docs/assistant.md")
+    meta_model: str = setting(
+        "",
+        f"writes memory designs; {MANUAL}: by files, see docs/assistant.md; {RECORDED}: an earlier search, see "
+        "docs/recorded.md, the default without a key where the domain has a recording",
+    )
+    recording: str = setting("", f"folder that --meta-model {RECORDED} replays; default: designs/ENV, or its seed-SEED")
     memory_model: str = setting("", "answers calls inside memory designs")
     embedding_model: str = setting("", "embeds texts inside memory designs")
     agent_style: str = setting("act", "how the agent answers: act (an action alone), react (thoughts first)")
@@ -163,9 +174,10 @@ def _number(kind: type):
     return parse
 
 
-def from_flags(arguments: argparse.Namespace) -> Config:
-    """The settings that the flags give; those that depend on others are still 0 (see `commands.complete`)."""
+def from_flags(arguments: argparse.Namespace, defaults: Mapping = MappingProxyType({})) -> Config:
+    """The settings that the flags give, else `defaults`; those that depend on others are still 0 (see `commands.complete`)."""
     given = {name: value for name, value in vars(arguments).items() if value is not None and name in names()}
+    given = {**defaults, **given}
     if "price" in given:
         given["price"] = tuple(given["price"])
     config = Config(**given)

@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import envs
 from agent import prepare
@@ -23,11 +24,13 @@ from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
 from llm import Keys, Models, ModelSpec, Patience
 from meta import Briefing, Evidence, MetaAgent
-from models import MANUAL, OFFLINE, ROLES, gateway
+from models import MANUAL, OFFLINE, RECORDED, ROLES, gateway
 from models.prices import parse_price
+from models.recorded import FILE, Origin, Recording
 from models.store import Store
 from prompts import quote
 from prompts.evidence import EPISODES, read_episodes
+from report.words import model_labels
 from score import Score, hopeless
 
 AMONG_BEST = 10  # designs that a race must have a chance to be among
@@ -47,6 +50,7 @@ class Run:
         self._unsafe = False  # a layer of the sandbox is missing
         self._evaluations: dict[str, asyncio.Task] = {}
         self._briefing: asyncio.Task[Briefing] | None = None
+        self._origins: dict[str, Origin] = {}  # by candidate: its place in the search
         self._reported = time.monotonic()  # when the last report was written
 
     async def __aenter__(self) -> "Run":
@@ -55,6 +59,9 @@ class Run:
         try:
             self._stack.enter_context(self.display)
             self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
+            if config.recording and not (kept := self.folder.path / FILE).exists():
+                write_atomic(kept, (Path(config.recording) / FILE).read_bytes())  # a run needs it to the end
+            self._recording = Recording.of_run(self.folder.path)
             models = Models(
                 {role: ModelSpec.parse(getattr(config, f"{role}_model"), role) for role in ROLES},
                 self.store,
@@ -112,18 +119,23 @@ class Run:
         if manual := self.config.played_by(MANUAL):
             by = f"manual: whoever answers the files in {self.folder.path / 'inbox'}"
             self.display.log(f"{by} plays {', '.join(manual)}; tokens are estimated. How: docs/assistant.md")
+        first = [self._recording.introduction(self.config.seed)] if self.config.meta_model == RECORDED else []
         if offline := self.config.played_by(OFFLINE):
-            self.display.log(
+            first.append(
                 f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs "
                 "and scores are real; stand-ins are not language models: these are not the paper's numbers."
             )
+        if first:
+            self.display.log(" ".join(first))
         for note in envs.domain_class(self.config.env).notes():
             self.display.log(note)
         self.display.log(f"run folder: {self.folder.path}")
 
     def labels(self) -> list[str]:
         """The labels on every result of this run."""
-        labels = [name for name in (OFFLINE, MANUAL) if self.config.played_by(name)]
+        labels = model_labels(self.config.models())
+        if any(map(self._written_by, self._origins)):
+            labels.append("partly by sketch")
         if self._unsafe:
             labels.append("unsafe sandbox")
         domain = envs.domain_class(self.config.env)
@@ -225,6 +237,18 @@ class Run:
             self.display.best(f"best {best.score:.3f}, no memory {archive.f0:.3f}")
         self.display.stage(stage)
 
+    def place(self, step: int, archive: Archive, drawn: Sequence[Sequence[Design]]) -> None:
+        """Note the place in the search of each candidate of a learning step: by it a recording knows the candidate."""
+        made = [one.parents for one in archive.designs]
+        for place, parents in enumerate(drawn, 1):
+            made.append(tuple(parent.id for parent in parents))
+            self._origins[f"{step}.{place}"] = made[-1], made.count(made[-1])
+
+    def _written_by(self, candidate: str) -> str:
+        """Who wrote a candidate, where it is not the meta agent of this run but `sketch` in place of a recording."""
+        missing = self._origins[candidate] not in self._recording.candidates
+        return "sketch" if self.config.meta_model == RECORDED and missing else ""
+
     def show(self, candidate: str, stage: str, note: str = "") -> None:
         """Show what stage a candidate is in."""
         self.display.candidate(candidate, stage, note)
@@ -236,7 +260,10 @@ class Run:
         files = {one.candidate: self.folder.design(one.id) / "design.py" for one in archive.evaluated()}
         known = {path.read_text(encoding="utf-8"): name for name, path in files.items()}
         briefing = await asyncio.shield(self._briefing)
-        return MetaAgent(self.models, briefing, known, self.config.prompt_tokens, self.config.seed, candidate)
+        if self._written_by(candidate):
+            self.display.log(f"candidate {candidate} is by sketch: there is no recorded one in its place")
+        about = (self.config.prompt_tokens, self.config.seed, candidate, self._origins[candidate])
+        return MetaAgent(self.models, briefing, known, *about)
 
     def evidence(self, archive: Archive, design: Design) -> Evidence:
         """What is known of a design, read back from the run's folder."""
@@ -249,7 +276,7 @@ class Run:
         write_json(folder / "error.json", {"error": error})
         self.show(candidate, "dropped", quote(error, 60))
         self.folder.log(f"candidate {candidate} dropped: {quote(error, 300)!r}")
-        return {"state": "dropped", "error": quote(error, 500)}
+        return {"state": "dropped", "error": quote(error, 500), "by": self._written_by(candidate)}
 
     def race(self, archive: Archive, parents: Sequence[Design]) -> Callable[[list, int], bool]:
         """Whether to stop a candidate's deployment, see `score.hopeless`."""
@@ -303,7 +330,8 @@ class Run:
         values = {key: known[key] for key in ("stderr", "difference", "retrieved_tokens")}
         if experience := known.get("experience"):
             values["experience"] = experience["gives"][0]
-        return {"state": "evaluated", "score": known["mean"], "raced": known.get("raced", 0), **values}
+        values |= {"raced": known.get("raced", 0), "by": self._written_by(candidate)}
+        return {"state": "evaluated", "score": known["mean"], **values}
 
     def keep(self, archive: Archive) -> None:
         """Write the archive after a learning step, and the report, which takes a second, every half minute."""

@@ -196,6 +196,22 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 _SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.I)
 
 
+# What the keys of common services look like; a word of that form with no digit in it is no key.
+_LIKE_A_KEY = re.compile(
+    rb"(?<![\w-])(sk-(?=[\w-]*\d)[\w-]{20,}|(gsk|hf|r8)_\w{20,}|AIza[\w-]{30,}|AKIA[0-9A-Z]{16}|gh[oprsu]_\w{30,}"
+    rb"|github_pat_\w{30,}|xox[abprs]-[\w-]{10,})|-----BEGIN [A-Z ]*PRIVATE KEY-----"
+)
+
+
+def find_secret(data: bytes) -> str:
+    """What secret of this machine's environment or `.env` is in some bytes, or what looks like one; "" for none."""
+    for name, value in {**_read_dotenv(Path(".env")), **_taken(), **os.environ}.items():
+        if (_is_key(name) or _SECRET.search(name)) and len(value.strip()) >= 8 and value.strip().encode() in data:
+            return f"the value of {name}"
+    found = _LIKE_A_KEY.search(data)
+    return f"what looks like a key ({found[0][:6].decode()}…)" if found else ""
+
+
 def child_environment() -> dict[str, str]:
     """This process's environment without keys, tokens and passwords: for every child."""
     return {name: value for name, value in os.environ.items() if not _SECRET.search(name)}

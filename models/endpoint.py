@@ -110,6 +110,7 @@ class Question:
     design: str = ""  # who asks, for the account and for fairness
     stage: str = ""  # of the loop, for the account
     seed: int = 0  # of a stand-in
+    origin: tuple = ()  # of a candidate of the meta agent: its place in the search, `Origin` in recorded.py
 
     @property
     def place(self) -> str:

@@ -15,7 +15,7 @@ import json
 import sqlite3
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from errors import InfrastructureError, UserError
@@ -148,11 +148,16 @@ class Store:
     # Calls.
 
     def get_call(self, key: str) -> Call | None:
-        rows = self._do(f"select {', '.join(COLUMNS)} from calls where key = ?", key)
-        if not rows:
-            return None
-        values = dict(zip(COLUMNS, rows[0], strict=True))
-        return Call(**{**values, "request": _unpacked(values["request"]), "answer": _unpacked(values["answer"])})
+        return next(iter(self._calls("key = ?", key)), None)
+
+    def calls(self, role: str) -> list[Call]:
+        """The calls of a role whose answers count, in the order in which they ended."""
+        return self._calls("role = ? and key not like '% set aside %' order by created, key", role)
+
+    def _calls(self, where: str, value: str) -> list[Call]:
+        rows = self._do(f"select {', '.join(COLUMNS)} from calls where {where}", value)
+        calls = [Call(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+        return [replace(one, request=_unpacked(one.request), answer=_unpacked(one.answer)) for one in calls]
 
     def put_call(self, call: Call) -> None:
         """Store a finished call; it is committed when this returns."""

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from errors import UserError
-from report.words import line
+from report.words import line, model_labels
 
 TEXT_LIMIT = 400_000  # characters of one file that is shown
 LINE_LIMIT = 50_000_000  # bytes of one line of a .jsonl file
@@ -58,6 +58,7 @@ class Node:
     raced: int = 0  # episodes after which `--race` stopped it, and of which the score is; 0: all were played
     fresh: float | None = None  # of a finalist: what the search climbs, measured again on fresh seeds
     final: float | None = None  # of a finalist: the same over all passes
+    by: str = ""  # "sketch" where a recorded search lacks it; empty: the run's meta agent
     twin: str | None = None  # of a duplicate: the candidate that had the code first
 
     @property
@@ -235,8 +236,8 @@ def read_run(path: str | Path) -> RunData:
     noise = printed.get("noise") if isinstance(printed.get("noise"), dict) else {}
     if chance := read_luck(noise.get("learning")):
         luck.setdefault("learning-static", chance)
-    models = [config[role] for role in config if role.endswith("_model")]
-    named = [name for name in ("offline", "manual") if name in models]
+    named = model_labels({role.removesuffix("_model"): config[role] for role in config if role.endswith("_model")})
+    named += ["partly by sketch"] * any(node.by for node in nodes)
     labels = named + ["unsafe sandbox"] * (config.get("unsafe_sandbox") is True) + labels
 
     usage = usage_by_design = ()
@@ -289,6 +290,7 @@ def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
             raced=int(number(value.get("raced")) or 0),
             fresh=gain(value.get("fresh")),
             final=gain(value.get("final")),
+            by=line(text(value.get("by")), 20),
             twin=first.get(key) if state == "duplicate" else None,
         )
         if state == "evaluated":

@@ -44,8 +44,7 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
     files = {"report.html": page(run, drawn)}
     if plots:
         files["report.md"] = markdown(run, drawn)
-        template, style = _templates("html").get_template("archive.svg"), Markup(_file("archive.css"))
-        files["plots/archive.svg"] = template.render(tree=tree(run), run=run, style=style)
+        files["plots/archive.svg"] = picture(run)
         files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
     contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
     return contents | ({f"plots/{one.name}.png": one.png for one in drawn} if plots else {})
@@ -84,6 +83,18 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
         code=indented("\n".join(lines_of(best.code))) if best else "",
         **_facts(run),
     )
+
+
+def recorded(run: RunData, head: dict, command: str) -> str:
+    """README.md of a recording of a run; `head` is its first line, `command` replays it."""
+    template = _templates("md").get_template("recording.md")
+    return template.render(**{**_facts(run), "head": head, "command": line(command, 4000)})
+
+
+def picture(run: RunData) -> str:
+    """The archive as a tree, an SVG file."""
+    style = Markup(_file("archive.css"))
+    return _templates("html").get_template("archive.svg").render(tree=tree(run), run=run, style=style)
 
 
 def _file(name: str) -> str:

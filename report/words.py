@@ -10,7 +10,7 @@ line and the progress display use it.
 import statistics
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 
 from errors import clean
@@ -229,6 +229,14 @@ def notes(scores: dict[str, dict], short: dict[str, str], noise: float = 0.0) ->
 def _noise(result: dict, split: str) -> float:
     """What chance alone makes on a task set, by a command's result; 0 where it was not measured."""
     return (result.get("noise", {}).get(split) or {"noise": 0.0})["noise"]
+
+
+def model_labels(models: Mapping[str, str]) -> list[str]:
+    """The labels of results by what plays each role, where that is no model at an endpoint."""
+    names = [name for name in ("offline", "manual") if name in models.values()]
+    if models.get("meta") == "recorded":
+        return ["recorded meta agent", *(f"{one} agent" if one == models.get("agent") else one for one in names)]
+    return names
 
 
 def summary(result: dict) -> str:

@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # no worker is left alone with one of them.
 LONGEST = (
     "textworld", "machines", "run_kills", "sandbox_hostile", "experiments", "sandbox_forks", "dask", "sandbox", "offline_kills",
-    "local", "standin_agent", "run_faults", "forking", "endpoints", "standin_words", "alfworld", "loop", "run_full_disk",
+    "local", "recorded", "standin_agent", "run_faults", "forking", "endpoints", "standin_words", "alfworld", "loop", "run_full_disk",
     "run_money", "minihack", "evaluate", "run_key", "report_browser", "doctor", "report", "sandbox_machines", "llm",
 )  # fmt: skip
 

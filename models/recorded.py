@@ -1,0 +1,130 @@
+"""A search that happened, replayed: the recorded answers of its meta agent are given again in their places.
+
+A recording is a folder. In its `search.jsonl` the first line is the head (domain, seed, settings, versions, date, who
+answered), and each other line is one answer. The main recording of a domain is in `designs/ENV/`, those of other seeds
+are in `designs/ENV/seed-N/`: a run replays the one of its seed, else the main one. `harness/recording.py` makes them.
+
+Promises: the k-th child of some parents is given the answers of their k-th recorded child, in whatever order requests
+come. Where there is none, `sketch` writes the whole candidate. An answer that a recorded candidate lacks is never made
+up: that candidate is dropped. A damaged file is one clear line. Whether designs score as they did is not known here.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jsonschema import Draft202012Validator
+
+import standins
+from errors import AnswerError, UserError
+from models.endpoint import Question
+from models.replies import Reply
+
+DESIGNS = Path(__file__).resolve().parents[1] / "designs"
+FILE = "search.jsonl"
+TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
+# What each line has at least.
+HEAD = {"domain": TEXT, "seed": {"type": "integer"}, "settings": {"type": "object"}, "date": TEXT, "by": TEXT}
+ANSWER = {"candidate": TEXT, "parents": TEXTS, "stage": TEXT, "try": TEXT, "prompt": TEXT, "answer": TEXT}
+
+# The ids of a candidate's parents, and which of their children it is, from 1.
+Origin = tuple[tuple[str, ...], int]
+
+
+def find(env: str, seed: int) -> Path | None:
+    """The folder of the recording for a run with this seed; None where nothing is recorded."""
+    places = DESIGNS / env / f"seed-{seed}", DESIGNS / env
+    return next((folder for folder in places if (folder / FILE).is_file()), None)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is recorded of one search; nothing, by default."""
+
+    head: dict = field(default_factory=dict)  # see HEAD; `settings` are those of `harness.config` that shape a search
+    # The lines of each candidate, by their stage and try.
+    candidates: dict[Origin, dict[tuple[str, str], dict]] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: Path) -> "Recording":
+        """The recording in a file; raises UserError, which names the line that is damaged."""
+        try:
+            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+        except (OSError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 'it is not UTF-8')}") from None
+        head = _line(path, 1, lines[0], HEAD, "the head of a recording")
+        found, origins, made = {}, {}, []
+        for number, text in enumerate(lines[1:], 2):
+            line = _line(path, number, text, ANSWER, "an answer of a recording")
+            name, parents = line["candidate"], tuple(line["parents"])
+            if name not in origins:
+                made.append(parents)
+                origins[name] = parents, made.count(parents)
+            answers, key = found.setdefault(origins[name], {}), (line["stage"], line["try"])
+            if key in answers or origins[name][0] != parents:
+                what = "other parents" if origins[name][0] != parents else f"a second answer to {' '.join(key)}".rstrip()
+                raise UserError(f"{path}, line {number}: {what} of candidate {name}")
+            answers[key] = line
+        return cls(head, found)
+
+    @classmethod
+    def of_run(cls, folder: Path) -> "Recording":
+        """What a run replays: the copy in its folder."""
+        return cls.read(folder / FILE) if (folder / FILE).exists() else cls()
+
+    def introduction(self, seed: int) -> str:
+        """What is recorded and what is not, for the first line of a run with this seed."""
+        sketch = "sketch, a small stand-in, writes"
+        if not self.head:
+            return f"recorded: there is no recording for this run, so {sketch} all designs."
+        head = self.head
+        other = f"This run has seed {seed}: its parents are drawn otherwise. " if seed != head["seed"] else ""
+        return (
+            f"recorded: the meta agent's answers are those of an earlier search (seed {head['seed']}, {len(self.candidates)} "
+            f"candidates, {head['date'][:10]}; who answered: {head['by'][:200]}). Every design is evaluated anew. {other}"
+            f"Where a parent has no recorded child left, {sketch} the design, which is marked."
+        )
+
+
+def _line(path: Path, number: int, text: str, properties: dict, what: str) -> dict:
+    """The object in a line of a recording."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    if not Draft202012Validator(schema).is_valid(value):
+        raise UserError(f"{path}, line {number} is not {what}")
+    return value
+
+
+class Recorded:
+    """Recorded answers in place of the meta model (`Model` in llm.py says what it must do); `folder` is the run's."""
+
+    stored, free, roles, waiting = False, True, ("meta",), ()
+
+    def __init__(self, folder: Path, log: Callable[[str], None]):
+        self._candidates, self._log, self._said = Recording.of_run(folder).candidates, log, False
+
+    def open(self) -> None:
+        """Nothing takes time."""
+
+    async def aclose(self) -> None:
+        """Nothing was taken."""
+
+    async def ask(self, question: Question) -> Reply:
+        """The recorded answer, or that of `sketch`; AnswerError where a recorded candidate has none."""
+        answers = self._candidates.get(question.origin)
+        if answers is None:
+            return Reply(standins.chat(question.role, list(question.messages), question.schema, question.seed))
+        again = question.sample.removeprefix(question.design).strip()
+        line, what = answers.get((question.stage, again)), f"{question.stage} {again}".rstrip()
+        if line is None:
+            raise AnswerError(f"the recording has none to {what}")
+        if not self._said and line["prompt"] != hashlib.sha256(question.written.encode()).hexdigest():
+            self._said = True
+            changed = f"that of candidate {question.design}, {what}, is the first that differs"
+            self._log(f"recorded with other prompts: {changed}; the recorded answers are replayed all the same")
+        return Reply(line["answer"], line.get("fault", ""))
