@@ -4,7 +4,7 @@ Domains against their bare engines and against a loop that does nothing; the san
 start of Python; episodes of the stand-in agent; whole evaluations against the time that their model calls alone
 would need.
 
-`make bench` prints all of it, `python -m bench latency` evaluations alone, `python -m bench standins` the stand-in agent.
+`make bench` prints all of it; `python -m bench latency` evaluations alone, `python -m bench standins` the episodes.
 """
 
 import argparse
