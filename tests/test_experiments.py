@@ -24,7 +24,8 @@ ALL = {"no_memory", "trajectory_retrieval", "reasoning_bank", "dynamic_cheatshee
 
 @pytest.fixture(scope="module")
 def reproduced(tmp_path_factory) -> dict:
-    runs, flags = tmp_path_factory.mktemp("runs"), ["--steps", 2, "--passes", 2, "--test-passes", 3]
+    runs, flags = tmp_path_factory.mktemp("runs"), ["--steps", 2, "--passes", 1, "--test-passes", 2, "--collection-passes", 1]
+    flags += ["--finalists", 1, "--final-passes", 1]
     witness = {**os.environ, "ALMA_WITNESS": str(runs / "witness")}
     done = alma("reproduce", "--env", "tests.toy:Witnessed", "--plain", *flags, "--runs", runs, "--json", env=witness)
     assert done.returncode == 0, done.stderr
@@ -42,7 +43,7 @@ def test_reproduce_tests_the_learned_design_and_all_baselines_on_the_test_set_an
     assert set(reproduced["test"]) == set(reproduced["shift"]) == ALL
     for name, score in reproduced["test"].items():
         assert (score["against_best"] is None) == (name == "no_memory")
-        assert len(score["passes"]) == len(reproduced["shift"][name]["passes"]) == 3
+        assert len(score["passes"]) == len(reproduced["shift"][name]["passes"]) == 2
         assert {"memory_calls", "memory_tokens", "usd", "interval", "retrieved_tokens", "steps"} <= set(score)
     assert reproduced["test"]["reasoning_bank"]["memory_calls"] > 0
     assert {task["task"].split("-")[1] for task in reproduced["shift"]["no_memory"]["tasks"]} == {"6"}
@@ -78,12 +79,12 @@ def test_the_best_other_design_is_named_with_a_paired_interval(reproduced):
 def test_a_memory_is_better_the_more_episodes_it_may_learn_from(tmp_path):
     (tmp_path / "knows.py").write_text(KNOWS)
     design = ["--design", "no_memory", "--design", tmp_path / "knows.py"]
-    arguments = [*TOY, *design, "--split", "learning", "--collection-size", "0,10,60", "--passes", "1", "--runs", tmp_path / "runs"]
+    arguments = [*TOY, *design, "--split", "learning", "--collection-size", "0,8,60", "--passes", "1", "--folds", "1", "--runs", tmp_path / "runs"]
     done = quick("evaluate", *arguments)
     (run,) = (tmp_path / "runs").iterdir()
     sizes = json.loads((run / "score.json").read_text())["collection sizes"]
     means = [one[str(tmp_path / "knows.py")]["mean"] for one in sizes.values()]
-    assert list(sizes) == ["0", "10", "60"]
+    assert list(sizes) == ["0", "8", "60"]
     assert means[0] == sizes["0"]["no_memory"]["mean"] < means[1] < means[2]
     assert any(line.split()[:2] == ["collected", "episodes"] for line in done.stdout.splitlines())
 
@@ -106,7 +107,7 @@ def test_evaluate_shows_what_designs_have_from_experience_and_plays_as_many_epis
 @pytest.mark.parametrize("flags", [[], ["--keep-models"]])
 def test_a_file_in_the_authors_form_is_evaluated_as_it_is(tmp_path, flags):
     design = Path(__file__).parent / "designs" / "house_authors.py"
-    few = ["--tasks", 6, "--passes", 1, "--collection-passes", 1, "--split", "learning", "--plain"]
+    few = ["--tasks", 2, "--folds", 1, "--passes", 1, "--collection-passes", 1, "--split", "learning", "--plain"]
     with ModelServer() as server:
         arguments = ["--design", design, "--memory-model", f"mine@{server.url}", *few, *flags, "--runs", tmp_path]
         done = quick("evaluate", "--env", "alfworld", *arguments, "--json")
@@ -120,7 +121,7 @@ def test_a_file_in_the_authors_form_is_evaluated_as_it_is(tmp_path, flags):
 def test_an_ablation_plays_no_episode_again_for_another_way_of_sampling(tmp_path, monkeypatch):
     """One step makes one design, the same for all three: each task is met without memory and with its memory."""
     monkeypatch.setenv("ALMA_WITNESS", str(tmp_path / "witness"))
-    small = ["--env", "tests.toy:Witnessed", "--steps", 1, "--passes", 1, "--collection-passes", 1, "--seeds", 1, "--seed", 2]
+    small = ["--env", "tests.toy:Witnessed", "--steps", 1, "--passes", 1, "--collection-passes", 1, "--folds", 1, "--finalists", 0, "--seeds", 1, "--seed", 2]
     done = quick("ablation", *small, "--plain", "--runs", tmp_path / "runs", "--json")
     assert done.returncode == 0, done.stderr
     [learned] = {results[0]["learned"] for results in json.loads(done.stdout).values()}
