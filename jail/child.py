@@ -279,16 +279,15 @@ class Template:
         self._control.sendall(RECORD.pack(kind, number, value))
 
 
-def main(setup: dict, control: int) -> None:
-    """Become the template, with the `setup` that the host sent."""
-    setup["control"] = control
+def main(setup: dict) -> None:
+    """Become the template, with the `setup` that the host sent; descriptor 3 leads to the host."""
     layers.enter_template(setup)
     for name in filter(importlib.util.find_spec, PRELOADED):  # once here, so that no worker has to
         importlib.import_module(name)
     install_other_names()
     gc.collect()
     gc.freeze()  # the collector would write to pages that all workers share
-    Template(socket.socket(fileno=control), setup).serve()
+    Template(socket.socket(fileno=3), setup).serve()
 
 
 def run_worker(descriptors: list[int], setup: dict, family: Family) -> None:
@@ -300,7 +299,7 @@ def run_worker(descriptors: list[int], setup: dict, family: Family) -> None:
         connection, output = descriptors
         empty = os.open("/dev/null", os.O_RDONLY)
         for number, source in enumerate((empty, output, output, connection)):
-            os.dup2(source, number)  # the sources are above 2, and only the last one can be 3
+            os.dup2(source, number)  # the last one in the place of the template's own connection
         channel = Channel(socket.socket(fileno=3), setup["limits"]["frame_bytes"])
         try:
             held, supervised = layers.lock_down(setup, family.scratch, family.theirs.fileno())

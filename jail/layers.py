@@ -24,7 +24,6 @@ system calls and flags are those of the kernel's headers.
 import contextlib
 import ctypes
 import errno
-import fcntl
 import os
 import platform
 import resource
@@ -77,7 +76,7 @@ def _syscall(number: int, *arguments) -> int:
 def enter_template(setup: dict) -> None:
     """Make this process end with the host, and enter namespaces where the kernel allows them."""
     os.umask(0o022)  # workers are other users and have to read what is made here
-    setup.update(runtime=runtime_paths(), namespaces=None, own_users=False, tasks=0)
+    setup.update(runtime=runtime_paths(), namespaces=None, own_users=False)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -131,29 +130,21 @@ def _enter_namespaces(setup: dict) -> None:
     user, group = os.geteuid(), os.getegid()
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
     _call(LIBC.unshare, flags | (0 if setup["own_users"] else CLONE_NEWUSER))
-    proc = _high(os.open("/proc", os.O_PATH | os.O_DIRECTORY))
+    proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     if not setup["own_users"]:
         _map_user(proc, user, group)
     alive, ours = os.pipe()
     pid = os.fork()
     if pid:
         os.close(alive)
-        os.close(setup["control"])  # the host must see it closed when the template ends
         os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
     os.close(ours)
     _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
     if select.select([alive], [], [], 0)[0]:
         os._exit(1)  # the stub has died before the line above
-    own = _high(os.open("self/ns/pid", os.O_RDONLY, dir_fd=proc))
+    own = os.open("self/ns/pid", os.O_RDONLY, dir_fd=proc)
     _new_root(setup["runtime"])
     setup["namespaces"] = {"proc": proc, "pid": own}
-
-
-def _high(descriptor: int) -> int:
-    """Move a descriptor above those that become a worker's standard ones."""
-    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
-    os.close(descriptor)
-    return moved
 
 
 def _map_user(proc: int, user: int, group: int) -> None:
@@ -203,14 +194,14 @@ def fork(setup: dict, forks: bool) -> tuple[int, int]:
     """
     setup["next_user"] += 1
     setup["forks"] = 1 + setup["most_forks"] * forks
+    setup["tasks"] = 0  # threads of all processes of this user, where the kernel counts them together
     space, first = setup["namespaces"], 0
-    if space is None:
-        setup["tasks"] = 0  # threads of all processes of this user, which the kernel counts together
-        for name in [] if setup["own_users"] or not setup["linux"] else filter(str.isdigit, os.listdir("/proc")):
+    if space is None and setup["linux"] and not setup["own_users"]:
+        for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{name}").st_uid == os.geteuid():
                     setup["tasks"] += os.stat(f"/proc/{name}/task").st_nlink - 2
-    else:
+    if space is not None:
         _call(LIBC.unshare, CLONE_NEWPID)
         if forks and (first := os.fork()) == 0:
             # The first process of the pid namespace, with which all others end, leads the process group.

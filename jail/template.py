@@ -25,7 +25,8 @@ from jail.child import RECORD
 HERE = Path(__file__).resolve().parents[1]
 # The template gets all code from the host, so that no path leads back to the repository: there is no folder /alma.
 BOOT = """
-import json, linecache, sys, types
+import json, linecache, os, sys, types
+os.dup2(int(sys.argv.pop()), 3)
 setup = json.load(sys.stdin)
 sys.modules["jail"] = types.ModuleType("jail")
 for name, source in setup["sources"].items():
@@ -34,7 +35,7 @@ for name, source in setup["sources"].items():
     if name == "memory_base":  # tracebacks show its lines, and none of the jail
         linecache.cache[file] = len(source), None, source.splitlines(keepends=True), file
     exec(compile(source, file, "exec"), vars(module))
-sys.modules["jail.child"].main(setup, int(sys.argv.pop()))
+sys.modules["jail.child"].main(setup)
 """
 SENT = ("memory_base", "jail.layers", "jail.child")  # in the order in which they are run
 CLOSE_SECONDS = 10.0  # that the template has to end by itself
