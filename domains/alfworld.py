@@ -181,8 +181,7 @@ class ALFWorld(envs.Domain):
         if not valid:  # how many commands begin with each verb
             verbs = Counter(re.match(r"go to|\w+", one)[0] for one in self.engine.commands)
             listed = ", ".join(f"{verb} ({count})" for verb, count in verbs.items())
-            advice = f"That is not a valid command here. Valid commands begin with: {listed}."
-            self.text = f"{NOTHING} {advice}"
+            self.text = f"{NOTHING} That is not a valid command here. Valid commands begin with: {listed}."
         won = self.engine.won
         truncated = not won and self.steps >= self.max_steps
         return self.text, float(won), won, truncated, self._info(valid)

@@ -4,6 +4,9 @@ The words, the admissible commands and the wins are those of `PddlEnv` under `al
 on every game; `tests/test_alfworld.py` plays both side by side. Cached are translated problems (on disk, by
 a hash of their text), parsed grammars, and the commands of operators; the rules of the game stay in the
 package's `libdownward`. Nothing of the package is patched. An engine plays one game at a time.
+
+Types are not looked at: in ALFWorld's domain no type has subtypes, a predicate's arguments have the same
+types in all its facts, and so has a slot in all conditions of the grammar.
 """
 
 import bisect
@@ -28,16 +31,14 @@ import fast_downward
 from fast_downward.interface import DOWNWARD_LIB_PATH, Operator
 from textworld.envs.pddl import logic, textgen
 from textworld.generator.game import EntityInfo
-from textworld.logic import Rule, Type, TypeHierarchy
+from textworld.logic import Rule
 
 from errors import InfrastructureError
 
-FORMAT = 2  # of the files in the cache; raise it when `translation` changes
+FORMAT = 3  # of the files in the cache; raise it when `translation` changes
 GAMES_KEPT = 8  # prepared games in memory, about 3 MB each
 NOTHING = "Nothing happens."  # the answer to an invalid command
 
-Signature = tuple[str, tuple[str, ...]]  # a predicate's name and the types of its arguments
-Slot = tuple[str, str]  # a placeholder's name and type
 # libdownward keeps its game in globals, so each engine needs a library of its own: the first of a
 # process has the installed file, others at the same time a copy (33 MB, 0.2 s). Engines return their
 # library for reuse: unloading one while another is loaded crashes the process when it exits.
@@ -78,13 +79,8 @@ def translation(domain: str, problem: str, folder: Path) -> dict[str, Any]:
             facts.append([str(atom.expression.value), *atom.fluent.args])
     made = {
         "sas": sas,  # the planning task, in Fast Downward's SAS format
-        "parameters": {  # of each action: names and types, in order
-            action.name: [[p.name.strip("?"), p.type_name] for p in action.parameters]
-            for action in task.actions
-        },
-        # Of each type. As in the package, the first of two types of one name counts: `object` is built in.
-        "supertypes": {kind.name: list(kind.supertype_names) for kind in reversed(task.types)},
-        "objects": {thing.name: thing.type_name for thing in task.objects},  # the type of each
+        "slots": {action.name: [one.name.strip("?") for one in action.parameters] for action in task.actions},
+        "types": {thing.name: thing.type_name for thing in task.objects},
         "facts": facts,  # what is true at the start: a predicate and its arguments
     }
     write_whole(path, gzip.compress(json.dumps(made).encode(), 4, mtime=0))
@@ -137,10 +133,10 @@ def _parse_grammar(text: str) -> tuple[dict, dict]:
 
 
 @functools.cache
-def _condition(text: str) -> tuple[tuple[str, tuple[Slot, ...]], ...]:
+def _condition(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """The predicates of a condition in a grammar, each with its slots."""
     rule = Rule.parse_conjunctive_query(text)
-    return tuple((item.name, tuple((p.name, p.type) for p in item.parameters)) for item in rule.preconditions)
+    return tuple((item.name, tuple(slot.name for slot in item.parameters)) for item in rule.preconditions)
 
 
 _compile = functools.cache(compile)  # the few expressions of a grammar
@@ -169,26 +165,20 @@ class Game:
     def __init__(self, domain: str, problem: str, grammar: str, folder: Path):
         self.actions, self.rules = parse_grammar(grammar)
         made = translation(domain, problem, folder)
-        missing = sorted(set(made["parameters"]) - set(self.actions))
+        self.slots: dict[str, list[str]] = made["slots"]  # of each action
+        missing = sorted(set(self.slots) - set(self.actions))
         if missing:
             raise GameError(f"the grammar has no template for the action {missing[0]!r}")
         self.sas = made["sas"].encode()
-        self.objects: dict[str, str] = made["objects"]  # the type of each
-        self.slots = {action: [tuple(slot) for slot in slots] for action, slots in made["parameters"].items()}
-        self.types = TypeHierarchy()
-        for name, parents in made["supertypes"].items():
-            self.types.add(Type(name, parents))
-        start: dict[Signature, set[tuple[str, ...]]] = {}
+        start: dict[str, set[tuple[str, ...]]] = {}
         for name, *arguments in made["facts"]:
-            types = tuple(self.objects[argument] for argument in arguments)
-            start.setdefault((name, types), set()).add(tuple(arguments))
-        self.start = {signature: sorted(facts) for signature, facts in start.items()}  # what is true at first
+            start.setdefault(name, set()).add(tuple(arguments))
+        self.start = {name: sorted(facts) for name, facts in start.items()}  # what is true at first
         self.entities: dict[str, EntityInfo] = {}  # all that facts speak of
         for entity, name in entity_names({one for fact in made["facts"] for one in fact[1:]}).items():
-            info = self.entities[entity] = EntityInfo(entity, self.objects[entity])
+            info = self.entities[entity] = EntityInfo(entity, made["types"][entity])
             info.name, info.definite, info.indefinite = name, "the", "a"
         self.commands: dict[int, tuple[str, str, dict]] = {}  # see `Engine._command`
-        self.signatures: dict[tuple, list[Signature]] = {}  # see `Engine._signatures_of`
 
 
 prepare = functools.lru_cache(maxsize=GAMES_KEPT)(Game)
@@ -212,7 +202,7 @@ class Engine:
     def reset(self) -> str:
         """Start the game that is loaded; what the player reads first."""
         self._library.load_sas(self._game.sas)
-        self._facts = {signature: list(facts) for signature, facts in self._game.start.items()}
+        self._facts = {name: list(facts) for name, facts in self._game.start.items()}
         self._look()
         return self._write([textgen.NonterminalSymbol("intro")], {})
 
@@ -254,11 +244,11 @@ class Engine:
 
     # The text: what the package's grammar derives in a state
 
-    def _write(self, symbols: Iterable, mapping: dict[Slot, str]) -> str:
+    def _write(self, symbols: Iterable, mapping: dict[str, str]) -> str:
         """The text of symbols, where `mapping` says which entity fills a slot."""
         return "".join(text for symbol in symbols for text in self._expand(symbol, mapping))
 
-    def _expand(self, symbol: textgen.Symbol, mapping: dict[Slot, str]) -> list[str]:
+    def _expand(self, symbol: textgen.Symbol, mapping: dict[str, str]) -> list[str]:
         """Texts of a symbol, one for each way to fulfil its condition."""
         if isinstance(symbol, textgen.TerminalSymbol):
             return [symbol.symbol]
@@ -268,7 +258,7 @@ class Engine:
                     return [self._write(rule.rhs, mapping)]
             raise GameError(f"the grammar has no rule for {symbol.symbol!r} that applies")
         if isinstance(symbol, textgen.EvalSymbol):
-            variables = {name: self._game.entities[entity] for (name, _), entity in mapping.items()}
+            variables = {slot: self._game.entities[entity] for slot, entity in mapping.items()}
             return [str(eval(_compile(symbol.expression, "<grammar>", "eval"), {}, variables))]
         if isinstance(symbol, textgen.ListSymbol):  # as the grammar separates items: "a, b, and c"
             items = self._expand(symbol.symbol, mapping)
@@ -291,14 +281,13 @@ class Engine:
         name, _, arguments = rest[:-1].partition("(")
         arguments = tuple(arguments.split(", ")) if arguments else ()
         begins, ends = (name, f"not_{name}") if sign == "Atom" else (f"not_{name}", name)
-        types = tuple(self._game.objects[argument] for argument in arguments)
-        facts = self._facts.setdefault((begins, types), [])
+        facts = self._facts.setdefault(begins, [])
         if arguments not in facts:
             bisect.insort(facts, arguments)
         with contextlib.suppress(ValueError):
-            self._facts.get((ends, types), []).remove(arguments)
+            self._facts.get(ends, []).remove(arguments)
 
-    def _find(self, predicates: tuple, mapping: dict[Slot, str]) -> Iterator[dict[Slot, str]]:
+    def _find(self, predicates: tuple, mapping: dict[str, str]) -> Iterator[dict[str, str]]:
         """All ways to fill the free slots of a condition, in the package's order: by sorted facts.
 
         No entity fills two slots.
@@ -309,29 +298,20 @@ class Engine:
         (name, slots), rest = predicates[0], predicates[1:]
         bound = ((n, mapping[slot]) for n, slot in enumerate(slots) if slot in mapping)
         place, known = next(bound, (0, None))
-        for signature in self._signatures_of(name, slots):
-            for fact in self._facts.get(signature, ()):
-                if known is not None and fact[place] != known:
-                    continue  # most facts are about other entities
-                filled = mapping
-                for slot, entity in zip(slots, fact, strict=True):
-                    if slot in filled:
-                        if filled[slot] != entity:
-                            break
-                    elif entity in filled.values():
+        for fact in self._facts.get(name, ()):
+            if known is not None and fact[place] != known:
+                continue  # most facts are about other entities
+            filled = mapping
+            for slot, entity in zip(slots, fact, strict=True):
+                if slot in filled:
+                    if filled[slot] != entity:
                         break
-                    else:
-                        filled = {**filled, slot: entity}
+                elif entity in filled.values():
+                    break
                 else:
-                    yield from self._find(rest, filled)
-
-    def _signatures_of(self, name: str, slots: tuple[Slot, ...]) -> list[Signature]:
-        """Signatures of the facts that match a predicate, subtypes last."""
-        key, known, types = (name, *(kind for _, kind in slots)), self._game.signatures, self._game.types
-        if key not in known:
-            subtypes = types.multi_subtypes([types.get(kind) for _, kind in slots])
-            known[key] = [(name, tuple(kind.name for kind in kinds)) for kinds in subtypes]
-        return known[key]
+                    filled = {**filled, slot: entity}
+            else:
+                yield from self._find(rest, filled)
 
     def close(self) -> None:
         if self._library is not None:

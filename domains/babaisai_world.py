@@ -200,10 +200,8 @@ class World:
         if player is None:
             lines = [NAMES[top] for top in tops if NAMES[top]]
         else:
-            places = _places(self.width, self.height, player)
-            lines = [NAMES[top] + place for top, place in zip(tops, places, strict=True) if NAMES[top]]
-            if NAMES[tops[player]]:  # Quirk: the player itself gives an empty line.
-                lines[sum(NAMES[top] is not None for top in tops[:player])] = ""
+            cells = zip(tops, _places(self.width, self.height, player), strict=True)
+            lines = [NAMES[top] + place if place else "" for top, place in cells if NAMES[top]]
         self._text = tops, self.law.header + "\n".join(lines)
         return self._text[1]
 
@@ -229,7 +227,8 @@ def _places(width: int, height: int, player: int) -> tuple[str, ...]:
             right, down = f"step{'s' * (dx > 1)} to the right", f"step{'s' * (dy > 1)} down"
             across = f"{dx} {right}" if dx > 0 else f"{-dx} step to the left" if dx else ""
             along = f"{dy} {down}" if dy > 0 else f"{-dy} step up" if dy else ""
-            places.append(" " + " and ".join(part for part in (across, along) if part))
+            both = " and ".join(part for part in (across, along) if part)
+            places.append(f" {both}" if both else "")  # Quirk: the player itself gives an empty line.
     return tuple(places)
 
 

@@ -141,45 +141,21 @@ class SkippedScreens:
         return observation, done
 
 
-class Actions:
-    """The text actions of one engine: commands by name, and single keys as answers to questions."""
-
-    def __init__(self, keys):
-        self.names: dict[str, int] = {}  # name -> index in the engine's action space
-        self.keys: dict[str, int] = {}  # printable key -> the same index
-        self.descriptions: dict[str, str] = {}
-        for index, key in enumerate(keys):
-            if type(key).__name__.endswith("Longer"):
-                direction = COMPASS[key.name]
-                name, description = f"far {direction}", f"move {direction} until something is in the way"
-            elif key.name in COMPASS:
-                name, description = COMPASS[key.name], f"move {COMPASS[key.name]}"
-            else:
-                name, description = key.name.lower(), texts()["commands"][key.name.lower()]
-            self.names[name], self.descriptions[name] = index, description
-            if 32 < key.value < 127:
-                self.keys[chr(key.value)] = index
-
-    def index(self, text: str) -> int | None:
-        """The engine's index of an action's text; None if there is no such action."""
-        text = text.strip()
-        if text in self.keys:
-            return self.keys[text]
-        return self.names.get(" ".join(text.lower().split()))
-
-    def answers(self, message: str) -> list[str]:
-        """Possible answers to the question in `message`; empty if it asks for no direction and no item."""
-        if "direction?" in message:
-            found = [name for name in COMPASS.values() if name in self.names]
-            return found + [name for name in ("wait", "down") if name in self.names]
-        choices = re.search(r"\[(.+?)\]", message)
-        if not choices:
-            return []
-        # "[a-c or ?*]" offers the items a, b and c.
-        letters = re.sub(r"(\w)-(\w)", lambda m: "".join(map(chr, range(ord(m[1]), ord(m[2]) + 1))),
-                         choices[1].replace(" or ", ""))
-        found = [letter for letter in letters if letter in self.keys and letter.isalpha()]
-        return found + [name for name in ("esc",) if name in self.names and found]
+def commands(keys) -> tuple[dict[str, str], dict[str, int]]:
+    """What each of an engine's commands does, and the index of each command and each printable key."""
+    descriptions, indices = {}, {}
+    for index, key in enumerate(keys):
+        direction = COMPASS.get(key.name)
+        if direction is None:
+            name, description = key.name.lower(), texts()["commands"][key.name.lower()]
+        elif type(key).__name__.endswith("Longer"):
+            name, description = f"far {direction}", f"move {direction} until something is in the way"
+        else:
+            name, description = direction, f"move {direction}"
+        descriptions[name], indices[name] = description, index
+        if 32 < key.value < 127:
+            indices[chr(key.value)] = index
+    return descriptions, indices
 
 
 class MiniHack(envs.Domain):
@@ -263,21 +239,20 @@ class MiniHack(envs.Domain):
         finally:
             random.setstate(state)
             np.random.set_state(numpy_state)
-        self.actions = Actions(self.engine.actions)
+        self.action_descriptions, self.indices = commands(self.engine.actions)
         self.success = False
         goals = texts()["goals"]
         self.goal = goals[max((key for key in goals if task.startswith(f"MiniHack-{key}")), key=len)]
-        self.action_descriptions = self.actions.descriptions
         return self._observe(action_dict=self.action_descriptions, goal=self.goal)
 
     def step(self, action: str):
         if self.engine is None:
             raise gymnasium.error.ResetNeeded("call reset before step")
-        index = self.actions.index(action)
+        index = self.index(action)
         self.steps += 1
         done, refusal = False, ""
         if index is None:
-            valid = ", ".join(self.actions.names)
+            valid = ", ".join(self.action_descriptions)
             if self.engine._allow_all_yn_questions:
                 valid += ", or a single key where the game asks for one"
             refusal = f"{action[:80]!r} is no valid action here. Valid actions: {valid}."
@@ -306,8 +281,26 @@ class MiniHack(envs.Domain):
         now = f"inventory:\n{nethack.inventory_text(seen['inv_strs'], seen['inv_letters'])}"
         record = {"long_term_context": self.text, "short_term_context": now, **init}
         asked = seen["internal"][1]  # the game waits for the answer to a question
-        answers = self.actions.answers(message) if asked else []
+        answers = self.answers(message) if asked else []
         if answers:
             now += "\n\nValid actions:\n" + "\n".join(f"- {answer}" for answer in answers)
-        actions = answers or list(self.actions.names)
+        actions = answers or list(self.action_descriptions)
         return self.text, self.info(record, actions, self.goal, self.success, not refusal, now=now)
+
+    def index(self, text: str) -> int | None:
+        """The engine's index of a command by its name in any case, or of a single key; else None."""
+        text = text.strip()
+        return self.indices.get(text if len(text) == 1 else " ".join(text.lower().split()))
+
+    def answers(self, message: str) -> list[str]:
+        """Possible answers to the question in `message`; empty if it asks for no direction and no item."""
+        if "direction?" in message:
+            return [name for name in (*COMPASS.values(), "wait", "down") if name in self.indices]
+        choices = re.search(r"\[(.+?)\]", message)
+        if not choices:
+            return []
+        # "[a-c or ?*]" offers the items a, b and c.
+        letters = re.sub(r"(\w)-(\w)", lambda m: "".join(map(chr, range(ord(m[1]), ord(m[2]) + 1))),
+                         choices[1].replace(" or ", ""))
+        found = [letter for letter in letters if letter in self.indices and letter.isalpha()]
+        return [*found, "esc"] if found and "esc" in self.indices else found

@@ -90,13 +90,12 @@ def glyph_names() -> list[str]:
 
 def place(dx: int, dy: int) -> int:
     """16 * distance + direction of a square (dx to the east, dy to the south), as indices."""
-    steps = max(abs(dx), abs(dy))
-    distance = next(index for index in (4, 3, 2, 1, 0) if steps <= FURTHEST[index])
+    distance = sum(max(abs(dx), abs(dy)) <= furthest for furthest in FURTHEST) - 1
     vertical = "north" if dy < 0 else "south" if dy > 0 else ""
     horizontal = "west" if dx < 0 else "east" if dx > 0 else ""
-    diagonal = vertical + horizontal
-    further = "" if abs(dx) == abs(dy) else horizontal if abs(dx) > abs(dy) else vertical
-    direction = further + diagonal if vertical and horizontal else diagonal
+    direction = vertical + horizontal
+    if vertical and horizontal and abs(dx) != abs(dy):
+        direction = (horizontal if abs(dx) > abs(dy) else vertical) + direction
     return 16 * distance + (DIRECTIONS.index(direction) if direction else 0)
 
 

@@ -99,12 +99,4 @@ class Facts(State):
         return self._applicable[facts]
 
     def all_instantiations(self, rule: Rule, mapping=None) -> Iterable[Action]:
-        if _is_bound(rule):
-            return instantiations(self, rule, mapping, self._tables)
-        return super().all_instantiations(rule, mapping)
-
-
-@functools.cache
-def _is_bound(rule: Rule) -> bool:
-    """Whether the preconditions name all entities of a rule; a few rules of cooking games create new ones."""
-    return set(rule.placeholders) <= {one for predicate in rule.preconditions for one in predicate.parameters}
+        return instantiations(self, rule, mapping, self._tables)

@@ -8,6 +8,7 @@ are imported in functions.
 """
 
 import fcntl
+import functools
 import glob
 import hashlib
 import importlib
@@ -192,12 +193,19 @@ def instantiations(state, rule, mapping=None, facts=None):
     same actions in the same order in an eighth of the time. `facts` keeps these tables for a state:
     (signature, position) -> variable there -> facts in order.
     """
+    if not is_bound(rule):
+        return map(rule.instantiate, state.all_assignments(rule, mapping))
     facts = {} if facts is None else facts
     found = [dict(mapping or {})]
     for predicate in rule.preconditions:
         found = [more for known in found for more in matches(state, facts, predicate, known)]
-    assert all(placeholder in known for known in found for placeholder in rule.placeholders), rule
-    return (rule.instantiate(known) for known in found)
+    return map(rule.instantiate, found)
+
+
+@functools.cache
+def is_bound(rule) -> bool:
+    """Whether the preconditions name all entities of a rule; a few rules of cooking games create new ones."""
+    return set(rule.placeholders) <= {one for predicate in rule.preconditions for one in predicate.parameters}
 
 
 def matches(state, facts: dict, predicate, known: dict):

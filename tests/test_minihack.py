@@ -273,7 +273,7 @@ def test_an_invalid_action_costs_a_step_and_says_what_is_valid(env):
 
 def test_names_do_not_depend_on_case_or_spaces_and_keys_do(env):
     env.reset(seed=5, options={"task": "MiniHack-Eat-v0"})
-    index = env.actions.index
+    index = env.index
     assert index(" Far  North ") == index("far north") == index("K") != index("k") == index("north")
     assert index("f") == index("fire") and index("§") is None and index("") is None
 
