@@ -8,9 +8,10 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-In `models/`: `endpoint.py` sends a request until it is answered, `replies.py` reads what comes back, `manual.py` waits
-until somebody has written the answer, `recorded.py` replays, `flights.py` holds what is under way, `credentials.py` knows providers and keys,
-`prices.py` counts, `store.py` keeps, `gateway.py` lets worker processes ask, `answers.py` reads a model's words.
+In `models/`: `endpoint.py` sends a request until it is answered, `replies.py` reads what comes back, `manual.py`
+waits until somebody has written the answer, `recorded.py` replays, `flights.py` holds what is under way,
+`credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker
+processes ask, `answers.py` reads a model's words.
 """
 
 import asyncio
@@ -179,7 +180,8 @@ class Models:
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
         self._prices = dict(prices or {})
-        for name in sorted({spec.name for spec in self.specs.values() if not self._price(spec.name, spec.place)}):
+        unpriced = {spec.name for spec in self.specs.values() if not self._price(spec.name, spec.place)}
+        for name in sorted(unpriced):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
             if budget_usd is not None:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
@@ -212,9 +214,9 @@ class Models:
         """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
 
         `asked`: `model`, another one at the endpoint of the role; `limit`, most tokens of the answer (0:
-        MOST_OUTPUT); sample, design, stage and seed of `Question`. An agent's answer is taken as it is, JSON or not.
-        Where the model gives no usable answer (a refusal, nothing at all, no JSON when asked again),
-        the last one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
+        MOST_OUTPUT); other fields of `Question`. An agent's answer is taken as it is, JSON or not. Where
+        the model gives no usable answer (a refusal, nothing at all, no JSON when asked again), the last
+        one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
         question = self._question(role, messages, schema=schema, **asked)
         if role == "agent" or not is_schema(schema):
@@ -401,7 +403,7 @@ class Models:
                 raise known[key]
         return [known[key] for key in keys]
 
-    async def _embed(self, keys: list[str], question: Question, flight: Flight) -> dict[str, list[float] | DesignError]:
+    async def _embed(self, keys: list[str], question: Question, flight: Flight) -> dict:
         """Vectors by key, or a DesignError for a text that is refused, by one call that is stored."""
         key = _sha(json.dumps([question.model, question.base_url, *question.texts]))
         call, reply = await self._ask(key, question, flight)

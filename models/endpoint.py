@@ -192,13 +192,15 @@ class Endpoint:
     stored, free, waiting = True, False, ()
 
     def __init__(
-        self, base_url: str, key: Key, patience: Patience, log: Callable[[str], None], store: Store, foreign: bool = True
-    ):
+        self, base_url: str, key: Key, patience: Patience, log: Callable[[str], None], store: Store,
+        foreign: bool = True,
+    ):  # fmt: skip
         self.base_url, self._store, self._foreign = base_url, store, foreign
         self._key, self._patience, self._log = key, patience, log
         self._client = None
         # The variable that names the user's own certificates.
-        self._certificates = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), "")
+        variables = (name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name))
+        self._certificates = next(variables, "")
         self._proxy, proxy_variable = _proxy(base_url)
         self._through = f" (through the proxy of {proxy_variable})" if proxy_variable else ""
         self._random = random.Random(0)  # spreads retries; decides no result
@@ -259,8 +261,8 @@ class Endpoint:
                 refused = fault
             if len(texts) == 1:
                 length = len(asked.texts[0])
-                too_long = refused.kind == "context" or replies.TOO_LARGE.search(str(refused)) or length > LONG_TEXT
-                if too_long and length > SHORTEST_CUT:
+                said_so = refused.kind == "context" or replies.TOO_LARGE.search(str(refused))
+                if (said_so or length > LONG_TEXT) and length > SHORTEST_CUT:
                     reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
                     if isinstance(reply.vectors[0], list):  # its length was at fault
                         self._learn(model, chars=length // 2)
@@ -290,7 +292,7 @@ class Endpoint:
             self._found[model] = Known(**json.loads(note)) if note else Known()
         return self._found[model]
 
-    def _learn(self, model: str, left_out: Collection[str] = (), texts: int = MOST_TEXTS, chars: int = MOST_CHARS):
+    def _learn(self, model: str, left_out: Collection[str] = (), texts=MOST_TEXTS, chars=MOST_CHARS) -> None:
         """Keep to what was found out from now on, and say it once."""
         before = self._known(model)
         lost = [part for part in PARTS if part in left_out or part in before.left_out]
@@ -342,9 +344,9 @@ class Endpoint:
                 pause = max(fault.retry_after, patience.pause)  # a date may have passed
             if passed + pause > patience.outage:
                 asked = f"; it asks for a pause of {pause:.0f} s" if fault.retry_after else ""
-                limit = f"of {patience.outage:.0f} (--outage-seconds)"
-                raise InfrastructureError(f"{line}{asked}; gave up after {passed:.0f} s {limit}; resume when it is back")
-            limit = f"{patience.outage / 60:.0f} minutes" if patience.outage >= 90 else f"{patience.outage:.0f} s"
+                gave_up = f"gave up after {passed:.0f} s of {patience.outage:.0f} (--outage-seconds)"
+                raise InfrastructureError(f"{line}{asked}; {gave_up}; resume when it is back")
+            limit = f"{patience.outage:.0f} s" if patience.outage < 90 else f"{patience.outage / 60:.0f} minutes"
             self._say(fault.kind, f"{line}; asking again for up to {limit}")
             await asyncio.sleep(pause)
 

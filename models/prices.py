@@ -131,9 +131,9 @@ class Budget:
 
     @contextlib.asynccontextmanager
     async def reserved(self, usd: float | None, tokens: int) -> AsyncIterator[None]:
-        """Wait until a call of at most `usd` and `tokens` may be sent, and `spend` what it did cost within the context.
+        """Wait until a call of at most `usd` and `tokens` may be sent; raises BudgetError.
 
-        Raises BudgetError where everything is spent.
+        Within the context the caller will `spend` what the call did cost.
         """
         most = {"usd": usd or 0.0, "tokens": tokens}
 

@@ -64,10 +64,10 @@ def read(content: bytes, body: dict) -> Reply:
 
 # ---------------------------------------------------------------------------------------- errors
 
-FORMATS = ("json_schema", "json_object")  # of an answer in JSON; where both are left out, the prompt alone asks for it
+FORMATS = ("json_schema", "json_object")  # of an answer in JSON; without them the prompt alone asks for it
 LIMITS = ("max_completion_tokens", "max_tokens")  # names of the limit of tokens
 SYSTEM = "messages of the system"  # where they are left out, their text is prepended to the first user message
-# The parts of a request that not every endpoint understands, the least common first, and how complaints name them.
+# The parts of a request that not every endpoint understands, the least common first, with the words of complaints.
 PARTS = {
     "reasoning_effort": r"reasoning|effort|think",
     **dict.fromkeys(FORMATS, r"response_format|json|schema|grammar|guided|structured"),
@@ -254,7 +254,8 @@ def _read_vectors(data: dict, body: dict) -> Reply:
         vectors = tuple([float(number) for number in vector] for vector in vectors)
     except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
         vectors = ()
-    finite = all(abs(number) < 3e38 for vector in vectors for number in vector)  # in 32 bits; NaN is not below it either
+    # Below what 32 bits hold; NaN is not below it either.
+    finite = all(abs(number) < 3e38 for vector in vectors for number in vector)
     if len(vectors) != len(body["input"]) or len(set(map(len, vectors))) != 1 or not vectors[0] or not finite:
         raise Fault("no vectors", "the answer has no vector of numbers for each text")
     usage = _read_usage(data.get("usage"), sum(map(len, body["input"])) // 4, 0)

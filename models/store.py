@@ -46,8 +46,9 @@ class Call:
 
 TYPES = {str: "text", int: "integer"}  # of columns; others are real numbers
 COLUMNS = {field.name: TYPES.get(field.type, "real") for field in fields(Call)}
+DECLARED = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
 SCHEMA = (
-    f"create table if not exists calls ({', '.join(map(' '.join, COLUMNS.items()))}, primary key (key)) without rowid",
+    f"create table if not exists calls ({DECLARED}, primary key (key)) without rowid",
     "create table if not exists embeddings (key text primary key, vector blob) without rowid",
     "create table if not exists notes (key text primary key, note text) without rowid",
     # Large values, which fill the pages of a table with row ids better.
@@ -66,9 +67,10 @@ FAULTS = (
     (("SQLITE_FULL",), InfrastructureError, "disk is full: {path} cannot grow: make room, then resume"),
     (("SQLITE_IOERR",), InfrastructureError, "{path} cannot be written ({name}): is the disk full or gone?"),
     (("SQLITE_BUSY", "SQLITE_LOCKED"), InfrastructureError, "{path} is locked by another program"),
-    (("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"), UserError, "{path} cannot be opened or written: {error}"),
+    (("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"), UserError,
+     "{path} cannot be opened or written: {error}"),
     (("",), UserError, "{path} is not a store that can be read: {error}; restore or remove it"),
-)
+)  # fmt: skip
 SHORT = 1000  # characters; a text that is shorter stays readable for `sqlite3`
 
 
