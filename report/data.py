@@ -195,8 +195,8 @@ class Result:
     calls: float | None = checked(number, "memory_calls")  # these calls
     invalid: float | None = checked(rate)  # share of the agent's answers that were no valid actions
     example: str = checked(text)  # one of these answers
-    against_best: dict | None = checked(read_best_other)  # the paired difference to the best other memory
-    experience: dict | None = checked(read_experience)  # as `score.experience` returns it
+    against_best: dict | None = checked(read_best_other)  # noqa: RUF009 - the paired difference to the best other memory
+    experience: dict | None = checked(read_experience)  # noqa: RUF009 - as `score.experience` returns it
     tasks: tuple[TaskScore, ...] = checked(by_task)
 
 
@@ -256,6 +256,11 @@ class RunData:
             return max(again, key=lambda node: node.final)
         whole = [node for node in self.evaluated if not node.raced]
         return max(whole or self.evaluated[:1], key=self.lead, default=None)
+
+    @property
+    def tested(self) -> Result | None:
+        """The learned design on the test set."""
+        return self.results.get("test-static", {}).get(LEARNED)
 
     def lead(self, node: Node) -> float:
         """What the search climbs: the lead over no memory or, with that objective, what experience gives."""
