@@ -20,11 +20,10 @@ STYLES = ("-", "--", ":", "-.")
 def table(runs: Sequence[RunData]) -> str:
     """The table of some runs as text, with the spread over the seeds of each group."""
     shared, settings = by_settings(runs)
-    groups: dict[str, list[RunData]] = {}
-    for run, group in zip(runs, settings, strict=True):
-        groups.setdefault(group, []).append(run)
+    rows = list(zip(runs, settings, strict=True))
+    groups = {one: [run for run, group in rows if group == one] for one in dict.fromkeys(settings)}
     labels = dict.fromkeys(label for run in runs for label in run.labels)
-    return text_of("compare.txt", shared=shared, labels=labels, groups=groups)
+    return text_of("compare.txt", shared=shared, labels=labels, rows=rows, groups=groups)
 
 
 def by_settings(runs: Sequence[RunData]) -> tuple[dict[str, str], list[str]]:

@@ -22,7 +22,7 @@ from errors import clean
 from report import figures, words
 from report.data import LEARNED, Node, RunData, read_result, read_run, text, texts
 from report.figures import Plot, by_family, learned_tasks, tree
-from report.words import FOLDER, block, count, line, percent, points, templates, usd
+from report.words import FOLDER, block, line, templates, text_of
 
 PAGE_BYTES = 12_000_000  # shared by the designs of a page
 DESIGN_BYTES = 280_000  # the most that one design gets, unless its code alone is longer
@@ -102,6 +102,7 @@ def _file(name: str) -> str:
 def _facts(run: RunData) -> dict:
     """What both report.html and report.md show."""
     env = text(run.config.get("env"))
+    finalists = [(one, {"search": run.lead(one), "fresh": one.fresh, "final": one.final}) for one in run.finalists]
     results = []
     for key, rows in run.results.items():
         split, mode, size = (*line(key, 60).split("-", 2), "", "")[:3]
@@ -115,10 +116,10 @@ def _facts(run: RunData) -> dict:
     return {
         "run": run,
         "title": f"ALMA on {TITLES.get(env, line(env, 60) or 'an unknown environment')}",
-        "headline": _headline(run),
-        "tiles": _tiles(run),
+        "headline": text_of("headline.txt", run=run).splitlines(),
+        "tiles": [row.split(" | ") for row in text_of("tiles.txt", run=run).splitlines()],
         "results": results,
-        "finalists": _finalists(run),
+        "finalists": (finalists, words.fresh_words([leads for _, leads in finalists]) if finalists else ""),
         "climbed": words.climbed_words(run.objective),
         "noise": run.noise(),
         "chance": words.noise_words(run.luck.get("learning-static")),
@@ -129,67 +130,6 @@ def _facts(run: RunData) -> dict:
         "learned": run.learned,
         "LEARNED": LEARNED,
     }
-
-
-def _finalists(run: RunData) -> tuple[list[tuple[Node, dict[str, float]]], str]:
-    """The finalists with what they led by in the search, on fresh seeds and over all passes, and that in words."""
-    rows = [(one, {"search": run.lead(one), "fresh": one.fresh, "final": one.final}) for one in run.finalists]
-    return rows, words.fresh_words([leads for _, leads in rows]) if rows else ""
-
-
-def _headline(run: RunData) -> list[str]:
-    """What came of the run, in sentences."""
-    best, finalists = run.learned, run.finalists
-    if best is None:
-        dropped = f" {len(run.nodes)} candidates were dropped." if run.nodes else ""
-        return [f"No design has been evaluated{'' if run.state.kind == 'finished' else ' yet'}.{dropped}"]
-    none = "" if run.f0 is None else f" (no memory: {percent(run.f0)} %)"
-    lead = f"The learned design, {best.name}, scored {percent(best.score)} % on the learning set{none}; "
-    lead += words.chosen_words(run.objective, len(run.evaluated), len(finalists))
-    tested = run.results.get("test-static", {}).get(LEARNED)
-    if not tested or best.difference is None or tested.difference is None:
-        lucky = "; as the best of several it is partly lucky" if len(run.evaluated) > 1 else ""
-        return [f"{lead}. It has not been evaluated on the test set{lucky}."]
-    by_all = run.objective == "score" and best.final is not None
-    gains = (best.final if by_all else best.difference), tested.difference
-    noise = run.noise("test-static")
-    sentences = [f"{lead}.", words.shrinkage_words(*gains, tested.interval, noise)]
-    if tested.experience:
-        sentences.append(f"On the test set {words.experience_words(tested.experience, noise)}.")
-    return sentences
-
-
-def _tiles(run: RunData) -> list[tuple[str, str, str]]:
-    """Title, number and small print of the most important numbers."""
-    best, test = run.learned, run.results.get("test-static", {})
-    tiles = []
-    scores = [("learning set", best.score, best.stderr, run.f0)] if best else []
-    if LEARNED in test:
-        none = test["no_memory"].mean if "no_memory" in test else None
-        scores.append(("test set", test[LEARNED].mean, test[LEARNED].stderr, none))
-    for title, mean, stderr, none in scores:
-        note = f" · no memory {percent(none)} %" if none is not None else ""
-        tiles.append((title, f"{percent(mean)} %", f"± {percent(stderr or 0)} standard error{note}"))
-    if best and best.experience is not None:
-        note = "points, learning set: what the search climbs"
-        tiles.append(("from experience", points(best.experience, run.noise()), note))
-    states = [node.state for node in run.nodes]
-    note = f"{states.count('dropped')} dropped, {states.count('duplicate')} duplicate"
-    tiles.append(("designs", str(len(run.evaluated)), note))
-    if run.usage:
-        unpriced = sum(row["unpriced"] for row in run.usage)
-        tokens = sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in run.usage)
-        note = f"{count(sum(row['calls'] for row in run.usage))} calls, {count(tokens)} tokens"
-        note += f"; {count(unpriced)} calls have no known price" if unpriced else ""
-        note += "; tokens of manual answers are estimated" if "manual" in run.labels else ""
-        tiles.append(("spent", usd(sum(row["usd"] or 0 for row in run.usage)), note))
-    else:
-        tiles.append(("spent", "nothing", "no paid model was called"))
-    start, end = run.state.started, run.state.ended
-    if start != end:
-        times = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-        tiles.append(("from start to end (h:min:s)", str(end - start), times))
-    return tiles
 
 
 def _piece(run: RunData, node: Node) -> str:
