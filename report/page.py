@@ -123,7 +123,7 @@ def _facts(run: RunData) -> dict:
         "climbed": words.climbed_words(run.objective),
         "noise": run.noise(),
         "chance": words.noise_words(run.luck.get("learning-static")),
-        "paper": words.PAPER.get(env, {}),
+        "env": env,
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
         "command": line(text(run.about.get("command")), 4000) or "not stored: see config.json",
         "states": {node.state for node in run.nodes},

@@ -23,27 +23,7 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "templates"
 PRINT_LIMIT = 60_000  # characters of any one printed value of a page
 SAYS_LINES = 12  # shown of what the learned memory says
-# Success rate in percent on the test set, static mode, mean of three passes (standard error):
-# arXiv 2602.07755. By environment, agent model and kind of memory.
-PAPER = {
-    "alfworld": {
-        "gpt-5-nano": {"no memory": "2.9", "G-Memory": "7.6", "ALMA": "12.4 (0.5)"},
-        "gpt-5-mini": {"no memory": "67.6", "ALMA": "87.1 (1.4)", "ALMA, shift set, dynamic mode": "84.1"},
-    },
-    "textworld": {
-        "gpt-5-nano": {"no memory": "5.4", "Trajectory Retrieval": "2.7", "Dynamic Cheatsheet": "4.3",
-                       "G-Memory": "2.1", "ALMA": "6.2 (1.7)"},
-        "gpt-5-mini": {"no memory": "60.5", "ALMA": "75.0 (2.3)"},
-    },
-    "babaisai": {
-        "gpt-5-nano": {"no memory": "9.5", "Trajectory Retrieval": "19.0 (6.3)", "ALMA": "19.0 (2.4)"},
-        "gpt-5-mini": {"no memory": "21.4", "ALMA": "33.3 (2.4)"},
-    },
-    "minihack": {
-        "gpt-5-nano": {"no memory": "6.7", "ReasoningBank": "9.8", "ALMA": "11.7 (2.2)"},
-        "gpt-5-mini": {"no memory": "15.0", "ALMA": "20.0 (2.9)"},
-    },
-}
+
 
 def block(text: str, limit: int) -> str:
     """At most about `limit` characters of a text, cleaned, lines kept, with a mark where it was cut."""
@@ -195,14 +175,6 @@ def experience_rows(found: dict, noise: float = 0.0) -> list[tuple[str, float, s
     ]
 
 
-def chosen_words(objective: str, designs: int, finalists: int) -> str:
-    """How the learned design was chosen."""
-    by = " by what experience gives" if objective == "experience" else ""
-    if not finalists:
-        return f"the best of {designs}{by}"
-    return f"chosen from {designs} designs as the best of {finalists} finalists over all passes{by}"
-
-
 def climbed_words(objective: str) -> str:
     """What a search with this objective climbs."""
     return "what experience gives" if objective == "experience" else "lead over no memory"
@@ -246,7 +218,7 @@ def model_labels(models: Mapping[str, str]) -> list[str]:
 
 def summary(result: dict) -> str:
     """What a command prints at the end."""
-    return text_of("summary.txt", result=result, paper=PAPER.get(result.get("env")), most=SAYS_LINES)
+    return text_of("summary.txt", result=result, most=SAYS_LINES)
 
 
 def table(scores: dict[str, dict], luck: dict | None = None) -> str:
@@ -318,15 +290,13 @@ def templates(kind: str) -> "jinja2.Environment":
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "line": line, "block": block, "percent": percent, "points": points, "usd": usd, "count": count,
-        "interval": interval_words, "verdict": verdict, "verdict_words": verdict_words, "aligned": aligned,
-        "difference": difference_words, "experience_rows": experience_rows, "experience_words": experience_words,
-        "short_names": short_names, "notes": notes, "noise_words": noise_words, "table": table, "spread": spread,
-        "made_by": made_by, "chosen": chosen_words, "climbed": climbed_words, "shrinkage": shrinkage_words,
-        "fresh_words": fresh_words,
-        "times": lambda number: {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times"),
-    }  # fmt: skip
+    shown = (
+        aligned, block, climbed_words, count, difference_words, experience_rows, experience_words, fresh_words,
+        interval_words, line, made_by, noise_words, notes, percent, points, short_names, shrinkage_words, spread,
+        table, usd, verdict, verdict_words,
+    )  # fmt: skip
+    environment.filters |= {one.__name__: one for one in shown}
+    environment.filters["times"] = lambda number: {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
     return environment
 
 
