@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Sequence
 
 from report.data import RunData
-from report.figures import ACCENT, STYLE, WARM, Plot, best_by_step, label_right
+from report.figures import ACCENT, WARM, Plot, best_by_step, by_steps, drawn
 from report.words import ascii_line, line, text_of
 
 NOT_COMPARED = ("seed", "workers", "in_flight", "budget_usd", "budget_tokens", "price", "outage_seconds")
@@ -37,36 +37,30 @@ def by_settings(runs: Sequence[RunData]) -> tuple[dict[str, str], list[str]]:
 
 def plot(runs: Sequence[RunData]) -> Plot | None:
     """Best score so far by learning step, thin for runs, thick for means of groups; None without scores."""
-    import matplotlib  # slow
-    from matplotlib.figure import Figure
-
     groups: dict[str, list[dict[float, float]]] = {}
     for run, group in zip(runs, by_settings(runs)[1], strict=True):
         if best := {step: 100 * node.score for step, node in best_by_step(run).items()}:
             last = max(best)  # a curve ends half a step later, so that its last step shows
             groups.setdefault(group, []).append(best | {last + 0.5: best[last]})
-    if not groups:
-        return None
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.8))
+
+    def draw(figure) -> bool:
         axes = figure.subplots()
-        ends = []
+        labels = []
         for place, (group, members) in enumerate(groups.items()):
             round_, colour = divmod(place, len(COLOURS))
-            style = {"color": COLOURS[colour], "linestyle": STYLES[round_ % len(STYLES)]}
+            style = {"color": COLOURS[colour], "linestyle": STYLES[round_ % len(STYLES)], "drawstyle": "steps-post"}
             for one in members:
-                axes.plot(*zip(*one.items(), strict=True), linewidth=0.9, alpha=0.6, drawstyle="steps-post",
-                          **style)
+                axes.plot(*zip(*one.items(), strict=True), linewidth=0.9, alpha=0.6, **style)
             mean = {}  # a run without a design of a step keeps its best score
             for step in sorted({step for one in members for step in one}):
                 values = [max((one[at] for at in one if at <= step), default=None) for one in members]
                 if None not in values:
                     mean[step] = statistics.mean(values)
-            axes.plot(*zip(*mean.items(), strict=True), linewidth=2.4, drawstyle="steps-post", **style)
-            ends.append((ascii_line(f"{group} ({len(members)})", 60), mean[max(mean)], style["color"]))
-        last = int(max(max(one) for members in groups.values() for one in members))
-        axes.set(xlabel="learning step", ylabel="best so far, % of the learning set", xlim=(0.8, last + 0.5),
-                 xticks=range(1, last + 1, 1 + last // 13))
-        label_right(axes, ends)
+            axes.plot(*zip(*mean.items(), strict=True), linewidth=2.4, **style)
+            labels.append((ascii_line(f"{group} ({len(members)})", 60), None, mean[max(mean)], style["color"]))
+        last = int(max((max(one) for members in groups.values() for one in members), default=0))
+        by_steps(axes, last, "best so far, % of the learning set", labels)
+        return bool(groups)
+
     caption = "A thin line for each run, a thick one for the mean."
-    return Plot("compare", "Best score by learning step", caption, figure)
+    return drawn("compare", draw, "Best score by learning step", caption, (6.4, 3.8))

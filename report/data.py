@@ -195,7 +195,7 @@ class Result:
     calls: float | None = checked(number, "memory_calls")  # these calls
     invalid: float | None = checked(rate)  # share of the agent's answers that were no valid actions
     example: str = checked(text)  # one of these answers
-    against_best: dict | None = checked(read_best_other)  # noqa: RUF009 - the paired difference to the best other memory
+    against_best: dict | None = checked(read_best_other)  # noqa: RUF009 - the best other memory
     experience: dict | None = checked(read_experience)  # noqa: RUF009 - as `score.experience` returns it
     tasks: tuple[TaskScore, ...] = checked(by_task)
 
