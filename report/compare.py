@@ -8,59 +8,22 @@ with other tasks or models are listed together, but their numbers are not compar
 import statistics
 from collections.abc import Sequence
 
-from report.data import LEARNED, RunData
-from report.figures import ACCENT, STYLE, WARM, Plot, best_by_step, label_right
-from report.words import ascii_line, difference_words, line, percent, points, verdict
+from report.data import RunData
+from report.figures import ACCENT, WARM, Plot, best_by_step, by_steps, drawn
+from report.words import ascii_line, line, text_of
 
 NOT_COMPARED = ("seed", "workers", "in_flight", "budget_usd", "budget_tokens", "price", "outage_seconds")
 COLOURS = (ACCENT, WARM, "#6b5ca5", "#4f7d3a", "#a3386c", "#7a6a3f")
 STYLES = ("-", "--", ":", "-.")
-SPREADS = ("no memory, learning set", "learned design, learning set", "its difference to no memory",
-           "learned design, test set", "its difference to no memory, test")
 
 
 def table(runs: Sequence[RunData]) -> str:
     """The table of some runs as text, with the spread over the seeds of each group."""
-    shared, groups = by_settings(runs)
-    known = {key: value for key, value in shared.items() if value not in ("", "0", "0.0", "False", "[]")}
+    shared, settings = by_settings(runs)
+    rows = list(zip(runs, settings, strict=True))
+    groups = {one: [run for run, group in rows if group == one] for one in dict.fromkeys(settings)}
     labels = dict.fromkeys(label for run in runs for label in run.labels)
-    rows = ["the same in all: " + ", ".join(f"{key}={value}" for key, value in known.items())]
-    rows += [f"labels: {', '.join(labels)}"] if labels else []
-    names = [line(run.path.resolve().name, 60) for run in runs]
-    wide = max(map(len, names))
-    rows += ["", f"{'run':{wide}}  seed steps designs no memory learning {'gain':>13}   test  {'to no memory':41} "
-             " tokens  dollars  state, settings"]
-    scores: dict[str, list[tuple]] = {}  # by group: for each run the values that SPREADS names
-    for run, name, group in zip(runs, names, groups, strict=True):
-        best, tested = run.learned, run.results.get("test-static", {}).get(LEARNED)
-        learning, gain = (best.score, best.difference) if best else (None, None)
-        test, test_gain = (tested.mean, tested.difference) if tested else (None, None)
-        scores.setdefault(group, []).append((run.f0, learning, gain, test, test_gain))
-        shown = ""
-        if tested and tested.interval:
-            word = verdict(tested.interval, test_gain, run.noise("test-static"))
-            shown = f"{word:19}  {difference_words(test_gain, tested.interval)}"
-        tokens = tested.tokens if tested else best and best.tokens
-        unpriced = any(row["unpriced"] for row in run.usage)
-        usd = "unknown" if unpriced else f"{sum(row['usd'] or 0 for row in run.usage):.2f}"
-        seed, steps = line(str(run.config.get("seed", ""))), max((node.step for node in run.nodes), default=0)
-        rows.append(
-            f"{name:{wide}} {seed:>5} {steps:5} {len(run.evaluated):7} {percent(run.f0):>9} "
-            f"{percent(learning):>8} {points(gain, run.noise()):>13} {percent(test):>6}  {shown:41} "
-            f"{'–' if tokens is None else f'{tokens:,.0f}':>7} {usd:>8}  {run.state.kind}, {group}"
-        )
-
-    several = {group: members for group, members in scores.items() if len(members) > 1}
-    rows += ["", "mean ± standard deviation over runs (lowest to highest), %:"] if several else []
-    for group, members in several.items():
-        rows.append(f"{group}: {len(members)} runs")
-        for title, column in zip(SPREADS, zip(*members, strict=True), strict=True):
-            values = [100 * value for value in column if value is not None]
-            if len(values) > 1:
-                mean, deviation = statistics.mean(values), statistics.stdev(values)
-                ends = f"{min(values):.1f} to {max(values):.1f}"
-                rows.append(f"  {title:34} {mean:6.1f} ± {deviation:4.1f}  ({ends})")
-    return "\n".join(rows)
+    return text_of("compare.txt", shared=shared, labels=labels, rows=rows, groups=groups)
 
 
 def by_settings(runs: Sequence[RunData]) -> tuple[dict[str, str], list[str]]:
@@ -74,36 +37,30 @@ def by_settings(runs: Sequence[RunData]) -> tuple[dict[str, str], list[str]]:
 
 def plot(runs: Sequence[RunData]) -> Plot | None:
     """Best score so far by learning step, thin for runs, thick for means of groups; None without scores."""
-    import matplotlib  # slow
-    from matplotlib.figure import Figure
-
     groups: dict[str, list[dict[float, float]]] = {}
     for run, group in zip(runs, by_settings(runs)[1], strict=True):
         if best := {step: 100 * node.score for step, node in best_by_step(run).items()}:
             last = max(best)  # a curve ends half a step later, so that its last step shows
             groups.setdefault(group, []).append(best | {last + 0.5: best[last]})
-    if not groups:
-        return None
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.4, 3.8))
+
+    def draw(figure) -> bool:
         axes = figure.subplots()
-        ends = []
+        labels = []
         for place, (group, members) in enumerate(groups.items()):
             round_, colour = divmod(place, len(COLOURS))
-            style = {"color": COLOURS[colour], "linestyle": STYLES[round_ % len(STYLES)]}
+            style = {"color": COLOURS[colour], "linestyle": STYLES[round_ % len(STYLES)], "drawstyle": "steps-post"}
             for one in members:
-                axes.plot(*zip(*one.items(), strict=True), linewidth=0.9, alpha=0.6, drawstyle="steps-post",
-                          **style)
+                axes.plot(*zip(*one.items(), strict=True), linewidth=0.9, alpha=0.6, **style)
             mean = {}  # a run without a design of a step keeps its best score
             for step in sorted({step for one in members for step in one}):
                 values = [max((one[at] for at in one if at <= step), default=None) for one in members]
                 if None not in values:
                     mean[step] = statistics.mean(values)
-            axes.plot(*zip(*mean.items(), strict=True), linewidth=2.4, drawstyle="steps-post", **style)
-            ends.append((ascii_line(f"{group} ({len(members)})", 60), mean[max(mean)], style["color"]))
-        last = int(max(max(one) for members in groups.values() for one in members))
-        axes.set(xlabel="learning step", ylabel="best so far, % of the learning set", xlim=(0.8, last + 0.5),
-                 xticks=range(1, last + 1, 1 + last // 13))
-        label_right(axes, ends)
+            axes.plot(*zip(*mean.items(), strict=True), linewidth=2.4, **style)
+            labels.append((ascii_line(f"{group} ({len(members)})", 60), None, mean[max(mean)], style["color"]))
+        last = int(max((max(one) for members in groups.values() for one in members), default=0))
+        by_steps(axes, last, "best so far, % of the learning set", labels)
+        return bool(groups)
+
     caption = "A thin line for each run, a thick one for the mean."
-    return Plot("compare", "Best score by learning step", caption, figure)
+    return drawn("compare", draw, "Best score by learning step", caption, (6.4, 3.8))

@@ -14,8 +14,8 @@ import os
 import re
 import sqlite3
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,76 @@ from calls group by {columns} order by {columns}
 """
 
 
+# Checks: each returns a value of JSON that is what it should be, else None or what is empty.
+
+
+def number(value: Any, low: float = 0.0, high: float = 1e12) -> float | None:
+    """A number from `low` to `high`, else None: only differences are ever below 0."""
+    good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+    return value if good else None
+
+
+def rate(value: Any) -> float | None:
+    return number(value, 0.0, 1.0)
+
+
+def gain(value: Any) -> float | None:
+    """A difference of rates."""
+    return number(value, -1.0, 1.0)
+
+
+def gains(value: Any, count: int = 2) -> tuple[float, ...] | None:
+    """So many differences of rates, such as the ends of an interval; None where one is missing."""
+    found = tuple(map(gain, kept(value, list)))
+    return None if None in found or len(found) != count else found
+
+
+def whole(value: Any) -> int:
+    return int(number(value) or 0)
+
+
+def text(value: Any) -> str:
+    return kept(value, str)
+
+
+def texts(value: Any) -> list[str]:
+    return [one for one in kept(value, list) if isinstance(one, str)]
+
+
+def kept(value: Any, kind: type = dict) -> Any:
+    """A value of a kind, by itself an object; else an empty one."""
+    return value if isinstance(value, kind) else kind()
+
+
+def complete(**checks: Callable) -> Callable[[Any], dict | None]:
+    """The check of an object that must have each of these fields."""
+
+    def check(value: Any) -> dict | None:
+        found = {key: one(kept(value).get(key)) for key, one in checks.items()}
+        return None if None in found.values() else found
+
+    return check
+
+
+def checked(check: Callable, key: str = "") -> Any:
+    """A field of a dataclass that `fill` takes from a JSON object, under its own name or `key`."""
+    return field(default=check(None), metadata={"check": check, "key": key})
+
+
+def fill(kind: type, value: Any, **known: Any) -> Any:
+    """A dataclass with its checked fields from a JSON object and the others as they are given."""
+    for one in fields(kind):
+        if check := one.metadata.get("check"):
+            known[one.name] = check(kept(value).get(one.metadata["key"] or one.name))
+    return kind(**known)
+
+
+three = functools.partial(gains, count=3)  # a difference and the ends of its interval
+read_experience = complete(none=rate, one=rate, all=rate, gives=three, brought=three, wakes=three)
+read_luck = complete(difference=gain, interval=gains, noise=rate)
+read_best_other = complete(name=text, difference=gain, interval=gains)
+
+
 @dataclass(frozen=True)
 class Node:
     """One candidate: a line of the archive."""
@@ -46,19 +116,19 @@ class Node:
     parents: tuple[str, ...]  # names of the candidates that it was made from
     step: int
     state: str  # "evaluated", "dropped" or "duplicate"
-    score: float | None = None
-    stderr: float | None = None
-    difference: float | None = None  # paired, to no memory
-    tokens: float | None = None  # retrieved for a task
-    visits: int = 0
-    tries: int = 1
-    cost: float | None = None  # dollars; None where unknown
-    error: str = ""
-    experience: float | None = None  # score(all) - score(one), where the search climbs it
-    raced: int = 0  # episodes after which `--race` stopped it, and of which the score is; 0: all were played
-    fresh: float | None = None  # of a finalist: what the search climbs, measured again on fresh seeds
-    final: float | None = None  # of a finalist: the same over all passes
-    by: str = ""  # "sketch" where a recorded search lacks it; empty: the run's meta agent
+    score: float | None = checked(rate)
+    stderr: float | None = checked(rate)
+    difference: float | None = checked(gain)  # paired, to no memory
+    tokens: float | None = checked(number, "retrieved_tokens")  # for a task
+    visits: int = checked(whole)
+    tries: int = checked(lambda value: whole(value) or 1)
+    cost: float | None = checked(number)  # dollars; None where unknown
+    error: str = checked(text)
+    experience: float | None = checked(gain)  # score(all) - score(one), where the search climbs it
+    raced: int = checked(whole)  # episodes after which `--race` stopped it, and of which the score is; 0: all
+    fresh: float | None = checked(gain)  # of a finalist: what the search climbs, measured again on fresh seeds
+    final: float | None = checked(gain)  # of a finalist: the same over all passes
+    by: str = checked(lambda value: line(text(value), 20))  # "sketch" where a recorded search lacks it, else empty
     twin: str | None = None  # of a duplicate: the candidate that had the code first
 
     @property
@@ -76,6 +146,24 @@ class TaskScore:
     score: float
     without: float | None
     tokens: float
+
+
+def by_task(episodes: Any) -> tuple[TaskScore, ...]:
+    """Means over the passes of each task, in the order in which the tasks first appear."""
+    groups: dict[str, list[dict]] = {}
+    for one in map(kept, kept(episodes, list)):
+        if rate(one.get("score")) is not None:
+            groups.setdefault(text(one.get("task")), []).append(one)
+
+    def mean(rows: list[dict], key: str, kind=rate) -> float | None:
+        values = [kind(row.get(key)) for row in rows]
+        return None if None in values else sum(values) / len(values)
+
+    return tuple(
+        TaskScore(task, text(rows[0].get("family")), mean(rows, "score"), mean(rows, "without"),
+                  mean(rows, "tokens", number) or 0.0)
+        for task, rows in groups.items()
+    )
 
 
 @dataclass(frozen=True)
@@ -97,19 +185,25 @@ class Result:
     """A memory's score on a task set, from results-*.json."""
 
     name: str
-    mean: float
-    stderr: float | None
-    difference: float | None  # paired, to no memory
-    interval: tuple[float, float] | None
-    tokens: float | None
-    steps: float | None
-    usd: float | None  # of the memory's own model calls
-    calls: float | None  # these calls
-    invalid: float | None  # share of the agent's answers that were no valid actions
-    example: str  # one of these answers
-    against_best: dict | None  # the best other memory: its name, the paired difference to it, the interval
-    experience: dict | None  # what it has from experience: as `score.experience` returns it
-    tasks: tuple[TaskScore, ...]
+    mean: float = checked(rate)
+    stderr: float | None = checked(rate)
+    difference: float | None = checked(gain)  # paired, to no memory
+    interval: tuple[float, float] | None = checked(gains)
+    tokens: float | None = checked(number, "retrieved_tokens")
+    steps: float | None = checked(number)
+    usd: float | None = checked(number)  # of the memory's own model calls
+    calls: float | None = checked(number, "memory_calls")  # these calls
+    invalid: float | None = checked(rate)  # share of the agent's answers that were no valid actions
+    example: str = checked(text)  # one of these answers
+    against_best: dict | None = checked(read_best_other)  # noqa: RUF009 - the best other memory
+    experience: dict | None = checked(read_experience)  # noqa: RUF009 - as `score.experience` returns it
+    tasks: tuple[TaskScore, ...] = checked(by_task)
+
+
+def read_result(name: str, value: Any) -> Result | None:
+    """A score of results-*.json or score.json; None where it has no mean."""
+    found = fill(Result, value, name=name)
+    return None if found.mean is None else found
 
 
 @dataclass(frozen=True)
@@ -162,6 +256,11 @@ class RunData:
             return max(again, key=lambda node: node.final)
         whole = [node for node in self.evaluated if not node.raced]
         return max(whole or self.evaluated[:1], key=self.lead, default=None)
+
+    @property
+    def tested(self) -> Result | None:
+        """The learned design on the test set."""
+        return self.results.get("test-static", {}).get(LEARNED)
 
     def lead(self, node: Node) -> float:
         """What the search climbs: the lead over no memory or, with that objective, what experience gives."""
@@ -216,15 +315,13 @@ def read_run(path: str | Path) -> RunData:
     if not (path / "config.json").is_file():
         raise UserError(f"no run in {path}: it has no config.json")
     config = read_object(path / "config.json", notes)
-    about = config.pop("about", None)
-    about = about if isinstance(about, dict) else {}
+    about = kept(config.pop("about", None))
     nodes = _nodes(path, notes)
 
     results, luck, labels = {}, {}, texts(about.get("labels"))
     for file in sorted(path.glob("results-*.json")):
         value = read_object(file, notes)
-        scores = value.get("scores")
-        found = [read_result(name, one) for name, one in scores.items()] if isinstance(scores, dict) else []
+        found = [read_result(name, one) for name, one in kept(value.get("scores")).items()]
         if not found or None in found:
             notes.append(f"{file.name}: not every score could be read")
         key = file.stem.removeprefix("results-")
@@ -233,8 +330,7 @@ def read_run(path: str | Path) -> RunData:
             luck[key] = chance
         labels += texts(value.get("labels"))
     printed = read_object(path / "score.json", notes)
-    noise = printed.get("noise") if isinstance(printed.get("noise"), dict) else {}
-    if chance := read_luck(noise.get("learning")):
+    if chance := read_luck(kept(printed.get("noise")).get("learning")):
         luck.setdefault("learning-static", chance)
     named = model_labels({role.removesuffix("_model"): config[role] for role in config if role.endswith("_model")})
     named += ["partly by sketch"] * any(node.by for node in nodes)
@@ -272,25 +368,14 @@ def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
             notes.append(f"archive.jsonl: line {place} is not a new, valid candidate")
             continue
         parents = texts(value.get("parents")) or texts([value.get("parent")])  # older runs
-        nodes[name] = Node(
+        nodes[name] = fill(
+            Node,
+            value,
             name=name,
             id=key,
             parents=tuple(dict.fromkeys(first[parent] for parent in parents if parent in first)),
             step=int(step if step is not None else name.split(".")[0]),
             state=state if state in ("evaluated", "duplicate") else "dropped",
-            score=score,
-            stderr=rate(value.get("stderr")),
-            difference=gain(value.get("difference")),
-            tokens=number(value.get("retrieved_tokens")),
-            visits=int(number(value.get("visits")) or 0),
-            tries=int(number(value.get("tries")) or 1),
-            cost=number(value.get("cost")),
-            error=text(value.get("error")),
-            experience=gain(value.get("experience")),
-            raced=int(number(value.get("raced")) or 0),
-            fresh=gain(value.get("fresh")),
-            final=gain(value.get("final")),
-            by=line(text(value.get("by")), 20),
             twin=first.get(key) if state == "duplicate" else None,
         )
         if state == "evaluated":
@@ -298,81 +383,11 @@ def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
     return tuple(nodes.values())
 
 
-def read_result(name: str, value: Any) -> Result | None:
-    """A score of results-*.json or score.json; None where it has no mean."""
-    mean = rate(value.get("mean")) if isinstance(value, dict) else None
-    if mean is None:
-        return None
-    best = value.get("against_best") if isinstance(value.get("against_best"), dict) else {}
-    against_best = {
-        "name": text(best.get("name")),
-        "difference": gain(best.get("difference")),
-        "interval": _gains(best.get("interval"), 2),
-    }
-    tasks = value.get("tasks") if isinstance(value.get("tasks"), list) else []
-    return Result(
-        name=name,
-        mean=mean,
-        stderr=rate(value.get("stderr")),
-        difference=gain(value.get("difference")),
-        interval=_gains(value.get("interval"), 2),
-        tokens=number(value.get("retrieved_tokens")),
-        steps=number(value.get("steps")),
-        usd=number(value.get("usd")),
-        calls=number(value.get("memory_calls")),
-        invalid=rate(value.get("invalid")),
-        example=text(value.get("example")),
-        against_best=None if None in against_best.values() else against_best,
-        experience=read_experience(value.get("experience")),
-        tasks=_by_task([one for one in tasks if isinstance(one, dict)]),
-    )
-
-
-def read_experience(value: Any) -> dict | None:
-    """What `score.experience` returned; None where it is not whole."""
-    value = value if isinstance(value, dict) else {}
-    found = {key: rate(value.get(key)) for key in ("none", "one", "all")}
-    found |= {key: _gains(value.get(key), 3) for key in ("gives", "brought", "wakes")}
-    return None if None in found.values() else found
-
-
-def read_luck(value: Any) -> dict | None:
-    """What `score.luck` returned; None where it is not whole."""
-    value = value if isinstance(value, dict) else {}
-    found = {"difference": gain(value.get("difference")), "interval": _gains(value.get("interval"), 2)}
-    found["noise"] = rate(value.get("noise"))
-    return None if None in found.values() else found
-
-
-def _gains(value: Any, count: int) -> tuple[float, ...] | None:
-    """So many differences of rates; None where one is missing."""
-    found = tuple(map(gain, value)) if isinstance(value, list) and len(value) == count else (None,)
-    return None if None in found else found
-
-
-def _by_task(episodes: list[dict]) -> tuple[TaskScore, ...]:
-    """Means over the passes of each task, in the order in which the tasks first appear."""
-    groups: dict[str, list[dict]] = {}
-    for one in episodes:
-        if rate(one.get("score")) is not None:
-            groups.setdefault(text(one.get("task")), []).append(one)
-
-    def mean(rows: list[dict], key: str, kind=rate) -> float | None:
-        values = [kind(row.get(key)) for row in rows]
-        return None if None in values else sum(values) / len(values)
-
-    return tuple(
-        TaskScore(task, text(rows[0].get("family")), mean(rows, "score"), mean(rows, "without"),
-                  mean(rows, "tokens", number) or 0.0)
-        for task, rows in groups.items()
-    )
-
-
 def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) -> State:
     """From history.jsonl, the archive, and whether a process holds the folder's lock."""
     events = [one for one in read_lines(path / "history.jsonl", notes) if text(one.get("event"))]
     last = events[-1] if events else {}
-    done, steps = max((node.step for node in nodes), default=0), int(number(config.get("steps")) or 0)
+    done, steps = max((node.step for node in nodes), default=0), whole(config.get("steps"))
     claimed = False  # a process that works in the folder holds this lock
     with contextlib.suppress(OSError), open(path / ".lock") as file:
         try:
@@ -429,7 +444,7 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
         log=read_text(folder / "log.txt"),
         error=text(read_object(folder / "error.json", unread).get("error")),
         score=read_object(folder / "score.json", unread),
-        tasks=_by_task(rows),
+        tasks=by_task(rows),
         samples=tuple(turns[:SAMPLES]),
         episodes=len(rows),
     )
@@ -437,9 +452,8 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
 
 def _sample(value: dict) -> dict:
     """One deployed episode, cut so that it can be shown."""
-    trajectory = value.get("trajectory") if isinstance(value.get("trajectory"), dict) else {}
-    init = trajectory.get("init") if isinstance(trajectory.get("init"), dict) else {}
-    steps = trajectory.get("steps") if isinstance(trajectory.get("steps"), list) else []
+    trajectory = kept(value.get("trajectory"))
+    init, steps = kept(trajectory.get("init")), kept(trajectory.get("steps"), list)
     numbered = [(place, step) for place, step in enumerate(steps, 1) if isinstance(step, dict)]
     if len(numbered) > STEPS_FIRST + STEPS_LAST:
         numbered = numbered[:STEPS_FIRST] + numbered[-STEPS_LAST:]
@@ -453,7 +467,7 @@ def _sample(value: dict) -> dict:
         shown.append((place, text(step.get("action_took"))[:ACTION_LIMIT], seen, rate(step.get("scores"))))
     return {
         "task": text(value.get("task")),
-        "number": int(number(value.get("number")) or 0),  # of the pass
+        "number": whole(value.get("number")),  # of the pass
         "score": rate(value.get("score")),
         "without": rate(value.get("without")),  # score of the same episode without memory
         "tokens": number(value.get("tokens")) or 0.0,
@@ -467,9 +481,7 @@ def _sample(value: dict) -> dict:
 
 def read_text(path: Path) -> str:
     """The beginning of a file; empty where there is none."""
-    opened = gzip.open if path.suffix == ".gz" else open
-    damage = (OSError, EOFError, zlib.error)  # of what is packed
-    with contextlib.suppress(*damage), opened(path, "rt", encoding="utf-8", errors="replace") as file:
+    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return file.read(TEXT_LIMIT)
     return ""
 
@@ -483,7 +495,7 @@ def read_object(path: Path, notes: list[str]) -> dict:
     except (OSError, ValueError, RecursionError) as error:
         notes.append(f"{path.name} could not be read: {line(str(error), 120)}")
         return {}
-    return value if isinstance(value, dict) else {}
+    return kept(value)
 
 
 def read_lines(path: Path, notes: list[str]) -> Iterator[dict]:
@@ -500,26 +512,3 @@ def read_lines(path: Path, notes: list[str]) -> Iterator[dict]:
                 yield value
             elif row.strip():
                 notes.append(f"{path.name}: line {place} could not be read")
-
-
-def number(value: Any, low: float = 0.0, high: float = 1e12) -> float | None:
-    """A number from `low` to `high`, else None: only differences are ever below 0."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-    return value if good else None
-
-
-def rate(value: Any) -> float | None:
-    return number(value, 0.0, 1.0)
-
-
-def gain(value: Any) -> float | None:
-    """A difference of rates."""
-    return number(value, -1.0, 1.0)
-
-
-def text(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def texts(value: Any) -> list[str]:
-    return [one for one in value if isinstance(one, str)] if isinstance(value, list) else []

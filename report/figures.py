@@ -9,13 +9,13 @@ import functools
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from report.data import LEARNED, Node, RunData, TaskScore
-from report.words import ascii_line
+from report.words import FOLDER, ascii_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -23,25 +23,9 @@ if TYPE_CHECKING:
 INK, MUTED, GRID, ACCENT, WARM, EMPTY = "#20242c", "#6d7480", "#dedad0", "#1f6f8b", "#b4572d", "#fffffe"
 PAPER = "#fffffd"  # behind a plot; the page has its own
 THEME = {INK: "--ink", MUTED: "--muted", GRID: "--line", ACCENT: "--accent", WARM: "--warm", EMPTY: "--card"}
-STYLE = {
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # names are no formulas
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": MUTED,
-    "axes.labelcolor": INK,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 10,
-    "axes.facecolor": "none",
-    "axes.axisbelow": True,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": GRID,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "font.size": 9.5,
-    "figure.constrained_layout.use": True,
-}
+COLOURS = {"axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.titlecolor": INK, "grid.color": GRID,
+           "xtick.color": MUTED, "ytick.color": MUTED}  # fmt: skip
+STYLE = FOLDER / "plots.mplstyle"
 DASHED = (0, (4, 3))
 
 COLUMN, ROW, MARGIN, HEAD = 96, 50, 40, 30  # of the tree, pixels
@@ -61,13 +45,8 @@ class Plot:
     @functools.cached_property
     def svg(self) -> str:
         """The plot as an SVG file."""
-        import matplotlib
-
-        buffer = io.StringIO()
-        with matplotlib.rc_context({**STYLE, "svg.hashsalt": f"alma-{self.name}"}):
-            nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-            self.figure.savefig(buffer, format="svg", metadata=nothing, facecolor=PAPER)
-        return buffer.getvalue()
+        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        return self._saved("svg", metadata=nothing, facecolor=PAPER).decode()
 
     @property
     def themed(self) -> str:
@@ -85,27 +64,33 @@ class Plot:
 
     @property
     def png(self) -> bytes:
+        return self._saved("png", dpi=160, metadata={"Software": None})
+
+    def _saved(self, kind: str, **options: Any) -> bytes:
         import matplotlib
 
         buffer = io.BytesIO()
-        with matplotlib.rc_context(STYLE):
-            self.figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
+        with matplotlib.rc_context({**COLOURS, "svg.hashsalt": f"alma-{self.name}"}, STYLE):
+            self.figure.savefig(buffer, format=kind, **options)
         return buffer.getvalue()
+
+
+def drawn(name: str, draw: Callable, title: str, caption: str, size: tuple[float, float] = (5.1, 3.4)) -> Plot | None:
+    """The plot that a function draws into an empty figure; None where it returns False, for want of data."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(COLOURS, STYLE):
+        figure = Figure(figsize=size)
+        return Plot(name, title, caption, figure) if draw(figure) else None
 
 
 def plots(run: RunData) -> list[Plot]:
     """Every plot that the run has data for."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    made = []
-    with matplotlib.rc_context(STYLE):
-        for name, (draw, title, caption) in PLOTS.items():
-            figure = Figure(figsize=(5.1, 3.4))
-            if draw(figure, run):
-                hollow = name in ("progress", "cost") and any(one.raced for one in run.evaluated)
-                made.append(Plot(name, title, caption + RACED * hollow, figure))
-    return made
+    hollow = RACED * any(one.raced for one in run.evaluated)
+    made = [drawn(name, functools.partial(draw, run=run), title, caption + hollow * (name in ("progress", "cost")))
+            for name, (draw, title, caption) in PLOTS.items()]  # fmt: skip
+    return [one for one in made if one]
 
 
 # Each of these draws into an empty figure and returns False where the run has no data for it.
@@ -128,19 +113,16 @@ def progress(figure: "Figure", run: RunData, experience: bool = False) -> bool:
     values = list(best.values())
     axes.plot(list(best), values, marker="o", color=ACCENT, linewidth=2.2, markersize=4.5,
               drawstyle="steps-post")
-    labels = [("best so far", values[-1], ACCENT)]
+    labels = [("best so far", None, values[-1], ACCENT)]
     results = {} if experience else run.results.get("learning-static", {})
     baselines = {name: one.mean for name, one in results.items() if name != LEARNED}
     if run.f0 is not None and not experience:
         baselines.setdefault("no_memory", run.f0)
     for name, score in baselines.items():
         axes.axhline(100 * score, color=MUTED, linewidth=1, linestyle=DASHED)
-        labels.append((_name(name), 100 * score, MUTED))
-    last = max(best)
+        labels.append((_name(name), None, 100 * score, MUTED))
     what = "from experience, points" if experience else "success, % of the learning set"
-    axes.set(xlim=(0.5, last + 0.5), xticks=range(1, last + 1, 1 + last // 13), xlabel="learning step", ylabel=what)
-    axes.margins(y=0.08)
-    label_right(axes, labels)
+    by_steps(axes, max(best), what, labels)
     return True
 
 
@@ -171,13 +153,7 @@ def cost(figure: "Figure", run: RunData, split: str = "learning") -> bool:
     axes.margins(0.08)
     axes.grid(True, axis="both")
 
-    # Names stand beside their dots, in the right part of the plot to the left of them.
-    named = [(_name(name), tokens, 100 * score) for name, tokens, score, _ in rows if name]
-    low, high = axes.get_ylim()
-    for (name, x, _), y in zip(named, spread([y for _, _, y in named], (high - low) / 18), strict=True):
-        left = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.6
-        axes.annotate(name, (x, y), xytext=(-7 if left else 7, 0), textcoords="offset points", color=INK,
-                      va="center", ha="right" if left else "left", fontsize=8.5, annotation_clip=False)
+    label(axes, [(_name(name), tokens, 100 * score, INK) for name, tokens, score, _ in rows if name])
     return True
 
 
@@ -270,13 +246,23 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
     return spots
 
 
-def label_right(axes, labels: list[tuple[str, float, str]]) -> None:
-    """Names (name, y, colour) at the right end of lines."""
+def by_steps(axes, last: int, what: str, labels: list[tuple]) -> None:
+    """Axes of a plot of something by learning step, with labels as `label` takes them."""
+    axes.set(xlim=(0.5, last + 0.5), xticks=range(1, last + 1, 1 + last // 13), xlabel="learning step", ylabel=what)
+    axes.margins(y=0.08)
+    label(axes, labels)
+
+
+def label(axes, labels: list[tuple[str, float | None, float, str]]) -> None:
+    """Names (name, x, y, colour): beside dots, in the right part of a plot to the left, or without x, right of lines."""
     low, high = axes.get_ylim()
-    spots = spread([y for _, y, _ in labels], (high - low) / 17)
-    for (name, _, colour), spot in zip(labels, spots, strict=True):
-        axes.annotate(name, (1, spot), xycoords=("axes fraction", "data"), xytext=(5, 0), color=colour,
-                      textcoords="offset points", va="center", fontsize=8.5, annotation_clip=False)
+    spots = spread([y for _, _, y, _ in labels], (high - low) / 17)
+    for (name, x, _, colour), y in zip(labels, spots, strict=True):
+        left = x is not None and axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.6
+        across = "data" if x is not None else "axes fraction"
+        axes.annotate(name, (1 if x is None else x, y), xycoords=(across, "data"), xytext=(-6 if left else 6, 0),
+                      textcoords="offset points", color=colour, va="center", ha="right" if left else "left",
+                      fontsize=8.5, annotation_clip=False)
 
 
 @dataclass(frozen=True)

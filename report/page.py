@@ -22,12 +22,10 @@ from errors import clean
 from report import figures, words
 from report.data import LEARNED, Node, RunData, read_result, read_run, text, texts
 from report.figures import Plot, by_family, learned_tasks, tree
-from report.words import block, line, percent, points
+from report.words import FOLDER, block, line, templates, text_of
 
-FOLDER = Path(__file__).parent / "templates"
 PAGE_BYTES = 12_000_000  # shared by the designs of a page
 DESIGN_BYTES = 280_000  # the most that one design gets, unless its code alone is longer
-PRINT_LIMIT = 60_000  # characters of any one printed value
 LINES, COLUMNS = 10_000, 2_000  # of code: more than any design has that somebody reads
 DIFF_LINES = 2_500  # of each of two codes that are compared: the time grows with their product
 SAYS, SAYS_LIMIT = 3, 2000  # tasks for which report.md shows what was retrieved, and characters of it
@@ -54,7 +52,7 @@ def page(run: RunData, drawn: Sequence[Plot]) -> str:
     """report.html of a run."""
     script = _file("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return _templates("html").get_template("report.html").render(
+    return templates("html").get_template("report.html").render(
         style=Markup(_file("report.css")),
         script=Markup(script),
         script_hash=Markup(digest),
@@ -75,7 +73,7 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
 
     best = run.design(run.learned) if run.learned else None
     samples = {one["task"]: one for one in best.samples} if best else {}
-    return _templates("md").get_template("report.md").render(
+    return templates("md").get_template("report.md").render(
         plots=drawn,
         lineage=[(node, [line(what, 200) for _, what, _ in _plan(run.design(node).plan)["changes"]])
                  for node in run.lineage(run.learned)],
@@ -87,51 +85,24 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
 
 def recorded(run: RunData, head: dict, command: str) -> str:
     """README.md of a recording of a run; `head` is its first line, `command` replays it."""
-    template = _templates("md").get_template("recording.md")
+    template = templates("md").get_template("recording.md")
     return template.render(**{**_facts(run), "head": head, "command": line(command, 4000)})
 
 
 def picture(run: RunData) -> str:
     """The archive as a tree, an SVG file."""
     style = Markup(_file("archive.css"))
-    return _templates("html").get_template("archive.svg").render(tree=tree(run), run=run, style=style)
+    return templates("html").get_template("archive.svg").render(tree=tree(run), run=run, style=style)
 
 
 def _file(name: str) -> str:
     return (FOLDER / name).read_text(encoding="utf-8")
 
 
-@functools.cache
-def _templates(kind: str):
-    """The jinja2 environment whose printed strings are cleaned, cut, and escaped for "html" or "md"."""
-    import jinja2
-
-    def finish(value):
-        if isinstance(value, Markup) or not isinstance(value, str):
-            return value
-        return block(value, PRINT_LIMIT) if kind == "html" else Markup(escape_markdown(value))
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        undefined=jinja2.StrictUndefined,
-        autoescape=kind == "html",
-        finalize=finish,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "line": line, "block": block, "percent": percent, "points": points, "usd": usd, "count": count,
-        "interval": words.interval_words, "verdict": words.verdict, "verdict_words": words.verdict_words,
-        "difference": words.difference_words, "experience_rows": words.experience_rows,
-        "experience_words": words.experience_words,
-        "times": lambda number: {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times"),
-    }  # fmt: skip
-    return environment
-
-
 def _facts(run: RunData) -> dict:
     """What both report.html and report.md show."""
     env = text(run.config.get("env"))
+    finalists = [(one, {"search": run.lead(one), "fresh": one.fresh, "final": one.final}) for one in run.finalists]
     results = []
     for key, rows in run.results.items():
         split, mode, size = (*line(key, 60).split("-", 2), "", "")[:3]
@@ -145,81 +116,20 @@ def _facts(run: RunData) -> dict:
     return {
         "run": run,
         "title": f"ALMA on {TITLES.get(env, line(env, 60) or 'an unknown environment')}",
-        "headline": _headline(run),
-        "tiles": _tiles(run),
+        "headline": text_of("headline.txt", run=run).splitlines(),
+        "tiles": [row.split(" | ") for row in text_of("tiles.txt", run=run).splitlines()],
         "results": results,
-        "finalists": _finalists(run),
+        "finalists": (finalists, words.fresh_words([leads for _, leads in finalists]) if finalists else ""),
         "climbed": words.climbed_words(run.objective),
         "noise": run.noise(),
         "chance": words.noise_words(run.luck.get("learning-static")),
-        "paper": words.PAPER.get(env, {}),
+        "env": env,
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
         "command": line(text(run.about.get("command")), 4000) or "not stored: see config.json",
         "states": {node.state for node in run.nodes},
         "learned": run.learned,
         "LEARNED": LEARNED,
     }
-
-
-def _finalists(run: RunData) -> tuple[list[tuple[Node, dict[str, float]]], str]:
-    """The finalists with what they led by in the search, on fresh seeds and over all passes, and that in words."""
-    rows = [(one, {"search": run.lead(one), "fresh": one.fresh, "final": one.final}) for one in run.finalists]
-    return rows, words.fresh_words([leads for _, leads in rows]) if rows else ""
-
-
-def _headline(run: RunData) -> list[str]:
-    """What came of the run, in sentences."""
-    best, finalists = run.learned, run.finalists
-    if best is None:
-        dropped = f" {len(run.nodes)} candidates were dropped." if run.nodes else ""
-        return [f"No design has been evaluated{'' if run.state.kind == 'finished' else ' yet'}.{dropped}"]
-    none = "" if run.f0 is None else f" (no memory: {percent(run.f0)} %)"
-    lead = f"The learned design, {best.name}, scored {percent(best.score)} % on the learning set{none}; "
-    lead += words.chosen_words(len(run.evaluated), len(finalists), run.objective)
-    tested = run.results.get("test-static", {}).get(LEARNED)
-    if not tested or best.difference is None or tested.difference is None:
-        lucky = "; as the best of several it is partly lucky" if len(run.evaluated) > 1 else ""
-        return [f"{lead}. It has not been evaluated on the test set{lucky}."]
-    by_all = run.objective == "score" and best.final is not None
-    gains = (best.final if by_all else best.difference), tested.difference
-    noise = run.noise("test-static")
-    sentences = [f"{lead}.", words.shrinkage_words(*gains, tested.interval, noise)]
-    if tested.experience:
-        sentences.append(f"On the test set {words.experience_words(tested.experience, noise)}.")
-    return sentences
-
-
-def _tiles(run: RunData) -> list[tuple[str, str, str]]:
-    """Title, number and small print of the most important numbers."""
-    best, test = run.learned, run.results.get("test-static", {})
-    tiles = []
-    scores = [("learning set", best.score, best.stderr, run.f0)] if best else []
-    if LEARNED in test:
-        none = test["no_memory"].mean if "no_memory" in test else None
-        scores.append(("test set", test[LEARNED].mean, test[LEARNED].stderr, none))
-    for title, mean, stderr, none in scores:
-        note = f" · no memory {percent(none)} %" if none is not None else ""
-        tiles.append((title, f"{percent(mean)} %", f"± {percent(stderr or 0)} standard error{note}"))
-    if best and best.experience is not None:
-        note = "points, learning set: what the search climbs"
-        tiles.append(("from experience", points(best.experience, run.noise()), note))
-    states = [node.state for node in run.nodes]
-    note = f"{states.count('dropped')} dropped, {states.count('duplicate')} duplicate"
-    tiles.append(("designs", str(len(run.evaluated)), note))
-    if run.usage:
-        unpriced = sum(row["unpriced"] for row in run.usage)
-        tokens = sum((row["prompt_tokens"] or 0) + (row["completion_tokens"] or 0) for row in run.usage)
-        note = f"{count(sum(row['calls'] for row in run.usage))} calls, {count(tokens)} tokens"
-        note += f"; {count(unpriced)} calls have no known price" if unpriced else ""
-        note += "; tokens of manual answers are estimated" if "manual" in run.labels else ""
-        tiles.append(("spent", usd(sum(row["usd"] or 0 for row in run.usage)), note))
-    else:
-        tiles.append(("spent", "nothing", "no paid model was called"))
-    start, end = run.state.started, run.state.ended
-    if start != end:
-        times = f"{start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"
-        tiles.append(("from start to end (h:min:s)", str(end - start), times))
-    return tiles
 
 
 def _piece(run: RunData, node: Node) -> str:
@@ -254,7 +164,7 @@ def _piece(run: RunData, node: Node) -> str:
         "following": names[place + 1] if place + 1 < len(names) else None,
     }
     share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
-    template = _templates("html").get_template("design.html")
+    template = templates("html").get_template("design.html")
     for less in range(7):  # fewer and shorter texts until it fits
         samples = [(one, one["steps"][: (40 >> less) + 1]) for one in shown.samples[: 6 - less]]
         html = template.render(samples=samples, text=30_000 // 3**less, **facts)
@@ -336,20 +246,3 @@ def difference(old: str, new: str, context: int = 3) -> list[Row]:
                 rows += [Row("old", i + 1, None, shown_before[i]) for i in range(i1, i2)]
                 rows += [Row("new", None, j + 1, shown_after[j]) for j in range(j1, j2)]
     return rows
-
-
-def usd(value: float | None) -> str:
-    if value is None:
-        return "unknown"
-    return f"${value:,.2f}" if value == 0 or value >= 0.1 else f"${value:.4f}".rstrip("0")
-
-
-def count(value: float | None) -> str:
-    return "–" if value is None else f"{value:,.0f}"
-
-
-def escape_markdown(value: str) -> str:
-    """A line of text in which nothing is Markdown or HTML."""
-    marks = {"\n": " ", "&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
-    marks |= {char: f"\\{char}" for char in "\\`*_[]|~$"}
-    return clean(value[:2_000]).translate(str.maketrans(marks))

@@ -7,37 +7,23 @@ resample tasks and do not cover the agent's luck within a pass. Importing this m
 line and the progress display use it.
 """
 
+import functools
 import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 from errors import clean
 
-SETS = ("learning", "test", "shift")
+if TYPE_CHECKING:
+    import jinja2
+
+FOLDER = Path(__file__).parent / "templates"
+PRINT_LIMIT = 60_000  # characters of any one printed value of a page
 SAYS_LINES = 12  # shown of what the learned memory says
-# Success rate in percent on the test set, static mode, mean of three passes (standard error):
-# arXiv 2602.07755. By environment, agent model and kind of memory.
-PAPER = {
-    "alfworld": {
-        "gpt-5-nano": {"no memory": "2.9", "G-Memory": "7.6", "ALMA": "12.4 (0.5)"},
-        "gpt-5-mini": {"no memory": "67.6", "ALMA": "87.1 (1.4)", "ALMA, shift set, dynamic mode": "84.1"},
-    },
-    "textworld": {
-        "gpt-5-nano": {"no memory": "5.4", "Trajectory Retrieval": "2.7", "Dynamic Cheatsheet": "4.3",
-                       "G-Memory": "2.1", "ALMA": "6.2 (1.7)"},
-        "gpt-5-mini": {"no memory": "60.5", "ALMA": "75.0 (2.3)"},
-    },
-    "babaisai": {
-        "gpt-5-nano": {"no memory": "9.5", "Trajectory Retrieval": "19.0 (6.3)", "ALMA": "19.0 (2.4)"},
-        "gpt-5-mini": {"no memory": "21.4", "ALMA": "33.3 (2.4)"},
-    },
-    "minihack": {
-        "gpt-5-nano": {"no memory": "6.7", "ReasoningBank": "9.8", "ALMA": "11.7 (2.2)"},
-        "gpt-5-mini": {"no memory": "15.0", "ALMA": "20.0 (2.9)"},
-    },
-}
+
 
 def block(text: str, limit: int) -> str:
     """At most about `limit` characters of a text, cleaned, lines kept, with a mark where it was cut."""
@@ -75,6 +61,23 @@ def points(value: float | None, noise: float = 0.0) -> str:
     """A difference of rates in points, with its sign; marked where it is noise."""
     shown = "–" if value is None else f"{round(100 * value, 1) + 0.0:+.1f}"
     return f"{shown} (noise)" if is_noise(value, noise) else shown
+
+
+def usd(value: float | None) -> str:
+    if value is None:
+        return "unknown"
+    return f"${value:,.2f}" if value == 0 or value >= 0.1 else f"${value:.4f}".rstrip("0")
+
+
+def count(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.0f}"
+
+
+def escape_markdown(value: str) -> str:
+    """A line of text in which nothing is Markdown or HTML."""
+    marks = {"\n": " ", "&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
+    marks |= {char: f"\\{char}" for char in "\\`*_[]|~$"}
+    return clean(value[:2_000]).translate(str.maketrans(marks))
 
 
 def is_noise(difference: float | None, noise: float) -> bool:
@@ -172,14 +175,6 @@ def experience_rows(found: dict, noise: float = 0.0) -> list[tuple[str, float, s
     ]
 
 
-def chosen_words(designs: int, finalists: int, objective: str) -> str:
-    """How the learned design was chosen."""
-    by = " by what experience gives" if objective == "experience" else ""
-    if not finalists:
-        return f"the best of {designs}{by}"
-    return f"chosen from {designs} designs as the best of {finalists} finalists over all passes{by}"
-
-
 def climbed_words(objective: str) -> str:
     """What a search with this objective climbs."""
     return "what experience gives" if objective == "experience" else "lead over no memory"
@@ -194,19 +189,6 @@ def fresh_words(finalists: Sequence[dict]) -> str:
         f"on fresh seeds the finalists have {less_or_more(statistics.fmean(changes))} on average, "
         f"the best of the search {less_or_more(changes[0])}; over all passes it is {rank}"
     )
-
-
-def finalist_words(result: dict) -> list[str]:
-    """The finalists by what they led by in the search and on fresh seeds, and what came of the best of the search."""
-    finalists, noise = result.get("finalists"), _noise(result, "learning")
-    if not finalists:
-        return []
-    rows = [f"finalists, measured again on fresh seeds; {climbed_words(result['objective'])} in points, learning set:"]
-    rows.append(f"  {'design':12}{'search':>15}{'fresh seeds':>15}{'all passes':>15}")
-    for one in finalists:
-        cells = "".join(f"{points(one[key], noise):>15}" for key in ("search", "fresh", "final"))
-        rows.append(f"  {one['id']:12}{cells}{'  learned' * (one['id'] == result['learned'])}")
-    return [*rows, fresh_words(finalists)]
 
 
 def notes(scores: dict[str, dict], short: dict[str, str], noise: float = 0.0) -> list[str]:
@@ -226,11 +208,6 @@ def notes(scores: dict[str, dict], short: dict[str, str], noise: float = 0.0) ->
     return found
 
 
-def _noise(result: dict, split: str) -> float:
-    """What chance alone makes on a task set, by a command's result; 0 where it was not measured."""
-    return (result.get("noise", {}).get(split) or {"noise": 0.0})["noise"]
-
-
 def model_labels(models: Mapping[str, str]) -> list[str]:
     """The labels of results by what plays each role, where that is no model at an endpoint."""
     names = [name for name in ("offline", "manual") if name in models.values()]
@@ -240,86 +217,26 @@ def model_labels(models: Mapping[str, str]) -> list[str]:
 
 
 def summary(result: dict) -> str:
-    """What a command prints at the end: tables by task set, the learned design, and where the report is."""
-    lines = [f"labels: {', '.join(result['labels'])}"] if result["labels"] else []
-    models = [f"{role} {line(name, 60)}" for role, name in result["models"].items()]
-    lines.append(f"models: {', '.join(models)}")
-    for split in SETS:
-        if split in result:
-            lines += ["", f"{split} set:", table(result[split], result.get("noise", {}).get(split))]
-    if "collection sizes" in result:
-        lines += ["", f"{result['split']} set, {result['mode']} mode:", curve(result["collection sizes"])]
-        lines += filter(None, [noise_words(result.get("noise", {}).get(result["split"]))])
-    known = PAPER.get(result.get("env", ""), {}) if "test" in result or "shift" in result else {}
-    if known:
-        lines += ["", "success % in the paper, test set, by agent model (standard error):"]
-    for model, row in known.items():
-        lines.append(f"  {model}: " + ", ".join(f"{name} {value}" for name, value in row.items()))
-    if "learned" in result:
-        lead, finalists = result["score"] - result["no_memory"], result.get("finalists", [])
-        objective, noise = result.get("objective", "score"), _noise(result, "learning")
-        gained, none = f"{points(lead, noise)} points", percent(result["no_memory"])
-        if final := [one["final"] for one in finalists if one["id"] == result["learned"] and objective == "score"]:
-            [lead] = final
-            gained += f", over all passes {points(lead, noise)}"
-        chosen = chosen_words(result["designs"], len(finalists), objective)
-        lines += ["", f"learned design: {result['learned']}, {chosen}; learning set: "
-                  f"{percent(result['score'])} %, no memory {none} % ({gained})"]
-        if tested := result.get("test", {}).get("learned design"):
-            lines.append(shrinkage_words(lead, tested["difference"], tested["interval"], _noise(result, "test")))
-        lines += [""] * bool(finalists) + finalist_words(result)
-        lines += filter(None, [noise_words(result.get("noise", {}).get("learning"))])
-    if says := result.get("says"):
-        told = block(says["text"], 4000).splitlines()
-        told = [one if len(one) <= 160 else f"{one[:159]}…" for one in told]
-        lines += ["", f"what its memory says for the task {line(says['task'], 80)}:"]
-        lines += [f"    {one}" for one in told[:SAYS_LINES]] + ["    …"] * (len(told) > SAYS_LINES)
-    lines += ["", f"run folder: {result['folder']}", f"report: {Path(result['folder']) / 'report.html'}"]
-    return "\n".join(lines)
+    """What a command prints at the end."""
+    return text_of("summary.txt", result=result, most=SAYS_LINES)
 
 
 def table(scores: dict[str, dict], luck: dict | None = None) -> str:
-    """One line a memory: success, differences and verdicts, tokens, steps, invalid actions, its own calls.
-
-    Below a design whose experience was measured stand its scores after no, one and all collected episodes, and
-    whether it is a memory or a solver.
-    """
-    names, noise = short_names(scores), luck["noise"] if luck else 0.0
-    shown = any(score.get("experience") for score in scores.values())
-    wide = max(len(name) for name in ("memory", *names.values(), *(["  after all episodes"] if shown else [])))
-    costs = any(score["usd"] != 0 for score in scores.values())
-    head = f"{'memory':{wide}}  {'success %':>11}  {'to no memory':43}{'to the best other':21}"
-    rows = [f"{head}{'tokens':>6}  {'steps':>5}  {'invalid %':>9}  {'own calls':>9}{'        $' * costs}"]
-    for name, score in scores.items():
-        none = best = difference = ""
-        if name != "no_memory":
-            none = verdict(score["interval"], score["difference"], noise)
-            difference = difference_words(score["difference"], score["interval"])
-        if score.get("against_best"):
-            best = verdict(score["against_best"]["interval"], score["against_best"]["difference"], noise)
-        success = f"{percent(score['mean'])} ± {percent(score['stderr']):>4}"
-        usd = "–" if score["usd"] is None else f"{score['usd']:.3f}"
-        rows.append(
-            f"{names[name]:{wide}}  {success:>11}  {none:19}  {difference:20}  {best:19}  "
-            f"{score['retrieved_tokens']:6.0f}  {score['steps']:5.1f}  {percent(score.get('invalid')):>9}  "
-            f"{score['memory_calls']:9}{f'  {usd:>7}' * costs}"
-        )
-        if score.get("experience"):
-            for when, rate, change in experience_rows(score["experience"], noise):
-                rows.append(f"{f'  {when}':{wide}}  {percent(rate):>4}         {change}".rstrip())
-            rows.append(f"  {experience_words(score['experience'], noise)}")
-    return "\n".join(rows + notes(scores, names, noise) + [noise_words(luck)] * bool(luck))
+    """One row a memory: success, differences and verdicts, tokens, steps, invalid actions, its own calls."""
+    return text_of("table.txt", scores=scores, luck=luck)
 
 
-def curve(results: dict[int, dict[str, dict]]) -> str:
-    """Success in percent by the number of collected episodes that were learned from: one line a design."""
-    names = short_names(next(iter(results.values())))
-    wide = max(len(name) for name in ("collected episodes", *names.values()))
-    rows = [f"{'collected episodes':{wide}}" + "".join(f"{size:>15}" for size in results)]
-    for name, short in names.items():
-        cells = [f"{percent(one[name]['mean'])} ± {percent(one[name]['stderr'])}" for one in results.values()]
-        rows.append(f"{short:{wide}}" + "".join(f"{cell:>15}" for cell in cells))
-    return "\n".join(rows)
+def spread(values: Iterable[float]) -> str:
+    """Mean and sample standard deviation of some rates in percent."""
+    values = list(values)
+    deviation = percent(statistics.stdev(values)) if len(values) > 1 else "–"
+    return f"{percent(statistics.mean(values))} ± {deviation:>4}"
+
+
+def made_by(models: dict[str, str]) -> str:
+    """What played two roles of a run."""
+    shown = f"meta {models['meta']}, agent {models['agent']}".replace("meta offline", "meta sketch (stand-in)")
+    return shown.replace("agent offline", "agent offline (stand-in)")
 
 
 def ablation_table(results: dict[str, list[dict]]) -> str:
@@ -330,21 +247,7 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     from score import paired_interval  # numpy is slow to import, and `--help` imports this module
 
     labels = dict.fromkeys(label for runs in results.values() for one in runs for label in one["labels"])
-    rows = [f"labels: {', '.join(labels)}"] if labels else []
-    rows.append(f"{'sampling':10} seeds {'learning set %':>16} {'test set %':>16} {'to no memory':>16}  made by")
-    for sampling, runs in results.items():
-        tests = [one["test"]["learned design"] for one in runs]
-        cells = []
-        for key, found in (("score", runs), ("mean", tests), ("difference", tests)):
-            values = [one[key] for one in found]
-            spread = f"{100 * statistics.stdev(values):4.1f}" if len(values) > 1 else "  – "
-            cells.append(f"{f'{100 * statistics.mean(values):.1f} ± {spread}':>16}")
-        models = {f"meta {one['models']['meta']}, agent {one['models']['agent']}" for one in runs}
-        made = "; ".join(sorted(models)).replace("meta offline", "meta sketch (stand-in)")
-        made = made.replace("agent offline", "agent offline (stand-in)")
-        rows.append(f"{sampling:10} {len(runs):5} {' '.join(cells)}  {made}")
-    rows.append("mean ± standard deviation over seeds; the learned design is chosen on the learning set")
-
+    rows = []
     # The first rule against each other one on the test set: the same episodes of each seed.
     (first, runs), *others = results.items()
     for other, theirs in others:
@@ -363,5 +266,56 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
             f"{first} against {other}, test set, {len(differences)} tasks, {len(pairs)} seeds: {points(mean)} points: "
             f"{verdict_words(interval, other)} ({interval_words(interval)}); by seed ± {100 * spread:.1f}"
         )
-    rows.append("intervals resample tasks; how much of a difference is the luck of a search, its deviation by seed tells")
-    return "\n".join(rows)
+    return text_of("ablation.txt", results=results, labels=labels, compared=rows)
+
+
+@functools.cache
+def templates(kind: str) -> "jinja2.Environment":
+    """The texts of templates/: what they print is cleaned, and cut and escaped for "html" or escaped for "md"."""
+    import jinja2  # slow
+    from markupsafe import Markup
+
+    def finish(value):
+        if isinstance(value, Markup) or not isinstance(value, str):
+            return value
+        if kind == "html":
+            return block(value, PRINT_LIMIT)
+        return Markup(escape_markdown(value)) if kind == "md" else clean(value)
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        undefined=jinja2.StrictUndefined,
+        autoescape=kind == "html",
+        finalize=finish,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = (
+        aligned, block, climbed_words, count, difference_words, experience_rows, experience_words, fresh_words,
+        interval_words, line, made_by, noise_words, notes, percent, points, short_names, shrinkage_words, spread,
+        table, usd, verdict, verdict_words,
+    )  # fmt: skip
+    environment.filters |= {one.__name__: one for one in shown}
+    environment.filters["times"] = lambda number: {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
+    return environment
+
+
+def text_of(name: str, **facts: Any) -> str:
+    """A text of templates/ that is neither HTML nor Markdown."""
+    return templates("txt").get_template(name).render(facts).rstrip("\n")
+
+
+def aligned(text: str, sides: str) -> str:
+    """A table, a line a row and " | " between cells, with columns as wide as they must be.
+
+    `sides`: "l" or "r" for each column. The last cell of a row that has fewer cells may be of any length.
+    """
+    rows = [row.split(" | ", len(sides) - 1) for row in text.splitlines()]
+    wide = [max([len(row[place]) for row in rows if place < len(row) - (len(row) < len(sides))], default=0)
+            for place in range(len(sides))]  # fmt: skip
+    shown = ""
+    for row in rows:
+        cells = [one.ljust(width) if side == "l" else one.rjust(width)
+                 for one, side, width in zip(row, sides, wide, strict=False)]  # fmt: skip
+        shown += "  ".join(cells).rstrip() + "\n"
+    return shown

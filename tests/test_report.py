@@ -497,7 +497,7 @@ def test_hostile_texts_add_no_element_and_no_hidden_character(made):
 
 
 def test_hostile_texts_add_no_markdown(made):
-    text = report_page.escape_markdown(f"{HOSTILE}\n# heading\n| cell | `code` @someone")
+    text = report.escape_markdown(f"{HOSTILE}\n# heading\n| cell | `code` @someone")
     assert "\n" not in text and "<" not in text and "@" not in text
     assert not re.search(r"(?<!\\)[\[\]|`*_]", text)
     lines = report_page.markdown(read_run(made(steps=4, hostile=True)), []).splitlines()
