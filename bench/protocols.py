@@ -2,7 +2,8 @@
 
 Stand-ins play, for their episodes cost nothing: a call of the agent is a step of an episode. Each protocol searches
 with the same seeds. The true score of the design that it chooses is measured in 20 passes over seeds that no search
-has used. An episode that several designs share is counted once, as it would be paid once.
+has used. Designs that retrieve the same thing share an episode, which is paid once: `shared` counts it so. The
+stand-in's designs are much alike and share many; a language model's share few, for which `calls` counts each anew.
 
 `python -m bench.protocols --env babaisai --seeds 5` prints a line a protocol; it takes an hour.
 """
@@ -30,15 +31,16 @@ PROTOCOLS = {  # what is changed in the settings
 
 
 class CountedStore:
-    """A run's store that remembers the steps of each episode that was asked for or put in."""
+    """A run's store that remembers which episodes were asked for, and their steps."""
 
     def __init__(self, store):
-        self._store, self.steps = store, {}
+        self._store, self.steps, self.asked = store, {}, []
 
     def __getattr__(self, name: str):
         return getattr(self._store, name)
 
     def get_episode(self, key: str) -> dict | None:
+        self.asked.append(key)
         if (episode := self._store.get_episode(key)) is not None:
             self.steps[key] = len(episode["trajectory"]["steps"])
         return episode
@@ -55,11 +57,11 @@ async def search(config: Config, path: Path, known: Path | None) -> dict[str, fl
             run.store.copy_episodes(known / "store.sqlite")
         run.store = store = CountedStore(run.store)
         archive = await learn(run)
-        calls, best = sum(store.steps.values()), archive.best()
+        calls, shared, best = sum(store.steps[key] for key in store.asked), sum(store.steps.values()), archive.best()
         code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
         score = await run.score("learning", "true score", code, passes=TRUE_PASSES)
         found = best.lead(archive.f0) if best.final is None else best.final
-        return {"calls": calls, "true": 100 * score.mean, "lead": 100 * score.difference, "found": 100 * found}
+        return {"calls": calls, "shared": shared, "true": 100 * score.mean, "lead": 100 * score.difference, "found": 100 * found}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,14 +81,14 @@ def main(arguments: list[str] | None = None) -> None:
                 rows.append(asyncio.run(search(complete(settings), path, known)))
                 known = path
                 print(f"{given.env} seed {seed} {name}: {rows[-1]}", flush=True)
-    print(f"\n{'protocol':32}{'agent calls':>12}{'of the first':>14}{'true %':>14}{'true lead':>12}{'lead found':>12}")
+    print(f"\n{'protocol':32}{'calls':>9}{'of the first':>14}{'shared':>9}{'true %':>14}{'true lead':>12}{'lead found':>12}")
     first = next(iter(found.values()))
     for name, rows in found.items():
         mean = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
         share = statistics.mean(row["calls"] / one["calls"] for row, one in zip(rows, first, strict=True))
         spread = statistics.stdev(row["true"] for row in rows) if len(rows) > 1 else 0.0
         true = f"{mean['true']:.1f} ± {spread:.1f}"
-        print(f"{name:32}{mean['calls']:12,.0f}{share:14.0%}{true:>14}{mean['lead']:+12.1f}{mean['found']:+12.1f}")
+        print(f"{name:32}{mean['calls']:9,.0f}{share:14.0%}{mean['shared']:9,.0f}{true:>14}{mean['lead']:+12.1f}{mean['found']:+12.1f}")
 
 
 if __name__ == "__main__":
