@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import envs
 from errors import UserError
-from evaluate import SINGLES, folds
+from evaluate import RACE_ROUNDS, SINGLES, folds
 from harness.config import Config
 from llm import Keys, ModelSpec, is_local
 from models.prices import PlannedCalls, estimate, parse_price, price
@@ -20,7 +20,6 @@ ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, re
 META_PROMPT_TOKENS = 10_000  # what all stages have in common, code and plan, without the evidence
 META_CALLS = 2.3  # for one design: ideate, implement, now and then a repair
 ONE_PASS = ("passes", "test_passes", "finalists", "final_passes")  # settings that tell what costs less: one pass
-RACED = 0.7  # of a design's episodes that a race plays
 MEMORY_CALLS = 1.0  # of one design for one trajectory or task; many designs make none
 
 
@@ -148,8 +147,8 @@ def ask_before_paying(
         flags = " ".join(f"--{name.replace('_', '-')} {getattr(once, name)}" for name in ONE_PASS)
         print(f"with {flags} it would need {needed(once)}", file=sys.stderr)
     if plays and not config.race and config.objective == "score":
-        share = f"where it deploys {RACED:.0%} of a design's episodes in the mean"
-        print(f"with --race it would need {needed(config, RACED)}, {share}: see docs/cost.md", file=sys.stderr)
+        when = f"if each design is clearly behind after the first of {RACE_ROUNDS} parts of its episodes; few are"
+        print(f"with --race it may need as little as {needed(config, 1 / RACE_ROUNDS)}, {when}", file=sys.stderr)
     limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
     limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
     if limits:

@@ -94,7 +94,6 @@ def kill_host_often(folder: Path, kills: int, seed: int, seconds: float, points=
 
 def test_a_host_killed_in_the_middle_of_races_and_finalists_plays_no_finished_episode_twice(undisturbed, tmp_path):
     whole, episodes, seconds = undisturbed
-    assert any(line["raced"] for line in whole)
     search = episodes - sum(line["final"] is not None for line in whole) * 24 - 24  # then come the finalists and no memory
     lines, played, kills = kill_host_often(tmp_path, 1, seed=5, seconds=seconds, points=(search - 12, episodes - 6))
     assert kills >= 2

@@ -4,6 +4,7 @@ designs are given."""
 import asyncio
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -121,6 +122,14 @@ def test_of_two_with_the_same_code_the_first_is_raced_whichever_is_ready_first(r
     assert [one.state for one in archive.designs[2:]] == ["evaluated", "duplicate"]
     kept = [json.loads((one.design(archive.designs[2].id) / "score.json").read_text()) for one in (folder, other)]
     assert kept[0] | {"update_seconds": 0} == kept[1] | {"update_seconds": 0} and kept[0]["candidate"] == "3.1"
+
+
+def test_a_search_that_was_killed_in_the_middle_of_a_race_and_before_the_finalists_ends_the_same(raced, tmp_path):
+    archive, folder, _ = raced
+    copy = Path(shutil.copytree(folder.path, tmp_path / "copy"))
+    (copy / "designs" / archive.designs[1].id / "score.json").unlink()
+    (copy / "archive.jsonl").unlink()
+    assert search(RunFolder.open(copy), RACERS)[0].lines() == archive.lines()
 
 
 def test_finalists_are_measured_on_other_episodes_than_the_search_and_chosen_over_all(raced):
