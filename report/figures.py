@@ -254,7 +254,7 @@ def by_steps(axes, last: int, what: str, labels: list[tuple]) -> None:
 
 
 def label(axes, labels: list[tuple[str, float | None, float, str]]) -> None:
-    """Names (name, x, y, colour): beside dots, in the right part of a plot to the left, or without x, right of lines."""
+    """Names (name, x, y, colour): beside dots, to the left where a plot ends; without x, right of lines."""
     low, high = axes.get_ylim()
     spots = spread([y for _, _, y, _ in labels], (high - low) / 17)
     for (name, x, _, colour), y in zip(labels, spots, strict=True):

@@ -13,12 +13,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from errors import clean
-
-if TYPE_CHECKING:
-    import jinja2
 
 FOLDER = Path(__file__).parent / "templates"
 PRINT_LIMIT = 60_000  # characters of any one printed value of a page
@@ -246,7 +243,6 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     """
     from score import paired_interval  # numpy is slow to import, and `--help` imports this module
 
-    labels = dict.fromkeys(label for runs in results.values() for one in runs for label in one["labels"])
     rows = []
     # The first rule against each other one on the test set: the same episodes of each seed.
     (first, runs), *others = results.items()
@@ -266,12 +262,12 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
             f"{first} against {other}, test set, {len(differences)} tasks, {len(pairs)} seeds: {points(mean)} points: "
             f"{verdict_words(interval, other)} ({interval_words(interval)}); by seed ± {100 * spread:.1f}"
         )
-    return text_of("ablation.txt", results=results, labels=labels, compared=rows)
+    return text_of("ablation.txt", results=results, compared=rows)
 
 
 @functools.cache
-def templates(kind: str) -> "jinja2.Environment":
-    """The texts of templates/: what they print is cleaned, and cut and escaped for "html" or escaped for "md"."""
+def templates(kind: str):
+    """The jinja2 environment of templates/: what they print is cleaned, and cut and escaped for "html" or escaped for "md"."""
     import jinja2  # slow
     from markupsafe import Markup
 
