@@ -41,8 +41,7 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
     drawn = figures.plots(run)
     files = {"report.html": page(run, drawn)}
     if plots:
-        files["report.md"] = markdown(run, drawn)
-        files["plots/archive.svg"] = picture(run)
+        files |= {"report.md": markdown(run, drawn), "plots/archive.svg": picture(run)}
         files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
     contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
     return contents | ({f"plots/{one.name}.png": one.png for one in drawn} if plots else {})

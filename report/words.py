@@ -172,11 +172,6 @@ def experience_rows(found: dict, noise: float = 0.0) -> list[tuple[str, float, s
     ]
 
 
-def climbed_words(objective: str) -> str:
-    """What a search with this objective climbs."""
-    return "what experience gives" if objective == "experience" else "lead over no memory"
-
-
 def fresh_words(finalists: Sequence[dict]) -> str:
     """What fresh seeds left of the finalists' leads, and what came of the best of the search, which is the first."""
     changes = [one["fresh"] - one["search"] for one in finalists]
@@ -223,7 +218,7 @@ def table(scores: dict[str, dict], luck: dict | None = None) -> str:
     return text_of("table.txt", scores=scores, luck=luck)
 
 
-def spread(values: Iterable[float]) -> str:
+def mean_words(values: Iterable[float]) -> str:
     """Mean and sample standard deviation of some rates in percent."""
     values = list(values)
     deviation = percent(statistics.stdev(values)) if len(values) > 1 else "–"
@@ -287,8 +282,8 @@ def templates(kind: str):
         lstrip_blocks=True,
     )
     shown = (
-        aligned, block, climbed_words, count, difference_words, experience_rows, experience_words, fresh_words,
-        interval_words, line, made_by, noise_words, notes, percent, points, short_names, shrinkage_words, spread,
+        aligned, block, count, difference_words, experience_rows, experience_words, fresh_words,
+        interval_words, line, made_by, noise_words, notes, percent, points, short_names, shrinkage_words, mean_words,
         table, usd, verdict, verdict_words,
     )  # fmt: skip
     environment.filters |= {one.__name__: one for one in shown}
