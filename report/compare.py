@@ -22,8 +22,7 @@ def table(runs: Sequence[RunData]) -> str:
     shared, settings = by_settings(runs)
     rows = list(zip(runs, settings, strict=True))
     groups = {one: [run for run, group in rows if group == one] for one in dict.fromkeys(settings)}
-    labels = dict.fromkeys(label for run in runs for label in run.labels)
-    return text_of("compare.txt", shared=shared, labels=labels, rows=rows, groups=groups)
+    return text_of("compare.txt", shared=shared, rows=rows, groups=groups)
 
 
 def by_settings(runs: Sequence[RunData]) -> tuple[dict[str, str], list[str]]:
@@ -44,8 +43,9 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
             groups.setdefault(group, []).append(best | {last + 0.5: best[last]})
 
     def draw(figure) -> bool:
-        axes = figure.subplots()
-        labels = []
+        if not groups:
+            return False
+        axes, labels = figure.subplots(), []
         for place, (group, members) in enumerate(groups.items()):
             round_, colour = divmod(place, len(COLOURS))
             style = {"color": COLOURS[colour], "linestyle": STYLES[round_ % len(STYLES)], "drawstyle": "steps-post"}
@@ -58,9 +58,9 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
                     mean[step] = statistics.mean(values)
             axes.plot(*zip(*mean.items(), strict=True), linewidth=2.4, **style)
             labels.append((ascii_line(f"{group} ({len(members)})", 60), None, mean[max(mean)], style["color"]))
-        last = int(max((max(one) for members in groups.values() for one in members), default=0))
+        last = int(max(max(one) for members in groups.values() for one in members))
         by_steps(axes, last, "best so far, % of the learning set", labels)
-        return bool(groups)
+        return True
 
     caption = "A thin line for each run, a thick one for the mean."
     return drawn("compare", draw, "Best score by learning step", caption, (6.4, 3.8))

@@ -46,13 +46,8 @@ def number(value: Any, low: float = 0.0, high: float = 1e12) -> float | None:
     return value if good else None
 
 
-def rate(value: Any) -> float | None:
-    return number(value, 0.0, 1.0)
-
-
-def gain(value: Any) -> float | None:
-    """A difference of rates."""
-    return number(value, -1.0, 1.0)
+rate = functools.partial(number, high=1.0)
+gain = functools.partial(number, low=-1.0, high=1.0)  # a difference of rates
 
 
 def gains(value: Any, count: int = 2) -> tuple[float, ...] | None:
@@ -195,8 +190,8 @@ class Result:
     calls: float | None = checked(number, "memory_calls")  # these calls
     invalid: float | None = checked(rate)  # share of the agent's answers that were no valid actions
     example: str = checked(text)  # one of these answers
-    against_best: dict | None = checked(read_best_other)  # noqa: RUF009 - the best other memory
-    experience: dict | None = checked(read_experience)  # noqa: RUF009 - as `score.experience` returns it
+    against_best: dict | None = checked(read_best_other)  # the best other memory
+    experience: dict | None = checked(read_experience)  # as `score.experience` returns it
     tasks: tuple[TaskScore, ...] = checked(by_task)
 
 
@@ -361,7 +356,7 @@ def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
     first: dict[str, str] = {}  # design id: name of the candidate that had this code first
     for place, value in enumerate(read_lines(path / "archive.jsonl", notes), 1):
         name, key, state = (text(value.get(one)) for one in ("candidate", "id", "state"))
-        score, step = rate(value.get("score")), number(value.get("step"), 0, 1e6)
+        score = rate(value.get("score"))
         # Names and ids become names of folders, so nothing else may pass.
         valid = re.fullmatch(r"\d{1,6}\.\d{1,6}", name) and re.fullmatch("[0-9a-f]{4,64}", key)
         if not valid or name in nodes or (state == "evaluated" and score is None):
@@ -374,7 +369,7 @@ def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
             name=name,
             id=key,
             parents=tuple(dict.fromkeys(first[parent] for parent in parents if parent in first)),
-            step=int(step if step is not None else name.split(".")[0]),
+            step=int(name.split(".")[0]),
             state=state if state in ("evaluated", "duplicate") else "dropped",
             twin=first.get(key) if state == "duplicate" else None,
         )

@@ -12,13 +12,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from report.data import LEARNED, Node, RunData, TaskScore
 from report.words import FOLDER, ascii_line
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 INK, MUTED, GRID, ACCENT, WARM, EMPTY = "#20242c", "#6d7480", "#dedad0", "#1f6f8b", "#b4572d", "#fffffe"
 PAPER = "#fffffd"  # behind a plot; the page has its own
@@ -26,7 +23,6 @@ THEME = {INK: "--ink", MUTED: "--muted", GRID: "--line", ACCENT: "--accent", WAR
 COLOURS = {"axes.edgecolor": MUTED, "axes.labelcolor": INK, "axes.titlecolor": INK, "grid.color": GRID,
            "xtick.color": MUTED, "ytick.color": MUTED}  # fmt: skip
 STYLE = FOLDER / "plots.mplstyle"
-DASHED = (0, (4, 3))
 
 COLUMN, ROW, MARGIN, HEAD = 96, 50, 40, 30  # of the tree, pixels
 SMALLEST, LARGEST, DROPPED = 14, 25, 8  # radius of a node, pixels
@@ -40,7 +36,7 @@ class Plot:
     name: str  # of its file
     title: str
     caption: str
-    figure: "Figure"
+    figure: Any  # of matplotlib
 
     @functools.cached_property
     def svg(self) -> str:
@@ -96,7 +92,7 @@ def plots(run: RunData) -> list[Plot]:
 # Each of these draws into an empty figure and returns False where the run has no data for it.
 
 
-def progress(figure: "Figure", run: RunData, experience: bool = False) -> bool:
+def progress(figure, run: RunData, experience: bool = False) -> bool:
     """Every score and that of the best design so far by learning step, with the baselines as lines.
 
     With `experience` what the designs have from experience, where the search climbs it.
@@ -119,14 +115,14 @@ def progress(figure: "Figure", run: RunData, experience: bool = False) -> bool:
     if run.f0 is not None and not experience:
         baselines.setdefault("no_memory", run.f0)
     for name, score in baselines.items():
-        axes.axhline(100 * score, color=MUTED, linewidth=1, linestyle=DASHED)
+        axes.axhline(100 * score, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         labels.append((_name(name), None, 100 * score, MUTED))
     what = "from experience, points" if experience else "success, % of the learning set"
     by_steps(axes, max(best), what, labels)
     return True
 
 
-def cost(figure: "Figure", run: RunData, split: str = "learning") -> bool:
+def cost(figure, run: RunData, split: str = "learning") -> bool:
     """Success against retrieved tokens, on the learning set with every design."""
     results = run.results.get(f"{split}-static", {})
     rows = [(name, one.tokens, one.mean, None) for name, one in results.items()]  # the last: a candidate
@@ -157,7 +153,7 @@ def cost(figure: "Figure", run: RunData, split: str = "learning") -> bool:
     return True
 
 
-def families(figure: "Figure", run: RunData) -> bool:
+def families(figure, run: RunData) -> bool:
     """Success by kind of task: the learned design against no memory."""
     sets = [(title, rows) for title, tasks in learned_tasks(run).items() if (rows := by_family(tasks))]
     if not sets:
@@ -254,7 +250,7 @@ def by_steps(axes, last: int, what: str, labels: list[tuple]) -> None:
 
 
 def label(axes, labels: list[tuple[str, float | None, float, str]]) -> None:
-    """Names (name, x, y, colour): beside dots, in the right part of a plot to the left, or without x, right of lines."""
+    """Names (name, x, y, colour): beside dots, to the left where a plot ends; without x, right of lines."""
     low, high = axes.get_ylim()
     spots = spread([y for _, _, y, _ in labels], (high - low) / 17)
     for (name, x, _, colour), y in zip(labels, spots, strict=True):

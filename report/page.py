@@ -20,7 +20,7 @@ from markupsafe import Markup, escape
 
 from errors import clean
 from report import figures, words
-from report.data import LEARNED, Node, RunData, read_result, read_run, text, texts
+from report.data import LEARNED, Node, RunData, kept, read_result, read_run, text, texts
 from report.figures import Plot, by_family, learned_tasks, tree
 from report.words import FOLDER, block, line, templates, text_of
 
@@ -41,8 +41,7 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
     drawn = figures.plots(run)
     files = {"report.html": page(run, drawn)}
     if plots:
-        files["report.md"] = markdown(run, drawn)
-        files["plots/archive.svg"] = picture(run)
+        files |= {"report.md": markdown(run, drawn), "plots/archive.svg": picture(run)}
         files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
     contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
     return contents | ({f"plots/{one.name}.png": one.png for one in drawn} if plots else {})
@@ -109,10 +108,9 @@ def _facts(run: RunData) -> dict:
         title = [f"{split.capitalize()} set", mode and f"{mode} mode", size and f"{size} episodes collected"]
         short = {name: one.replace("_", " ") for name, one in words.short_names(rows).items()}
         if rows:
-            noise, chance = run.noise(key), words.noise_words(run.luck.get(key))
-            notes = words.notes({name: vars(one) for name, one in rows.items()}, short, noise)
-            notes += filter(None, [chance])
-            results.append((", ".join(filter(None, title)), rows, short, notes, noise))
+            notes = words.notes({name: vars(one) for name, one in rows.items()}, short, run.noise(key))
+            notes += filter(None, [words.noise_words(run.luck.get(key))])
+            results.append((", ".join(filter(None, title)), rows, short, notes, run.noise(key)))
     return {
         "run": run,
         "title": f"ALMA on {TITLES.get(env, line(env, 60) or 'an unknown environment')}",
@@ -120,13 +118,11 @@ def _facts(run: RunData) -> dict:
         "tiles": [row.split(" | ") for row in text_of("tiles.txt", run=run).splitlines()],
         "results": results,
         "finalists": (finalists, words.fresh_words([leads for _, leads in finalists]) if finalists else ""),
-        "climbed": words.climbed_words(run.objective),
         "noise": run.noise(),
         "chance": words.noise_words(run.luck.get("learning-static")),
         "env": env,
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
         "command": line(text(run.about.get("command")), 4000) or "not stored: see config.json",
-        "states": {node.state for node in run.nodes},
         "learned": run.learned,
         "LEARNED": LEARNED,
     }
@@ -135,21 +131,16 @@ def _facts(run: RunData) -> dict:
 def _piece(run: RunData, node: Node) -> str:
     """A candidate's piece of the page: a JSON string of HTML that cannot end the script element around it."""
     shown = run.design(node)
-    names = [one.name for one in run.nodes]
-    place = names.index(node.name)
     own = {node.name, node.id} if node.state == "evaluated" else {node.name}
     changed = None
     if node.parent and shown.code:
-        changed = difference(run.design(run.nodes[names.index(node.parent)]).code, shown.code)
+        changed = difference(run.design(run.lineage(node)[-2]).code, shown.code)
     facts = {
         "node": node,
         "run": run,
         "shown": shown,
         "title": _title(shown.code),
-        "children": [one for one in run.nodes if node.name in one.parents],
-        "best": node is run.learned,
         "noise": run.noise(),
-        "climbed": words.climbed_words(run.objective),
         # The interval of the score is in the design's own file alone.
         "score": read_result(node.name, shown.score) if node.state == "evaluated" else None,
         "scale": max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0]),
@@ -160,8 +151,6 @@ def _piece(run: RunData, node: Node) -> str:
         "errors": texts(shown.score.get("errors")),
         "output": text(shown.score.get("output")),
         "calls": [row for row in run.usage_by_design if row["design"] in own],
-        "previous": names[place - 1] if place else None,
-        "following": names[place + 1] if place + 1 < len(names) else None,
     }
     share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
     template = templates("html").get_template("design.html")
@@ -185,11 +174,10 @@ def _plan(value: dict) -> dict[str, list[tuple[str, str, str]]]:
     """A plan's lists as (verdict, text, reason), whatever a model made of them."""
     shown = {}
     for key, label in (("changes", "what"), ("problems", ""), ("verdicts", "item"), ("worked", "")):
-        rows = value.get(key) if isinstance(value.get(key), list) else []
         shown[key] = [
             tuple(str(row.get(part, ""))[:2000] for part in ("verdict", label, "why"))
             if isinstance(row, dict) else ("", str(row)[:2000], "")
-            for row in rows[:40]
+            for row in kept(value.get(key), list)[:40]
         ]  # fmt: skip
     return shown
 

@@ -13,12 +13,9 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from errors import clean
-
-if TYPE_CHECKING:
-    import jinja2
 
 FOLDER = Path(__file__).parent / "templates"
 PRINT_LIMIT = 60_000  # characters of any one printed value of a page
@@ -175,11 +172,6 @@ def experience_rows(found: dict, noise: float = 0.0) -> list[tuple[str, float, s
     ]
 
 
-def climbed_words(objective: str) -> str:
-    """What a search with this objective climbs."""
-    return "what experience gives" if objective == "experience" else "lead over no memory"
-
-
 def fresh_words(finalists: Sequence[dict]) -> str:
     """What fresh seeds left of the finalists' leads, and what came of the best of the search, which is the first."""
     changes = [one["fresh"] - one["search"] for one in finalists]
@@ -226,7 +218,7 @@ def table(scores: dict[str, dict], luck: dict | None = None) -> str:
     return text_of("table.txt", scores=scores, luck=luck)
 
 
-def spread(values: Iterable[float]) -> str:
+def mean_words(values: Iterable[float]) -> str:
     """Mean and sample standard deviation of some rates in percent."""
     values = list(values)
     deviation = percent(statistics.stdev(values)) if len(values) > 1 else "–"
@@ -246,7 +238,6 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     """
     from score import paired_interval  # numpy is slow to import, and `--help` imports this module
 
-    labels = dict.fromkeys(label for runs in results.values() for one in runs for label in one["labels"])
     rows = []
     # The first rule against each other one on the test set: the same episodes of each seed.
     (first, runs), *others = results.items()
@@ -266,12 +257,12 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
             f"{first} against {other}, test set, {len(differences)} tasks, {len(pairs)} seeds: {points(mean)} points: "
             f"{verdict_words(interval, other)} ({interval_words(interval)}); by seed ± {100 * spread:.1f}"
         )
-    return text_of("ablation.txt", results=results, labels=labels, compared=rows)
+    return text_of("ablation.txt", results=results, compared=rows)
 
 
 @functools.cache
-def templates(kind: str) -> "jinja2.Environment":
-    """The texts of templates/: what they print is cleaned, and cut and escaped for "html" or escaped for "md"."""
+def templates(kind: str):
+    """The jinja2 environment of templates/: what they print is cleaned, and cut and escaped for "html" or escaped for "md"."""
     import jinja2  # slow
     from markupsafe import Markup
 
@@ -291,8 +282,8 @@ def templates(kind: str) -> "jinja2.Environment":
         lstrip_blocks=True,
     )
     shown = (
-        aligned, block, climbed_words, count, difference_words, experience_rows, experience_words, fresh_words,
-        interval_words, line, made_by, noise_words, notes, percent, points, short_names, shrinkage_words, spread,
+        aligned, block, count, difference_words, experience_rows, experience_words, fresh_words,
+        interval_words, line, made_by, noise_words, notes, percent, points, short_names, shrinkage_words, mean_words,
         table, usd, verdict, verdict_words,
     )  # fmt: skip
     environment.filters |= {one.__name__: one for one in shown}
