@@ -24,7 +24,8 @@ TOY = "tests.toy:Doors"
 
 def settings(**changes) -> dict:
     roles = dict.fromkeys(("agent_model", "meta_model", "memory_model", "embedding_model"), "offline")
-    return asdict(Config(env=TOY, workers=2, **{"steps": 2, "passes": 3, "collection_passes": 1, **roles, **changes}))
+    defaults = {"steps": 2, "passes": 3, "collection_passes": 1, "folds": 1}
+    return asdict(Config(env=TOY, workers=2, **{**defaults, **roles, **changes}))
 
 
 def scores_of(tmp_path, designs: dict[str, str], mode: str = "static", **changes) -> dict:

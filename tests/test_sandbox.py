@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import os
 import select
@@ -495,7 +496,7 @@ def test_one_of_the_two_layers_that_guard_files_is_enough(runner, layer, monkeyp
 
 
 @pytest.mark.parametrize("disable", [(), ("namespaces",)], ids=["all layers", "no namespaces"])
-def test_two_hundred_workers_leave_nothing_behind(runner, tmp_path, monkeypatch, disable):
+def test_sixty_workers_leave_nothing_behind(runner, tmp_path, monkeypatch, disable):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     source = design("open('left', 'w').write('x'); self.late = asyncio.ensure_future(llm('x'))")
 
@@ -503,11 +504,12 @@ def test_two_hundred_workers_leave_nothing_behind(runner, tmp_path, monkeypatch,
         return sorted(os.listdir("/proc/self/fd")), Path("/proc/self/mounts").read_text()
 
     async def run():
+        gc.collect()  # what other tests have left
         before = held()
-        async with Sandbox(trajectories(1), limits=SHORT, disable=disable, max_workers=8) as box:
+        async with Sandbox(trajectories(1), limits=LONG, disable=disable, max_workers=8) as box:
             session = box._template._process.pid
-            ends = await asyncio.gather(*(update_once(box, source) for _ in range(200)))
-            assert ends == ["ok"] * 200
+            ends = await asyncio.gather(*(update_once(box, source) for _ in range(60)))
+            assert ends == ["ok"] * 60
             assert len(left_behind([session])) <= 2  # the template and its stub
         assert left_behind([session]) == [] and os.listdir(tmp_path) == []
         assert len(held()[0]) == len(before[0]) and held()[1] == before[1]
@@ -578,7 +580,7 @@ def test_an_honest_design_notices_nothing(runner, name, disable):
     assert ("INFO:memory:learning from You are in room 0." in report["output"]) == (name == "files.py")
 
 
-def test_a_hundred_retrievals_side_by_side_each_with_model_calls(runner):
+def test_thirty_retrievals_side_by_side_each_with_model_calls(runner):
     source = design("self.said = await llm(trajectory.init['obs'])",
                     "return [self.said, *await asyncio.gather(*(llm(f'{trajectory.init} {i}') for i in range(3)))]")
 
@@ -589,15 +591,15 @@ def test_a_hundred_retrievals_side_by_side_each_with_model_calls(runner):
 
     async def run():
         async with Sandbox(trajectories(1), limits=LONG) as box:
-            apart = await asyncio.gather(*(fresh(box, number) for number in range(100)))
+            apart = await asyncio.gather(*(fresh(box, number) for number in range(30)))
             async with box.worker(source, Tools()) as worker:
                 await worker.update(0)
-                together = await asyncio.gather(*(worker.retrieve({"obs": number}) for number in range(100)))
+                together = await asyncio.gather(*(worker.retrieve({"obs": number}) for number in range(30)))
             return apart, together
 
     apart, together = runner.run(run())
     assert apart == together
-    assert apart[42] == ["answer to You are in room 0.", *(f"answer to {{'obs': 42}} {i}" for i in range(3))]
+    assert apart[12] == ["answer to You are in room 0.", *(f"answer to {{'obs': 12}} {i}" for i in range(3))]
 
 
 @pytest.mark.parametrize(("status", "source"), [

@@ -15,6 +15,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -118,8 +119,9 @@ async def run_hostile(shared: Path, folder: Path, disable: list[str]) -> dict:
         escaped = "ESCAPED" in text or SECRET in text
         results[name] = {"status": status, "text": text[-300:], "escaped": escaped, "as said": judge(expected, status)}
 
-    async with (Sandbox(given, limits=SHORT, disable=disable, max_workers=5) as short,
-                Sandbox(given, limits=LONG, disable=disable, max_workers=2) as long):
+    hanging, growing = replace(SHORT, cpu_seconds=0.3), replace(LONG, memory_bytes=400 << 20)
+    async with (Sandbox(given, limits=hanging, disable=disable, max_workers=5) as short,
+                Sandbox(given, limits=growing, disable=disable, max_workers=2) as long):
         sessions = [box._template._process.pid for box in (short, long)]
         boxes = {name: short if "timeout" in expected else long for name, (_, expected) in found.items()}
         async with asyncio.timeout(150):
