@@ -149,7 +149,7 @@ def ask_before_paying(
         print(f"with {flags} it would need {needed(once)}", file=sys.stderr)
     if plays and not config.race and config.objective == "score":
         share = f"where it deploys {RACED:.0%} of a design's episodes in the mean"
-        print(f"with --race it would need {needed(config, RACED)}, {share}: see docs/cost.md", file=sys.stderr)
+        print(f"with --race it would need {needed(config, RACED)}, {share}", file=sys.stderr)
     limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
     limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
     if limits:
