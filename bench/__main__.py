@@ -4,7 +4,8 @@ Domains against their bare engines and against a loop that does nothing; the san
 start of Python; episodes of the stand-in agent; whole evaluations against the time that their model calls alone
 would need.
 
-`make bench` prints all of it; `python -m bench latency` evaluations alone, `python -m bench standins` the episodes.
+`make bench` prints all of it; `python -m bench latency` evaluations alone, `python -m bench standins` the episodes,
+both of all domains or of those that are named.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import contextlib
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from statistics import median
 
 from bench import latency, standin_episodes
@@ -22,19 +24,11 @@ from sandbox import Sandbox
 SECONDS = 4.0  # for each engine, and for the sandbox
 
 
-def engines() -> None:
-    """Steps a second of each domain beside its bare engine, in this process."""
-    print("engines: steps a second, ours and the bare engine's, and their ratio")
-    for name, measure in ENGINES.items():
-        _print_row(name, measure(SECONDS))
-
-
-async def sandbox() -> None:
+async def sandbox() -> dict[str, float]:
     """Median milliseconds of starting a worker, of an empty retrieval, and of a cold start of Python.
 
     The cold start is what each worker would cost without the template: `python -I` with the same imports.
     """
-    print("sandbox: milliseconds")
     source = "class Empty:\n async def general_update(self, t): pass\n async def general_retrieve(self, t): return {}"
     command = [sys.executable, "-I", "-c", "import numpy, networkx"]
     times: dict[str, list[float]] = {"worker": [], "retrieve": [], "cold_start": []}
@@ -57,35 +51,29 @@ async def sandbox() -> None:
                     for _ in range(20):
                         with timed("retrieve"):
                             await worker.retrieve({})
-    _print_row("sandbox", {name: median(values) for name, values in times.items()})
+    return {name: median(values) for name, values in times.items()}
 
 
-def standins() -> None:
-    """CPU of the host for an episode of the stand-in agent, all of it and the agent's own, and for one action."""
-    print("stand-in agent: milliseconds of CPU, without memory and with an earlier episode retrieved")
-    for name in ENGINES:
-        _print_row(name, standin_episodes.measure(name, SECONDS))
-
-
-def evaluations() -> None:
-    """Whole evaluations against the time that their model calls alone would need."""
-    print("evaluations against an endpoint of fixed latency")
-    latency.table()
-
-
-def _print_row(name: str, numbers: dict[str, float | int]) -> None:
-    parts = [f"{key} {value:,.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in numbers.items()]
-    print(f"  {name:10} {'  '.join(parts)}", flush=True)
+def print_rows(title: str, rows: Iterable[tuple[str, dict[str, float]]]) -> None:
+    """A title, and a line for each row as soon as it is measured."""
+    print(title)
+    for name, numbers in rows:
+        parts = [f"{key} {one:,.3g}" if isinstance(one, float) else f"{key} {one}" for key, one in numbers.items()]
+        print(f"  {name:10} {'  '.join(parts)}", flush=True)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser("python -m bench", description="Print ratios; without a part, all of them.")
     parser.add_argument("part", nargs="?", choices=("latency", "standins"))
-    part = parser.parse_args().part
-    if not part:
-        engines()
-        asyncio.run(sandbox())
-    if part != "latency":
-        standins()
-    if part != "standins":
-        evaluations()
+    parser.add_argument("domains", nargs="*", default=list(ENGINES), help="default: all of them")
+    given = parser.parse_args()
+    if not given.part:
+        engines = ((name, measure(SECONDS)) for name, measure in ENGINES.items())
+        print_rows("engines: steps a second, ours and the bare engine's, and their ratio", engines)
+        print_rows("sandbox: milliseconds", [("sandbox", asyncio.run(sandbox()))])
+    if given.part != "latency":
+        title = "stand-in agent: milliseconds of CPU, without memory and with an earlier episode retrieved"
+        print_rows(title, ((name, standin_episodes.measure(name, SECONDS)) for name in given.domains))
+    if given.part != "standins":
+        title = "evaluations: seconds against the floor of their model calls; host_ms: the host's CPU for a call"
+        print_rows(title, ((name, row) for name in given.domains for row in latency.rows(name)))

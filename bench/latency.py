@@ -10,7 +10,8 @@ stand-ins. The endpoint (`tests/endpoint.py`) is a process of its own on the sam
 Episodes are cut to `Setting.steps` steps, so resets weigh more than in real ones. Missing TextWorld
 games are made before the measurement.
 
-`python -m bench.latency` prints the table of all domains, `python -m bench.latency minihack` that of one.
+`python -m bench latency` prints the rows of all domains, `python -m bench latency minihack` those of one.
+`python -m bench.latency DOMAIN SECONDS` is the endpoint.
 """
 
 import asyncio
@@ -20,11 +21,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import envs
-from domains import DOMAINS
 from evaluate import folds
 from harness.config import Config, default_workers
 from harness.run import Run
@@ -70,9 +71,6 @@ class Setting:
 # 95 and 286 episodes are eight and nine rounds of the workers, with the last round nearly full. 247 episodes
 # (five designs) leave a quarter of it empty: a tail of 3 % that says nothing about the code.
 SETTINGS = (Setting(0.5, 10, tasks=10), Setting(0.5, 30, designs=6), Setting(0.05, 10, tasks=10), Setting(0.05, 30))
-
-
-# ------------------------------------------------------------------------------ one evaluation
 
 
 def measure(domain: str, setting: Setting, url: str) -> dict:
@@ -132,14 +130,11 @@ def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> flo
     return (resets * reset + steps * step) / len(tasks)
 
 
-# ------------------------------------------------------------------------------ the endpoint
-
-
 class Endpoint:
     """The test endpoint in a process of its own; `with Endpoint(domain, latency) as url`."""
 
     def __init__(self, domain: str, latency: float):
-        self._command = [sys.executable, "-m", "bench.latency", "serve", domain, str(latency)]
+        self._command = [sys.executable, "-m", "bench.latency", domain, str(latency)]
 
     def __enter__(self) -> str:
         self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
@@ -162,32 +157,14 @@ def serve(domain: str, latency: str) -> None:
     asyncio.run(server.serve(lambda: print(f"listening at {server.url}", flush=True)))
 
 
-# ------------------------------------------------------------------------------ the table
-
-
-COLUMNS = {"calls": ",", "floor": ".1f", "seconds": ".1f", "ratio": ".2f", "host_ms": ".1f"}
-HEAD = "calls | floor, s | measured, s | ratio | host CPU, ms a call |"
-
-
-def table(domains: tuple[str, ...] = tuple(DOMAINS)) -> None:
-    """Measured time, floor and ratio of each domain, latency and number of calls in flight."""
-    start_up = 0.0
-    print(f"episodes of {Setting.steps} steps, {Setting.passes} passes")
-    print(f"| | designs | latency, s / in flight | {HEAD}\n|{' --- |' * (3 + len(COLUMNS))}")
-    for name in domains:
-        domain = envs.domain_class(name)
-        domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
-        for setting in SETTINGS:
-            with Endpoint(name, setting.latency) as url:
-                row = measure(name, setting, url)
-            start_up = max(start_up, row["start_up"])
-            cells = " | ".join(format(row[column], form) for column, form in COLUMNS.items())
-            print(f"| {name} | {setting.designs} | {setting.latency} / {setting.in_flight} | {cells} |", flush=True)
-    print(f"start-up of a run, not included: up to {start_up:.1f} s")
+def rows(name: str) -> Iterator[dict]:
+    """The row of each setting, in one domain."""
+    domain = envs.domain_class(name)
+    domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
+    for setting in SETTINGS:
+        with Endpoint(name, setting.latency) as url:
+            yield measure(name, setting, url)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["serve"]:
-        serve(*sys.argv[2:])
-    else:
-        table(tuple(sys.argv[1:]) or tuple(DOMAINS))
+    serve(*sys.argv[1:])

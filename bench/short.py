@@ -8,14 +8,10 @@ import functools
 import envs
 
 
+@functools.cache
 def __getattr__(name: str) -> type[envs.Domain]:
     domain, _, steps = name.partition("_")
-    if domain in envs.DOMAINS and steps.isdigit():
-        return _short(domain, int(steps))
-    raise AttributeError(name)
-
-
-@functools.cache
-def _short(domain: str, steps: int) -> type[envs.Domain]:
+    if domain not in envs.DOMAINS or not steps.isdigit():
+        raise AttributeError(name)
     engine = envs.domain_class(domain)
-    return type(engine.__name__, (engine,), {"max_steps": steps, "__module__": engine.__module__})
+    return type(engine.__name__, (engine,), {"max_steps": int(steps), "__module__": engine.__module__})

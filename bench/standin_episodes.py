@@ -6,8 +6,7 @@ episodes would tell it. What the agent itself takes of that is measured apart: t
 
 import json
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from unittest import mock
 
 import envs
 import standins
@@ -43,27 +42,16 @@ def measure(domain: str, seconds: float) -> dict[str, float]:
 
 def _episode(domain: str, task: envs.Task, memory: str):
     """What was played, milliseconds of CPU of all of it and of the agent's answers, and its steps."""
-    with _timed() as spent:
-        started = time.process_time()
-        trajectory = play(Episode(domain, task.id, task.seed, "offline", memory, "", True)).trajectory
-        whole = time.process_time() - started
-    return trajectory, 1000 * whole, 1000 * sum(spent), len(trajectory.steps)
-
-
-@contextmanager
-def _timed() -> Iterator[list[float]]:
-    """CPU seconds of each answer of a stand-in."""
     chat, spent = standins.chat, []
 
     def timed(*arguments):
         started = time.process_time()
-        try:
-            return chat(*arguments)
-        finally:
-            spent.append(time.process_time() - started)
+        answer = chat(*arguments)
+        spent.append(time.process_time() - started)
+        return answer
 
-    standins.chat = timed
-    try:
-        yield spent
-    finally:
-        standins.chat = chat
+    with mock.patch.object(standins, "chat", timed):
+        started = time.process_time()
+        trajectory = play(Episode(domain, task.id, task.seed, "offline", memory, "", True)).trajectory
+        whole = time.process_time() - started
+    return trajectory, 1000 * whole, 1000 * sum(spent), len(trajectory.steps)

@@ -25,8 +25,8 @@ from errors import BudgetError, InfrastructureError, UserError, machine_fault
 from evaluate import folds
 from harness import config
 from harness.config import Config, command_line, flag
-from harness.doctor import as_text, examine
-from harness.estimate import Deployed, ask_before_paying, compared, designs_of, searched
+from harness.doctor import examine
+from harness.estimate import Deployed, ask_before_paying, compared, designs_of, episodes_of, searched
 from harness.recording import about_design, settings_of, write_recording
 from harness.run import Run
 from harness.run_folder import RunFolder, write_atomic, write_json, write_report
@@ -338,7 +338,7 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, roo
         asyncio.get_running_loop().set_exception_handler(_report_error)
         async with Run(folder, command.plain, overrides, command.command) as run:
             run.introduce()
-            run.plan(experiment.deployed(run.config))
+            run.display.plan(episodes_of(run.config, experiment.deployed(run.config)))
             done = await experiment.work(run)
             about = {"env": run.config.env, "labels": run.labels(), "models": run.config.models()}
             return {**done, **about, "folder": str(folder.path)}
@@ -454,8 +454,12 @@ def doctor(command) -> int:
     can_start = all(line.status != "missing" for line in lines)
     if command.json:
         print(json.dumps({"ok": can_start, "checks": [asdict(line) for line in lines]}))
-    else:
-        print(as_text(lines))
+        return 0 if can_start else 1
+    width = max(len(line.check) for line in lines)
+    for line in lines:
+        print(f"{line.status:8} {line.check:{width}}  {line.found}")
+        if line.do:
+            print(f"{'':8} {'':{width}}  -> {line.do}")
     return 0 if can_start else 1
 
 

@@ -137,11 +137,8 @@ async def _sandbox(config: Config) -> list[Line]:
 
 async def _worker(config: Config) -> tuple[str, str]:
     """Start a process that plays, here or on the cluster."""
-    pool = open_pool("babaisai", 1, config.scheduler, lambda _: None)
-    try:
+    with contextlib.closing(open_pool("babaisai", 1, config.scheduler, lambda _: None)) as pool:
         await pool.run(os.getpid)
-    finally:
-        pool.close()
     return config.scheduler or f"{config.workers} on {os.cpu_count()} cores", ""
 
 
@@ -204,14 +201,3 @@ async def _model(config: Config, role: str) -> tuple[str, str]:
     key = f"key from {variable}" if variable else "no key"
     found = f"{spec.name} at {place} answers in {seconds:.1f} s: {tokens} tokens, {usd}; {key}"
     return found, f"for budgets in dollars: --price {spec.name}=in,cached,out" if usage["usd"] is None else ""
-
-
-def as_text(lines: list[Line]) -> str:
-    """A line for each, and what to do below those that are not ok."""
-    width = max(len(line.check) for line in lines)
-    texts = []
-    for line in lines:
-        texts.append(f"{line.status:8} {line.check:{width}}  {line.found}")
-        if line.do:
-            texts.append(f"{'':8} {'':{width}}  -> {line.do}")
-    return "\n".join(texts)

@@ -168,6 +168,7 @@ class Cluster:
                 "--scheduler needs Dask: pip install -r requirements-dask.txt, here and on every worker"
             ) from None
         self._address, self._code, self._reconnecting = address, fingerprint(), asyncio.Lock()
+        self._client_class = distributed.Client
         self.host = _own_address(address)
         self._lost = (distributed.KilledWorker, distributed.comm.CommClosedError)
         self._client = self._connect()
@@ -175,10 +176,8 @@ class Cluster:
         log(f"episodes go to {address}: {workers} workers" + ("" if workers else "; waiting for the first"))
 
     def _connect(self):
-        import distributed  # slow, and installed only where it is wanted
-
         try:
-            return distributed.Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
+            return self._client_class(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise UserError(f"no Dask scheduler answers at {self._address}: {error}") from None
 

@@ -18,7 +18,6 @@ from agent import prepare
 from alma import Archive, Design, design_id
 from evaluate import EXPERIENCE, SINGLES, Evaluator, Fold, Protocol, folds
 from harness.config import Config, from_json
-from harness.estimate import Deployed, episodes_of
 from harness.pool import open_pool
 from harness.progress import Display
 from harness.run_folder import RunFolder, read_json, write_atomic, write_json, write_report
@@ -224,10 +223,6 @@ class Run:
     async def luck(self, split: str, mode: str = "static", code: str = "") -> dict:
         """What chance alone does to a difference on a task set, see `score.luck`; `code`: as of `evaluator`."""
         return await (await self.evaluator(split, mode, code)).luck()
-
-    def plan(self, deployed: dict[str, Deployed]) -> None:
-        """Tell the display how many episodes a run has at most, by what is deployed on each task set."""
-        self.display.plan(episodes_of(self.config, deployed))
 
     # What the learning loop (`alma.learn`) uses.
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from errors import InfrastructureError, UserError
 from prompts import quote
+from report.data import read_lines
 from report.page import render
 
 LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
@@ -147,13 +148,7 @@ class RunFolder:
 
     def archive(self) -> list[dict]:
         """The lines of archive.jsonl that are whole."""
-        path = self.path / "archive.jsonl"
-        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        designs = []
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):
-                designs.append(json.loads(line))
-        return [design for design in designs if isinstance(design, dict) and "id" in design]
+        return [design for design in read_lines(self.path / "archive.jsonl", []) if "id" in design]
 
     def write_candidate(self, folder: Path, code: str, plan: dict | None, transcript, **more: str) -> None:
         """Write design.py, plan.json and log.txt of a candidate: the dialogue and `more` texts."""
