@@ -147,13 +147,8 @@ def ask_before_paying(
         flags = " ".join(f"--{name.replace('_', '-')} {getattr(once, name)}" for name in ONE_PASS)
         print(f"with {flags} it would need {needed(once)}", file=sys.stderr)
     if plays and not config.race and config.objective == "score":
-<<<<<<< HEAD
         when = f"if each design is clearly behind after the first of {RACE_ROUNDS} parts of its episodes; few are"
         print(f"with --race it may need as little as {needed(config, 1 / RACE_ROUNDS)}, {when}", file=sys.stderr)
-=======
-        share = f"where it deploys {RACED:.0%} of a design's episodes in the mean"
-        print(f"with --race it would need {needed(config, RACED)}, {share}", file=sys.stderr)
->>>>>>> h-lessharness
     limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
     limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
     if limits:
