@@ -69,25 +69,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--env", required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=7, help="learning steps (default 7: 23 designs)")
-    parser.add_argument("--protocol", action="append", choices=PROTOCOLS, help="default: all of them")
     given = parser.parse_args(arguments)
-    found: dict[str, list[dict]] = {name: [] for name in given.protocol or PROTOCOLS}
+    found: dict[str, list[dict]] = {name: [] for name in PROTOCOLS}
     for seed in range(42, 42 + given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             known = None
             for name, rows in found.items():
                 settings = Config(env=given.env, seed=seed, steps=given.steps, **PROTOCOLS[name])
-                path = Path(folder) / str(len(rows)) / name.replace(" ", "-").replace(",", "")
-                rows.append(asyncio.run(search(complete(settings), path, known)))
-                known = path
+                rows.append(asyncio.run(search(complete(settings), Path(folder) / name, known)))
+                known = Path(folder) / name
                 print(f"{given.env} seed {seed} {name}: {rows[-1]}", flush=True)
     print(f"\n{'protocol':32}{'calls':>9}{'of the first':>14}{'shared':>9}{'true %':>14}{'true lead':>12}{'lead found':>12}")
-    first = next(iter(found.values()))
+    [first, *_] = found.values()
     for name, rows in found.items():
         mean = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
         share = statistics.mean(row["calls"] / one["calls"] for row, one in zip(rows, first, strict=True))
-        spread = statistics.stdev(row["true"] for row in rows) if len(rows) > 1 else 0.0
-        true = f"{mean['true']:.1f} ± {spread:.1f}"
+        true = f"{mean['true']:.1f} ± {statistics.pstdev(row['true'] for row in rows):.1f}"
         print(f"{name:32}{mean['calls']:9,.0f}{share:14.0%}{mean['shared']:9,.0f}{true:>14}{mean['lead']:+12.1f}{mean['found']:+12.1f}")
 
 
