@@ -99,7 +99,8 @@ class Family:
             fcntl.ioctl(self.descriptor, layers.NOTIFY_RECEIVE, notice)
             key, pid, _, call = struct.unpack_from("QIIi", notice)
             refused = self._refuse(call, key, pid)
-            answer = struct.pack("QqiI", key, 0, -refused, 0 if refused else layers.CONTINUE)
+            flags = 0 if refused or call == layers.REPORT else layers.CONTINUE  # a report is served, never run
+            answer = struct.pack("QqiI", key, 0, -refused, flags)
             fcntl.ioctl(self.descriptor, layers.NOTIFY_SEND, answer)
         return True
 
@@ -118,14 +119,14 @@ class Family:
                 new = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
             if not new or pid in (self.pid, *self.forks.values()):
                 self.end()  # another process than the one that was let through
-            else:
-                self.forks[self.starting] = pid
-                connection, output = self.given
-                for number, ours in ((1, output), (2, output), (3, connection)):
-                    added = struct.pack("QIIII", key, layers.AT_THIS_NUMBER, ours, number, 0)
-                    fcntl.ioctl(self.descriptor, layers.NOTIFY_ADD_DESCRIPTOR, added)
-                self.withdraw()
-            return errno.EPERM  # the call itself does nothing
+                return errno.EPERM
+            self.forks[self.starting] = pid
+            connection, output = self.given
+            for number, ours in ((1, output), (2, output), (3, connection)):
+                added = struct.pack("QIIII", key, layers.AT_THIS_NUMBER, ours, number, 0)
+                fcntl.ioctl(self.descriptor, layers.NOTIFY_ADD_DESCRIPTOR, added)
+            self.withdraw()
+            return 0
         self._created, self._left = True, self._left - 1
         self.wrote = self.wrote or self._forked
         return errno.EDQUOT if self._forked or self._left < 0 else 0

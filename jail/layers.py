@@ -455,10 +455,14 @@ def fork_worker() -> int:
     No other thread may be at work in Python or its libraries.
     """
     ctypes.pythonapi.PyOS_BeforeFork()
-    pid = ctypes.PyDLL(None).syscall(SYS_CLONE, FORK, 0, 0, 0, 0)  # without giving up the interpreter's lock
+    libc = ctypes.PyDLL(None, use_errno=True)  # does not give up the interpreter's lock
+    pid = libc.syscall(SYS_CLONE, FORK, 0, 0, 0, 0)
+    if pid < 0 and ctypes.get_errno() == errno.ENOSYS:
+        os._exit(1)  # nobody answers: the template is gone
     if pid == 0:
         ctypes.pythonapi.PyOS_AfterFork_Child()
-        LIBC.syscall(REPORT)
+        if LIBC.syscall(REPORT) != 0:
+            os._exit(1)  # it would talk in the worker's place
     else:
         ctypes.pythonapi.PyOS_AfterFork_Parent()
     return pid
