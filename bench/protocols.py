@@ -60,32 +60,30 @@ async def search(config: Config, path: Path, known: Path | None) -> dict[str, fl
         calls, shared, best = sum(store.steps[key] for key in store.asked), sum(store.steps.values()), archive.best()
         code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
         score = await run.score("learning", "true score", code, passes=TRUE_PASSES)
-        found = best.lead(archive.f0) if best.final is None else best.final
-        return {"calls": calls, "shared": shared, "true": 100 * score.mean, "lead": 100 * score.difference, "found": 100 * found}
+        return {"calls": calls, "shared": shared, "true": 100 * score.mean, "lead": 100 * score.difference,
+                "found": 100 * (best.lead(archive.f0) if best.final is None else best.final)}  # fmt: skip
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.protocols", description=__doc__.split("\n")[0])
     parser.add_argument("--env", required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=7, help="learning steps (default 7: 23 designs)")
-    given = parser.parse_args(arguments)
+    given = parser.parse_args()
     found: dict[str, list[dict]] = {name: [] for name in PROTOCOLS}
     for seed in range(42, 42 + given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             known = None
             for name, rows in found.items():
-                settings = Config(env=given.env, seed=seed, steps=given.steps, **PROTOCOLS[name])
-                rows.append(asyncio.run(search(complete(settings), Path(folder) / name, known)))
+                settings = complete(Config(env=given.env, seed=seed, steps=given.steps, **PROTOCOLS[name]))
+                rows.append(asyncio.run(search(settings, Path(folder) / name, known)))
                 known = Path(folder) / name
                 print(f"{given.env} seed {seed} {name}: {rows[-1]}", flush=True)
-    print(f"\n{'protocol':32}{'calls':>9}{'of the first':>14}{'shared':>9}{'true %':>14}{'true lead':>12}{'lead found':>12}")
-    [first, *_] = found.values()
+    print(f"\n{'protocol':32}{'calls':>9}{'shared':>9}{'true %':>14}{'true lead':>12}{'lead found':>12}")
     for name, rows in found.items():
         mean = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
-        share = statistics.mean(row["calls"] / one["calls"] for row, one in zip(rows, first, strict=True))
         true = f"{mean['true']:.1f} ± {statistics.pstdev(row['true'] for row in rows):.1f}"
-        print(f"{name:32}{mean['calls']:9,.0f}{share:14.0%}{mean['shared']:9,.0f}{true:>14}{mean['lead']:+12.1f}{mean['found']:+12.1f}")
+        print(f"{name:32}{mean['calls']:9,.0f}{mean['shared']:9,.0f}{true:>14}{mean['lead']:+12.1f}{mean['found']:+12.1f}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,4 @@
-"""Domains with short episodes, for evaluations in seconds: `--env bench.short:minihack_4` has 4 steps.
-
-A module of its own, because every worker process imports it and should import nothing else.
-"""
+"""Domains with short episodes: `--env bench.short:minihack_4` has 4 steps. Worker processes import this and no more."""
 
 import functools
 

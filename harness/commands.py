@@ -35,14 +35,13 @@ from memory_base import read_source
 from models import OFFLINE, RECORDED, recorded
 from prompts.evidence import read_episodes
 from report import compare as comparison
-from report.data import read_run
+from report.data import LEARNED, read_run
 from report.words import ablation_table, summary
 from sandbox import check as check_in_sandbox
 from sandbox import side_by_side
 from score import against
 
 BASELINES = Path(__file__).resolve().parents[1] / "baselines"
-LEARNED = "learned design"
 NO_MEMORY = "no_memory"
 SAYS_CHARS = 4000  # of what the learned memory said for one task
 
