@@ -235,7 +235,7 @@ def test_a_dead_endpoint_is_no_score(tmp_path):
 
 @pytest.mark.parametrize("domain", [TOY, "babaisai", "minihack", "textworld"])
 def test_a_stored_trajectory_replays_in_a_fresh_environment(domain, tmp_path, monkeypatch):
-    task = next(task for task in envs.domain_class(domain).tasks() if task.split == "learning")
+    task = next(task for task in envs.domain_class(domain).tasks() if task.split == "test")
     played = play(Episode(domain, task.id, 5, "offline", show_admissible=True))
     env = envs.domain_class(domain)()
     _, info = env.reset(seed=5, options={"task": task.id})
