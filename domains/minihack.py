@@ -240,6 +240,7 @@ class MiniHack(envs.Domain):
             random.setstate(state)
             np.random.set_state(numpy_state)
         self.action_descriptions, self.indices = commands(self.engine.actions)
+        self.commands = list(self.action_descriptions)
         self.success = False
         goals = texts()["goals"]
         self.goal = goals[max((key for key in goals if task.startswith(f"MiniHack-{key}")), key=len)]
@@ -252,7 +253,7 @@ class MiniHack(envs.Domain):
         self.steps += 1
         done, refusal = False, ""
         if index is None:
-            valid = ", ".join(self.action_descriptions)
+            valid = ", ".join(self.commands)
             if self.engine._allow_all_yn_questions:
                 valid += ", or a single key where the game asks for one"
             refusal = f"{action[:80]!r} is no valid action here. Valid actions: {valid}."
@@ -284,7 +285,7 @@ class MiniHack(envs.Domain):
         answers = self.answers(message) if asked else []
         if answers:
             now += "\n\nValid actions:\n" + "\n".join(f"- {answer}" for answer in answers)
-        actions = answers or list(self.action_descriptions)
+        actions = answers or list(self.commands)
         return self.text, self.info(record, actions, self.goal, self.success, not refusal, now=now)
 
     def index(self, text: str) -> int | None:

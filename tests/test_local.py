@@ -156,7 +156,7 @@ def test_two_episodes_are_played_to_their_end_and_after_a_kill_no_call_is_made_t
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     before = _calls(tmp_path, 3)
-    assert len(before) < 2 * STEPS
+    assert len(before) < 3 * STEPS
     finish(start(*command, "--resume", folder(tmp_path), "--plain"))
     calls, settings = _calls(tmp_path), json.loads((folder(tmp_path) / "config.json").read_text())
     assert set(before) < set(calls)
@@ -164,7 +164,8 @@ def test_two_episodes_are_played_to_their_end_and_after_a_kill_no_call_is_made_t
     assert sum(tokens for *_, tokens in calls) <= _written(url) - written <= sum(t for *_, t in calls) + TOKENS
     with Store(folder(tmp_path) / "store.sqlite") as store:
         episodes = [store.get_episode(key) for (key,) in rows(tmp_path, "select key from episodes")]
-    assert [len(one["trajectory"]["steps"]) for one in episodes] == [STEPS, STEPS]
+    # One task is collected; the other is deployed on, and again with another seed, to tell what chance alone does.
+    assert [len(one["trajectory"]["steps"]) for one in episodes] == [STEPS, STEPS, STEPS]
     assert not any(one["invalid"] for one in episodes)
     assert any(one["shortened"] for one in episodes)  # the context was full
     assert settings["workers"] == 1
