@@ -79,7 +79,7 @@ class ModelServer:
     refuses as older servers do: reasoning_effort, json_schema, json_object, max_completion_tokens,
     max_tokens, system. `vague` servers do not say which. An `even` one plays the rarest kinds of fault
     first, so that none is left out (then the kinds do depend on who was first), and at most IN_A_ROW
-    faults of one request in a row. `context` is the longest prompt in tokens
+    faults of one request in a row, of which the meta agent's second try gets no useless answer. `context` is the longest prompt in tokens
     of four characters, `key` the only key that is let in. An embedding call may have at most `most_texts`,
     each of at most `longest_text` characters; what is more, or holds `bad_text`, gets the `embedding_status`.
     `usage` is what is said of tokens: the truth, nothing (False), or something else.
@@ -332,6 +332,8 @@ class ModelServer:
             possible |= set(JSON_ANSWERS)
         else:
             possible |= set({"meta": CODE_ANSWERS, "agent": ACTION_ANSWERS}.get(role_of(body), ()))
+        if self.even and role_of(body) == "meta" and len(body["messages"]) > 2:
+            possible -= set(ANSWERS + FORMS)  # it is asked again for a usable answer, three times in all
         return [fault for fault in self.faults if fault in possible]
 
     async def _break(self, writer, fault: str) -> None:
