@@ -16,7 +16,7 @@ FLAGS += $(if $(EMBEDDING_MODEL),--embedding-model '$(EMBEDDING_MODEL)')
 FLAGS += $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help install doctor reproduce local test bench ablation data-alfworld data-boxoban lint clean
+.PHONY: help install doctor reproduce leaderboard local test bench ablation data-alfworld data-boxoban lint clean
 
 help:  ## show this help
 	@echo "ALMA: a meta agent writes the memory of another agent. Targets:"
@@ -42,6 +42,9 @@ doctor: $(INSTALLED)  ## look at what this machine has, and whether each model a
 
 reproduce: $(INSTALLED)  ## learn a memory design for ENV, then test it beside the baselines
 	@$(RUN) alma.py reproduce $(FLAGS)
+
+leaderboard: $(INSTALLED)  ## compare the designs in designs/ENV and the baselines, and write designs/README.md
+	@$(RUN) alma.py leaderboard --env $(ENV) $(if $(AGENT_MODEL),--agent-model '$(AGENT_MODEL)') $(ARGS)
 
 ablation: $(INSTALLED)  ## archive, greedy and random sampling at equal budget over several seeds
 	@$(RUN) alma.py ablation $(FLAGS)

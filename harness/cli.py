@@ -149,6 +149,10 @@ EVALUATE = (
         help="learn from the first N collected episodes only, for each N: 0,10,20 (default: from all)",
     ),
 )
+LEADERBOARD = (
+    *RUN,
+    argument("--design", action="append", metavar="NAME", help="NAME.py in designs/ENV (default: all, and the baselines)"),
+)
 ABLATION = (*RUN, argument("--seeds", type=int, default=3, metavar="N", help="from --seed on (default 3)"))
 COMPARE = (
     argument("folders", metavar="RUN", nargs="+", help="run folders"),
@@ -182,6 +186,7 @@ COMMANDS = {  # name of the command and of its function in `harness.commands`: s
     "reproduce": ("Learn a memory design, then compare it with the baselines on the test set.", RUN),
     "learn": ("Run the learning loop and keep every design in an archive.", RUN),
     "evaluate": ("Compare memory designs (files, RUN/ID of an archive, baselines) on a task set.", EVALUATE),
+    "leaderboard": ("Compare all designs in designs/ENV and the baselines by one protocol.", LEADERBOARD),
     "ablation": ("Learn with each sampling rule at equal budget over several seeds.", ABLATION),
     "report": ("Write report.html, report.md and the plots of a run again.", (FOLDER,)),
     "compare": ("Compare runs side by side: models, seeds, ablations.", COMPARE),

@@ -24,7 +24,8 @@ from alma import learn as learning_loop
 from errors import BudgetError, InfrastructureError, UserError, machine_fault
 from evaluate import folds
 from harness import config
-from harness.config import Config, command_line, flag
+from harness import leaderboard as board
+from harness.config import PAPER_MODELS, SHAPELESS, Config, command_line, flag
 from harness.doctor import examine
 from harness.estimate import Deployed, ask_before_paying, compared, designs_of, episodes_of, searched
 from harness.recording import about_design, settings_of, write_recording
@@ -96,11 +97,13 @@ def _test_sets(settings: Config) -> list[str]:
     return ["test", "shift"] if has_shift else ["test"]
 
 
-def evaluate(command) -> int:
+def evaluate(command, then: Callable[[Run, dict], None] = lambda run, done: None) -> int:
+    """Compare designs on a task set; `then` gets the run and what `_compare` found."""
     env = RunFolder.open(Path(command.resume)).config().get("env") if command.resume else command.env
     sources = {name: find_design(name, env or Config.env) for name in command.design}  # a wrong name is an error
     again = [part for name in command.design for part in flag("design", name)]
-    again += [*flag("split", command.split), *flag("mode", command.mode)]
+    if command.command == "evaluate":
+        again += [*flag("split", command.split), *flag("mode", command.mode)]
     if command.collection_size:
         again += flag("collection-size", ",".join(map(str, command.collection_size)))
 
@@ -108,6 +111,7 @@ def evaluate(command) -> int:
         sizes = command.collection_size or (None,)
         done = {size: await _compare(run, sources, command.split, command.mode, size) for size in sizes}
         scores, noise = {size: one["scores"] for size, one in done.items()}, done[sizes[0]]["noise"]
+        then(run, done[sizes[0]])
         if command.collection_size:
             shown = {"collection sizes": scores, "split": command.split, "mode": command.mode}
         else:
@@ -125,6 +129,24 @@ def evaluate(command) -> int:
         return {command.split: compared(settings, command.split, count, explained, sizes)}
 
     return _carry_out(command, Experiment(work, deployed, tuple(again), searches=0))
+
+
+def leaderboard(command) -> int:
+    """Compare the baselines and a domain's designs, or those that are named, by one protocol; write the leaderboard."""
+    env = RunFolder.open(Path(command.resume)).config().get("env") if command.resume else command.env or Config.env
+    find = functools.partial(find_design, env=env)
+    command.split, command.mode, command.collection_size = "test", "static", ()
+    command.design = list(dict.fromkeys([NO_MEMORY, *(command.design or [*baselines(), *board.contributed(env)])]))
+    if not command.resume:
+        for name in {*config.names()} - {*SHAPELESS, *PAPER_MODELS, "env"}:
+            if getattr(command, name) is not None:
+                raise UserError(f"a leaderboard has one protocol: leave out --{name.replace('_', '-')}")
+            setattr(command, name, board.PROTOCOL.get(name))
+
+    def keep(run: Run, done: dict) -> None:
+        board.keep(env, run.config.agent_model, run.models.totals()["usd"], done, find)
+
+    return evaluate(command, keep)
 
 
 def _with_experience(settings: Config, names: Iterable[str]) -> list[str]:
@@ -383,10 +405,12 @@ def find_design(name: str, env: str) -> str:
     archived = path.parent / "designs" / path.name / "design.py"
     if archived.is_file():
         return archived.read_text(encoding="utf-8")
+    kept = recorded.DESIGNS / env / f"{name}.py"
+    if kept.is_file() and name not in baselines():
+        return _source(kept)
     if "/" in name or name.endswith(".py"):
         raise UserError(f"no such design: {name} is neither a file nor RUN/ID")
-    kept = recorded.DESIGNS / env / f"{name}.py"
-    return _source(kept) if kept.is_file() and name not in baselines() else baseline(name)
+    return baseline(name)
 
 
 def _source(path: Path) -> str:
