@@ -69,8 +69,9 @@ def main() -> None:
     parser.add_argument("--env", required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=7, help="learning steps (default 7: 23 designs)")
+    parser.add_argument("--first", type=int, default=len(PROTOCOLS), help="only so many protocols (default all)")
     given = parser.parse_args()
-    found: dict[str, list[dict]] = {name: [] for name in PROTOCOLS}
+    found: dict[str, list[dict]] = {name: [] for name in list(PROTOCOLS)[: given.first]}
     for seed in range(42, 42 + given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             known = None
