@@ -143,6 +143,8 @@ def leaderboard(command) -> int:
                 raise UserError(f"a leaderboard has one protocol: leave out --{name.replace('_', '-')}")
             setattr(command, name, board.PROTOCOL.get(name))
 
+    board.check()  # before anything is measured
+
     def keep(run: Run, done: dict) -> None:
         board.keep(env, run.config.agent_model, run.models.totals()["usd"], done, find)
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from alma import design_id
 from errors import UserError
+from harness.run_folder import write_atomic
 from models import recorded
 from report.words import line, templates
 
@@ -30,13 +31,19 @@ def contributed(env: str) -> list[str]:
     return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py"))
 
 
+def check() -> None:
+    """Raises UserError where a kept board is damaged."""
+    for path in recorded.DESIGNS.glob(f"*/{FILE}"):
+        _read(path)
+
+
 def keep(env: str, agent: str, dollars: float | None, result: dict, find: Callable[[str], str]) -> None:
     """Keep what was measured with this agent, and write the page.
 
     `result`: scores by name, as a comparison gives them, and its noise; `find`: the code of a design by its name.
     """
     path = recorded.DESIGNS / env / FILE
-    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known = _read(path) if path.exists() else {}
     rows = known.get(agent, {}).get("rows", {})
     names = ("id", "mean", "stderr", "difference", "interval", "retrieved_tokens", "steps", "experience")
     for name, score in result["scores"].items():
@@ -46,11 +53,11 @@ def keep(env: str, agent: str, dollars: float | None, result: dict, find: Callab
     known[agent] = {"noise": result["noise"]["noise"], "dollars": dollars, "rows": rows}
     for one in known.values():
         one["rows"] = {name: row for name, row in one["rows"].items() if row["id"] == _current(name, find)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    boards = {path.parent.name: _ranked(path) for path in sorted(recorded.DESIGNS.glob(f"*/{FILE}"))}
+    boards = {one.parent.name: _read(one) for one in recorded.DESIGNS.glob(f"*/{FILE}")} | {env: known}
+    boards = {name: {agent: _ranked(one) for agent, one in sorted(boards[name].items())} for name in sorted(boards)}
     shown = templates("md").get_template("leaderboard.md").render(boards=boards, protocol=PROTOCOL)
-    (recorded.DESIGNS / "README.md").write_text(shown, encoding="utf-8")
+    write_atomic(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    write_atomic(recorded.DESIGNS / "README.md", shown)
 
 
 def _current(name: str, find: Callable[[str], str]) -> str:
@@ -61,21 +68,24 @@ def _current(name: str, find: Callable[[str], str]) -> str:
         return ""
 
 
-def _ranked(path: Path) -> dict[str, dict]:
-    """What is kept for a domain, by agent; rows best first: by what experience gives, score, tokens, steps, name."""
+def _read(path: Path) -> dict[str, dict]:
+    """What is kept for a domain, by agent. Raises UserError where it is damaged."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        for board in found.values():
+            list(map(_rank, _ranked(board)["rows"]))
+        return found
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise UserError(f"{path} is damaged: restore it, or remove it and measure all designs again") from None
 
-    def rank(row: dict) -> tuple:
-        gives = row["experience"]["gives"][0] if row["experience"] else 0.0
-        return (
-            not row["experience"],
-            -round(gives, 6),
-            -row["mean"],
-            row["retrieved_tokens"],
-            row["steps"],
-            row["name"],
-        )
 
-    found = json.loads(path.read_text(encoding="utf-8"))
-    for board in found.values():
-        board["rows"] = sorted(({"name": name, **row} for name, row in board["rows"].items()), key=rank)
-    return found
+def _ranked(board: dict) -> dict:
+    """A board with its rows best first."""
+    rows = [{"name": name, **row} for name, row in board["rows"].items()]
+    return {"noise": float(board["noise"]), "dollars": board["dollars"], "rows": sorted(rows, key=_rank)}
+
+
+def _rank(row: dict) -> tuple:
+    """By what experience gives, score, tokens, steps, name; those where it was not measured last."""
+    gives = row["experience"]["gives"][0] if row["experience"] else 0.0
+    return not row["experience"], -round(gives, 6), -row["mean"], row["retrieved_tokens"], row["steps"], row["name"]

@@ -110,3 +110,13 @@ def test_its_protocol_is_fixed_and_a_wrong_name_is_one_line(tmp_path):
     with pytest.raises(UserError, match="no baseline 'nobody'"):
         leaderboard(tmp_path, "--design", "nobody")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"offline": 3}', '{"offline": {"rows": {"x": {}}, "noise": 0, "dollars": 0}}'])
+def test_a_damaged_board_is_one_line_before_anything_is_measured(text, tmp_path, monkeypatch):
+    monkeypatch.setattr(recorded, "DESIGNS", tmp_path / "designs")
+    (tmp_path / "designs" / ENV).mkdir(parents=True)
+    (tmp_path / "designs" / ENV / "leaderboard.json").write_text(text)
+    with pytest.raises(UserError, match="is damaged: restore it"):
+        leaderboard(tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
