@@ -5,6 +5,7 @@ A command's function is imported when it is called, so that `--help` is quick.
 
 import argparse
 import importlib
+import importlib.util
 import os
 import re
 import sys
@@ -39,6 +40,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (InfrastructureError, BudgetError) as error:
         say(f"alma: stopped: {error}")
         return 3
+    except ModuleNotFoundError as error:
+        if importlib.util.find_spec("gymnasium"):
+            raise
+        say(f"alma: {sys.executable} has not the packages ({error.name}): make install, then .venv/bin/python alma.py ...")
+        return 2
     except BrokenPipeError:  # nobody reads the output any more
         return 1
     except KeyboardInterrupt as stop:  # a run adds the line that resumes it

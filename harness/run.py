@@ -229,7 +229,8 @@ class Run:
     def announce(self, stage: str, archive: Archive) -> None:
         """Show a learning step, or what comes after them, and the best score so far."""
         if best := archive.best():
-            self.display.best(f"best {best.score:.3f}, no memory {archive.f0:.3f}")
+            by = " by experience" if self.config.objective == "experience" else ""
+            self.display.best(f"best{by} {best.score:.3f}, no memory {archive.f0:.3f}")
         self.display.stage(stage)
 
     def place(self, step: int, archive: Archive, drawn: Sequence[Sequence[Design]]) -> None:

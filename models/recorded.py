@@ -80,7 +80,7 @@ class Recording:
         if not self.head:
             return f"recorded: there is no recording for this run, so {sketch} all designs."
         head = self.head
-        other = f"This run has seed {seed}: its parents are drawn otherwise. " if seed != head["seed"] else ""
+        other = f"Nothing is recorded for seed {seed}, with which other parents are drawn. " if seed != head["seed"] else ""
         return (
             f"recorded: the meta agent's answers are those of an earlier search (seed {head['seed']}, {len(self.candidates)} "
             f"candidates, {head['date'][:10]}; who answered: {head['by'][:200]}). Every design is evaluated anew. {other}"

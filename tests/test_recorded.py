@@ -265,7 +265,7 @@ def test_where_nothing_is_recorded_sketch_writes_the_whole_candidate_and_it_is_m
     for line in designs:
         assert (line["by"] == "sketch") == (line["id"] not in known)
         assert (line["by"] == "sketch") == (f"candidate {line['candidate']} is by sketch" in printed)
-    assert "This run has seed 5: its parents are drawn otherwise" in log(tmp_path)[0]
+    assert "Nothing is recorded for seed 5, with which other parents are drawn" in log(tmp_path)[0]
     assert printed.count("recorded with other prompts: that of candidate 1.1, first, ") == 1
     assert "labels: recorded meta agent, offline agent, partly by sketch\n" in printed
     [name, *_] = [line["candidate"] for line in designs if line["by"]]
