@@ -97,10 +97,10 @@ def _test_sets(settings: Config) -> list[str]:
     return ["test", "shift"] if has_shift else ["test"]
 
 
-def evaluate(command, then: Callable[[Run, dict], None] = lambda run, done: None) -> int:
-    """Compare designs on a task set; `then` gets the run and what `_compare` found."""
+def evaluate(command, sources: dict[str, str] | None = None, then: Callable[[Run, dict], None] = lambda run, done: None) -> int:
+    """Compare designs (`sources`: name, code) on a task set; `then` gets the run and what `_compare` found."""
     env = RunFolder.open(Path(command.resume)).config().get("env") if command.resume else command.env
-    sources = {name: find_design(name, env or Config.env) for name in command.design}  # a wrong name is an error
+    sources = sources or {name: find_design(name, env or Config.env) for name in command.design}  # a wrong name is an error
     again = [part for name in command.design for part in flag("design", name)]
     if command.command == "evaluate":
         again += [*flag("split", command.split), *flag("mode", command.mode)]
@@ -133,10 +133,18 @@ def evaluate(command, then: Callable[[Run, dict], None] = lambda run, done: None
 
 def leaderboard(command) -> int:
     """Compare the baselines and a domain's designs, or those that are named, by one protocol; write the leaderboard."""
-    env = RunFolder.open(Path(command.resume)).config().get("env") if command.resume else command.env or Config.env
-    find = functools.partial(find_design, env=env)
+    settings = RunFolder.open(Path(command.resume)).config() if command.resume else {}
+    if settings and any(settings.get(name) != value for name, value in {**board.PROTOCOL, "tasks": 0, "test_tasks": 0}.items()):
+        raise UserError(f"{command.resume} is no run of a leaderboard: its settings are others")
+    env = settings.get("env") or command.env or Config.env
+    envs.domain_class(env)
+    known = {**board.contributed(env), **{name: baseline(name) for name in baselines()}}
+    if taken := set(board.contributed(env)) & set(baselines()):
+        raise UserError(f"designs/{env}/{min(taken)}.py has the name of a baseline: choose another")
+    if wrong := [name for name in command.design or () if name not in known]:
+        raise UserError(f"no design {wrong[0]!r} in designs/{env}/, and no baseline: choose from {', '.join(known)}")
     command.split, command.mode, command.collection_size = "test", "static", ()
-    command.design = list(dict.fromkeys([NO_MEMORY, *(command.design or [*baselines(), *board.contributed(env)])]))
+    command.design = list(dict.fromkeys([NO_MEMORY, *(command.design or [*baselines(), *known])]))
     if not command.resume:
         for name in {*config.names()} - {*SHAPELESS, *PAPER_MODELS, "env"}:
             if getattr(command, name) is not None:
@@ -146,9 +154,9 @@ def leaderboard(command) -> int:
     board.check()  # before anything is measured
 
     def keep(run: Run, done: dict) -> None:
-        board.keep(env, run.config.agent_model, run.models.totals()["usd"], done, find)
+        board.keep(env, run.config.agent_model, run.models.totals()["usd"], done, known)
 
-    return evaluate(command, keep)
+    return evaluate(command, {name: known[name] for name in command.design}, keep)
 
 
 def _with_experience(settings: Config, names: Iterable[str]) -> list[str]:

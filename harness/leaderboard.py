@@ -8,14 +8,16 @@ Promises: with the stand-in agent a line is the same on every machine; a line wh
 gone, is left out of the page and of the file.
 """
 
+import ast
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 
 from alma import design_id
 from errors import UserError
 from harness.run_folder import write_atomic
+from memory_base import read_source
 from models import recorded
 from report.words import line, templates
 
@@ -25,10 +27,18 @@ FILE = "leaderboard.json"
 NAMED = re.compile(r"Written by: *(.+?)(?: Labels of the run:.*)?$", re.M)
 
 
-def contributed(env: str) -> list[str]:
-    """The names of the designs in `designs/ENV/`, as `--design` takes them: `learned`, `seed-43/learned`, ..."""
-    folder = recorded.DESIGNS / env
-    return sorted(str(path.relative_to(folder).with_suffix("")) for path in folder.rglob("*.py"))
+def contributed(env: str) -> dict[str, str]:
+    """The designs in `designs/ENV/` by name, as `--design` takes them: `learned`, `seed-43/learned`, ... Raises UserError."""
+    folder, found = recorded.DESIGNS / env, {}
+    for path in sorted(path for path in folder.rglob("*.py") if path.is_file()):
+        name = str(path.relative_to(folder).with_suffix(""))
+        if not re.fullmatch(r"[\w./-]{1,60}", name):
+            raise UserError(f"{path}: a design's name has letters, digits, '-', '_' and '.', at most 60")
+        try:
+            found[name] = read_source(path)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+    return found
 
 
 def check() -> None:
@@ -37,35 +47,37 @@ def check() -> None:
         _read(path)
 
 
-def keep(env: str, agent: str, dollars: float | None, result: dict, find: Callable[[str], str]) -> None:
+def keep(env: str, agent: str, dollars: float | None, result: dict, known: Mapping[str, str]) -> None:
     """Keep what was measured with this agent, and write the page.
 
-    `result`: scores by name, as a comparison gives them, and its noise; `find`: the code of a design by its name.
+    `result`: scores by name, as a comparison gives them, and its noise; `known`: the code of each design of the domain and of each baseline, by name.
     """
     path = recorded.DESIGNS / env / FILE
-    known = _read(path) if path.exists() else {}
-    rows = known.get(agent, {}).get("rows", {})
+    kept = _read(path) if path.exists() else {}
+    rows = kept.get(agent, {}).get("rows", {})
     names = ("id", "mean", "stderr", "difference", "interval", "retrieved_tokens", "steps", "experience")
     for name, score in result["scores"].items():
-        written = NAMED.search(find(name))
-        by = line(written[1], 120) if written else "not said" if name in contributed(env) else "baseline"
-        rows[name] = {"by": by, **{key: score.get(key) for key in names}}
-    known[agent] = {"noise": result["noise"]["noise"], "dollars": dollars, "rows": rows}
-    for one in known.values():
-        one["rows"] = {name: row for name, row in one["rows"].items() if row["id"] == _current(name, find)}
-    boards = {one.parent.name: _read(one) for one in recorded.DESIGNS.glob(f"*/{FILE}")} | {env: known}
+        by = _author(known[name]) if name in contributed(env) else "baseline"
+        error = line(score["errors"][0], 100) if score.get("errors") else ""
+        rows[name] = {"by": by, "error": error, **{key: score.get(key) for key in names}}
+    kept[agent] = {"noise": result["noise"]["noise"], "dollars": dollars, "rows": rows}
+    current = {name: design_id(code) for name, code in known.items()}
+    for one in kept.values():
+        one["rows"] = {name: row for name, row in one["rows"].items() if row["id"] == current.get(name)}
+    boards = {one.parent.name: _read(one) for one in recorded.DESIGNS.glob(f"*/{FILE}")} | {env: kept}
     boards = {name: {agent: _ranked(one) for agent, one in sorted(boards[name].items())} for name in sorted(boards)}
     shown = templates("md").get_template("leaderboard.md").render(boards=boards, protocol=PROTOCOL)
-    write_atomic(path, json.dumps(known, indent=1, sort_keys=True) + "\n")
+    write_atomic(path, json.dumps(kept, indent=1, sort_keys=True) + "\n")
     write_atomic(recorded.DESIGNS / "README.md", shown)
 
 
-def _current(name: str, find: Callable[[str], str]) -> str:
-    """The id of the design that has this name now; empty where there is none."""
+def _author(code: str) -> str:
+    """Who wrote a design, by its docstring."""
     try:
-        return design_id(find(name))
-    except UserError:
-        return ""
+        written = NAMED.search(ast.get_docstring(ast.parse(code)) or "")
+    except (SyntaxError, ValueError):
+        written = None
+    return line(written[1], 120) if written else "not said"
 
 
 def _read(path: Path) -> dict[str, dict]:
@@ -81,7 +93,7 @@ def _read(path: Path) -> dict[str, dict]:
 
 def _ranked(board: dict) -> dict:
     """A board with its rows best first."""
-    rows = [{"name": name, **row} for name, row in board["rows"].items()]
+    rows = [{"error": "", "name": name, **row} for name, row in board["rows"].items()]
     return {"noise": float(board["noise"]), "dollars": board["dollars"], "rows": sorted(rows, key=_rank)}
 
 

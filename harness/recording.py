@@ -4,6 +4,7 @@ Promises: the recording holds every answer of the meta agent that made the archi
 archive's designs; a run that is not finished, or that holds a secret, is refused; each file is written whole.
 """
 
+import argparse
 import ast
 import json
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from alma import design_id
 from errors import AnswerError, UserError
-from harness.config import SHAPELESS, Config, command_line, flag, from_json, names
+from harness.config import SHAPELESS, Config, arguments, command_line, flag, from_json, names
 from harness.run_folder import RunFolder, write_atomic
 from models import MANUAL, OFFLINE, RECORDED
 from models.answers import extract_code
@@ -35,6 +36,14 @@ def settings_of(folder: Path, env: str, agent_model: str) -> dict:
     found = {name: value for name, value in head["settings"].items() if name in names() and name not in SHAPELESS}
     if wrong := [name for name, value in found.items() if type(value) is not type(getattr(Config, name))]:
         raise UserError(f"{path}, line 1: the setting {wrong[0]} is not of its type")
+    flags = argparse.ArgumentParser(exit_on_error=False)  # a value that no flag takes is none for a recording
+    for one, options in arguments():
+        flags.add_argument(*one, **options)
+    for name, value in found.items():
+        try:
+            flags.parse_args([] if value in (False, "") else flag(name.replace("_", "-"), value)[: 1 if value is True else None])
+        except argparse.ArgumentError as error:
+            raise UserError(f"{path}, line 1: {error}") from None
     if found.get("agent_model") != agent_model:
         found = {"steps": found.get("steps", 0)}
     return {name: value for name, value in found.items() if name not in ("env", "seed") and not name.endswith("_model")}
@@ -73,6 +82,7 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         "versions": versions,
     }
     answers = [one for design in archive for one in _answers(path, design, calls)]
+    head["answers"] = len(answers)
     code = (folder.design(learned.id) / "design.py").read_text(encoding="utf-8")
     facts = [*about_design(run, learned), f"Written by: {who}. Labels of the run: {', '.join(run.labels) or 'none'}."]
     replay = command_line("reproduce", *flag("env", settings.env), *flag("seed", settings.seed), *flag("recording", to))

@@ -67,6 +67,8 @@ class Recording:
                 what = "other parents" if origins[name][0] != parents else f"a second answer to {' '.join(key)}".rstrip()
                 raise UserError(f"{path}, line {number}: {what} of candidate {name}")
             answers[key] = line
+        if (count := head.get("answers", len(lines) - 1)) != len(lines) - 1:
+            raise UserError(f"{path} holds {len(lines) - 1} answers, and its head says {count}: it was cut")
         return cls(head, found)
 
     @classmethod
@@ -83,7 +85,7 @@ class Recording:
         other = f"Nothing is recorded for seed {seed}, with which other parents are drawn. " if seed != head["seed"] else ""
         return (
             f"recorded: the meta agent's answers are those of an earlier search (seed {head['seed']}, {len(self.candidates)} "
-            f"candidates, {head['date'][:10]}; who answered: {head['by'][:200]}). Every design is evaluated anew. {other}"
+            f"candidates, {head['date'][:10]}; who answered: {' '.join(head['by'].split())[:200]}). Every design is evaluated anew. {other}"
             f"Where a parent has no recorded child left, {sketch} the design, which is marked."
         )
 
@@ -94,7 +96,7 @@ def _line(path: Path, number: int, text: str, properties: dict, what: str) -> di
         value = json.loads(text)
     except (ValueError, RecursionError):
         value = None
-    schema = {"type": "object", "properties": properties, "required": list(properties)}
+    schema = {"type": "object", "properties": {"fault": TEXT, **properties}, "required": list(properties)}
     if not Draft202012Validator(schema).is_valid(value):
         raise UserError(f"{path}, line {number} is not {what}")
     return value

@@ -107,8 +107,10 @@ def test_a_design_that_has_changed_or_is_gone_leaves_the_board_and_other_agents_
 def test_its_protocol_is_fixed_and_a_wrong_name_is_one_line(tmp_path):
     with pytest.raises(UserError, match="one protocol: leave out --seed"):
         leaderboard(tmp_path, "--seed", "3")
-    with pytest.raises(UserError, match="no baseline 'nobody'"):
+    with pytest.raises(UserError, match="no design 'nobody' in designs/"):
         leaderboard(tmp_path, "--design", "nobody")
+    with pytest.raises(UserError, match=r"no design '\.\./\.\./x' in designs/"):
+        leaderboard(tmp_path, "--design", "../../x")
     assert not list(tmp_path.iterdir())
 
 
@@ -120,3 +122,28 @@ def test_a_damaged_board_is_one_line_before_anything_is_measured(text, tmp_path,
     with pytest.raises(UserError, match="is damaged: restore it"):
         leaderboard(tmp_path / "runs")
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("name", "why"), [("g_memory", "has the name of a baseline"), ("a | b", "a design's name has letters")])
+def test_a_name_that_is_taken_or_breaks_the_table_is_one_line(name, why, tmp_path, monkeypatch):
+    monkeypatch.setattr(recorded, "DESIGNS", tmp_path / "designs")
+    (tmp_path / "designs" / ENV).mkdir(parents=True)
+    (tmp_path / "designs" / ENV / f"{name}.py").write_text(LEARNS)
+    with pytest.raises(UserError, match=why):
+        leaderboard(tmp_path / "runs")
+
+
+def test_a_design_that_fails_says_so_in_its_row(tmp_path, monkeypatch):
+    monkeypatch.setattr(recorded, "DESIGNS", tmp_path / "designs")
+    (tmp_path / "designs" / ENV).mkdir(parents=True)
+    (tmp_path / "designs" / ENV / "broken.py").write_text('"""Nothing."""\n1 / 0\n')
+    leaderboard(tmp_path / "runs", "--design", "broken")
+    assert "broken (fails: " in (tmp_path / "designs" / "README.md").read_text()
+
+
+def test_a_run_of_another_command_does_not_become_a_board(tmp_path):
+    run = ["evaluate", "--env", ENV, "--design", "no_memory", "--seed", "5", "--plain", "--runs", str(tmp_path)]
+    assert commands.evaluate(parse(run)) == 0
+    (folder,) = tmp_path.iterdir()
+    with pytest.raises(UserError, match="is no run of a leaderboard"):
+        commands.leaderboard(parse(["leaderboard", "--resume", str(folder), "--plain"]))

@@ -110,7 +110,9 @@ def lines_of(recording: Path) -> list[dict]:
 def changed(recording: Path, to: Path, change) -> Path:
     """A copy of a recording with other lines."""
     shutil.copytree(recording, to)
-    (to / "search.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in change(lines_of(recording))))
+    head, *lines = change(lines_of(recording))
+    head["answers"] = len(lines)
+    (to / "search.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in (head, *lines)))
     return to
 
 
@@ -327,7 +329,7 @@ def test_answers_are_found_by_parents_and_place_whatever_the_candidates_are_call
 
 
 def test_an_answer_that_was_of_no_use_is_of_no_use_again(recording, tmp_path):
-    (tmp_path / "search.jsonl").write_text("\n".join(json.dumps({**line, "fault": "refusal"}) for line in lines_of(recording)[:2]))
+    (tmp_path / "search.jsonl").write_text("\n".join(json.dumps({**line, "fault": "refusal", "answers": 1}) for line in lines_of(recording)[:2]))
     assert asked(Recorded(tmp_path, print), "1.1", ((), 1), "first").fault == "refusal"
 
 
@@ -344,6 +346,9 @@ def test_an_answer_that_was_of_no_use_is_of_no_use_again(recording, tmp_path):
         (lambda lines: [*lines, json.dumps({**json.loads(lines[-1]), "try": "x", "parents": ["a"]})], "other parents of candidate 4"),
         (lambda lines: [lines[0].replace("tests.toy:Doors", "chess"), *lines[1:]], "is of the domain chess, not of tests.toy:Doors"),
         (lambda lines: [lines[0].replace('"steps": 4', '"steps": "4"'), *lines[1:]], "line 1: the setting steps is not of its type"),
+        (lambda lines: [lines[0].replace('"objective": "score"', '"objective": "nope"'), *lines[1:]], "line 1: argument --objective: invalid choice"),
+        (lambda lines: [lines[0].replace('"passes": 1', '"passes": -3'), *lines[1:]], "line 1: argument --passes: -3 is not a number from 0"),
+        (lambda lines: lines[:5], "holds 4 answers, and its head says"),
         (lambda lines: ["\udcff"], "it is not UTF-8"),
     ],
 )  # fmt: skip
