@@ -56,8 +56,8 @@ $(LOCAL): $(INSTALLED)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-local.txt
 	@rm -f $(VENV)/.local-*; touch $@
 
-test: $(INSTALLED)  ## run the tests
-	@$(RUN) -m pytest -n auto --dist loadfile --no-loadscope-reorder $(ARGS)
+test: $(INSTALLED)  ## run the tests, one at a time more than there are cores, for some of them wait
+	@$(RUN) -m pytest -n $$(expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(INSTALLED)  ## print ratios: engines, sandbox, evaluations against the models' own time
 	@$(RUN) -m bench
