@@ -56,7 +56,7 @@ $(LOCAL): $(INSTALLED)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --no-deps -r requirements-local.txt
 	@rm -f $(VENV)/.local-*; touch $@
 
-test: $(INSTALLED)  ## run the tests, one at a time more than there are cores, for some of them wait
+test: $(INSTALLED)  ## run the tests, with a worker more than there are cores, for some tests wait
 	@$(RUN) -m pytest -n $$(expr $$(getconf _NPROCESSORS_ONLN) + 1) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 bench: $(INSTALLED)  ## print ratios: engines, sandbox, evaluations against the models' own time

@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         if importlib.util.find_spec("gymnasium"):
             raise
-        say(f"alma: {sys.executable} has not the packages ({error.name}): make install, then .venv/bin/python alma.py ...")
+        say(f"alma: {sys.executable} lacks its packages ({error.name}): make install, then .venv/bin/python alma.py ...")
         return 2
     except BrokenPipeError:  # nobody reads the output any more
         return 1

@@ -138,8 +138,9 @@ def leaderboard(command) -> int:
         raise UserError(f"{command.resume} is no run of a leaderboard: its settings are others")
     env = settings.get("env") or command.env or Config.env
     envs.domain_class(env)
-    known = {**board.contributed(env), **{name: baseline(name) for name in baselines()}}
-    if taken := set(board.contributed(env)) & set(baselines()):
+    own = {name: _source(path) for name, path in board.contributed(env).items()}
+    known = {**own, **{name: baseline(name) for name in baselines()}}
+    if taken := set(own) & set(baselines()):
         raise UserError(f"designs/{env}/{min(taken)}.py has the name of a baseline: choose another")
     if wrong := [name for name in command.design or () if name not in known]:
         raise UserError(f"no design {wrong[0]!r} in designs/{env}/, and no baseline: choose from {', '.join(known)}")
@@ -427,7 +428,7 @@ def _source(path: Path) -> str:
     """The text of a design's file, in the encoding that it declares."""
     try:
         return read_source(path)
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 

@@ -17,7 +17,6 @@ from pathlib import Path
 from alma import design_id
 from errors import UserError
 from harness.run_folder import write_atomic
-from memory_base import read_source
 from models import recorded
 from report.words import line, templates
 
@@ -27,17 +26,14 @@ FILE = "leaderboard.json"
 NAMED = re.compile(r"Written by: *(.+?)(?: Labels of the run:.*)?$", re.M)
 
 
-def contributed(env: str) -> dict[str, str]:
-    """The designs in `designs/ENV/` by name, as `--design` takes them: `learned`, `seed-43/learned`, ... Raises UserError."""
+def contributed(env: str) -> dict[str, Path]:
+    """The files in `designs/ENV/` by name, as `--design` takes it: `learned`, `seed-43/learned`, ... Raises UserError."""
     folder, found = recorded.DESIGNS / env, {}
     for path in sorted(path for path in folder.rglob("*.py") if path.is_file()):
         name = str(path.relative_to(folder).with_suffix(""))
         if not re.fullmatch(r"[\w./-]{1,60}", name):
             raise UserError(f"{path}: a design's name has letters, digits, '-', '_' and '.', at most 60")
-        try:
-            found[name] = read_source(path)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
+        found[name] = path
     return found
 
 
@@ -50,14 +46,16 @@ def check() -> None:
 def keep(env: str, agent: str, dollars: float | None, result: dict, known: Mapping[str, str]) -> None:
     """Keep what was measured with this agent, and write the page.
 
-    `result`: scores by name, as a comparison gives them, and its noise; `known`: the code of each design of the domain and of each baseline, by name.
+    `result`: scores by name, as a comparison gives them, and its noise. `known`: the code of each design of the domain
+    and of each baseline, by name.
     """
     path = recorded.DESIGNS / env / FILE
     kept = _read(path) if path.exists() else {}
     rows = kept.get(agent, {}).get("rows", {})
+    own = contributed(env)
     names = ("id", "mean", "stderr", "difference", "interval", "retrieved_tokens", "steps", "experience")
     for name, score in result["scores"].items():
-        by = _author(known[name]) if name in contributed(env) else "baseline"
+        by = _author(known[name]) if name in own else "baseline"
         error = line(score["errors"][0], 100) if score.get("errors") else ""
         rows[name] = {"by": by, "error": error, **{key: score.get(key) for key in names}}
     kept[agent] = {"noise": result["noise"]["noise"], "dollars": dollars, "rows": rows}

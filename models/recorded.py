@@ -68,7 +68,7 @@ class Recording:
                 raise UserError(f"{path}, line {number}: {what} of candidate {name}")
             answers[key] = line
         if (count := head.get("answers", len(lines) - 1)) != len(lines) - 1:
-            raise UserError(f"{path} holds {len(lines) - 1} answers, and its head says {count}: it was cut")
+            raise UserError(f"{path} holds {len(lines) - 1} answers, and its head says {count}: it is damaged")
         return cls(head, found)
 
     @classmethod
