@@ -109,7 +109,10 @@ def _works(attempt: Callable) -> bool:
             attempt()
             os._exit(0)
         os._exit(1)
-    return os.waitpid(pid, 0)[1] == 0
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code in (-signal.SIGKILL, -signal.SIGKILL & 0xFF):  # the process, or the one inside that it is the stub of
+        sys.exit("something killed the process in which it tried what the kernel allows")
+    return code == 0
 
 
 def runtime_paths() -> list[str]:

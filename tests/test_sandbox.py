@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from errors import BudgetError, DesignError, InfrastructureError, UserError
-from jail import frames
+from jail import frames, layers
 from jail.frames import LENGTH, Limits
 from memory_base import Trajectory
 from sandbox import Sandbox, check
@@ -349,6 +349,13 @@ def test_a_template_that_dies_is_no_fault_of_the_design_and_is_started_again(run
     assert runner.run(run()) == "ok"
 
 
+def test_a_killed_probe_is_no_sign_that_the_kernel_refuses_something():
+    with pytest.raises(SystemExit, match="something killed"):  # the template ends, and a new one is started
+        layers._works(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    assert not layers._works(lambda: os.kill(os.getpid(), signal.SIGSYS))  # so some kernels refuse a call
+    assert layers._works(lambda: None) and not layers._works(lambda: os.stat("/nowhere"))
+
+
 LOUD = r"""
         print('\x1b[31mred\x1b[0m\x00 text' + 'y' * 200_000)
         raise ValueError('\x1b]0;title\x07wrong')
@@ -512,7 +519,7 @@ def test_sixty_workers_leave_nothing_behind(runner, tmp_path, monkeypatch, disab
             assert ends == ["ok"] * 60
             assert len(left_behind([session])) <= 2  # the template and its stub
         assert left_behind([session]) == [] and os.listdir(tmp_path) == []
-        assert len(held()[0]) == len(before[0]) and held()[1] == before[1]
+        assert len(held()[0]) <= len(before[0]) and held()[1] == before[1]
 
     runner.run(run())
 

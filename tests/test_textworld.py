@@ -345,7 +345,7 @@ def test_two_hundred_episodes_leave_no_memory_and_no_files_behind(env, tmp_path,
             pages = int(Path("/proc/self/statm").read_text().split()[1])
             sizes.append((pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(os.listdir("/proc/self/fd"))))
     assert sizes[1][0] - sizes[0][0] < 8  # megabytes
-    assert sizes[1][1] == sizes[0][1]
+    assert sizes[1][1] <= sizes[0][1]
     env.close()
     assert not list(tmp_path.iterdir())
 
