@@ -345,7 +345,7 @@ class Deployment:
         self._learning: asyncio.Task[tuple[Worker, Counter[str]]] | None = None
         self._learned = contextlib.AsyncExitStack()  # holds the worker that has learned
         self._times_learned = 0
-        self._cannot_fork: set[str] = set()  # why the memory is built again for each task
+        self._said: set[str] = set()  # in the log about it
         self.errors: Counter[str] = Counter()
         self.output = ""
         self.update_seconds = 0.0
@@ -436,15 +436,19 @@ class Deployment:
                 async with worker.fork(self._tools(asked)) as memory:
                     return await memory.retrieve(init)
             except CannotFork as error:
-                if not worker.ended or not again:
-                    why = str(error)
+                once = worker.ended and again
+                self._say(f"learns again{'' if once else ' for each task, which takes longer'}: {error}")
+                if not once:
                     break
-        if why not in self._cannot_fork:
-            self._cannot_fork.add(why)
-            self._fold.log(f"design {self._design} learns again for each task, which takes longer: {why}")
         async with self._worker(self._tools()) as memory:
             await self._learn(memory, Counter())
             return await memory.retrieve(init)
+
+    def _say(self, what: str) -> None:
+        """Log something about the design, once."""
+        if what not in self._said:
+            self._said.add(what)
+            self._fold.log(f"design {self._design} {what}")
 
     async def _learn_once(self) -> tuple[Worker, Counter[str]]:
         """A worker that has learned the collected trajectories, and what the design has asked of models until then."""

@@ -24,6 +24,9 @@ system calls and flags are those of the kernel's headers.
 import contextlib
 import ctypes
 import errno
+import gc
+import itertools
+import operator
 import os
 import platform
 import resource
@@ -455,17 +458,22 @@ def _install(program: bytes, flags: int) -> int:
 def fork_worker() -> int:
     """Fork this worker as its own sibling, else as `os.fork` does: 0 in the fork, -1 if the template refuses.
 
-    No other thread may be at work in Python or its libraries.
+    No other thread may be at work in Python or its libraries. It may wait for the interpreter's lock: a line of
+    Python in the fork before `PyOS_AfterFork_Child` could then hand the lock to that thread, which the fork does
+    not have, and wait for ever. So C alone goes from the one call to the other.
     """
-    ctypes.pythonapi.PyOS_BeforeFork()
     libc = ctypes.PyDLL(None, use_errno=True)  # does not give up the interpreter's lock
-    pid = libc.syscall(SYS_CLONE, FORK, 0, 0, 0, 0)
+    after = {0: ctypes.pythonapi.PyOS_AfterFork_Child}.get
+    collects = gc.isenabled()
+    gc.disable()  # it may run a design's `__del__`
+    ctypes.pythonapi.PyOS_BeforeFork()
+    forked, pids = itertools.tee(map(libc.syscall, [SYS_CLONE], [FORK], [0], [0], [0], [0]))
+    list(map(operator.call, map(after, forked, [ctypes.pythonapi.PyOS_AfterFork_Parent])))
+    if collects:
+        gc.enable()
+    pid = next(pids)
     if pid < 0 and ctypes.get_errno() == errno.ENOSYS:
         os._exit(1)  # nobody answers: the template is gone
-    if pid == 0:
-        ctypes.pythonapi.PyOS_AfterFork_Child()
-        if LIBC.syscall(REPORT) != 0:
-            os._exit(1)  # it would talk in the worker's place
-    else:
-        ctypes.pythonapi.PyOS_AfterFork_Parent()
+    if pid == 0 and LIBC.syscall(REPORT) != 0:
+        os._exit(1)  # it would talk in the worker's place
     return pid

@@ -1,8 +1,11 @@
 """A worker that has learned is forked for each retrieval: nothing is lost, and no retrieval sees another's writes."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -20,6 +23,7 @@ from tests.test_evaluate import scores_of
 from tests.test_sandbox import LINUX, SHORT, left_behind
 from tests.toy import Doors
 
+ROOT = Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.skipif(not LINUX, reason="workers are forked on Linux on x86-64 alone")
 BOTH = pytest.mark.parametrize("disable", [(), ("namespaces",)], ids=["all layers", "no namespaces"])
 
@@ -462,6 +466,37 @@ def test_a_template_that_is_killed_during_a_deployment_costs_nothing(tmp_path):
     assert {one.retrieved["seen"] for one in scores["hidden"].outcomes} == {1 + collection_tasks()}
 
 
+FORKED_WHILE_A_THREAD_WAITS = """
+import os, sys, threading, time
+from jail import layers
+
+forker = os.fork()
+if forker == 0:
+    sys.setswitchinterval(1e-6)  # the other thread demands the interpreter's lock all the time
+    threading.Thread(target=lambda: [None for _ in iter(int, 1)], daemon=True).start()
+    for _ in range(200):
+        if layers.fork_worker() == 0:
+            os._exit(0)
+    os._exit(0)
+ended, end = 0, time.monotonic() + 60
+while ended < 201 and time.monotonic() < end:  # the forks are this process's children
+    ended += os.waitpid(-1, os.WNOHANG)[0] > 0
+    time.sleep(0.001)
+print(ended)
+"""
+
+
+def test_a_fork_never_waits_for_a_thread_that_it_does_not_have():
+    process = subprocess.Popen(
+        [sys.executable, "-c", FORKED_WHILE_A_THREAD_WAITS], cwd=ROOT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        assert process.communicate(timeout=90)[0].strip() == "201"
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("times", [1, 1000])
 def test_a_worker_that_ends_before_it_is_forked_learns_anew_a_few_times(tmp_path, monkeypatch, capfd, times):
     source = design("note(1)", "return {'seen': note(1)}", CLOSURE)
@@ -486,6 +521,6 @@ def test_a_worker_that_ends_before_it_is_forked_learns_anew_a_few_times(tmp_path
     assert {one.retrieved["seen"] for one in scores["hidden"].outcomes} == {1 + collection_tasks()}
     assert not scores["hidden"].errors
     if times == 1:
-        assert started == [True, True] and "learns again" not in log
+        assert started == [True, True] and "learns again: no fork came" in log and "for each task" not in log
     else:
         assert started.count(True) == MOST_LEARNED and "learns again for each task, which takes longer: " in log
