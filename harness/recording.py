@@ -6,7 +6,9 @@ archive's designs; a run that is not finished, or that holds a secret, is refuse
 
 import argparse
 import ast
+import gzip
 import json
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,7 +68,10 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
     with Store(path / "store.sqlite") as store:
         calls, others = store.calls("meta"), store.calls("memory")
     for file in sorted(one for one in path.rglob("*") if one.is_file()):
-        _refuse_secrets(file, file.read_bytes())
+        try:
+            _refuse_secrets(file, gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes())
+        except (OSError, EOFError, zlib.error) as error:
+            raise UserError(f"cannot read {file}: {error}: nothing is recorded") from None
     for call in (*calls, *others):  # which are compressed in their file
         _refuse_secrets(path / "store.sqlite", f"{call.request}\n{call.answer}".encode("utf-8", "replace"))
 

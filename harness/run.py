@@ -6,7 +6,6 @@ the store and evaluated designs from their folders; all else follows from the se
 
 import asyncio
 import contextlib
-import gzip
 import json
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -319,8 +318,7 @@ class Run:
             self.folder.write_candidate(folder, code, plan, transcript, **texts)
             outcomes = map(asdict, score.outcomes)
             lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in outcomes]
-            packed = gzip.compress("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"), mtime=0)
-            write_atomic(folder / EPISODES, packed)
+            write_atomic(folder / EPISODES, "".join(f"{line}\n" for line in lines))
             write_json(folder / "score.json", known := summary)
         self.show(candidate, "archived", f"{known['mean']:.3f}, {known['difference']:+.3f} to no memory")
         values = {key: known[key] for key in ("stderr", "difference", "retrieved_tokens")}

@@ -8,6 +8,7 @@ import contextlib
 import errno
 import fcntl
 import functools
+import gzip
 import hashlib
 import json
 import os
@@ -32,8 +33,9 @@ PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "text
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing."""
+    """Write a whole file or nothing; it is compressed if its name ends with .gz."""
     content = content.encode("utf-8", "replace") if isinstance(content, str) else content
+    content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -151,12 +153,12 @@ class RunFolder:
         return [design for design in read_lines(self.path / "archive.jsonl", []) if "id" in design]
 
     def write_candidate(self, folder: Path, code: str, plan: dict | None, transcript, **more: str) -> None:
-        """Write design.py, plan.json and log.txt of a candidate: the dialogue and `more` texts."""
+        """Write design.py, plan.json and log.txt.gz of a candidate: the dialogue and `more` texts."""
         write_atomic(folder / "design.py", code)
         write_json(folder / "plan.json", plan)
         entries = [(f"{stage}: {side}", text) for stage, side, text in transcript] + list(more.items())
         log = [f"=== {title}\n{quote(text, LOG_TOKENS)}" for title, text in entries]
-        write_atomic(folder / "log.txt", "\n\n".join(log) + "\n")
+        write_atomic(folder / "log.txt.gz", "\n\n".join(log) + "\n")
 
     def write_archive(self, designs: list[dict]) -> bool:
         """Write archive.jsonl; returns whether it changed. A resumed run does not shorten it."""

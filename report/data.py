@@ -24,6 +24,7 @@ from errors import UserError
 from report.words import line, model_labels
 
 TEXT_LIMIT = 400_000  # characters of one file that is shown
+DAMAGE = (OSError, EOFError, zlib.error)  # of a file, also of one that is packed
 LINE_LIMIT = 50_000_000  # bytes of one line of a .jsonl file
 STEPS_FIRST, STEPS_LAST = 12, 28  # shown of a sample trajectory
 OBSERVATION_LIMIT, ACTION_LIMIT, RETRIEVED_LIMIT = 700, 200, 6_000  # characters
@@ -436,7 +437,7 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
     return Design(
         code=read_text(folder / "design.py"),
         plan=read_object(folder / "plan.json", unread),
-        log=read_text(folder / "log.txt"),
+        log=read_text(folder / "log.txt.gz") or read_text(folder / "log.txt"),  # older runs
         error=text(read_object(folder / "error.json", unread).get("error")),
         score=read_object(folder / "score.json", unread),
         tasks=by_task(rows),
@@ -475,8 +476,9 @@ def _sample(value: dict) -> dict:
 
 
 def read_text(path: Path) -> str:
-    """The beginning of a file; empty where there is none."""
-    with contextlib.suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
+    """The beginning of a file; empty where there is none that can be read."""
+    opened = gzip.open if path.suffix == ".gz" else open
+    with contextlib.suppress(*DAMAGE), opened(path, "rt", encoding="utf-8", errors="replace") as file:
         return file.read(TEXT_LIMIT)
     return ""
 
@@ -496,8 +498,7 @@ def read_object(path: Path, notes: list[str]) -> dict:
 def read_lines(path: Path, notes: list[str]) -> Iterator[dict]:
     """The JSON objects of a .jsonl file; any other line is noted and left out."""
     opened = gzip.open if path.suffix == ".gz" else open
-    damage = (OSError, EOFError, zlib.error)  # of what is packed
-    with contextlib.suppress(*damage), opened(path, "rt", encoding="utf-8", errors="replace") as file:
+    with contextlib.suppress(*DAMAGE), opened(path, "rt", encoding="utf-8", errors="replace") as file:
         for place, row in enumerate(iter(lambda: file.readline(LINE_LIMIT), ""), 1):
             try:
                 value = json.loads(row)

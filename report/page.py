@@ -11,6 +11,7 @@ import base64
 import difflib
 import functools
 import hashlib
+import itertools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from report.figures import Plot, by_family, learned_tasks, tree
 from report.words import FOLDER, block, line, templates, text_of
 
 PAGE_BYTES = 12_000_000  # shared by the designs of a page
-DESIGN_BYTES = 280_000  # the most that one design gets, unless its code alone is longer
+DESIGN_BYTES = 180_000  # the most that one design gets, unless its code alone is longer
 LINES, COLUMNS = 10_000, 2_000  # of code: more than any design has that somebody reads
 DIFF_LINES = 2_500  # of each of two codes that are compared: the time grows with their product
 SAYS, SAYS_LIMIT = 3, 2000  # tasks for which report.md shows what was retrieved, and characters of it
@@ -157,7 +158,8 @@ def _piece(run: RunData, node: Node) -> str:
     for less in range(7):  # fewer and shorter texts until it fits
         samples = [(one, one["steps"][: (40 >> less) + 1]) for one in shown.samples[: 6 - less]]
         html = template.render(samples=samples, text=30_000 // 3**less, **facts)
-        piece = json.dumps(html, ensure_ascii=False).replace("<", "\\u003c")
+        # No tag of the page's own script ends or hides in what it holds: texts are escaped, so these are our own tags.
+        piece = json.dumps(html, ensure_ascii=False).replace("</", "<\\/").replace("<!", "\\u003c!")
         if len(piece.encode()) <= share:
             break
     return piece
@@ -209,12 +211,17 @@ def highlight(lines: tuple[str, ...]) -> tuple[str, ...]:
         Token.Comment: "c", Token.Name.Function: "f", Token.Name.Class: "f", Token.Name.Decorator: "f",
         Token.Name.Builtin: "b",
     }  # fmt: skip
-    shown = ""
-    for kind, value in PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines)):
+
+    def colour(kind) -> str | None:
         while kind not in classes and kind is not Token:
             kind = kind.parent
-        form = f"<i class={classes[kind]}>{{}}</i>" if kind in classes else "{}"
-        shown += "\n".join(form.format(escape(part)) if part else "" for part in value.split("\n"))
+        return classes.get(kind)
+
+    shown, tokens = "", PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines))
+    for letter, same in itertools.groupby(tokens, lambda token: colour(token[0])):
+        form = f"<i class={letter}>{{}}</i>" if letter else "{}"
+        parts = str(escape("".join(value for _, value in same))).split("\n")
+        shown += "\n".join(form.format(part) if part else "" for part in parts)
     return tuple(map(Markup, shown.split("\n")))
 
 

@@ -4,7 +4,6 @@ Try it: `python -m tests.synthetic_run /tmp/run --steps 11`
 """
 
 import argparse
-import gzip
 import hashlib
 import json
 import random
@@ -202,7 +201,7 @@ class SyntheticRun:
         lines = []
         for one in score.outcomes:
             lines.append(json.dumps(asdict(one), ensure_ascii=not self.hostile).encode("utf-8", "replace").decode() + "\n")
-        write_atomic(folder / "trajectories.jsonl.gz", gzip.compress("".join(lines).encode("utf-8", "replace")))
+        write_atomic(folder / "trajectories.jsonl.gz", "".join(lines))
         experience = {"experience": self._experience(score)} if self.objective == "experience" else {}
         write_json(folder / "score.json", {**score.summary(), **experience})
         for stage in ("ideate", "implement"):
@@ -220,7 +219,7 @@ class SyntheticRun:
         write_atomic(folder / "design.py", code)
         write_json(folder / "plan.json", plan)
         log = f"=== ideate: prompt\nStudy this design.{self._bad()}\n\n=== ideate: answer\n{json.dumps(plan)}\n"
-        write_atomic(folder / "log.txt", log + "x " * self.width)
+        write_atomic(folder / "log.txt.gz", log + "x " * self.width)
 
     def _call(self, role: str, stage: str, design: str) -> None:
         key = f"{role} {stage} {design} {self.rng.random()}"

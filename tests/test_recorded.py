@@ -15,6 +15,7 @@ from errors import AnswerError, UserError
 from harness import commands
 from harness.cli import parse
 from harness.recording import with_docstring
+from harness.run_folder import write_atomic
 from memory_base import load_design
 from models import recorded
 from models.endpoint import Question
@@ -209,7 +210,7 @@ def test_answers_that_do_not_give_the_archives_designs_are_refused(searched, tmp
     refused(f"the stored answers of candidate {other['candidate']} do not give its design", run, tmp_path / "to")
 
 
-@pytest.mark.parametrize("place", ["log.txt", "designs/x/log.txt"])
+@pytest.mark.parametrize("place", ["log.txt", "designs/x/log.txt.gz"])
 def test_a_run_with_a_secret_in_it_is_refused_and_the_secret_is_not_said(searched, tmp_path, place):
     run = shutil.copytree(folder(searched), tmp_path / "run")
     (run / place).parent.mkdir(exist_ok=True)
@@ -218,11 +219,11 @@ def test_a_run_with_a_secret_in_it_is_refused_and_the_secret_is_not_said(searche
         ("sk-proj-" + "Zq7" * 12, "what looks like a key (sk-pro…)", {}),
         ("ghp_" + "Zq7" * 12, "what looks like a key (ghp_Zq…)", {}),
     ):
-        (run / place).write_text(f"it said {secret}.")
+        write_atomic(run / place, f"it said {secret}.")
         arguments = (run, tmp_path / "to")
         printed = finish(start("record", *arguments, env={**os.environ, **environment}), 2)
         assert f"{run / place} holds {words}" in printed and secret not in printed and not (tmp_path / "to").exists()
-    (run / place).write_text("task-with-a-long-name-of-1 sk-learn-is-no-key-at-all-and-long")
+    write_atomic(run / place, "task-with-a-long-name-of-1 sk-learn-is-no-key-at-all-and-long")
     finish(start("record", *arguments, "--by", "me"))
 
 

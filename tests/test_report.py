@@ -17,7 +17,7 @@ from markupsafe import escape
 
 from alma import Archive, Design
 from errors import UserError, clean
-from harness.run_folder import write_report
+from harness.run_folder import write_atomic, write_report
 from prompts.evidence import EPISODES, read_episodes
 from report import compare
 from report import figures as plots
@@ -463,7 +463,7 @@ def test_damaged_files_are_named_and_the_rest_is_shown(made, damage):
         run = read_run(folder)
         assert name == "archive.jsonl" or len(run.nodes) == len(nodes)
         assert run.notes or name in ("log.txt", "history.jsonl") or damage in ("empty", "null", "other types")
-    for name in ("design.py", "plan.json", "score.json", "trajectories.jsonl.gz", "log.txt"):
+    for name in ("design.py", "plan.json", "score.json", "trajectories.jsonl.gz", "log.txt.gz"):
         path = folder / "designs" / nodes[0].id / name
         path.write_bytes(DAMAGE[damage](path.read_bytes()))
     shutil.rmtree(folder / "designs" / nodes[-1].id, ignore_errors=True)
@@ -512,7 +512,7 @@ def test_a_megabyte_of_text_changes_nothing_but_its_own_cell(made):
     where = folder / "designs" / node.id
     (where / "design.py").write_text(f'"""{million}"""\nx = "{million}"\n')
     (where / "plan.json").write_text(json.dumps({"worked": [million], "changes": [{"what": million, "why": [million]}]}))
-    (where / "log.txt").write_text(million)
+    write_atomic(where / "log.txt.gz", million)
     packed, rows = where / EPISODES, read_episodes(where)
     rows[0] |= {"retrieved": {million: million}, "error": million, "task": million, "family": million}
     packed.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
