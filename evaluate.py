@@ -237,6 +237,7 @@ class Fold:
         self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
         self.log = log
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
+        self._played: set[str] = set()  # keys of those that this process has played
         self.collected: list[Played] = []
         self.sandbox: Sandbox | None = None  # once all is collected
         self._without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
@@ -318,7 +319,7 @@ class Fold:
         key = episode.key()
         known = self._store.get_episode(key)
         if known is not None:
-            self._progress(design, fresh=False)
+            self._progress(design, fresh=key in self._played)
             return Played.from_json(known)
         if key not in self._playing:
             self._playing[key] = asyncio.ensure_future(self._play(key, episode, design, length))
@@ -330,6 +331,7 @@ class Fold:
         try:
             played = await self._pool.run(play, episode, self._gateway, design, length=length)
             self._store.put_episode(key, played.to_json())
+            self._played.add(key)
         finally:
             del self._playing[key]
         return played
