@@ -30,6 +30,7 @@ from prompts import count_tokens
 from sandbox import CannotFork, Sandbox, Worker, side_by_side, uninterrupted
 from score import Outcome, Score, experience, luck, score_of
 
+NO_MEMORY = "no_memory"
 ALL = slice(None)  # collected episodes that are learned from
 EXPERIENCE = ", experience"  # the purpose of calls of a design that learns nothing or a single episode
 SINGLES = 3  # different single episodes of which each is learned from alone, see `Evaluator.experience`
@@ -308,7 +309,7 @@ class Fold:
         )
 
     def _play_first(self, episode: Episode) -> Awaitable[Played]:
-        return self.play(episode, "no_memory", length=math.inf)  # high priority: others wait for it
+        return self.play(episode, NO_MEMORY, length=math.inf)  # high priority: others wait for it
 
     async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:
         """The outcome of an episode: from the store, else played in a worker and stored.
@@ -392,17 +393,18 @@ class Deployment:
 
     async def _deploy(self, task, number: int, retrieve, errors: Counter) -> Outcome:
         fold = self._fold
-        baseline = (await asyncio.shield(fold.without(task, number))).trajectory
-        without = baseline.reward
+        without_memory = await asyncio.shield(fold.without(task, number))
+        without = without_memory.trajectory.reward
         try:
-            retrieved = await retrieve(baseline.init)
+            retrieved = await retrieve(without_memory.trajectory.init)
         except DesignError as error:
             errors[f"retrieve: {error.status}: {error}"] += 1
             message = f"{error.status}: {error}"
             return Outcome(task.id, task.family, number, 0.0, without, 0, None, 0, None, message)
         memory = memory_text(retrieved)
-        episode = fold.episode(task, number, memory)
-        played = await fold.play(episode, self._design, length=len(baseline.steps))
+        episode, length = fold.episode(task, number, memory), len(without_memory.trajectory.steps)
+        same = self._design == NO_MEMORY and not memory  # which has been counted
+        played = without_memory if same else await fold.play(episode, self._design, length)
         trajectory, steps = played.trajectory, len(played.trajectory.steps)
         tokens = count_tokens(memory)
         score = trajectory.reward
