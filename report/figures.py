@@ -127,9 +127,7 @@ def cost(figure, run: RunData, split: str = "learning") -> bool:
     results = run.results.get(f"{split}-static", {})
     rows = [(name, one.tokens, one.mean, None) for name, one in results.items()]  # the last: a candidate
     if split == "learning":
-        rows = [row for row in rows if row[0] != LEARNED]
-        for one in run.evaluated:
-            rows.append((LEARNED if one is run.learned else "", one.tokens, one.score, one))
+        rows += [(LEARNED if one is run.learned else "", one.tokens, one.score, one) for one in run.evaluated]
         if run.f0 is not None and "no_memory" not in results:
             rows.append(("no_memory", 0.0, run.f0, None))
     rows = sorted((row for row in rows if row[1] is not None), key=lambda row: row[0])
@@ -203,7 +201,7 @@ def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
     found = {"learning set": run.design(run.learned).tasks} if run.learned else {}
     for key, results in run.results.items():
         split, _, mode = key.partition("-")
-        if LEARNED in results and split != "learning":
+        if LEARNED in results:
             title = f"{split} set" if mode == "static" else f"{split} set, {mode} mode"
             found[title] = results[LEARNED].tasks
     return {title: tasks for title, tasks in found.items() if tasks}
