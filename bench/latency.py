@@ -87,8 +87,7 @@ def measure(domain: str, setting: Setting, url: str) -> dict:
     waiting = measured["calls"] * setting.latency / setting.in_flight
     engine = engine_seconds(domain, setting.episodes, measured["calls"]) / (os.cpu_count() or 1)
     floor = max(waiting, engine)
-    ratio = measured["seconds"] / floor
-    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio}
+    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": measured["seconds"] / floor}
 
 
 async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> dict:

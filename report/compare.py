@@ -43,9 +43,9 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
             last = max(best)  # a curve ends half a step later, so that its last step shows
             groups.setdefault(group, []).append(best | {last + 0.5: best[last]})
 
-    def draw(figure) -> bool:
+    def draw(figure) -> None:
         if not groups:
-            return False
+            return
         axes, labels = figure.subplots(), []
         looks = itertools.cycle(itertools.product(STYLES, COLOURS))
         for (group, members), (linestyle, colour) in zip(groups.items(), looks, strict=False):
@@ -61,7 +61,6 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
             labels.append((ascii_line(f"{group} ({len(members)})", 60), None, mean[max(mean)], colour))
         last = int(max(max(one) for members in groups.values() for one in members))
         by_steps(axes, last, "best so far, % of the learning set", labels)
-        return True
 
     caption = "A thin line for each run, a thick one for the mean."
     return drawn("compare", draw, "Best score by learning step", caption, (6.4, 3.8))
