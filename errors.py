@@ -27,11 +27,8 @@ class AnswerError(Exception):
     """A model's answer cannot be used; the message is a sentence to send back, `answer` what it said."""
 
     def __init__(self, message: str, answer: str = ""):
-        super().__init__(message, answer)
+        super().__init__(message)
         self.answer = answer
-
-    def __str__(self) -> str:
-        return self.args[0]
 
 
 class InfrastructureError(Exception):
@@ -78,8 +75,8 @@ _TURNS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing
 _UNSEEN = "\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # no width, or hidden text
 _NAMED = re.compile(f"[{_TURNS}{_UNSEEN}\x7f-\x9f]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
-_MARKS = re.compile("([\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]{3})"
-                    "[\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff]+")  # piled on one letter
+_ABOVE = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"  # marks on the letter before
+_PILED = re.compile(f"([{_ABOVE}]{{3}})[{_ABOVE}]+")
 
 
 def clean(text: str) -> str:
@@ -91,4 +88,4 @@ def clean(text: str) -> str:
     text = re.sub("[\u2028\u2029]", "\n", text)
     text = _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), text)  # U+2400...: their pictures
     text = _NAMED.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
-    return _MARKS.sub(r"\1", text)
+    return _PILED.sub(r"\1", text)

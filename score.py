@@ -80,16 +80,12 @@ def paired_interval(differences: Mapping[str, Sequence[float]], seed: int = 0) -
         return float(means[0]), -1.0, 1.0
     generator = np.random.default_rng(seed)
     drawn = generator.integers(len(means), size=(BOOTSTRAP_SAMPLES, len(means)))
-    tail = 100 * statistics.NormalDist().cdf(-_wider(len(means)))
+    # How many standard errors the 95 % interval reaches to each side.
+    z, v = 1.96, len(means) - 1
+    student = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)  # Abramowitz, Stegun 26.7.5
+    tail = 100 * statistics.NormalDist().cdf(-student * (len(means) / v) ** 0.5)
     low, high = np.percentile(means[drawn].mean(axis=1), [tail, 100 - tail])
     return float(means.mean()), float(low), float(high)
-
-
-def _wider(count: int) -> float:
-    """How many standard errors a 95 % interval over so many values reaches to each side, by a bootstrap."""
-    z, v = 1.96, count - 1
-    student = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)  # Abramowitz, Stegun 26.7.5
-    return student * (count / v) ** 0.5
 
 
 def score_of(outcomes: Sequence[Outcome]) -> Score:

@@ -103,10 +103,8 @@ def alfworld(seconds: float) -> dict[str, float]:
     return side_by_side(env, lambda seed: engine.reset()["admissible_commands"], step, seconds)
 
 
-def side_by_side(
-    env: Domain, raw_reset: Callable, raw_step: Callable, seconds: float, steps: int = 50
-) -> dict[str, float]:
-    """Play episodes of at most `steps` random actions in `env` and in its bare engine, for about `seconds`.
+def side_by_side(env: Domain, raw_reset: Callable, raw_step: Callable, seconds: float) -> dict[str, float]:
+    """Play episodes of at most 50 random actions in `env` and in its bare engine, for about `seconds`.
 
     `raw_reset(seed)` returns the valid actions, `raw_step(action)` the valid actions and whether the
     game is over. Returns steps a second and milliseconds of a reset for both; `ratio` and
@@ -131,7 +129,7 @@ def side_by_side(
             actions, over = reset(episodes), False
             resetting[name] += time.perf_counter() - started
             started, first = time.perf_counter(), done[name]
-            while not over and done[name] < first + steps:
+            while not over and done[name] < first + 50:
                 actions, over = step(rng.choice(actions))
                 done[name] += 1
             stepping[name] += time.perf_counter() - started

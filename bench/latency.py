@@ -15,6 +15,7 @@ games are made before the measurement.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import subprocess
@@ -86,8 +87,7 @@ def measure(domain: str, setting: Setting, url: str) -> dict:
     waiting = measured["calls"] * setting.latency / setting.in_flight
     engine = engine_seconds(domain, setting.episodes, measured["calls"]) / (os.cpu_count() or 1)
     floor = max(waiting, engine)
-    ratio = measured["seconds"] / floor
-    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": ratio}
+    return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": measured["seconds"] / floor}
 
 
 async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> dict:
@@ -130,19 +130,15 @@ def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> flo
     return (resets * reset + steps * step) / len(tasks)
 
 
-class Endpoint:
-    """The test endpoint in a process of its own; `with Endpoint(domain, latency) as url`."""
-
-    def __init__(self, domain: str, latency: float):
-        self._command = [sys.executable, "-m", "bench.latency", domain, str(latency)]
-
-    def __enter__(self) -> str:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
-        return self._process.stdout.readline().split()[-1]
-
-    def __exit__(self, *exception) -> None:
-        self._process.kill()
-        self._process.communicate()
+@contextlib.contextmanager
+def endpoint(domain: str, latency: float) -> Iterator[str]:
+    """The address of the test endpoint, in a process of its own."""
+    command = [sys.executable, "-m", "bench.latency", domain, str(latency)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        try:
+            yield process.stdout.readline().split()[-1]
+        finally:
+            process.kill()
 
 
 def serve(domain: str, latency: str) -> None:
@@ -162,7 +158,7 @@ def rows(name: str) -> Iterator[dict]:
     domain = envs.domain_class(name)
     domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
     for setting in SETTINGS:
-        with Endpoint(name, setting.latency) as url:
+        with endpoint(name, setting.latency) as url:
             yield measure(name, setting, url)
 
 

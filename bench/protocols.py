@@ -10,10 +10,12 @@ stand-in's designs are much alike and share many; a language model's share few, 
 
 import argparse
 import asyncio
+import collections
 import statistics
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from unittest import mock
 
 from alma import learn
 from harness.commands import complete
@@ -30,34 +32,17 @@ PROTOCOLS = {  # what is changed in the settings
 }
 
 
-class CountedStore:
-    """A run's store that remembers which episodes were asked for, and their steps."""
-
-    def __init__(self, store):
-        self._store, self.steps, self.asked = store, {}, []
-
-    def __getattr__(self, name: str):
-        return getattr(self._store, name)
-
-    def get_episode(self, key: str) -> dict | None:
-        self.asked.append(key)
-        if (episode := self._store.get_episode(key)) is not None:
-            self.steps[key] = len(episode["trajectory"]["steps"])
-        return episode
-
-    def put_episode(self, key: str, episode: dict) -> None:
-        self._store.put_episode(key, episode)
-        self.steps[key] = len(episode["trajectory"]["steps"])
-
-
 async def search(config: Config, path: Path, known: Path | None) -> dict[str, float]:
     """The agent calls of one search, and success and lead of the design that it chooses, in points."""
     async with Run(RunFolder.at(path, asdict(config)), plain=True) as run:
         if known:
             run.store.copy_episodes(known / "store.sqlite")
-        run.store = store = CountedStore(run.store)
-        archive = await learn(run)
-        calls, shared, best = sum(store.steps[key] for key in store.asked), sum(store.steps.values()), archive.best()
+        known_episode = run.store.get_episode
+        with mock.patch.object(run.store, "get_episode", wraps=known_episode) as get_episode:
+            archive = await learn(run)
+        asked = collections.Counter(call.args[0] for call in get_episode.call_args_list)
+        steps = {key: len(known_episode(key)["trajectory"]["steps"]) for key in asked}
+        calls, shared, best = sum(asked[key] * steps[key] for key in asked), sum(steps.values()), archive.best()
         code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
         score = await run.score("learning", "true score", code, passes=TRUE_PASSES)
         return {"calls": calls, "shared": shared, "true": 100 * score.mean, "lead": 100 * score.difference,

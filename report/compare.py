@@ -5,6 +5,7 @@ differ only in the seed are one group, with the spread over its seeds (sample st
 with other tasks or models are listed together, but their numbers are not comparable.
 """
 
+import itertools
 import statistics
 from collections.abc import Sequence
 
@@ -42,13 +43,13 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
             last = max(best)  # a curve ends half a step later, so that its last step shows
             groups.setdefault(group, []).append(best | {last + 0.5: best[last]})
 
-    def draw(figure) -> bool:
+    def draw(figure) -> None:
         if not groups:
-            return False
+            return
         axes, labels = figure.subplots(), []
-        for place, (group, members) in enumerate(groups.items()):
-            round_, colour = divmod(place, len(COLOURS))
-            style = {"color": COLOURS[colour], "linestyle": STYLES[round_ % len(STYLES)], "drawstyle": "steps-post"}
+        looks = itertools.cycle(itertools.product(STYLES, COLOURS))
+        for (group, members), (linestyle, colour) in zip(groups.items(), looks, strict=False):
+            style = {"color": colour, "linestyle": linestyle, "drawstyle": "steps-post"}
             for one in members:
                 axes.plot(*zip(*one.items(), strict=True), linewidth=0.9, alpha=0.6, **style)
             mean = {}  # a run without a design of a step keeps its best score
@@ -57,10 +58,9 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
                 if None not in values:
                     mean[step] = statistics.mean(values)
             axes.plot(*zip(*mean.items(), strict=True), linewidth=2.4, **style)
-            labels.append((ascii_line(f"{group} ({len(members)})", 60), None, mean[max(mean)], style["color"]))
+            labels.append((ascii_line(f"{group} ({len(members)})", 60), None, mean[max(mean)], colour))
         last = int(max(max(one) for members in groups.values() for one in members))
         by_steps(axes, last, "best so far, % of the learning set", labels)
-        return True
 
     caption = "A thin line for each run, a thick one for the mean."
     return drawn("compare", draw, "Best score by learning step", caption, (6.4, 3.8))

@@ -61,10 +61,6 @@ def whole(value: Any) -> int:
     return int(number(value) or 0)
 
 
-def text(value: Any) -> str:
-    return kept(value, str)
-
-
 def texts(value: Any) -> list[str]:
     return [one for one in kept(value, list) if isinstance(one, str)]
 
@@ -72,6 +68,9 @@ def texts(value: Any) -> list[str]:
 def kept(value: Any, kind: type = dict) -> Any:
     """A value of a kind, by itself an object; else an empty one."""
     return value if isinstance(value, kind) else kind()
+
+
+text = functools.partial(kept, kind=str)
 
 
 def complete(**checks: Callable) -> Callable[[Any], dict | None]:
@@ -100,7 +99,6 @@ def fill(kind: type, value: Any, **known: Any) -> Any:
 three = functools.partial(gains, count=3)  # a difference and the ends of its interval
 read_experience = complete(none=rate, one=rate, all=rate, gives=three, brought=three, wakes=three)
 read_luck = complete(difference=gain, interval=gains, noise=rate)
-read_best_other = complete(name=text, difference=gain, interval=gains)
 
 
 @dataclass(frozen=True)
@@ -191,7 +189,7 @@ class Result:
     calls: float | None = checked(number, "memory_calls")  # these calls
     invalid: float | None = checked(rate)  # share of the agent's answers that were no valid actions
     example: str = checked(text)  # one of these answers
-    against_best: dict | None = checked(read_best_other)  # the best other memory
+    against_best: dict | None = checked(complete(name=text, difference=gain, interval=gains))  # the best other memory
     experience: dict | None = checked(read_experience)  # as `score.experience` returns it
     tasks: tuple[TaskScore, ...] = checked(by_task)
 
@@ -300,8 +298,7 @@ class RunData:
         folder = self.path / (f"dropped/{node.name}" if node.state == "dropped" else f"designs/{node.id}")
         stamps = ()
         with contextlib.suppress(OSError):
-            found = [(file.name, file.stat()) for file in os.scandir(folder)]
-            stamps = tuple(sorted((name, status.st_mtime_ns, status.st_size) for name, status in found))
+            stamps = tuple(sorted((one.name, one.stat().st_mtime_ns, one.stat().st_size) for one in os.scandir(folder)))
         return _read_design(folder, stamps)
 
 

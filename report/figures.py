@@ -72,13 +72,14 @@ class Plot:
 
 
 def drawn(name: str, draw: Callable, title: str, caption: str, size: tuple[float, float] = (5.1, 3.4)) -> Plot | None:
-    """The plot that a function draws into an empty figure; None where it returns False, for want of data."""
+    """The plot that a function draws into an empty figure; None where it draws nothing, for want of data."""
     import matplotlib
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context(COLOURS, STYLE):
         figure = Figure(figsize=size)
-        return Plot(name, title, caption, figure) if draw(figure) else None
+        draw(figure)
+        return Plot(name, title, caption, figure) if figure.axes else None
 
 
 def plots(run: RunData) -> list[Plot]:
@@ -89,10 +90,10 @@ def plots(run: RunData) -> list[Plot]:
     return [one for one in made if one]
 
 
-# Each of these draws into an empty figure and returns False where the run has no data for it.
+# Each of these draws into an empty figure, and nothing where the run has no data for it.
 
 
-def progress(figure, run: RunData, experience: bool = False) -> bool:
+def progress(figure, run: RunData, experience: bool = False) -> None:
     """Every score and that of the best design so far by learning step, with the baselines as lines.
 
     With `experience` what the designs have from experience, where the search climbs it.
@@ -100,7 +101,7 @@ def progress(figure, run: RunData, experience: bool = False) -> bool:
     shown = {one: one.experience if experience else one.score for one in run.evaluated}
     best = {step: 100 * shown[one] for step, one in best_by_step(run).items() if shown[one] is not None}
     if not best:
-        return False
+        return
     axes = figure.subplots()
     for one, value in shown.items():
         if value is not None:
@@ -119,22 +120,19 @@ def progress(figure, run: RunData, experience: bool = False) -> bool:
         labels.append((_name(name), None, 100 * score, MUTED))
     what = "from experience, points" if experience else "success, % of the learning set"
     by_steps(axes, max(best), what, labels)
-    return True
 
 
-def cost(figure, run: RunData, split: str = "learning") -> bool:
+def cost(figure, run: RunData, split: str = "learning") -> None:
     """Success against retrieved tokens, on the learning set with every design."""
     results = run.results.get(f"{split}-static", {})
     rows = [(name, one.tokens, one.mean, None) for name, one in results.items()]  # the last: a candidate
     if split == "learning":
-        rows = [row for row in rows if row[0] != LEARNED]
-        for one in run.evaluated:
-            rows.append((LEARNED if one is run.learned else "", one.tokens, one.score, one))
+        rows += [(LEARNED if one is run.learned else "", one.tokens, one.score, one) for one in run.evaluated]
         if run.f0 is not None and "no_memory" not in results:
             rows.append(("no_memory", 0.0, run.f0, None))
     rows = sorted((row for row in rows if row[1] is not None), key=lambda row: row[0])
     if not rows:
-        return False
+        return
     axes = figure.subplots()
     for name, tokens, score, candidate in rows:
         colour = ACCENT if name == LEARNED else WARM if name else MUTED
@@ -150,14 +148,13 @@ def cost(figure, run: RunData, split: str = "learning") -> bool:
     axes.grid(True, axis="both")
 
     label(axes, [(_name(name), tokens, 100 * score, INK) for name, tokens, score, _ in rows if name])
-    return True
 
 
-def families(figure, run: RunData) -> bool:
+def families(figure, run: RunData) -> None:
     """Success by kind of task: the learned design against no memory."""
     sets = [(title, rows) for title, tasks in learned_tasks(run).items() if (rows := by_family(tasks))]
     if not sets:
-        return False
+        return
     figure.set_size_inches(5.1, 1.1 + 0.55 * (len(sets) - 1) + 0.27 * sum(len(rows) for _, rows in sets))
     heights = [len(rows) + 0.5 for _, rows in sets]
     panels = figure.subplots(len(sets), sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -173,7 +170,6 @@ def families(figure, run: RunData) -> bool:
         axes.grid(True, axis="both")
         axes.set_title(title, loc="left")
     panels[-1].set_xlabel("success, %")
-    return True
 
 
 PLOTS = {
@@ -203,7 +199,7 @@ def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
     found = {"learning set": run.design(run.learned).tasks} if run.learned else {}
     for key, results in run.results.items():
         split, _, mode = key.partition("-")
-        if LEARNED in results and split != "learning":
+        if LEARNED in results:
             title = f"{split} set" if mode == "static" else f"{split} set, {mode} mode"
             found[title] = results[LEARNED].tasks
     return {title: tasks for title, tasks in found.items() if tasks}

@@ -85,8 +85,7 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
 
 def recorded(run: RunData, head: dict, command: str) -> str:
     """README.md of a recording of a run; `head` is its first line, `command` replays it."""
-    template = templates("md").get_template("recording.md")
-    return template.render(**{**_facts(run), "head": head, "command": line(command, 4000)})
+    return templates("md").get_template("recording.md").render(_facts(run) | {"head": head, "command": line(command, 4000)})
 
 
 def picture(run: RunData) -> str:
@@ -133,9 +132,7 @@ def _piece(run: RunData, node: Node) -> str:
     """A candidate's piece of the page: a JSON string of HTML that cannot end the script element around it."""
     shown = run.design(node)
     own = {node.name, node.id} if node.state == "evaluated" else {node.name}
-    changed = None
-    if node.parent and shown.code:
-        changed = difference(run.design(run.lineage(node)[-2]).code, shown.code)
+    parent = run.design(run.lineage(node)[-2]) if node.parent else None
     facts = {
         "node": node,
         "run": run,
@@ -147,7 +144,7 @@ def _piece(run: RunData, node: Node) -> str:
         "scale": max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0]),
         "plan": _plan(shown.plan),
         "code": highlight(lines_of(shown.code)),
-        "changed": changed,
+        "changed": difference(parent.code, shown.code) if parent and shown.code else None,
         "families": by_family(shown.tasks),
         "errors": texts(shown.score.get("errors")),
         "output": text(shown.score.get("output")),
@@ -225,13 +222,13 @@ def highlight(lines: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(map(Markup, shown.split("\n")))
 
 
-def difference(old: str, new: str, context: int = 3) -> list[Row]:
-    """What changed from one code to another, with some unchanged lines around."""
+def difference(old: str, new: str) -> list[Row]:
+    """What changed from one code to another, with three unchanged lines around."""
     before, after = lines_of(old), lines_of(new)
     shown_before, shown_after = highlight(before), highlight(after)
     rows: list[Row] = []
     matcher = difflib.SequenceMatcher(None, before[:DIFF_LINES], after[:DIFF_LINES])
-    for group in matcher.get_grouped_opcodes(context):
+    for group in matcher.get_grouped_opcodes():
         (_, i1, _, j1, _), (_, _, i2, _, j2) = group[0], group[-1]
         rows.append(Row("gap", None, None, f"lines {i1 + 1} to {i2} → {j1 + 1} to {j2}"))
         for tag, i1, i2, j1, j2 in group:

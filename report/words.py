@@ -94,10 +94,9 @@ def verdict_words(
     interval: Sequence[float], other: str = "no memory", difference: float | None = None, noise: float = 0.0
 ) -> str:
     """The verdict with the name of what was compared with."""
-    word = verdict(interval, difference, noise)
-    if word == "noise":
-        return f"no more than noise apart from {other}"
-    return f"no difference to {other} shown" if word == "no difference shown" else f"{word} than {other}"
+    words = {"better": "better than {}", "worse": "worse than {}", "noise": "no more than noise apart from {}",
+             "no difference shown": "no difference to {} shown"}  # fmt: skip
+    return words[verdict(interval, difference, noise)].format(other)
 
 
 def noise_words(luck: dict | None) -> str:
