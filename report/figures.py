@@ -174,11 +174,11 @@ def families(figure, run: RunData) -> None:
 
 PLOTS = {
     "progress": (progress, "Score by learning step",
-                 "Each dot is a design. Dashed: no memory and the baselines on the learning set."),
+                 "Each dot is a design. Dashed: no memory, and baselines that were evaluated on the learning set."),
     "experience": (functools.partial(progress, experience=True), "What experience gives by learning step",
                    "Score after all collected episodes less that after a single one: what this search climbs."),
     "cost": (cost, "Success against retrieved tokens, learning set",
-             "Each dot is a design or a baseline."),
+             "Each dot is a memory, most of them designs of the search."),
     "cost-test": (functools.partial(cost, split="test"), "Success against retrieved tokens, test set",
                   "All played the same episodes."),
     "families": (families, "Success by kind of task",
