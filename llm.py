@@ -8,13 +8,14 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-In `models/`: `endpoint.py` sends a request until it is answered, `replies.py` reads what comes back, `manual.py`
+In `models/`: `endpoint.py` has `Model` and sends a request until it is answered, `replies.py` reads what comes back, `manual.py`
 waits until somebody has written the answer, `recorded.py` replays, `flights.py` holds what is under way,
 `credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker
 processes ask, `answers.py` reads a model's words.
 """
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import json
@@ -36,7 +37,7 @@ from models.manual import Manual
 from models.prices import Budget, Price, price
 from models.recorded import Recorded
 from models.replies import Reply, without_surrogates
-from models.store import BY, SUMS, TOKENS, Call, Store
+from models.store import BY, TOKENS, TOTALS, Call, Store
 
 __all__ = ["Keys", "Model", "ModelSpec", "Models", "Patience", "is_local"]
 
@@ -106,7 +107,7 @@ class ModelSpec:
 # ------------------------------------------------------------------------------------ models
 
 
-class Models:
+class Models(contextlib.AbstractAsyncContextManager):
     """Every model of a run, by role, behind one store and one budget.
 
     `specs` has a ModelSpec for each role that is used; `in_flight` limits the calls of each endpoint;
@@ -157,9 +158,6 @@ class Models:
         self._totals = Counter()
         for row in store.usage():  # of a run that goes on
             self._count({**row, "usd": row["usd"] or 0.0})
-
-    async def __aenter__(self) -> "Models":
-        return self
 
     async def load(self) -> None:
         """Have the clients ready before the first call: their imports take a second."""
@@ -375,9 +373,6 @@ class Models:
         found = dict(zip(keys, reply.vectors, strict=True))
         good = {key: vector for key, vector in found.items() if not isinstance(vector, DesignError)}
         return {**found, **self.store.put_vectors(call, good)}
-
-
-TOTALS = ("calls", *SUMS, "unpriced")
 
 
 def _sha(text: str) -> str:

@@ -9,6 +9,7 @@ Try it: `sqlite3 runs/<run>/store.sqlite 'select model, count(*), sum(usd) from 
 """
 
 import array
+import contextlib
 import errno
 import fcntl
 import json
@@ -58,6 +59,7 @@ PUT_CALL = f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))}
 BY = ("role", "model", "design", "stage")  # what usage is told apart by
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 SUMS = (*TOKENS, "usd", "seconds")
+TOTALS = ("calls", *SUMS, "unpriced")  # what usage says
 USAGE = f"""
 select {", ".join(BY)}, count(*), {", ".join(f"sum({name})" for name in SUMS)}, sum(usd is null)
 from calls group by {", ".join(BY)} order by {", ".join(BY)}
@@ -88,7 +90,7 @@ def _row(call: Call) -> tuple:
     return tuple({**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}.values())
 
 
-class Store:
+class Store(contextlib.AbstractContextManager):
     """The file, open for one process; `with Store(path) as store` closes it."""
 
     def __init__(self, path: str | Path):
@@ -134,9 +136,6 @@ class Store:
         kind, message = next((kind, message) for starts, kind, message in FAULTS if name.startswith(starts))
         return kind(message.format(path=self.path, name=name, error=error))
 
-    def __enter__(self) -> "Store":
-        return self
-
     def __exit__(self, *exception) -> None:
         self.close()
 
@@ -176,8 +175,7 @@ class Store:
 
         `usd` is None where no call of the group has a known price; `unpriced` counts those without.
         """
-        names = (*BY, "calls", *SUMS, "unpriced")
-        return [dict(zip(names, row, strict=True)) for row in self._do(USAGE)]
+        return [dict(zip((*BY, *TOTALS), row, strict=True)) for row in self._do(USAGE)]
 
     # Embeddings.
 
