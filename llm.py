@@ -145,10 +145,11 @@ class Models(contextlib.AbstractAsyncContextManager):
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
         self._prices = dict(prices or {})
+        self._in_dollars = budget_usd is not None  # so that each call needs a price
         unpriced = {spec.name for spec in self.specs.values() if not self._price(spec.name, spec.base_url)}
         for name in sorted(unpriced):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
-            if budget_usd is not None:
+            if self._in_dollars:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
             log(f"{unknown}; its calls are not in the dollars")
         self._budget = Budget(budget_usd, budget_tokens, log)
@@ -180,12 +181,10 @@ class Models(contextlib.AbstractAsyncContextManager):
         the model gives no usable answer (a refusal, nothing at all, no JSON when asked again), the last
         one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
-        question = self._question(role, messages, schema=schema, **asked)
         if role == "agent" or not is_schema(schema):
-            return (await self._complete(question)).answer
+            return (await self._complete(self._question(role, messages, schema=schema, **asked))).answer
         try:
-            read = functools.partial(extract_json, schema=schema)
-            return json.dumps(await self._until_read(question, read, MOST_ANSWERS))
+            return json.dumps(await self.ask_json(role, messages, schema, **asked))
         except AnswerError as error:
             return error.answer
 
@@ -283,7 +282,7 @@ class Models(contextlib.AbstractAsyncContextManager):
     async def _ask(self, key: str, question: Question, flight: Flight) -> tuple[Call, Reply]:
         """Make the call of that key, counted against the budget; it is still to be stored."""
         model, known = self._models[question.place], self._price(question.model, question.base_url)
-        if known is None and self._budget.in_dollars:  # only a design names a model that late
+        if known is None and self._in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
         # No fewer tokens than the prompt has: a token is at least a byte, a message has a frame.
         texts = [message["content"] for message in question.messages] + list(question.texts)

@@ -230,8 +230,7 @@ class Endpoint(Model):
         self._key, self._patience, self._log = key, patience, log
         self._client = None
         # The variable that names the user's own certificates.
-        variables = (name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name))
-        self._certificates = next(variables, "")
+        self._certificates = next(filter(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR")), "")
         self._proxy, proxy_variable = _proxy(base_url)
         self._through = f" (through the proxy of {proxy_variable})" if proxy_variable else ""
         self._random = random.Random(0)  # spreads retries; decides no result

@@ -111,11 +111,6 @@ class Budget:
         self._said = Counter()  # highest percentage that was said
         self._freed = asyncio.Event()  # set when a call has ended
 
-    @property
-    def in_dollars(self) -> bool:
-        """Whether dollars are limited, so that each call needs a price."""
-        return "usd" in self._limits
-
     def spend(self, usd: float | None, tokens: int) -> None:
         """Count what was spent; says so at 50 and 80 %."""
         self._spent.update(usd=usd or 0.0, tokens=tokens)
