@@ -95,7 +95,15 @@ class Store(contextlib.AbstractContextManager):
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._lock = self._take_lock()
+        try:  # a lock that ends with this process and is not inherited by its children
+            self._lock = open(f"{self.path}.lock", "a")  # noqa: SIM115 - held as long as the store
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.path} is in use by another process: one run, one process") from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise InfrastructureError(f"disk is full: {self.path.parent}: make room, then resume") from None
+            raise UserError(f"{self.path} cannot be opened: {error.strerror}") from None
         try:
             # Autocommit: each finished call is on its way to the disk before its answer is used.
             uri = self.path.absolute().as_uri()
@@ -110,19 +118,6 @@ class Store(contextlib.AbstractContextManager):
         self._do("pragma synchronous = normal")  # outlives a SIGKILL, no sync for each call
         for statement in SCHEMA:
             self._do(statement)
-
-    def _take_lock(self):
-        """A lock that ends with this process and is not inherited by its children."""
-        try:
-            file = open(f"{self.path}.lock", "a")  # noqa: SIM115 - held as long as the store
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{self.path} is in use by another process: one run, one process") from None
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise InfrastructureError(f"disk is full: {self.path.parent}: make room, then resume") from None
-            raise UserError(f"{self.path} cannot be opened: {error.strerror}") from None
-        return file
 
     def _do(self, statement: str, *values) -> list[tuple]:
         """The rows that a statement gives; it is committed when this returns, but for one in a transaction."""
