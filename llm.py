@@ -8,10 +8,10 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-In `models/`: `endpoint.py` has `Model` and sends a request until it is answered, `replies.py` reads what comes back, `manual.py`
-waits until somebody has written the answer, `recorded.py` replays, `flights.py` holds what is under way,
-`credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker
-processes ask, `answers.py` reads a model's words.
+In `models/`: `endpoint.py` declares `Model` and sends a request until it is answered, `replies.py` reads what
+comes back, `manual.py` waits until somebody has written the answer, `recorded.py` replays, `flights.py` holds what
+is under way, `credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets
+worker processes ask, `answers.py` reads a model's words.
 """
 
 import asyncio
