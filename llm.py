@@ -8,37 +8,36 @@ answer the same twice: `sample` tells such calls apart.
     models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
     await models.chat("agent", [{"role": "user", "content": "Hello"}])
 
-In `models/`: `endpoint.py` sends a request until it is answered, `replies.py` reads what comes back, `manual.py`
-waits until somebody has written the answer, `recorded.py` replays, `flights.py` holds what is under way,
-`credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets worker
-processes ask, `answers.py` reads a model's words.
+In `models/`: `endpoint.py` declares `Model` and sends a request until it is answered, `replies.py` reads what
+comes back, `manual.py` waits until somebody has written the answer, `recorded.py` replays, `flights.py` holds what
+is under way, `credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets
+worker processes ask, `answers.py` reads a model's words.
 """
 
 import asyncio
+import contextlib
 import functools
 import hashlib
 import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Protocol
 
 import standins
 from errors import AnswerError, DesignError, InfrastructureError, UserError
-from models import MANUAL, MOST_OUTPUT, OFFLINE, RECORDED, ROLES
+from models import MANUAL, MOST_OUTPUT, OFFLINE, RECORDED
 from models.answers import extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, is_local
-from models.endpoint import HINTS, RULES, Endpoint, Patience, Question
+from models.endpoint import HINTS, RULES, Endpoint, Model, Patience, Question
 from models.fair_queue import FairQueue
 from models.flights import Flight, Flights
 from models.manual import Manual
 from models.prices import Budget, Price, price
 from models.recorded import Recorded
 from models.replies import Reply, without_surrogates
-from models.store import BY, SUMS, TOKENS, Call, Store
+from models.store import BY, TOKENS, TOTALS, Call, Store
 
 __all__ = ["Keys", "Model", "ModelSpec", "Models", "Patience", "is_local"]
 
@@ -54,39 +53,10 @@ AGAIN = "Your answer could not be used. Give the whole answer again, in the form
 # ------------------------------------------------------------------------------- what answers
 
 
-class Model(Protocol):
-    """What answers chat messages and embeds texts: an endpoint (`Endpoint`), a stand-in, files, ...
-
-    A new kind is one class and one line in NAMED. `Models` asks, counts, budgets and stores.
-    """
-
-    stored: bool = True  # finished calls are kept, so that nothing is asked twice
-    free: bool = True  # calls cost nothing, so that no price is needed, and one under way may be given up
-    roles: Collection[str] = ROLES  # that it can be asked for
-    waiting: Collection = ()  # requests that a person or another program is to answer
-
-    async def ask(self, question: Question) -> Reply:
-        """The answer to messages, or vectors of texts; raises InfrastructureError and ContextOverflow."""
-        ...
-
-    def open(self) -> None:
-        """Prepare what takes time before the first call; raises UserError."""
-
-    async def aclose(self) -> None:
-        """Give back what `open` took."""
-
-    def most_texts(self, model: str) -> int:
-        """Most texts in an embedding call."""
-        return 128
-
-
 class StandIn(Model):
     """What plays without a key. The same question has the same answer, so nothing is stored."""
 
     stored = False
-
-    def __init__(self, folder: Path, log: Callable[[str], None]):
-        """It needs neither."""
 
     async def ask(self, question: Question) -> Reply:
         if question.texts:
@@ -129,11 +99,6 @@ class ModelSpec:
         """Whether an endpoint has it, so that it may cost money."""
         return self.name not in NAMED
 
-    @property
-    def place(self) -> str:
-        """The address that has it, or its name where none has."""
-        return self.base_url or self.name
-
     def __str__(self) -> str:
         effort = f":{self.effort}" if self.effort else ""
         return f"{self.name}{effort}" + (f"@{self.base_url}" if self.base_url else "")
@@ -142,7 +107,7 @@ class ModelSpec:
 # ------------------------------------------------------------------------------------ models
 
 
-class Models:
+class Models(contextlib.AbstractAsyncContextManager):
     """Every model of a run, by role, behind one store and one budget.
 
     `specs` has a ModelSpec for each role that is used; `in_flight` limits the calls of each endpoint;
@@ -170,7 +135,7 @@ class Models:
         for role, spec in specs.items():
             if spec.at_endpoint:
                 spec = replace(spec, base_url=spec.base_url or keys.base_url)
-            self.specs[role], place = spec, spec.place
+            self.specs[role], place = spec, spec.base_url or spec.name
             if place in self._models:
                 continue
             self._queues[place] = FairQueue(in_flight)
@@ -180,10 +145,11 @@ class Models:
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
         self._prices = dict(prices or {})
-        unpriced = {spec.name for spec in self.specs.values() if not self._price(spec.name, spec.place)}
+        self._in_dollars = budget_usd is not None  # so that each call needs a price
+        unpriced = {spec.name for spec in self.specs.values() if not self._price(spec.name, spec.base_url)}
         for name in sorted(unpriced):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
-            if budget_usd is not None:
+            if self._in_dollars:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
             log(f"{unknown}; its calls are not in the dollars")
         self._budget = Budget(budget_usd, budget_tokens, log)
@@ -193,9 +159,6 @@ class Models:
         self._totals = Counter()
         for row in store.usage():  # of a run that goes on
             self._count({**row, "usd": row["usd"] or 0.0})
-
-    async def __aenter__(self) -> "Models":
-        return self
 
     async def load(self) -> None:
         """Have the clients ready before the first call: their imports take a second."""
@@ -218,12 +181,10 @@ class Models:
         the model gives no usable answer (a refusal, nothing at all, no JSON when asked again), the last
         one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
-        question = self._question(role, messages, schema=schema, **asked)
         if role == "agent" or not is_schema(schema):
-            return (await self._complete(question)).answer
+            return (await self._complete(self._question(role, messages, schema=schema, **asked))).answer
         try:
-            read = functools.partial(extract_json, schema=schema)
-            return json.dumps(await self._until_read(question, read, MOST_ANSWERS))
+            return json.dumps(await self.ask_json(role, messages, schema, **asked))
         except AnswerError as error:
             return error.answer
 
@@ -320,8 +281,8 @@ class Models:
 
     async def _ask(self, key: str, question: Question, flight: Flight) -> tuple[Call, Reply]:
         """Make the call of that key, counted against the budget; it is still to be stored."""
-        model, known = self._models[question.place], self._price(question.model, question.place)
-        if known is None and self._budget.in_dollars:  # only a design names a model that late
+        model, known = self._models[question.place], self._price(question.model, question.base_url)
+        if known is None and self._in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
         # No fewer tokens than the prompt has: a token is at least a byte, a message has a frame.
         texts = [message["content"] for message in question.messages] + list(question.texts)
@@ -344,9 +305,10 @@ class Models:
             self._count({**vars(call), "calls": 1, "usd": usd or 0.0, "unpriced": usd is None})
         return call, reply
 
-    def _price(self, name: str, place: str) -> Price | None:
+    def _price(self, name: str, base_url: str) -> Price | None:
         """What a model costs; None where that is unknown."""
-        return Price(0.0, 0.0, 0.0) if self._models[place].free else price(name, self._prices, place)
+        free = self._models[base_url or name].free
+        return Price(0.0, 0.0, 0.0) if free else price(name, self._prices, base_url)
 
     def _count(self, counted: Mapping) -> None:
         """Add finished calls to the usage, the totals and what is spent."""
@@ -410,9 +372,6 @@ class Models:
         found = dict(zip(keys, reply.vectors, strict=True))
         good = {key: vector for key, vector in found.items() if not isinstance(vector, DesignError)}
         return {**found, **self.store.put_vectors(call, good)}
-
-
-TOTALS = ("calls", *SUMS, "unpriced")
 
 
 def _sha(text: str) -> str:

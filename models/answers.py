@@ -23,9 +23,7 @@ from errors import AnswerError
 _NO_STRING = r"(?![\"'`\\])"
 _THOUGHT = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
 _NAME = rf"(?:\w{{1,20}}[:_-])?{_THOUGHT}(?:[_-]\w{{1,20}})?"  # inner_thoughts, seed:think, thought_process
-_OPENS = (
-    rf"(?:<{_NAME}>|◁{_THOUGHT}▷|\[think\]|<\|(?:begin_of_|start_)?{_THOUGHT}\|>|<\|channel>thought)"
-)
+_OPENS = rf"(?:<{_NAME}>|◁{_THOUGHT}▷|\[think\]|<\|(?:begin_of_|start_)?{_THOUGHT}\|>|<\|channel>thought)"
 _CLOSES = rf"(?:</{_NAME}>|◁/{_THOUGHT}▷|\[/think\]|<\|(?:/|end_of_|end_){_THOUGHT}\|>|<channel\|>)"
 _TAG = re.compile(rf"(?:(?P<opens>{_OPENS})|{_CLOSES}){_NO_STRING}", re.I)
 _CLOSE = re.compile(_CLOSES + _NO_STRING, re.I)
@@ -332,14 +330,10 @@ _VERB = r"(?:(?:go|move|walk|head|press|choose|select|go\s+with)\s+(?:(?:to\s+)?
 _REASON = re.compile(
     r"\s*(?:$|[\"'`*_)\]}<.,;:!(\[–—]|-\s|(?:because|since|so|which|as\s+(?:i|it|the|this|there))\b)", re.I
 )
-_JOINED = re.compile(
-    r"[\s\"'`*_)\]},.;:]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I
-)
+_JOINED = re.compile(r"[\s\"'`*_)\]},.;:]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I)
 # "Observation: ..." after an action: the model goes on with a dialogue that it makes up.
 _NEXT_TURN = re.compile(r"(?:^|\s)\W{0,5}(?:observation|user|human)\s*:", re.I | re.M)
-_TAKEN_BACK = re.compile(
-    r"\b(?:wait\s*[,.!–—-]|(?:actually|instead|rather|no|hmm|however|alternatively)\b)", re.I
-)
+_TAKEN_BACK = re.compile(r"\b(?:wait\s*[,.!–—-]|(?:actually|instead|rather|no|hmm|however|alternatively)\b)", re.I)
 _NOT = re.compile(r"(?:\b(?:not|never|cannot|avoid|without)|n't)\s+(?:\w+\s+){0,2}\Z", re.I)
 _STRAIGHT = str.maketrans("“”„‟«»「」『』‘’‚‛`", "\"" * 10 + "''''`")
 

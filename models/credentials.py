@@ -123,8 +123,7 @@ class Keys:
         child inherits one, and remembers the keys for later calls."""
         values = {**_read_dotenv(Path(".env")), **_taken(), **os.environ}
         base_url = values.get("OPENAI_BASE_URL", "").strip()
-        set_keys = {name: value.strip() for name, value in values.items() if _is_key(name) and value.strip()}
-        found = {name: Key(name, value) for name, value in set_keys.items()}
+        found = {name: Key(name, value.strip()) for name, value in values.items() if _is_key(name) and value.strip()}
         if take:
             _taken().update(found)
             for name in os.environ.keys() - child_environment().keys():
@@ -153,9 +152,7 @@ class Keys:
                 return key
         if is_local(base_url):
             return Key("", "")
-        raise UserError(
-            f"no key for {base_url}: set {variables[-1]} in the environment or in .env, or use offline"
-        )
+        raise UserError(f"no key for {base_url}: set {variables[-1]} in the environment or in .env, or use offline")
 
 
 def variables_of(base_url: str) -> list[str]:
@@ -194,8 +191,6 @@ def _read_dotenv(path: Path) -> dict[str, str]:
 # ------------------------------------------------------------------------- children and core dumps
 
 _SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.I)
-
-
 # What the keys of common services look like; a word of that form with no digit in it is no key.
 _LIKE_A_KEY = re.compile(
     rb"(?<![\w-])(sk-(?=[\w-]*\d)[\w-]{20,}|(gsk|hf|r8)_\w{20,}|AIza[\w-]{30,}|AKIA[0-9A-Z]{16}|gh[oprsu]_\w{30,}"

@@ -18,11 +18,12 @@ import ssl
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from errors import ContextOverflow, DesignError, InfrastructureError, UserError
-from models import replies
+from models import ROLES, replies
 from models.answers import is_schema
 from models.credentials import Key, is_this_machine, variables_of
 from models.replies import FORMATS, LIMITS, PARTS, SYSTEM, Fault, Reply
@@ -169,7 +170,37 @@ def _without_system(messages: list[dict]) -> list[dict]:
     return [{"role": "user", "content": system}, *rest]
 
 
-# ------------------------------------------------------------------------------ the endpoint
+# ------------------------------------------------------------------------------ what answers
+
+
+class Model:
+    """What answers chat messages and embeds texts: an endpoint (`Endpoint`), a stand-in, files, ...
+
+    A new kind is one class, made from the run's folder and its log, and one line in NAMED of llm.py. `Models`
+    asks, counts, budgets and stores.
+    """
+
+    stored: bool = True  # finished calls are kept, so that nothing is asked twice
+    free: bool = True  # calls cost nothing, so that no price is needed, and one under way may be given up
+    roles: Collection[str] = ROLES  # that it can be asked for
+    waiting: Collection = ()  # requests that a person or another program is to answer
+
+    def __init__(self, folder: Path, log: Callable[[str], None]):
+        pass
+
+    async def ask(self, question: Question) -> Reply:
+        """The answer to messages, or vectors of texts; raises InfrastructureError and ContextOverflow."""
+        raise NotImplementedError
+
+    def open(self) -> None:
+        """Prepare what takes time before the first call; raises UserError."""
+
+    async def aclose(self) -> None:
+        """Give back what `open` took."""
+
+    def most_texts(self, model: str) -> int:
+        """Most texts in an embedding call."""
+        return MOST_TEXTS
 
 
 @dataclass(frozen=True)
@@ -182,14 +213,14 @@ class Known:
     chars: int = MOST_CHARS  # most of a text to embed; the rest is cut
 
 
-class Endpoint:
-    """The models at one address (`Model` in llm.py says what it must do).
+class Endpoint(Model):
+    """The models at one address.
 
     What it finds out is noted in the `store`. `foreign` addresses are not the user's default one, so that no
     header from the environment goes there.
     """
 
-    stored, free, waiting = True, False, ()
+    free = False
 
     def __init__(
         self, base_url: str, key: Key, patience: Patience, log: Callable[[str], None], store: Store,
@@ -199,8 +230,7 @@ class Endpoint:
         self._key, self._patience, self._log = key, patience, log
         self._client = None
         # The variable that names the user's own certificates.
-        variables = (name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name))
-        self._certificates = next(variables, "")
+        self._certificates = next(filter(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR")), "")
         self._proxy, proxy_variable = _proxy(base_url)
         self._through = f" (through the proxy of {proxy_variable})" if proxy_variable else ""
         self._random = random.Random(0)  # spreads retries; decides no result
@@ -310,7 +340,6 @@ class Endpoint:
             self._log(f"{model} at {self.base_url}: at most {now.texts} texts in a call")
 
     def most_texts(self, model: str) -> int:
-        """Most texts in an embedding call, as far as that was found out."""
         return self._known(model).texts
 
     # Faults and their rules.

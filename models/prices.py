@@ -9,8 +9,9 @@ import asyncio
 import contextlib
 import functools
 import re
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from errors import BudgetError, UserError
@@ -80,8 +81,7 @@ def _from_list(model) -> Price | None:
         return Price(*values)
 
     starts = sorted({tier.start for part in parts for tier in getattr(part, "tiers", ())})
-    first = at(0)
-    return Price(first.input, first.cached, first.output, tuple((start, at(start)) for start in starts))
+    return replace(at(0), tiers=tuple((start, at(start)) for start in starts))
 
 
 def parse_price(text: str) -> tuple[str, Price]:
@@ -106,22 +106,14 @@ class Budget:
 
     def __init__(self, usd: float | None, tokens: int | None, log: Callable[[str], None]):
         self._limits = {unit: most for unit, most in (("usd", usd), ("tokens", tokens)) if most is not None}
-        self._log = log
-        self._spent = {"usd": 0.0, "tokens": 0}
-        self._reserved = {"usd": 0.0, "tokens": 0}
-        self._in_flight = 0
-        self._said = {"usd": 0, "tokens": 0}  # highest percentage that was said
+        self._log, self._in_flight = log, 0
+        self._spent, self._reserved = Counter(), Counter()  # by unit
+        self._said = Counter()  # highest percentage that was said
         self._freed = asyncio.Event()  # set when a call has ended
-
-    @property
-    def in_dollars(self) -> bool:
-        """Whether dollars are limited, so that each call needs a price."""
-        return "usd" in self._limits
 
     def spend(self, usd: float | None, tokens: int) -> None:
         """Count what was spent; says so at 50 and 80 %."""
-        self._spent["usd"] += usd or 0.0
-        self._spent["tokens"] += tokens
+        self._spent.update(usd=usd or 0.0, tokens=tokens)
         for unit, limit in self._limits.items():
             share = 100 * self._spent[unit] / limit if limit else 100
             reached = max((mark for mark in (50, 80, 100) if share >= mark), default=0)
@@ -148,14 +140,14 @@ class Budget:
                 break  # the one call that may go over
             await self._freed.wait()
         self._in_flight += 1
-        for unit in most:
-            self._reserved[unit] += most[unit]
+        self._reserved.update(most)
         try:
             yield
         finally:
             self._in_flight -= 1
-            for unit in most:  # with none in flight no drift of rounding is left
-                self._reserved[unit] = self._reserved[unit] - most[unit] if self._in_flight else 0
+            self._reserved.subtract(most)
+            if not self._in_flight:
+                self._reserved.clear()  # no drift of rounding is left
             self._freed.set()  # all that wait look again
             self._freed = asyncio.Event()
 

@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator
 
 import standins
 from errors import AnswerError, UserError
-from models.endpoint import Question
+from models.endpoint import Model, Question
 from models.replies import Reply
 
 DESIGNS = Path(__file__).resolve().parents[1] / "designs"
@@ -102,19 +102,13 @@ def _line(path: Path, number: int, text: str, properties: dict, what: str) -> di
     return value
 
 
-class Recorded:
-    """Recorded answers in place of the meta model (`Model` in llm.py says what it must do); `folder` is the run's."""
+class Recorded(Model):
+    """Recorded answers in place of the meta model."""
 
-    stored, free, roles, waiting = False, True, ("meta",), ()
+    stored, roles = False, ("meta",)
 
     def __init__(self, folder: Path, log: Callable[[str], None]):
         self._candidates, self._log, self._said = Recording.of_run(folder).candidates, log, False
-
-    def open(self) -> None:
-        """Nothing takes time."""
-
-    async def aclose(self) -> None:
-        """Nothing was taken."""
 
     async def ask(self, question: Question) -> Reply:
         """The recorded answer, or that of `sketch`; AnswerError where a recorded candidate has none."""

@@ -201,7 +201,7 @@ def _read_body(body: bytes) -> tuple[dict, dict]:
         if isinstance(choice.get("message"), dict):  # the whole of it
             part, message = choice["message"], {}
         for key, value in part.items() if isinstance(part, dict) else ():
-            message[key] = message.get(key, "") + _text(value) if _text(value) else message.get(key, "")
+            message[key] = message.get(key, "") + _text(value)
         finish, error = choice.get("finish_reason") or finish, choice.get("error") or error
     finish = finish or ("" if "[DONE]" in text else "broken off")
     return whole, {"message": message, "finish_reason": finish, "error": error} if choices else {}

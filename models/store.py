@@ -9,6 +9,7 @@ Try it: `sqlite3 runs/<run>/store.sqlite 'select model, count(*), sum(usd) from 
 """
 
 import array
+import contextlib
 import errno
 import fcntl
 import json
@@ -58,6 +59,7 @@ PUT_CALL = f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))}
 BY = ("role", "model", "design", "stage")  # what usage is told apart by
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 SUMS = (*TOKENS, "usd", "seconds")
+TOTALS = ("calls", *SUMS, "unpriced")  # what usage says
 USAGE = f"""
 select {", ".join(BY)}, count(*), {", ".join(f"sum({name})" for name in SUMS)}, sum(usd is null)
 from calls group by {", ".join(BY)} order by {", ".join(BY)}
@@ -88,12 +90,20 @@ def _row(call: Call) -> tuple:
     return tuple({**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}.values())
 
 
-class Store:
+class Store(contextlib.AbstractContextManager):
     """The file, open for one process; `with Store(path) as store` closes it."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
-        self._lock = self._take_lock()
+        try:  # a lock that ends with this process and is not inherited by its children
+            self._lock = open(f"{self.path}.lock", "a")  # noqa: SIM115 - held as long as the store
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"{self.path} is in use by another process: one run, one process") from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise InfrastructureError(f"disk is full: {self.path.parent}: make room, then resume") from None
+            raise UserError(f"{self.path} cannot be opened: {error.strerror}") from None
         try:
             # Autocommit: each finished call is on its way to the disk before its answer is used.
             uri = self.path.absolute().as_uri()
@@ -109,19 +119,6 @@ class Store:
         for statement in SCHEMA:
             self._do(statement)
 
-    def _take_lock(self):
-        """A lock that ends with this process and is not inherited by its children."""
-        try:
-            file = open(f"{self.path}.lock", "a")  # noqa: SIM115 - held as long as the store
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"{self.path} is in use by another process: one run, one process") from None
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise InfrastructureError(f"disk is full: {self.path.parent}: make room, then resume") from None
-            raise UserError(f"{self.path} cannot be opened: {error.strerror}") from None
-        return file
-
     def _do(self, statement: str, *values) -> list[tuple]:
         """The rows that a statement gives; it is committed when this returns, but for one in a transaction."""
         try:
@@ -133,9 +130,6 @@ class Store:
         name = getattr(error, "sqlite_errorname", None) or ""
         kind, message = next((kind, message) for starts, kind, message in FAULTS if name.startswith(starts))
         return kind(message.format(path=self.path, name=name, error=error))
-
-    def __enter__(self) -> "Store":
-        return self
 
     def __exit__(self, *exception) -> None:
         self.close()
@@ -176,8 +170,7 @@ class Store:
 
         `usd` is None where no call of the group has a known price; `unpriced` counts those without.
         """
-        names = (*BY, "calls", *SUMS, "unpriced")
-        return [dict(zip(names, row, strict=True)) for row in self._do(USAGE)]
+        return [dict(zip((*BY, *TOTALS), row, strict=True)) for row in self._do(USAGE)]
 
     # Embeddings.
 
