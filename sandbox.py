@@ -121,8 +121,7 @@ class Sandbox:
             try:
                 await worker.start(forks)
                 if self.layers and worker.layers != self.layers:
-                    held = f"a worker holds {worker.layers}, the first one held {self.layers}"
-                    raise InfrastructureError(held)
+                    raise InfrastructureError(f"a worker holds {worker.layers}, the first one held {self.layers}")
                 if source is not None:
                     await worker._command("load", source=source)
                 yield worker
@@ -354,18 +353,14 @@ class Worker:
         self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
 
     async def _take(self, message: dict) -> None:
-        op, number = message.get("op"), message.get("id")
-        if op == "call":
-            return await self._take_call(message)
-        expected, future = self._pending
-        if op not in ("done", "fail") or number != expected or future.done():
-            raise DesignError("protocol", f"a message that nobody waits for: {clean(f'{op} {number}')[:80]}")
-        future.set_result(message)
-
-    async def _take_call(self, message: dict) -> None:
-        """Begin to answer a call of a tool."""
+        """Take the answer to the present command, or begin to answer a call of a tool."""
+        op, number, name = message.get("op"), message.get("id"), message.get("tool")
+        if op != "call":
+            expected, future = self._pending
+            if op not in ("done", "fail") or number != expected or future.done():
+                raise DesignError("protocol", f"a message that nobody waits for: {clean(f'{op} {number}')[:80]}")
+            return future.set_result(message)
         self._calls += 1
-        number, name = message.get("id"), message.get("tool")
         frames.limit(self._calls, self._limits.calls, "model calls in one call of the design", "budget")
         if type(number) is not int or name not in frames.tools():
             raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
@@ -414,5 +409,4 @@ async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, l
             report["retrieved"] = await outlive(try_out)
         except DesignError as error:
             report.update(status=error.status, error=str(error))
-    seconds = round(time.monotonic() - started, 3)
-    return {**report, "layers": box.layers, "unsafe": box.unsafe, "seconds": seconds}
+    return {**report, "layers": box.layers, "unsafe": box.unsafe, "seconds": round(time.monotonic() - started, 3)}

@@ -19,7 +19,6 @@ import fcntl
 import functools
 import gc
 import importlib
-import importlib.util
 import inspect
 import itertools
 import json
@@ -283,9 +282,13 @@ class Template:
 def main(setup: dict) -> None:
     """Become the template, with the `setup` that the host sent; descriptor 3 leads to the host."""
     layers.enter_template(setup)
-    for name in filter(importlib.util.find_spec, PRELOADED):  # once here, so that no worker has to
+    for name in PRELOADED:  # once here, so that no worker has to
         importlib.import_module(name)
-    install_other_names()
+    for name, members in OTHER_NAMES.items():  # imports of the authors' published designs
+        package, _, _ = name.partition(".")
+        sys.modules.setdefault(package, types.ModuleType(package)).__path__ = []
+        sys.modules[name] = types.ModuleType(name)
+        vars(sys.modules[name]).update(members)
     gc.collect()
     gc.freeze()  # the collector would write to pages that all workers share
     Template(socket.socket(fileno=3), setup).serve()
@@ -528,12 +531,3 @@ OTHER_NAMES = {
     "utils.hire_agent": {"Agent": memory_base.Agent, "Embedding": memory_base.Embedding},
     "langchain_chroma": {"Chroma": Chroma},
 }
-
-
-def install_other_names() -> None:
-    """Let the imports at the top of the authors' published designs resolve to our own types."""
-    for name, members in OTHER_NAMES.items():
-        package, _, _ = name.partition(".")
-        sys.modules.setdefault(package, types.ModuleType(package)).__path__ = []
-        sys.modules[name] = types.ModuleType(name)
-        vars(sys.modules[name]).update(members)

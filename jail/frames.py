@@ -213,5 +213,4 @@ class Output:
         self._head += data[:room]
         self._tail = (self._tail + data[room:])[-half:]
         if self._bytes > self._limits.flood_bytes:
-            flood = f"more than {self._limits.flood_bytes} bytes on stdout and stderr"
-            self._stop(DesignError("flood", flood))
+            self._stop(DesignError("flood", f"more than {self._limits.flood_bytes} bytes on stdout and stderr"))

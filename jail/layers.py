@@ -67,8 +67,7 @@ def _call(function, *arguments) -> int:
     result = function(*[ctypes.c_long(one) if isinstance(one, int) else one for one in arguments])
     if result < 0:
         number = ctypes.get_errno()
-        name = getattr(function, "__name__", "?")
-        raise OSError(number, f"{name}: {os.strerror(number)}")
+        raise OSError(number, f"{function.__name__}: {os.strerror(number)}")
     return result
 
 
@@ -157,9 +156,8 @@ def _map_user(proc: int, user: int, group: int) -> None:
     """Let this process's new user namespace have one user and one group, which are called NOBODY inside."""
     lines = {"setgroups": "deny", "uid_map": f"{NOBODY} {user} 1", "gid_map": f"{NOBODY} {group} 1"}
     for name, line in lines.items():
-        descriptor = os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc)
-        os.write(descriptor, line.encode())
-        os.close(descriptor)
+        with open(os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc), "w") as file:
+            file.write(line)
 
 
 def _new_root(runtime: list[str]) -> None:
