@@ -26,7 +26,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import standins
-from errors import AnswerError, DesignError, InfrastructureError, UserError
+from errors import AnswerError, ContextOverflow, DesignError, InfrastructureError, UserError
 from models import MANUAL, MOST_OUTPUT, OFFLINE, RECORDED
 from models.answers import extract_code, extract_json, is_schema
 from models.credentials import PROVIDERS, Keys, check_url, is_local
@@ -249,6 +249,8 @@ class Models(contextlib.AbstractAsyncContextManager):
                 break
             if call.fault == "length" and call.answer and question.limit < MOST_OUTPUT[question.role]:
                 break  # a small model writes on after its action: --agent-tokens cuts it there
+        if call.fault == "context":  # of an answer that was begun, paid and stored
+            raise ContextOverflow(f"{question.model} at {question.place}: {call.answer}")
         # After BARREN questions in a row without an answer nothing was the agent's fault: ask again when resumed.
         barren = self._barren.setdefault(call.model, [])
         barren.append(keys)

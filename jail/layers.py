@@ -84,7 +84,8 @@ def enter_template(setup: dict) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     setup["limits"]["open_files"] = min(setup["limits"]["open_files"], most - 8)
     setup["next_user"] = FIRST_USER + int.from_bytes(os.urandom(3), "big") * 64
-    setup["linux"] = sys.platform == "linux" and "linux" not in setup["disable"]
+    known = sys.platform == "linux" and platform.machine() == "x86_64"  # whose numbers of system calls these are
+    setup["linux"] = known and "linux" not in setup["disable"]
     if not setup["linux"]:
         return
     _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -262,7 +263,7 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
     if "landlock" not in setup["disable"] and abi > 0:
         _restrict_files(abi, setup)
         layers.append(f"landlock ABI {abi}")
-    if "seccomp" not in setup["disable"] and platform.machine() == "x86_64":
+    if "seccomp" not in setup["disable"]:
         supervised = _filter_calls(setup["namespaces"] is not None, notify)
         layers.append("seccomp")
     return layers, supervised

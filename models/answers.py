@@ -264,6 +264,8 @@ def _known_part(schema):
     part = {keyword: schema[keyword] for keyword in KEYWORDS if keyword in schema}
     if "properties" in part:
         part["properties"] = {name: _known_part(value) for name, value in part["properties"].items()}
+    if "prefixItems" in schema:  # which is not known here: `items` is for those behind them
+        part.pop("items", None)
     if "items" in part:
         part["items"] = _known_part(part["items"])
     return part

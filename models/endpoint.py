@@ -351,7 +351,10 @@ class Endpoint(Model):
             if question.model in self._stopped:
                 raise InfrastructureError(self._stopped[question.model])
             try:
-                return await self._send(question, left_out)
+                reply = await self._send(question, left_out)
+                if reply.fault == "context":  # an answer that was paid for; whoever asks for more is told
+                    self._say("context", f"{self._line(question, Fault('context', reply.text))}: the oldest turns are left out")
+                return reply
             except Fault as error:
                 fault, (rule, most), line = error, RULES[error.kind], self._line(question, error)
             if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):

@@ -11,8 +11,8 @@ from collections.abc import Callable, Coroutine, Iterable
 class Flight:
     """A call that `make` makes; `sent` is set by it as soon as the call will be paid."""
 
-    def __init__(self, make: Callable[["Flight"], Coroutine]):
-        self.sent, self._waiting = False, 0
+    def __init__(self, make: Callable[["Flight"], Coroutine], forget: Callable[[], None]):
+        self.sent, self.forget, self._waiting = False, forget, 0
         self.task = asyncio.create_task(make(self))
 
     async def join(self):
@@ -23,6 +23,7 @@ class Flight:
         except asyncio.CancelledError:
             if self._waiting == 1 and not self.sent:
                 self.task.cancel()
+                self.forget()  # whoever asks from now on asks anew
             raise
         finally:
             self._waiting -= 1
@@ -33,12 +34,17 @@ class Flights(dict[str, Flight]):
 
     def start(self, keys: Iterable[str], make: Callable[[Flight], Coroutine]) -> Flight:
         """Start what `make` does; until it ends it stands under each of `keys`."""
-        flight = Flight(make)
+
+        def forget() -> None:
+            for key in keys:
+                if self.get(key) is flight:
+                    del self[key]
+
+        flight = Flight(make, forget)
         self.update(dict.fromkeys(keys, flight))
 
         def landed(task: asyncio.Task) -> None:
-            for key in keys:
-                del self[key]
+            forget()
             if not task.cancelled():
                 task.exception()  # those who joined raise it; a call that nobody waits for may fail
 

@@ -27,7 +27,7 @@ class Reply:
     """What a model said, and what it counts."""
 
     text: str
-    fault: str = ""  # a kind of RULES whose rule is "again", empty for a good answer
+    fault: str = ""  # a kind of RULES whose rule is "again", or "context": the text says why; empty for a good answer
     prompt_tokens: int = 0
     cached_tokens: int = 0
     completion_tokens: int = 0
@@ -239,7 +239,7 @@ def _read_answer(data: dict, choice: dict, finish: str, body: dict) -> Reply:
     # llama.cpp begins an answer that the context has no room for, and says "length".
     limit, written = next((body[name] for name in LIMITS if name in body), 0), usage["completion_tokens"]
     if fault == "length" and usage["counted"] and written < min(limit, LEAST_ROOM):
-        raise Fault("context", f"the answer was cut after {written} tokens of {limit}: the context is full")
+        text, fault = f"the answer was cut after {written} tokens of {limit}: the context is full", "context"
     return Reply(text, fault, **usage)
 
 
@@ -276,6 +276,7 @@ def _read_usage(usage, prompt: int, completion: int) -> dict:
     # 0 for what has text is no count either; an embedding has no completion.
     all_counted = (counted("prompt_tokens") or not prompt) and (counted("completion_tokens") or not completion)
     prompt, completion = counted("prompt_tokens") or prompt, counted("completion_tokens") or completion
+    completion = max(completion, counted("total_tokens") - prompt)  # some count thoughts in the total alone
     return {
         "prompt_tokens": prompt,
         "cached_tokens": counted("cached_tokens", prompt),

@@ -217,6 +217,12 @@ def test_the_object_that_fits_the_schema_is_found(answer):
     assert extract_json(answer, PLAN) == GOOD
 
 
+def test_items_behind_those_that_have_a_schema_each_are_no_schema_of_all():
+    pair = {"type": "array", "prefixItems": [{"type": "string"}, {"type": "number"}], "items": False}
+    schema = {"type": "object", "properties": {"pair": pair}, "required": ["pair"]}
+    assert extract_json('{"pair": ["a", 1]}', schema) == {"pair": ["a", 1]}
+
+
 @pytest.mark.parametrize(
     ("answer", "message"),
     [

@@ -135,6 +135,19 @@ def test_a_detail_of_usage_is_never_more_than_the_whole(tmp_path):
     assert [totals[f"{kind}_tokens"] for kind in ("prompt", "cached", "completion", "reasoning")] == [8, 8, 3, 0]
 
 
+def test_thoughts_that_are_in_the_total_alone_are_counted(tmp_path):
+    usage = {"prompt_tokens": 8, "completion_tokens": 3, "total_tokens": 8 + 3 + 40,
+             "completion_tokens_details": {"reasoning_tokens": 40}}  # fmt: skip
+
+    async def ask(models):
+        await models.chat("agent", user("x"))
+        return models.totals()
+
+    with ModelServer(answer, usage=usage) as server:
+        totals = asked(tmp_path, server, ask)
+    assert [totals[f"{kind}_tokens"] for kind in ("prompt", "completion", "reasoning")] == [8, 43, 40]
+
+
 @pytest.mark.parametrize("fault", [*STATUS, *BROKEN])
 def test_embeddings_outlive_the_same_faults(tmp_path, fault):
     with ModelServer(answer) as server:
@@ -515,11 +528,14 @@ def test_an_answer_that_a_full_context_cuts_is_no_answer_and_one_at_the_own_limi
     async def ask(models):
         with pytest.raises(ContextOverflow, match="cut after 7 tokens of 16: the context is full"):
             await models.chat("agent", user("a long dialogue"), limit=16)
-        return await models.chat("agent", user("a short one"), limit=7)
+        return await models.chat("agent", user("a short one"), limit=7), models.totals()
 
     with ModelServer(answer, usage={"prompt_tokens": 993, "completion_tokens": 7}) as server:
         server.script = ["length", "length"]
-        assert "I say a short one".startswith(asked(tmp_path, server, ask))
+        for _ in range(2):  # again in a run that goes on: what is stored is not paid twice
+            said, totals = asked(tmp_path, server, ask)
+            assert "I say a short one".startswith(said)
+            assert [totals[name] for name in ("calls", "prompt_tokens", "completion_tokens")] == [2, 2 * 993, 14]
     assert server.requests == 2
 
 

@@ -22,6 +22,7 @@ from models import credentials as keys
 from models.answers import AnswerError
 from models.credentials import OPENAI_URL, PROVIDERS, Keys, child_environment, is_local
 from models.endpoint import Patience
+from models.flights import Flights
 from models.replies import Reply
 from models.store import Store
 from tests.endpoint import ModelServer
@@ -345,6 +346,24 @@ def test_a_call_that_nobody_waits_for_is_not_sent_but_one_that_was_sent_is_kept(
     assert results[5] == "agent: 5" and first == "agent: 0"
     sent = [body["messages"][0]["content"] for body in server.bodies]
     assert {*sent[:2]} == {"0", "1"} and sent[2:] == ["5"]
+
+
+def test_who_asks_just_as_the_last_one_gives_up_asks_anew():
+    async def run():
+        flights = Flights()
+
+        async def make(flight):
+            await asyncio.sleep(0.01)
+            return "answer"
+
+        first = asyncio.create_task(flights.start(["key"], make).join())
+        await asyncio.sleep(0)
+        first.cancel()
+        await asyncio.sleep(0)  # the call is being given up
+        flight = flights.get("key") or flights.start(["key"], make)
+        return await flight.join(), dict(flights)
+
+    assert asyncio.run(run()) == ("answer", {})
 
 
 def test_stand_ins_are_asked_like_models_and_need_nothing(tmp_path):
