@@ -13,7 +13,7 @@ Try it: `python alma.py reproduce --env minihack`
 import hashlib
 import math
 import random
-import runpy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -262,4 +262,6 @@ def draw(
 
 
 if __name__ == "__main__":
-    runpy.run_module("harness", run_name="__main__")  # the command line, which is above this module
+    from harness.cli import main  # the command line is above this module
+
+    sys.exit(main())
