@@ -147,11 +147,9 @@ def leaderboard(command) -> int:
     command.split, command.mode, command.collection_size = "test", "static", ()
     command.design = list(dict.fromkeys([NO_MEMORY, *(command.design or [*baselines(), *known])]))
     if not command.resume:
-        for name in {*config.names()} - {*SHAPELESS, *PAPER_MODELS, "env"}:
-            if getattr(command, name) is not None:
-                raise UserError(f"a leaderboard has one protocol: leave out --{name.replace('_', '-')}")
-            setattr(command, name, board.PROTOCOL.get(name))
-
+        if wrong := [name for name in config.given(command) if name not in (*SHAPELESS, *PAPER_MODELS, "env")]:
+            raise UserError(f"a leaderboard has one protocol: leave out --{wrong[0].replace('_', '-')}")
+        vars(command).update(board.PROTOCOL)
     board.check()  # before anything is measured
 
     def keep(run: Run, done: dict) -> None:
@@ -208,7 +206,6 @@ async def _learn(run: Run) -> tuple[dict, str]:
     best = archive.best()
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
-    code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
     again = sorted((one for one in archive.designs if one.final is not None), key=lambda one: -one.lead(archive.f0))
     return {
         "learned": best.id,
@@ -220,7 +217,7 @@ async def _learn(run: Run) -> tuple[dict, str]:
             {"id": one.id, "search": one.lead(archive.f0), "fresh": one.fresh, "final": one.final} for one in again
         ],
         "noise": {"learning": await run.luck("learning")},
-    }, code
+    }, run.folder.code(best.id)
 
 
 def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
@@ -279,10 +276,9 @@ def _open(command, experiment: Experiment, kind: str = "") -> tuple[RunFolder, d
     Asks before a new run that costs something.
     """
     if command.resume:
-        given = {name: value for name in config.names() if (value := getattr(command, name)) is not None}
+        given = config.given(command)
         if fixed := [name for name in given if name not in ("budget_usd", "budget_tokens", "scheduler")]:
-            option = fixed[0].replace("_", "-")
-            raise UserError(f"--resume keeps the run's own settings: leave out --{option}")
+            raise UserError(f"--resume keeps the run's own settings: leave out --{fixed[0].replace('_', '-')}")
         folder = RunFolder.open(Path(command.resume))
         folder.check_code(command.anyway)
         return folder, given
@@ -361,7 +357,7 @@ def _models(settings: Config) -> dict[str, str]:
 
 def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, root: RunFolder) -> dict:
     """Do an experiment in a folder; returns its result. An error that stops it says how to resume `root`."""
-    changes = (part for name, value in overrides.items() for part in flag(name.replace("_", "-"), value))
+    changes = (part for name, value in overrides.items() for part in flag(name, value))
     again = (command.command, *experiment.again, *flag("resume", root.path), *changes)
     resume = f"resume with: {command_line(*again)}"
 
@@ -440,8 +436,7 @@ def export(command) -> int:
         raise UserError(f"no design {command.id!r} in {run.path}; it has {ids}")
     lines = [*about_design(run, node), f"settings: {json.dumps(run.config)}"]
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
-    code = (folder.design(node.id) / "design.py").read_text(encoding="utf-8")
-    write_atomic(Path(command.file), f"{comment}\n{code}")
+    write_atomic(Path(command.file), f"{comment}\n{folder.code(node.id)}")
     print(command.file)
     return 0
 
@@ -457,8 +452,7 @@ def check(command) -> int:
     tasks = [task for task in envs.domain_class(command.env).tasks() if task.split == "learning"][:3]
     episodes = [Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True) for task in tasks]
     trajectories = [play_episode(episode).trajectory for episode in episodes]
-    checked = check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox)
-    result = asyncio.run(checked)
+    result = asyncio.run(check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox))
     if command.json:
         print(json.dumps(result))
     else:

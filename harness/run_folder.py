@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -148,6 +149,9 @@ class RunFolder:
     def design(self, design_id: str) -> Path:
         return self.path / "designs" / design_id
 
+    def code(self, design_id: str) -> str:
+        return (self.design(design_id) / "design.py").read_text(encoding="utf-8")
+
     def archive(self) -> list[dict]:
         """The lines of archive.jsonl that are whole."""
         return [design for design in read_lines(self.path / "archive.jsonl", []) if "id" in design]
@@ -191,10 +195,6 @@ def _now() -> str:
 
 def about() -> dict:
     """Versions, git commit and fingerprint of the code: what is needed to repeat a run."""
-    versions = dict.fromkeys(PACKAGES, "not installed")
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -204,10 +204,19 @@ def about() -> dict:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions,
+        "packages": {**dict.fromkeys(PACKAGES, "not installed"), **versions(PACKAGES)},
         "commit": commit or "unknown",
         "code": fingerprint(),
     }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those of these packages that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 @functools.cache
