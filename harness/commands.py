@@ -84,9 +84,8 @@ def reproduce(command) -> int:
 
 def reproduced(settings: Config) -> dict[str, Deployed]:
     """What `reproduce` deploys on each task set."""
-    memories = [*baselines(), LEARNED]
-    explained = {"test": len(_with_experience(settings, memories))}  # in static mode alone
-    count = len(memories) - 1
+    count = len(baselines())  # no memory aside, and the learned design
+    explained = {"test": len(_with_experience(settings, [*baselines(), LEARNED]))}  # in static mode alone
     tested = {split: compared(settings, split, count, explained.get(split, 0)) for split in _test_sets(settings)}
     return {"learning": searched(settings), **tested}
 
@@ -173,7 +172,9 @@ def ablation(command) -> int:
         return {"learning": searched(settings), "test": compared(settings, "test", 1, explained)}
 
     def deployed(settings: Config) -> dict[str, Deployed]:
-        return {split: one.times(runs) for split, one in deployed_by_one(settings).items()}
+        # Runs with the same seed share what no memory plays.
+        one_run = deployed_by_one(settings).items()
+        return {split: replace(one, designs=runs * one.designs, passes=runs * one.passes) for split, one in one_run}
 
     async def work(run: Run, known: Path | None = None) -> dict:
         if known:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import envs
+from alma import MAX_PARENTS
 from errors import UserError
 from evaluate import RACE_ROUNDS, SINGLES, folds
 from harness.config import Config
@@ -20,14 +21,13 @@ ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, re
 META_PROMPT_TOKENS = 10_000  # what all stages have in common, code and plan, without the evidence
 META_CALLS = 2.3  # for one design: ideate, implement, now and then a repair
 ONE_PASS = ("passes", "test_passes", "finalists", "final_passes")  # settings that tell what costs less: one pass
-MEMORY_CALLS = 1.0  # of one design for one trajectory or task; many designs make none
 
 
-def designs_of(steps: int, most: int = 5) -> int:
+def designs_of(steps: int) -> int:
     """The number of designs made in so many learning steps: 1, 1, 2, 4, 5, 5, ... (43 in eleven steps)."""
     made = min(steps, 1)
     for _ in range(steps - 1):
-        made += min(made, most)
+        made += min(made, MAX_PARENTS)
     return made
 
 
@@ -38,10 +38,6 @@ class Deployed:
     designs: int  # no memory aside
     passes: int  # over the deployed tasks, of all designs together
     without: int  # passes of no memory: those of a design, and as many more that tell what chance alone does
-
-    def times(self, count: int) -> "Deployed":
-        """The same for so many runs; those with the same seed share what no memory plays."""
-        return replace(self, designs=self.designs * count, passes=self.passes * count)
 
 
 def searched(config: Config) -> Deployed:
@@ -102,13 +98,13 @@ def planned_calls(
     turns = (count_tokens(text) + 10) * domain.max_steps // 2
     agent = planned("agent", steps, count_tokens(domain.description()) + 200 + now + turns, 0.7)
     meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
-    # A design is called once to learn from each collected episode and once to retrieve for each deployed one.
+    meta = planned("meta", int(written * META_CALLS), meta_prompt)
+    # A design calls once to learn from each collected episode and once for each deployed one; many make no calls.
     calls = 0
     for split, one in deployed.items():
         collected, tasks = _collected_and_deployed(config, split)
         calls += collected * one.designs + tasks * one.passes
-    meta = planned("meta", int(written * META_CALLS), meta_prompt)
-    return [agent, meta, planned("memory", int(MEMORY_CALLS * calls), 2000)]
+    return [agent, meta, planned("memory", calls, 2000)]
 
 
 def ask_before_paying(

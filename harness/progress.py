@@ -48,32 +48,30 @@ class Display:
     `output`: a file for everything that others print meanwhile.
     """
 
-    def __init__(self, log: Callable[[str], None], plain: bool, output: Path | None = None):
+    def __init__(self, log: Callable[[str], None], plain: bool, output: Path = Path(os.devnull)):
         self._write_log, self._output = log, output
         self.plain = plain or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown")
         self._stage, self._best, self._rows, self._designs = "", "", {}, {}
         self._done = self._fresh = self._expected = self._planned = 0
         self._usage: Callable[[], str | Mapping] = dict
         self._started = self._last = time.monotonic()
-        self._terminal, self._saved, self._live = sys.stderr, [], None
+        self._terminal, self._live = sys.stderr, None
         self._bar = Progress(BarColumn(None), TextColumn("{task.description}", markup=False), expand=True)
         self._bar.add_task("", total=None)
 
     def __enter__(self) -> "Display":
-        if self._output:
-            # Point file descriptors 1 and 2, which every child inherits, to the file.
-            sys.stdout.flush()
-            sys.stderr.flush()
-            self._saved = [os.dup(1), os.dup(2)]
-            self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
-            with open(self._output, "ab") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
+        # Point file descriptors 1 and 2, which every child inherits, to the file.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._saved = [os.dup(1), os.dup(2)]
+        self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
+        with open(self._output, "ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
         if not self.plain:
             console = Console(file=self._terminal, highlight=False, markup=False, emoji=False)
-            python = not self._output  # with a file, what Python prints goes there with all the rest
             self._live = Live(self, console=console, refresh_per_second=4, transient=True,
-                              redirect_stdout=python, redirect_stderr=python)
+                              redirect_stdout=False, redirect_stderr=False)
             self._live.start()
             console.show_cursor(True)  # a killed process must leave a terminal with a cursor
         return self
@@ -82,15 +80,14 @@ class Display:
         if self._live:
             self._live.stop()
             self._live = None
-        if self._saved:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for descriptor, saved in zip((1, 2), self._saved, strict=True):
-                os.dup2(saved, descriptor)
-                os.close(saved)
-            with contextlib.suppress(OSError):
-                self._terminal.close()
-            self._terminal, self._saved = sys.stderr, []
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for descriptor, saved in zip((1, 2), self._saved, strict=True):
+            os.dup2(saved, descriptor)
+            os.close(saved)
+        with contextlib.suppress(OSError):
+            self._terminal.close()
+        self._terminal = sys.stderr
 
     def cost_from(self, usage: Callable[[], str | Mapping]) -> None:
         """`usage()` is a short text, or a mapping with any of the keys that `usage_words` knows."""
