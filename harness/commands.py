@@ -120,8 +120,7 @@ def evaluate(command, sources: dict[str, str] | None = None, then: Callable[[Run
     def deployed(settings: Config) -> dict[str, Deployed]:
         collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
         if (most := max(command.collection_size, default=0)) > collected:
-            more = "more with --collection-passes"
-            raise UserError(f"--collection-size {most}: {collected} episodes are collected ({more})")
+            raise UserError(f"--collection-size {most}: {collected} episodes are collected (more with --collection-passes)")
         whole = not command.collection_size and command.mode == "static"
         explained = len(_with_experience(settings, sources)) if whole else 0
         count, sizes = len(set(sources) - {NO_MEMORY}), len(command.collection_size) or 1
@@ -443,8 +442,7 @@ def export(command) -> int:
 
 
 def record(command) -> int:
-    for path in write_recording(Path(command.folder), Path(command.recording), command.by, command.force):
-        print(path)
+    print(*write_recording(Path(command.folder), Path(command.recording), command.by, command.force), sep="\n")
     return 0
 
 
@@ -512,8 +510,7 @@ def play(command) -> int:
     known = [task.id for task in domain.tasks()]
     task = command.task or known[0]
     if task not in known:
-        listing = f"python alma.py tasks --env {command.env} lists them"
-        raise UserError(f"unknown task {task!r} of {command.env}: {listing}")
+        raise UserError(f"unknown task {task!r} of {command.env}: python alma.py tasks --env {command.env} lists them")
     env = domain(task)
     text, info = env.reset(seed=command.seed)
     print(f"{task}\n\n{info['goal']}\n\nCommands: quit, or an action.", end="")
@@ -558,8 +555,7 @@ def data(command) -> int:
 
 
 def report(command) -> int:
-    for path in write_report(Path(command.folder)):
-        print(path)
+    print(*write_report(Path(command.folder)), sep="\n")
     return 0
 
 

@@ -110,11 +110,12 @@ class Display:
     def candidate(self, name: str, stage: str, note: str = "", design: str = "", episodes: int = 0) -> None:
         """A candidate enters a stage: one of STAGES, "repair", or one of ENDS.
 
-        `design`: the id under which its episodes are counted; `episodes`: how many there will be.
+        `design`: the id under which its episodes are counted; `episodes`: how many will be played.
         """
         row = self._rows.setdefault(name, Row(name))
         row.stage, row.note = line(stage, 20), line(note, 100) or row.note
         row.expected = episodes or row.expected
+        self._expected += episodes
         if design:
             self._designs[design] = name
         if self.plain:
@@ -125,7 +126,7 @@ class Display:
         self._planned = episodes
 
     def expect(self, episodes: int) -> None:
-        """Add to the number of episodes that will be played."""
+        """Add to the number of episodes that will be played for no candidate."""
         self._expected += episodes
 
     def episode(self, design: str = "", fresh: bool = True) -> None:

@@ -76,7 +76,7 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         _refuse_secrets(path / "store.sqlite", f"{call.request}\n{call.answer}".encode("utf-8", "replace"))
 
     who = line(by, 200) or (f"somebody, by hand ({MANUAL})" if settings.meta_model == MANUAL else settings.meta_model)
-    versions = {name: value for name, value in run.about.items() if name not in ("command", "labels")}
+    answers = [one for design in archive for one in _answers(path, design, calls)]
     head = {
         "domain": settings.env,
         "seed": settings.seed,
@@ -84,10 +84,9 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         "meta_model": settings.meta_model,
         "date": f"{run.state.ended:%Y-%m-%d}" if run.state.ended else "unknown",
         "settings": {name: value for name, value in asdict(settings).items() if name not in SHAPELESS},
-        "versions": versions,
+        "versions": {name: value for name, value in run.about.items() if name not in ("command", "labels")},
+        "answers": len(answers),
     }
-    answers = [one for design in archive for one in _answers(path, design, calls)]
-    head["answers"] = len(answers)
     facts = [*about_design(run, learned), f"Written by: {who}. Labels of the run: {', '.join(run.labels) or 'none'}."]
     replay = command_line("reproduce", *flag("env", settings.env), *flag("seed", settings.seed), *flag("recording", to))
     files = {

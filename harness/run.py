@@ -172,9 +172,8 @@ class Run:
             "progress": self.display.episode,
             "log": self.display.log,
         }
-        all_folds = [Fold(protocol, collection=one, deployment=other, **options) for one, other in halves]
-        evaluator = Evaluator(all_folds)
-        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in all_folds))
+        evaluator = Evaluator([Fold(protocol, collection=one, deployment=other, **options) for one, other in halves])
+        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
         await self._stack.enter_async_context(evaluator)
         self._unsafe = self._unsafe or evaluator.unsafe
         return evaluator
@@ -203,14 +202,12 @@ class Run:
     async def _evaluate(self, split: str, label: str, code: str, mode: str, how: dict) -> Score:
         name, evaluator = design_id(code), await self.evaluator(split, mode, code)
         episodes = sum(len(fold.places(how.get("passes"))) for fold in evaluator.folds)
-        self.display.expect(episodes)
         self.display.candidate(label, "evaluate", design=name, episodes=episodes)
         return await evaluator.evaluate(name, code, **how)
 
     async def experience(self, split: str, label: str, code: str, **how) -> dict:
         """What a design has from experience on a task set, see `score.experience`."""
         score, evaluator = await self.score(split, label, code, **how), await self.evaluator(split, code=code)
-        self.display.expect((1 + SINGLES) * len(score.outcomes))
         self.display.candidate(label, "experience", design=design_id(code), episodes=(1 + SINGLES) * len(score.outcomes))
         return await evaluator.experience(design_id(code), code, score, how.get("purpose", EXPERIENCE))
 

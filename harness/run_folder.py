@@ -28,8 +28,8 @@ from report.page import render
 LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
 ROOT = Path(__file__).resolve().parents[1]
 # What shapes a run's result: the prompts, and all code but the report and the bench.
-FOLDERS = ("domains", "harness", "jail", "models", "standins")
-SHAPING = ("*.py", "domains/*.toml", *(f"{folder}/*.py" for folder in FOLDERS), "prompts/**/*.*")
+SHAPING = ("*.py", "domains/*.py", "domains/*.toml", "harness/*.py", "jail/*.py", "models/*.py", "prompts/**/*.*",
+           "standins/*.py")  # fmt: skip
 PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
 
 

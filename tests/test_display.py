@@ -29,7 +29,6 @@ with Display(lambda text: print(text, file=log, flush=True), plain={plain}, outp
     display.best("best 0.500, no memory 0.300")
     display.cost_from(lambda: {{"in_flight": 3, "tokens": 12345, "usd": 0.5, "budget_usd": 2}})
     display.candidate("1.1", "evaluate", "from scratch", design="abc", episodes=20)
-    display.expect(20)
     for number in range(20):
         subprocess.run("echo worker says hello; echo and complains >&2", shell=True)
         print("a library prints", flush=True)
