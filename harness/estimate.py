@@ -73,9 +73,7 @@ def _collected_and_deployed(config: Config, split: str) -> tuple[int, int]:
     return config.collection_passes * sum(len(half) for half, _ in halves), sum(len(half) for _, half in halves)
 
 
-def planned_calls(
-    config: Config, deployed: Mapping[str, Deployed], written: int, seeds: int = 1
-) -> list[PlannedCalls]:
+def planned_calls(config: Config, deployed: Mapping[str, Deployed], written: int, seeds: int = 1) -> list[PlannedCalls]:
     """The calls of a run, by role: what is deployed on each task set, and how many designs are written."""
     domain, base_url = envs.domain_class(config.env), Keys.read().base_url
     # The mean of an agent's prompt, from a real first observation: it holds half an episode's turns.
