@@ -13,7 +13,7 @@ Try it: `python alma.py reproduce --env minihack`
 import hashlib
 import math
 import random
-import runpy
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -236,14 +236,19 @@ SAMPLING_RULES: dict[str, Callable[[Archive, object, random.Random], list[list[D
 }
 
 
+LARGEST = 700.0  # that `math.exp` can take
+
+
 def weights(designs: Sequence[Design], f0: float, scale: float, penalty: float, temperature: float) -> list[float]:
     """Sampling weights, of which only the ratios matter.
 
     f̂ = 1 / (1 + exp(−λ (f − f0))),  J = f̂ − α ln(1 + visits),  p ∝ exp(J / T), where f − f0 is `Design.lead`
     """
-    normalized = [1 / (1 + math.exp(-scale * design.lead(f0))) for design in designs]
+    normalized = [1 / (1 + math.exp(min(-scale * design.lead(f0), LARGEST))) for design in designs]
     merits = [value - penalty * math.log(1 + design.visits) for value, design in zip(normalized, designs, strict=True)]
-    return [math.exp(merit / temperature) for merit in merits]
+    best = max(merits, default=0.0)
+    shift = best if abs(best) > LARGEST * temperature else 0.0  # else the best one has no weight that can be written
+    return [math.exp((merit - shift) / temperature) for merit in merits]
 
 
 def draw(
@@ -262,4 +267,6 @@ def draw(
 
 
 if __name__ == "__main__":
-    runpy.run_module("harness", run_name="__main__")  # the command line, which is above this module
+    from harness.cli import main  # the command line is above this module
+
+    sys.exit(main())

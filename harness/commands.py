@@ -22,7 +22,7 @@ from agent import play as play_episode
 from alma import SAMPLING_RULES, design_id
 from alma import learn as learning_loop
 from errors import BudgetError, InfrastructureError, UserError, machine_fault
-from evaluate import folds
+from evaluate import NO_MEMORY, folds
 from harness import config
 from harness import leaderboard as board
 from harness.config import PAPER_MODELS, SHAPELESS, Config, command_line, flag
@@ -43,7 +43,6 @@ from sandbox import side_by_side
 from score import against
 
 BASELINES = Path(__file__).resolve().parents[1] / "baselines"
-NO_MEMORY = "no_memory"
 SAYS_CHARS = 4000  # of what the learned memory said for one task
 
 
@@ -84,9 +83,8 @@ def reproduce(command) -> int:
 
 def reproduced(settings: Config) -> dict[str, Deployed]:
     """What `reproduce` deploys on each task set."""
-    memories = [*baselines(), LEARNED]
-    explained = {"test": len(_with_experience(settings, memories))}  # in static mode alone
-    count = len(memories) - 1
+    count = len(baselines())  # no memory aside, and the learned design
+    explained = {"test": len(_with_experience(settings, [*baselines(), LEARNED]))}  # in static mode alone
     tested = {split: compared(settings, split, count, explained.get(split, 0)) for split in _test_sets(settings)}
     return {"learning": searched(settings), **tested}
 
@@ -121,8 +119,7 @@ def evaluate(command, sources: dict[str, str] | None = None, then: Callable[[Run
     def deployed(settings: Config) -> dict[str, Deployed]:
         collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
         if (most := max(command.collection_size, default=0)) > collected:
-            more = "more with --collection-passes"
-            raise UserError(f"--collection-size {most}: {collected} episodes are collected ({more})")
+            raise UserError(f"--collection-size {most}: {collected} episodes are collected (more with --collection-passes)")
         whole = not command.collection_size and command.mode == "static"
         explained = len(_with_experience(settings, sources)) if whole else 0
         count, sizes = len(set(sources) - {NO_MEMORY}), len(command.collection_size) or 1
@@ -147,11 +144,9 @@ def leaderboard(command) -> int:
     command.split, command.mode, command.collection_size = "test", "static", ()
     command.design = list(dict.fromkeys([NO_MEMORY, *(command.design or [*baselines(), *known])]))
     if not command.resume:
-        for name in {*config.names()} - {*SHAPELESS, *PAPER_MODELS, "env"}:
-            if getattr(command, name) is not None:
-                raise UserError(f"a leaderboard has one protocol: leave out --{name.replace('_', '-')}")
-            setattr(command, name, board.PROTOCOL.get(name))
-
+        if wrong := [name for name in config.given(command) if name not in (*SHAPELESS, *PAPER_MODELS, "env")]:
+            raise UserError(f"a leaderboard has one protocol: leave out --{wrong[0].replace('_', '-')}")
+        vars(command).update(board.PROTOCOL)
     board.check()  # before anything is measured
 
     def keep(run: Run, done: dict) -> None:
@@ -175,7 +170,9 @@ def ablation(command) -> int:
         return {"learning": searched(settings), "test": compared(settings, "test", 1, explained)}
 
     def deployed(settings: Config) -> dict[str, Deployed]:
-        return {split: one.times(runs) for split, one in deployed_by_one(settings).items()}
+        # Runs with the same seed share what no memory plays.
+        one_run = deployed_by_one(settings).items()
+        return {split: replace(one, designs=runs * one.designs, passes=runs * one.passes) for split, one in one_run}
 
     async def work(run: Run, known: Path | None = None) -> dict:
         if known:
@@ -192,7 +189,8 @@ def ablation(command) -> int:
         known = None
         for rule in SAMPLING_RULES:
             path, own = root.path / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
-            folder = RunFolder.open(path) if path.is_dir() else RunFolder.at(path, own)
+            begun = (path / "config.json").is_file()  # else a kill may have left an empty folder
+            folder = RunFolder.open(path) if begun else RunFolder.at(path, own, exist_ok=True)
             experiment = Experiment(functools.partial(work, known=known), deployed_by_one, again)
             results[rule].append(_do(folder, overrides, command, experiment, root))
             known = path
@@ -208,7 +206,6 @@ async def _learn(run: Run) -> tuple[dict, str]:
     best = archive.best()
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
-    code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
     again = sorted((one for one in archive.designs if one.final is not None), key=lambda one: -one.lead(archive.f0))
     return {
         "learned": best.id,
@@ -220,7 +217,7 @@ async def _learn(run: Run) -> tuple[dict, str]:
             {"id": one.id, "search": one.lead(archive.f0), "fresh": one.fresh, "final": one.final} for one in again
         ],
         "noise": {"learning": await run.luck("learning")},
-    }, code
+    }, run.folder.code(best.id)
 
 
 def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
@@ -279,10 +276,9 @@ def _open(command, experiment: Experiment, kind: str = "") -> tuple[RunFolder, d
     Asks before a new run that costs something.
     """
     if command.resume:
-        given = {name: value for name in config.names() if (value := getattr(command, name)) is not None}
+        given = config.given(command)
         if fixed := [name for name in given if name not in ("budget_usd", "budget_tokens", "scheduler")]:
-            option = fixed[0].replace("_", "-")
-            raise UserError(f"--resume keeps the run's own settings: leave out --{option}")
+            raise UserError(f"--resume keeps the run's own settings: leave out --{fixed[0].replace('_', '-')}")
         folder = RunFolder.open(Path(command.resume))
         folder.check_code(command.anyway)
         return folder, given
@@ -361,7 +357,7 @@ def _models(settings: Config) -> dict[str, str]:
 
 def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, root: RunFolder) -> dict:
     """Do an experiment in a folder; returns its result. An error that stops it says how to resume `root`."""
-    changes = (part for name, value in overrides.items() for part in flag(name.replace("_", "-"), value))
+    changes = (part for name, value in overrides.items() for part in flag(name, value))
     again = (command.command, *experiment.again, *flag("resume", root.path), *changes)
     resume = f"resume with: {command_line(*again)}"
 
@@ -440,15 +436,13 @@ def export(command) -> int:
         raise UserError(f"no design {command.id!r} in {run.path}; it has {ids}")
     lines = [*about_design(run, node), f"settings: {json.dumps(run.config)}"]
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
-    code = (folder.design(node.id) / "design.py").read_text(encoding="utf-8")
-    write_atomic(Path(command.file), f"{comment}\n{code}")
+    write_atomic(Path(command.file), f"{comment}\n{folder.code(node.id)}")
     print(command.file)
     return 0
 
 
 def record(command) -> int:
-    for path in write_recording(Path(command.folder), Path(command.recording), command.by, command.force):
-        print(path)
+    print(*write_recording(Path(command.folder), Path(command.recording), command.by, command.force), sep="\n")
     return 0
 
 
@@ -457,8 +451,7 @@ def check(command) -> int:
     tasks = [task for task in envs.domain_class(command.env).tasks() if task.split == "learning"][:3]
     episodes = [Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True) for task in tasks]
     trajectories = [play_episode(episode).trajectory for episode in episodes]
-    checked = check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox)
-    result = asyncio.run(checked)
+    result = asyncio.run(check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox))
     if command.json:
         print(json.dumps(result))
     else:
@@ -517,8 +510,7 @@ def play(command) -> int:
     known = [task.id for task in domain.tasks()]
     task = command.task or known[0]
     if task not in known:
-        listing = f"python alma.py tasks --env {command.env} lists them"
-        raise UserError(f"unknown task {task!r} of {command.env}: {listing}")
+        raise UserError(f"unknown task {task!r} of {command.env}: python alma.py tasks --env {command.env} lists them")
     env = domain(task)
     text, info = env.reset(seed=command.seed)
     print(f"{task}\n\n{info['goal']}\n\nCommands: quit, or an action.", end="")
@@ -563,8 +555,7 @@ def data(command) -> int:
 
 
 def report(command) -> int:
-    for path in write_report(Path(command.folder)):
-        print(path)
+    print(*write_report(Path(command.folder)), sep="\n")
     return 0
 
 

@@ -5,9 +5,8 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from types import MappingProxyType
 
 from alma import SAMPLING_RULES
 from domains import DOMAINS
@@ -106,7 +105,12 @@ class Config:
     call_seconds: float = setting(300.0, "how long one model call may take; the meta agent's four times that")
     budget_usd: float = setting(0.0, "stop before more dollars than this are spent; 0: no limit")
     budget_tokens: int = setting(0, "stop before more tokens than this are used; 0: no limit")
-    price: tuple[str, ...] = setting((), "model=input,cached,output in dollars a million tokens; repeatable")
+    price: tuple[str, ...] = setting(
+        (),
+        "model=input,cached,output in dollars a million tokens; repeatable",
+        action="append",
+        metavar="MODEL=IN,CACHED,OUT",
+    )
     prompt_tokens: int = setting(8_000, "limit for the evidence (tables, episodes) that the meta agent is shown")
     allow_solvers: bool = setting(False, "let designs solve new tasks: leave out the rule against it, as the paper does")
     show_admissible: bool = setting(False, "show the agent TextWorld's admissible commands (offline: always)")
@@ -130,28 +134,27 @@ class Config:
         return [role for role, model in self.models().items() if model == name]
 
 
+NAMES = tuple(one.name for one in fields(Config))  # of all settings
+
+
 def arguments() -> Iterator[tuple[tuple[str], dict]]:
     """The flags of all settings, as the arguments of `add_argument`."""
     for one in fields(Config):
-        options = {"help": one.metadata["help"], "default": None}
+        options = {"default": None, **one.metadata}
         if one.type is bool:
             options["action"] = "store_true"
-        elif "choices" in one.metadata:
-            bare = {key: one.metadata[key] for key in ("nargs", "const") if key in one.metadata}
-            options |= {"choices": one.metadata["choices"], "type": one.type, **bare}
-        elif one.name == "price":
-            options |= {"action": "append", "metavar": "MODEL=IN,CACHED,OUT"}
-        else:
-            kind = str if one.type is str else _number(one.type)
-            options |= {"type": kind, "metavar": one.name.upper()}
-        if one.default not in (MISSING, "", (), False, 0, 0.0):
+        elif "choices" in options:
+            options["type"] = one.type
+        elif "action" not in options:
+            options |= {"type": str if one.type is str else _number(one.type), "metavar": one.name.upper()}
+        if one.default:
             options["help"] += f" (default {one.default})"
         yield (f"--{one.name.replace('_', '-')}",), options
 
 
 def flag(name: str, value: object) -> list[str]:
     """A flag with its value, as arguments; a value that looks like a flag is attached."""
-    value = str(value)
+    name, value = name.replace("_", "-"), str(value)
     return [f"--{name}={value}"] if value.startswith("-") else [f"--{name}", value]
 
 
@@ -174,13 +177,16 @@ def _number(kind: type):
     return parse
 
 
-def from_flags(arguments: argparse.Namespace, defaults: Mapping = MappingProxyType({})) -> Config:
+def given(arguments: argparse.Namespace) -> dict:
+    """The settings that the flags give, by name."""
+    found = {name: getattr(arguments, name) for name in NAMES}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def from_flags(arguments: argparse.Namespace, defaults: Mapping | None = None) -> Config:
     """The settings that the flags give, else `defaults`; those that depend on others are still 0 (see `commands.complete`)."""
-    given = {name: value for name, value in vars(arguments).items() if value is not None and name in names()}
-    given = {**defaults, **given}
-    if "price" in given:
-        given["price"] = tuple(given["price"])
-    config = Config(**given)
+    chosen = {**(defaults or {}), **given(arguments)}
+    config = Config(**{**chosen, "price": tuple(chosen.get("price", ()))})
     for name in ("in_flight", "agent_tokens"):
         if getattr(config, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
@@ -196,15 +202,10 @@ def from_json(value: dict) -> Config:
     A run that does not know finalists keeps the learned design that its search has chosen, and plays no more for it.
     """
     before = {} if "finalists" in value else {"finalists": 0, "experience": "none"}
-    known = {**before, **{name: value[name] for name in names() if name in value}}
+    known = {**before, **{name: value[name] for name in NAMES if name in value}}
     if "env" not in known or not isinstance(known.get("price", ()), list | tuple):
         raise UserError("config.json is damaged: it is not the settings of a run")
     return Config(**{**known, "price": tuple(known.get("price", ()))})
-
-
-def names() -> list[str]:
-    """The names of all settings."""
-    return [one.name for one in fields(Config)]
 
 
 def default_workers(in_flight: int, local: bool = False) -> int:

@@ -15,14 +15,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import envs
 from errors import BudgetError, ContextOverflow, DesignError, InfrastructureError, UserError, machine_fault
 from harness.config import Config
 from harness.pool import open_pool
-from harness.run_folder import ROOT
+from harness.run_folder import ROOT, versions
 from llm import Keys, Models, ModelSpec, Patience
 from models import ROLES
 from models.endpoint import PROBE
@@ -92,13 +91,10 @@ def _why(error: BaseException) -> str:
 def _python() -> tuple[str, str]:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.strip().split("==") for line in lines if "==" in line)
-    versions = {}
-    for name in pinned:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
-    absent = [name for name in pinned if name not in versions]
-    other = [f"{name} {one}, not {pinned[name]}" for name, one in versions.items() if one != pinned[name]]
-    found = f"{platform.python_version()}, {len(versions)} of {len(pinned)} packages"
+    installed = versions(pinned)
+    absent = [name for name in pinned if name not in installed]
+    other = [f"{name} {one}, not {pinned[name]}" for name, one in installed.items() if one != pinned[name]]
+    found = f"{platform.python_version()}, {len(installed)} of {len(pinned)} packages"
     if absent:
         raise UserError(f"{found}; without {', '.join(absent)}")
     return "; ".join([found, *other]), "make install, for the versions that were tested" if other else ""

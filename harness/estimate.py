@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import envs
+from alma import MAX_PARENTS
 from errors import UserError
 from evaluate import RACE_ROUNDS, SINGLES, folds
 from harness.config import Config
@@ -19,15 +20,15 @@ from prompts import count_tokens, render
 ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, reasoning included
 META_PROMPT_TOKENS = 10_000  # what all stages have in common, code and plan, without the evidence
 META_CALLS = 2.3  # for one design: ideate, implement, now and then a repair
+EXPERIENCE_DEPLOYMENTS = 1 + SINGLES  # of a design whose experience is measured: after no episode and after single ones
 ONE_PASS = ("passes", "test_passes", "finalists", "final_passes")  # settings that tell what costs less: one pass
-MEMORY_CALLS = 1.0  # of one design for one trajectory or task; many designs make none
 
 
-def designs_of(steps: int, most: int = 5) -> int:
+def designs_of(steps: int) -> int:
     """The number of designs made in so many learning steps: 1, 1, 2, 4, 5, 5, ... (43 in eleven steps)."""
     made = min(steps, 1)
     for _ in range(steps - 1):
-        made += min(made, most)
+        made += min(made, MAX_PARENTS)
     return made
 
 
@@ -39,14 +40,10 @@ class Deployed:
     passes: int  # over the deployed tasks, of all designs together
     without: int  # passes of no memory: those of a design, and as many more that tell what chance alone does
 
-    def times(self, count: int) -> "Deployed":
-        """The same for so many runs; those with the same seed share what no memory plays."""
-        return replace(self, designs=self.designs * count, passes=self.passes * count)
-
 
 def searched(config: Config) -> Deployed:
     """What a search plays on the learning set: each design, and the finalists again on fresh seeds."""
-    designs, each = designs_of(config.steps), _each(config.objective == "experience")
+    designs, each = designs_of(config.steps), 1 + EXPERIENCE_DEPLOYMENTS * (config.objective == "experience")
     finalists = min(config.finalists, designs)
     without = config.passes + max(config.passes, config.final_passes if finalists else 0)
     return Deployed(designs, each * (designs * config.passes + finalists * config.final_passes), without)
@@ -54,13 +51,8 @@ def searched(config: Config) -> Deployed:
 
 def compared(config: Config, split: str, designs: int, explained: int = 0, sizes: int = 1) -> Deployed:
     """What a comparison of designs plays: with so many sizes of the collection, and of some what experience gives."""
-    deployments, passes = designs * sizes + explained * (_each(True) - 1), config.passes_over(split)
+    deployments, passes = designs * sizes + explained * EXPERIENCE_DEPLOYMENTS, config.passes_over(split)
     return Deployed(designs, passes * deployments, 2 * passes)
-
-
-def _each(experience: bool) -> int:
-    """Deployments of a design: after all collected episodes; where experience is measured, after none and single ones."""
-    return 1 + (1 + SINGLES) * experience
 
 
 def episodes_of(config: Config, deployed: Mapping[str, Deployed], seeds: int = 1) -> int:
@@ -81,34 +73,30 @@ def _collected_and_deployed(config: Config, split: str) -> tuple[int, int]:
     return config.collection_passes * sum(len(half) for half, _ in halves), sum(len(half) for _, half in halves)
 
 
-def planned_calls(
-    config: Config, deployed: Mapping[str, Deployed], written: int, seeds: int = 1
-) -> list[PlannedCalls]:
+def planned_calls(config: Config, deployed: Mapping[str, Deployed], written: int, seeds: int = 1) -> list[PlannedCalls]:
     """The calls of a run, by role: what is deployed on each task set, and how many designs are written."""
-    domain = envs.domain_class(config.env)
-    specs = {role: ModelSpec.parse(getattr(config, f"{role}_model")) for role in ("meta", "agent", "memory")}
-    default = Keys.read().base_url
-
-    def planned(role: str, calls: int, prompt_tokens: int, cached_share: float = 0.0) -> PlannedCalls:
-        spec = specs[role]
-        url = (spec.base_url or default) if spec.at_endpoint else ""
-        return PlannedCalls(role, spec.name, calls, prompt_tokens, ANSWER_TOKENS[role], cached_share, url)
-
-    steps = domain.max_steps * episodes_of(config, deployed, seeds)
+    domain, base_url = envs.domain_class(config.env), Keys.read().base_url
     # The mean of an agent's prompt, from a real first observation: it holds half an episode's turns.
     task = next(task for task in domain.tasks() if task.split == "learning")
     text, info = domain().reset(seed=task.seed, options={"task": task.id})
     now = count_tokens(render("turn", text="", now=info["now"], actions=info["actions"]))
     turns = (count_tokens(text) + 10) * domain.max_steps // 2
-    agent = planned("agent", steps, count_tokens(domain.description()) + 200 + now + turns, 0.7)
-    meta_prompt = META_PROMPT_TOKENS + config.prompt_tokens // 2
-    # A design is called once to learn from each collected episode and once to retrieve for each deployed one.
-    calls = 0
+    agent_prompt = count_tokens(domain.description()) + 200 + now + turns
+    # A design calls once to learn from each collected episode and once for each deployed one; many make no calls.
+    memory_calls = 0
     for split, one in deployed.items():
         collected, tasks = _collected_and_deployed(config, split)
-        calls += collected * one.designs + tasks * one.passes
-    meta = planned("meta", int(written * META_CALLS), meta_prompt)
-    return [agent, meta, planned("memory", int(MEMORY_CALLS * calls), 2000)]
+        memory_calls += collected * one.designs + tasks * one.passes
+    planned = []
+    for role, calls, prompt_tokens, cached_share in (
+        ("agent", domain.max_steps * episodes_of(config, deployed, seeds), agent_prompt, 0.7),
+        ("meta", int(written * META_CALLS), META_PROMPT_TOKENS + config.prompt_tokens // 2, 0.0),
+        ("memory", memory_calls, 2000, 0.0),
+    ):
+        spec = ModelSpec.parse(getattr(config, f"{role}_model"))
+        url = (spec.base_url or base_url) if spec.at_endpoint else ""
+        planned.append(PlannedCalls(role, spec.name, calls, prompt_tokens, ANSWER_TOKENS[role], cached_share, url))
+    return planned
 
 
 def ask_before_paying(

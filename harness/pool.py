@@ -192,14 +192,12 @@ class Cluster:
             except self._lost:
                 pass  # Dask itself gives up an episode over which several workers died
             except ImportError as error:
-                hint = "start it in the repository"
-                raise InfrastructureError(f"a worker cannot play: {error}; {hint}") from None
+                raise InfrastructureError(f"a worker cannot play: {error}; start it in the repository") from None
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():
                     raise
             await self._reconnect(client)
-        task = f"{function.__name__}{args}"
-        raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times over {task}")
+        raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times over {function.__name__}{args}")
 
     async def _reconnect(self, client) -> None:
         """A new client where the scheduler has dropped this one."""
@@ -222,8 +220,7 @@ ONE_AT_A_TIME = threading.Lock()  # all threads of a process share one environme
 def in_worker(code: str, function: Callable, *args):
     """`function(*args)` on a worker of a cluster, if it has the same code as the host."""
     if fingerprint() != code:
-        machine = socket.gethostname()
-        raise InfrastructureError(f"the worker on {machine} has another version of this repository")
+        raise InfrastructureError(f"the worker on {socket.gethostname()} has another version of this repository")
     with ONE_AT_A_TIME:
         return function(*args)
 

@@ -83,8 +83,9 @@ class Display:
             self._live.stop()
             self._live = None
         if self._saved:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):  # no room in the file; the reason is still to be told on the terminal
+                    stream.flush()
             for descriptor, saved in zip((1, 2), self._saved, strict=True):
                 os.dup2(saved, descriptor)
                 os.close(saved)

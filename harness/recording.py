@@ -14,7 +14,7 @@ from pathlib import Path
 
 from alma import design_id
 from errors import AnswerError, UserError
-from harness.config import SHAPELESS, Config, arguments, command_line, flag, from_json, names
+from harness.config import NAMES, SHAPELESS, Config, arguments, command_line, flag, from_json
 from harness.run_folder import RunFolder, write_atomic
 from models import MANUAL, OFFLINE, RECORDED
 from models.answers import extract_code
@@ -35,7 +35,7 @@ def settings_of(folder: Path, env: str, agent_model: str) -> dict:
     head = Recording.read(path).head
     if head["domain"] != env:
         raise UserError(f"{path} is of the domain {head['domain']}, not of {env}")
-    found = {name: value for name, value in head["settings"].items() if name in names() and name not in SHAPELESS}
+    found = {name: value for name, value in head["settings"].items() if name in NAMES and name not in SHAPELESS}
     if wrong := [name for name, value in found.items() if type(value) is not type(getattr(Config, name))]:
         raise UserError(f"{path}, line 1: the setting {wrong[0]} is not of its type")
     flags = argparse.ArgumentParser(exit_on_error=False)  # a value that no flag takes is none for a recording
@@ -43,7 +43,7 @@ def settings_of(folder: Path, env: str, agent_model: str) -> dict:
         flags.add_argument(*one, **options)
     for name, value in found.items():
         try:
-            flags.parse_args([] if value in (False, "") else flag(name.replace("_", "-"), value)[: 1 if value is True else None])
+            flags.parse_args([] if value in (False, "") else flag(name, value)[: 1 if value is True else None])
         except argparse.ArgumentError as error:
             raise UserError(f"{path}, line 1: {error}") from None
     if found.get("agent_model") != agent_model:
@@ -76,7 +76,7 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         _refuse_secrets(path / "store.sqlite", f"{call.request}\n{call.answer}".encode("utf-8", "replace"))
 
     who = line(by, 200) or (f"somebody, by hand ({MANUAL})" if settings.meta_model == MANUAL else settings.meta_model)
-    versions = {name: value for name, value in run.about.items() if name not in ("command", "labels")}
+    answers = [one for design in archive for one in _answers(path, design, calls)]
     head = {
         "domain": settings.env,
         "seed": settings.seed,
@@ -84,17 +84,15 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         "meta_model": settings.meta_model,
         "date": f"{run.state.ended:%Y-%m-%d}" if run.state.ended else "unknown",
         "settings": {name: value for name, value in asdict(settings).items() if name not in SHAPELESS},
-        "versions": versions,
+        "versions": {name: value for name, value in run.about.items() if name not in ("command", "labels")},
+        "answers": len(answers),
     }
-    answers = [one for design in archive for one in _answers(path, design, calls)]
-    head["answers"] = len(answers)
-    code = (folder.design(learned.id) / "design.py").read_text(encoding="utf-8")
     facts = [*about_design(run, learned), f"Written by: {who}. Labels of the run: {', '.join(run.labels) or 'none'}."]
     replay = command_line("reproduce", *flag("env", settings.env), *flag("seed", settings.seed), *flag("recording", to))
     files = {
         "archive.jsonl": (path / "archive.jsonl").read_text(encoding="utf-8"),
         "archive.svg": picture(run),
-        "learned.py": with_docstring(code, "\n".join(facts) + "\n"),
+        "learned.py": with_docstring(folder.code(learned.id), "\n".join(facts) + "\n"),
         "README.md": recorded(run, head, replay),
         # Last, for it is what makes the folder a recording.
         FILE: "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (head, *answers)),

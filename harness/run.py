@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -44,10 +44,9 @@ class Run:
         self.folder, self._command = folder, command
         self.config: Config = replace(from_json(folder.config()), **(budget or {}))
         self.display = Display(folder.log, plain, output=folder.path / "output.txt")
-        self._evaluators: dict[tuple, asyncio.Task[Evaluator]] = {}
+        self._shared: dict[object, asyncio.Task] = {}  # evaluators and the briefing, for the whole run
+        self._evaluations: dict[object, asyncio.Task[Score]] = {}  # of this learning step, or of what comes after
         self._unsafe = False  # a layer of the sandbox is missing
-        self._evaluations: dict[str, asyncio.Task] = {}
-        self._briefing: asyncio.Task[Briefing] | None = None
         self._origins: dict[str, Origin] = {}  # by candidate: its place in the search
         self._reported = time.monotonic()  # when the last report was written
 
@@ -87,7 +86,7 @@ class Run:
 
     async def __aexit__(self, kind, error, trace) -> None:
         try:
-            at_work = [*self._evaluations.values(), *self._evaluators.values(), *filter(None, [self._briefing])]
+            at_work = [*self._evaluations.values(), *self._shared.values()]
             for task in at_work:
                 task.cancel()
             await asyncio.gather(*at_work, return_exceptions=True)
@@ -144,9 +143,7 @@ class Run:
         """The evaluator of a task set, made once; with `--fresh-collection` once for each design's code."""
         phase = f"collection {design_id(code)}" if code and self.config.fresh_collection else "collection"
         key = (split, mode, phase)
-        if key not in self._evaluators:
-            self._evaluators[key] = asyncio.ensure_future(self._make_evaluator(*key))
-        return await asyncio.shield(self._evaluators[key])
+        return await _once(self._shared, key, lambda: self._make_evaluator(*key))
 
     async def _make_evaluator(self, split: str, mode: str, phase: str) -> Evaluator:
         config, halves = self.config, folds(self.config, split)
@@ -175,9 +172,8 @@ class Run:
             "progress": self.display.episode,
             "log": self.display.log,
         }
-        all_folds = [Fold(protocol, collection=one, deployment=other, **options) for one, other in halves]
-        evaluator = Evaluator(all_folds)
-        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in all_folds))
+        evaluator = Evaluator([Fold(protocol, collection=one, deployment=other, **options) for one, other in halves])
+        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
         await self._stack.enter_async_context(evaluator)
         self._unsafe = self._unsafe or evaluator.unsafe
         return evaluator
@@ -201,9 +197,7 @@ class Run:
     async def score(self, split: str, label: str, code: str, mode: str = "static", **how) -> Score:
         """A design's score on a task set; the same is evaluated once. `how`: of `Evaluator.evaluate`."""
         key = f"{split} {mode} {design_id(code)} {how}"
-        if key not in self._evaluations:
-            self._evaluations[key] = asyncio.ensure_future(self._evaluate(split, label, code, mode, how))
-        return await asyncio.shield(self._evaluations[key])
+        return await _once(self._evaluations, key, lambda: self._evaluate(split, label, code, mode, how))
 
     async def _evaluate(self, split: str, label: str, code: str, mode: str, how: dict) -> Score:
         name, evaluator = design_id(code), await self.evaluator(split, mode, code)
@@ -215,8 +209,8 @@ class Run:
     async def experience(self, split: str, label: str, code: str, **how) -> dict:
         """What a design has from experience on a task set, see `score.experience`."""
         score, evaluator = await self.score(split, label, code, **how), await self.evaluator(split, code=code)
-        self.display.expect((1 + SINGLES) * len(score.outcomes))
-        self.display.candidate(label, "experience", design=design_id(code), episodes=(1 + SINGLES) * len(score.outcomes))
+        self.display.expect(episodes := (1 + SINGLES) * len(score.outcomes))
+        self.display.candidate(label, "experience", design=design_id(code), episodes=episodes)
         return await evaluator.experience(design_id(code), code, score, how.get("purpose", EXPERIENCE))
 
     async def luck(self, split: str, mode: str = "static", code: str = "") -> dict:
@@ -250,11 +244,8 @@ class Run:
 
     async def meta_agent(self, learning: Evaluator, archive: Archive, candidate: str) -> MetaAgent:
         """The meta agent that makes one candidate."""
-        if self._briefing is None:
-            self._briefing = asyncio.ensure_future(Briefing.of(self.config, learning, self.pool))
-        files = {one.candidate: self.folder.design(one.id) / "design.py" for one in archive.evaluated()}
-        known = {path.read_text(encoding="utf-8"): name for name, path in files.items()}
-        briefing = await asyncio.shield(self._briefing)
+        briefing = await _once(self._shared, "briefing", lambda: Briefing.of(self.config, learning, self.pool))
+        known = {self.folder.code(one.id): one.candidate for one in archive.evaluated()}
         if self._written_by(candidate):
             self.display.log(f"candidate {candidate} is by sketch: there is no recorded one in its place")
         about = (self.config.prompt_tokens, self.config.seed, candidate, self._origins[candidate])
@@ -283,7 +274,7 @@ class Run:
 
     async def measure_again(self, design: Design, lead: float) -> dict[str, float]:
         """What the search climbs, of a finalist that had `lead` of it: on fresh seeds, and over all its passes."""
-        code = (self.folder.design(design.id) / "design.py").read_text(encoding="utf-8")
+        code = self.folder.code(design.id)
         first, more = self.config.passes, self.config.final_passes
         how = {"passes": range(first, first + more), "purpose": FINALISTS}
         if self.config.objective == "experience":
@@ -316,8 +307,7 @@ class Run:
         if not known:
             texts = {"printed": score.output, "errors": "\n".join(score.errors)}
             self.folder.write_candidate(folder, code, plan, transcript, **texts)
-            outcomes = map(asdict, score.outcomes)
-            lines = [json.dumps(one, ensure_ascii=False, separators=(",", ":")) for one in outcomes]
+            lines = [json.dumps(asdict(one), ensure_ascii=False, separators=(",", ":")) for one in score.outcomes]
             write_atomic(folder / EPISODES, "".join(f"{line}\n" for line in lines))
             write_json(folder / "score.json", known := summary)
         self.show(candidate, "archived", f"{known['mean']:.3f}, {known['difference']:+.3f} to no memory")
@@ -352,6 +342,13 @@ class Run:
         calls = sum(row["calls"] for row in rows)
         tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
         return {"memory_calls": calls, "memory_tokens": tokens, "usd": _dollars(rows)}
+
+
+async def _once(known: dict[object, asyncio.Task], key: object, make: Callable[[], Coroutine]):
+    """What `make` returns, made once for all who ask for `key`; it goes on where one of them is cancelled."""
+    if key not in known:
+        known[key] = asyncio.ensure_future(make())
+    return await asyncio.shield(known[key])
 
 
 def _place(candidate: str) -> tuple[int, ...]:

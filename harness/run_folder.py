@@ -15,6 +15,7 @@ import os
 import platform
 import re
 import subprocess
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -27,8 +28,8 @@ from report.page import render
 LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
 ROOT = Path(__file__).resolve().parents[1]
 # What shapes a run's result: the prompts, and all code but the report and the bench.
-FOLDERS = ("domains", "harness", "jail", "models", "standins")
-SHAPING = ("*.py", "domains/*.toml", *(f"{folder}/*.py" for folder in FOLDERS), "prompts/**/*.*")
+SHAPING = ("*.py", "domains/*.py", "domains/*.toml", "harness/*.py", "jail/*.py", "models/*.py", "prompts/**/*.*",
+           "standins/*.py")  # fmt: skip
 PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
 
 
@@ -98,10 +99,10 @@ class RunFolder:
         return cls.at(path, config, command)
 
     @classmethod
-    def at(cls, path: Path, config: dict, command: str = "") -> "RunFolder":
-        """A new run in the folder `path`, which must not exist."""
+    def at(cls, path: Path, config: dict, command: str = "", exist_ok: bool = False) -> "RunFolder":
+        """A new run in the folder `path`, which must not exist, or with `exist_ok` holds no run yet."""
         try:
-            path.mkdir(parents=True)
+            path.mkdir(parents=True, exist_ok=exist_ok)
         except OSError as error:
             raise _unwritten(f"cannot make a run folder {path}", error) from error
         started = {"command": command} if command else {}
@@ -148,6 +149,9 @@ class RunFolder:
     def design(self, design_id: str) -> Path:
         return self.path / "designs" / design_id
 
+    def code(self, design_id: str) -> str:
+        return (self.design(design_id) / "design.py").read_text(encoding="utf-8")
+
     def archive(self) -> list[dict]:
         """The lines of archive.jsonl that are whole."""
         return [design for design in read_lines(self.path / "archive.jsonl", []) if "id" in design]
@@ -191,10 +195,6 @@ def _now() -> str:
 
 def about() -> dict:
     """Versions, git commit and fingerprint of the code: what is needed to repeat a run."""
-    versions = dict.fromkeys(PACKAGES, "not installed")
-    for package in PACKAGES:
-        with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
@@ -204,10 +204,19 @@ def about() -> dict:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": versions,
+        "packages": {**dict.fromkeys(PACKAGES, "not installed"), **versions(PACKAGES)},
         "commit": commit or "unknown",
         "code": fingerprint(),
     }
+
+
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """The versions of those of these packages that are installed."""
+    found = {}
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[package] = metadata.version(package)
+    return found
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The archive: sampling probabilities against numbers worked out by hand, and what never changes."""
 
+import math
 import random
 from collections import Counter
 from dataclasses import replace
@@ -116,3 +117,11 @@ def test_a_design_whose_code_is_known_enters_as_a_duplicate():
     archive.add(design("a", 0.1))
     archive.add(replace(design("a", 0.3), raced=4))  # another race has stopped it elsewhere
     assert [(line["state"], line["score"], line["raced"]) for line in archive.lines()] == [("evaluated", 0.1, 0), ("duplicate", 0.1, 0)]
+
+
+@pytest.mark.parametrize(("scale", "temperature"), [(1.0, 0.0007), (1.0, 1e-9), (50_000.0, 0.5)])
+def test_extreme_settings_of_the_sampling_draw_the_best(scale, temperature):
+    designs = [design(name, score) for name, score in (("a", 0.1), ("b", 1.0), ("c", 0.15))]
+    found = weights(designs, 0.2, scale, 0.5, temperature)
+    assert all(math.isfinite(one) for one in found) and max(found) == found[1] > 0
+    assert draw(designs, found, random.Random(0), 1) == [designs[1]]

@@ -49,7 +49,7 @@ def undisturbed(tmp_path_factory) -> list[dict]:
     return archive(runs)
 
 
-@pytest.mark.parametrize("room", [100_000, 450_000])
+@pytest.mark.parametrize("room", [100_000, 300_000])
 def test_a_run_on_a_disk_that_fills_up_goes_on_when_there_is_room_and_a_report_without_room_leaves_the_old_one(disk, undisturbed, room):
     filler = fill(disk, room)
     said = finish(start("learn", *RUN, "--runs", disk / "runs"), 3)
