@@ -209,12 +209,14 @@ async def _learn(run: Run) -> tuple[dict, str]:
     again = sorted((one for one in archive.designs if one.final is not None), key=lambda one: -one.lead(archive.f0))
     return {
         "learned": best.id,
+        "candidate": best.candidate,
         "score": best.score,
         "no_memory": archive.f0,
         "designs": len(archive.evaluated()),
         "objective": run.config.objective,
         "finalists": [
-            {"id": one.id, "search": one.lead(archive.f0), "fresh": one.fresh, "final": one.final} for one in again
+            {"id": one.id, "candidate": one.candidate, "search": one.lead(archive.f0), "fresh": one.fresh, "final": one.final}
+            for one in again
         ],
         "noise": {"learning": await run.luck("learning")},
     }, run.folder.code(best.id)
@@ -258,7 +260,7 @@ async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, siz
         results[name] = {**score.summary(), "id": design, **run.memory_cost(design, split), **more}
     kept = f"results-{split}-{mode}{'' if size is None else f'-{size}'}.json"
     done = {"labels": run.labels(), "noise": noise, "scores": results}
-    write_json(run.folder.path / kept, done)
+    write_json(run.folder.path / kept, done, indent=None)
     return done
 
 
@@ -373,7 +375,7 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, roo
 
     try:
         result = asyncio.run(in_run())
-        write_json(folder.path / "score.json", result)
+        write_json(folder.path / "score.json", result, indent=None)
         write_report(folder.path)
         return result
     except (KeyboardInterrupt, asyncio.CancelledError):

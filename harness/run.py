@@ -24,7 +24,7 @@ from llm import Keys, Models, ModelSpec, Patience
 from meta import Briefing, Evidence, MetaAgent
 from models import MANUAL, OFFLINE, RECORDED, ROLES, gateway
 from models.prices import parse_price
-from models.recorded import FILE, Origin, Recording
+from models.recorded import COPY, FILE, Origin, Recording
 from models.store import Store
 from prompts import quote
 from prompts.evidence import EPISODES, read_episodes
@@ -56,9 +56,10 @@ class Run:
         try:
             self._stack.enter_context(self.display)
             self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
-            if config.recording and not (kept := self.folder.path / FILE).exists():
-                write_atomic(kept, (Path(config.recording) / FILE).read_bytes())  # a run needs it to the end
             self._recording = Recording.of_run(self.folder.path)
+            if config.recording and not self._recording.head:  # a run needs it to the end
+                write_atomic(self.folder.path / COPY, (Path(config.recording) / FILE).read_bytes())
+                self._recording = Recording.of_run(self.folder.path)
             models = Models(
                 {role: ModelSpec.parse(getattr(config, f"{role}_model"), role) for role in ROLES},
                 self.store,

@@ -57,8 +57,8 @@ def _unwritten(what: str, error: OSError) -> InfrastructureError | UserError:
     return kind(f"{what}: {error.strerror}")
 
 
-def write_json(path: Path, value) -> None:
-    write_atomic(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+def write_json(path: Path, value, indent: int | None = 1) -> None:
+    write_atomic(path, json.dumps(value, indent=indent, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path):

@@ -9,8 +9,10 @@ come. Where there is none, `sketch` writes the whole candidate. An answer that a
 up: that candidate is dropped. A damaged file is one clear line. Whether designs score as they did is not known here.
 """
 
+import gzip
 import hashlib
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ from models.replies import Reply
 
 DESIGNS = Path(__file__).resolve().parents[1] / "designs"
 FILE = "search.jsonl"
+COPY = "search.jsonl.gz"  # in the folder of a run that replays it
 TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
 # What each line has at least.
 HEAD = {"domain": TEXT, "seed": {"type": "integer"}, "settings": {"type": "object"}, "date": TEXT, "by": TEXT}
@@ -51,9 +54,11 @@ class Recording:
     def read(cls, path: Path) -> "Recording":
         """The recording in a file; raises UserError, which names the line that is damaged."""
         try:
-            lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except (OSError, ValueError) as error:
-            raise UserError(f"cannot read {path}: {getattr(error, 'strerror', 'it is not UTF-8')}") from None
+            data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            lines = data.decode().removesuffix("\n").split("\n")
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            why = "it is not UTF-8" if isinstance(error, ValueError) else getattr(error, "strerror", "") or "it is damaged"
+            raise UserError(f"cannot read {path}: {why}") from None
         head = _line(path, 1, lines[0], HEAD, "the head of a recording")
         found, origins, made = {}, {}, []
         for number, text in enumerate(lines[1:], 2):
@@ -73,8 +78,9 @@ class Recording:
 
     @classmethod
     def of_run(cls, folder: Path) -> "Recording":
-        """What a run replays: the copy in its folder."""
-        return cls.read(folder / FILE) if (folder / FILE).exists() else cls()
+        """What a run replays: the copy in its folder, packed but in older runs."""
+        kept = next((path for path in (folder / COPY, folder / FILE) if path.exists()), None)
+        return cls.read(kept) if kept else cls()
 
     def introduction(self, seed: int) -> str:
         """What is recorded and what is not, for the first line of a run with this seed."""
