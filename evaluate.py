@@ -230,7 +230,7 @@ class Fold:
         unsafe_sandbox: bool = False,
         phase: str = "collection",  # another phase collects other episodes of the same tasks
         stage: str = "memory",  # under which the designs' own model calls are booked
-        progress=lambda design, fresh=True: None,
+        progress=lambda design, fresh=True, once="": None,
         log=lambda line: None,
     ):
         self.protocol, self._collection, self.deployment = protocol, list(collection), list(deployment)
@@ -318,14 +318,15 @@ class Fold:
         that retrieve the same thing share an episode, which is played once.
         """
         key = episode.key()
+        once = key if design == NO_MEMORY else ""  # several folds may have it
         known = self._store.get_episode(key)
         if known is not None:
-            self._progress(design, fresh=key in self._played)
+            self._progress(design, fresh=key in self._played, once=once)
             return Played.from_json(known)
         if key not in self._playing:
             self._playing[key] = asyncio.ensure_future(self._play(key, episode, design, length))
         played = await self._playing[key]
-        self._progress(design)
+        self._progress(design, once=once)
         return played
 
     async def _play(self, key: str, episode: Episode, design: str, length: float) -> Played:
@@ -450,8 +451,8 @@ class Deployment:
 
     def _say(self, what: str) -> None:
         """Log something about the design, once."""
-        if what not in self._said:
-            self._said.add(what)
+        if (kind := what.partition("\n")[0]) not in self._said:  # what it printed may differ each time
+            self._said.add(kind)
             self._fold.log(f"design {self._design} {what}")
 
     async def _learn_once(self) -> tuple[Worker, Counter[str]]:

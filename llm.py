@@ -157,6 +157,7 @@ class Models(contextlib.AbstractAsyncContextManager):
         self._barren: dict[str, list[list[str]]] = {}  # by model, keys of unanswered questions in a row
         self._usage: dict[tuple[str, ...], Counter] = {}  # of finished calls, by role, model, design and stage
         self._totals = Counter()
+        store.set_aside(store.faulty("context"))  # an endpoint that stopped a run may have got a larger one
         for row in store.usage():  # of a run that goes on
             self._count({**row, "usd": row["usd"] or 0.0})
 

@@ -13,15 +13,18 @@ import asyncio
 import collections
 import statistics
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from unittest import mock
 
-from alma import learn
+from alma import Archive, learn
 from harness.commands import complete
 from harness.config import Config
 from harness.run import Run
 from harness.run_folder import RunFolder
+from models import RECORDED
+from models.recorded import DESIGNS
 
 TRUE_PASSES = range(1000, 1020)
 PROTOCOLS = {  # what is changed in the settings
@@ -32,9 +35,21 @@ PROTOCOLS = {  # what is changed in the settings
 }
 
 
+class SameDesigns(Run):
+    """Replays a recording so that each candidate is the recorded one of its name, whatever parents are drawn.
+
+    So all protocols have the same candidates to choose from.
+    """
+
+    def place(self, step: int, archive: Archive, drawn: Sequence) -> None:
+        super().place(step, archive, drawn)
+        for origin, answers in self._recording.candidates.items():
+            self._origins[next(iter(answers.values()))["candidate"]] = origin
+
+
 async def search(config: Config, path: Path, known: Path | None) -> dict[str, float]:
     """The agent calls of one search, and success and lead of the design that it chooses, in points."""
-    async with Run(RunFolder.at(path, asdict(config)), plain=True) as run:
+    async with SameDesigns(RunFolder.at(path, asdict(config)), plain=True) as run:
         if known:
             run.store.copy_episodes(known / "store.sqlite")
         known_episode = run.store.get_episode
@@ -54,14 +69,16 @@ def main() -> None:
     parser.add_argument("--env", required=True)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=7, help="learning steps (default 7: 23 designs)")
+    parser.add_argument("--recorded", action="store_true", help="candidates are those of designs/ENV, not the sketch's")
     parser.add_argument("--first", type=int, default=len(PROTOCOLS), help="only so many protocols (default all)")
     given = parser.parse_args()
+    writer = {"meta_model": RECORDED, "recording": str(DESIGNS / given.env)} if given.recorded else {}
     found: dict[str, list[dict]] = {name: [] for name in list(PROTOCOLS)[: given.first]}
     for seed in range(42, 42 + given.seeds):
         with tempfile.TemporaryDirectory() as folder:
             known = None
             for name, rows in found.items():
-                settings = complete(Config(env=given.env, seed=seed, steps=given.steps, **PROTOCOLS[name]))
+                settings = complete(Config(env=given.env, seed=seed, steps=given.steps, **writer, **PROTOCOLS[name]))
                 rows.append(asyncio.run(search(settings, Path(folder) / name, known)))
                 known = Path(folder) / name
                 print(f"{given.env} seed {seed} {name}: {rows[-1]}", flush=True)

@@ -51,7 +51,7 @@ class Display:
     def __init__(self, log: Callable[[str], None], plain: bool, output: Path | None = None):
         self._write_log, self._output = log, output
         self.plain = plain or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown")
-        self._stage, self._best, self._rows, self._designs = "", "", {}, {}
+        self._stage, self._best, self._rows, self._designs, self._once = "", "", {}, {}, set()
         self._done = self._fresh = self._expected = self._planned = 0
         self._usage: Callable[[], str | Mapping] = dict
         self._started = self._last = time.monotonic()
@@ -132,8 +132,14 @@ class Display:
         """Add to the number of episodes that will be played."""
         self._expected += episodes
 
-    def episode(self, design: str = "", fresh: bool = True) -> None:
-        """Count a finished episode; `fresh` unless it was played before the run was resumed."""
+    def episode(self, design: str = "", fresh: bool = True, once: str = "") -> None:
+        """Count a finished episode; `fresh` unless it was played before the run was resumed.
+
+        What has the same `once` is counted once.
+        """
+        if once in self._once:
+            return
+        self._once |= {once} - {""}
         self._done += 1
         self._fresh += fresh
         if row := self._rows.get(self._designs.get(design, design)):

@@ -15,7 +15,8 @@ from pathlib import Path
 import envs
 from agent import prepare
 from alma import Archive, Design, design_id
-from evaluate import EXPERIENCE, SINGLES, Evaluator, Fold, Protocol, folds
+from errors import UserError
+from evaluate import EXPERIENCE, NO_MEMORY, SINGLES, Evaluator, Fold, Protocol, folds
 from harness.config import Config, from_json
 from harness.pool import open_pool
 from harness.progress import Display
@@ -58,8 +59,10 @@ class Run:
             self.store = self._stack.enter_context(Store(self.folder.path / "store.sqlite"))
             self._recording = Recording.of_run(self.folder.path)
             if config.recording and not self._recording.head:  # a run needs it to the end
-                write_atomic(self.folder.path / COPY, (Path(config.recording) / FILE).read_bytes())
-                self._recording = Recording.of_run(self.folder.path)
+                self._recording = Recording.read(path := Path(config.recording) / FILE)
+                if (other := self._recording.head["domain"]) != config.env:
+                    raise UserError(f"{path} is of the domain {other}, not of {config.env}")
+                write_atomic(self.folder.path / COPY, path.read_bytes())
             models = Models(
                 {role: ModelSpec.parse(getattr(config, f"{role}_model"), role) for role in ROLES},
                 self.store,
@@ -201,7 +204,7 @@ class Run:
         return await _once(self._evaluations, key, lambda: self._evaluate(split, label, code, mode, how))
 
     async def _evaluate(self, split: str, label: str, code: str, mode: str, how: dict) -> Score:
-        name, evaluator = design_id(code), await self.evaluator(split, mode, code)
+        name, evaluator = NO_MEMORY if label == NO_MEMORY else design_id(code), await self.evaluator(split, mode, code)
         episodes = sum(len(fold.places(how.get("passes"))) for fold in evaluator.folds)
         self.display.expect(episodes)
         self.display.candidate(label, "evaluate", design=name, episodes=episodes)
@@ -211,7 +214,7 @@ class Run:
         """What a design has from experience on a task set, see `score.experience`."""
         score, evaluator = await self.score(split, label, code, **how), await self.evaluator(split, code=code)
         self.display.expect(episodes := (1 + SINGLES) * len(score.outcomes))
-        self.display.candidate(label, "experience", design=design_id(code), episodes=episodes)
+        self.display.candidate(label, "experience", design=design_id(code), episodes=episodes + len(score.outcomes))
         return await evaluator.experience(design_id(code), code, score, how.get("purpose", EXPERIENCE))
 
     async def luck(self, split: str, mode: str = "static", code: str = "") -> dict:

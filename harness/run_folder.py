@@ -95,14 +95,19 @@ class RunFolder:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
         name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{stamp}-{environment}-{model.split('@')[0]}")
         names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-        path = next(path for path in (Path(runs) / name for name in names) if not path.exists())
-        return cls.at(path, config, command)
+        for path in (Path(runs) / name for name in names):
+            if not path.exists():
+                with contextlib.suppress(FileExistsError):  # another process was faster
+                    return cls.at(path, config, command)
+        raise UserError(f"cannot make a run folder {Path(runs) / name}: there are too many of this second")
 
     @classmethod
     def at(cls, path: Path, config: dict, command: str = "", exist_ok: bool = False) -> "RunFolder":
         """A new run in the folder `path`, which must not exist, or with `exist_ok` holds no run yet."""
         try:
             path.mkdir(parents=True, exist_ok=exist_ok)
+        except FileExistsError:
+            raise
         except OSError as error:
             raise _unwritten(f"cannot make a run folder {path}", error) from error
         started = {"command": command} if command else {}

@@ -464,7 +464,7 @@ class Server:
                 self.serve()
             finally:
                 os._exit(1)  # never return into what the worker was doing
-        return "" if pid > 0 else "the design has created files"
+        return "" if pid > 0 else "the design has created files, or signals interrupt it"
 
     def _open_descriptors(self) -> set[int]:
         found = set()

@@ -276,7 +276,8 @@ def _read_usage(usage, prompt: int, completion: int) -> dict:
     # 0 for what has text is no count either; an embedding has no completion.
     all_counted = (counted("prompt_tokens") or not prompt) and (counted("completion_tokens") or not completion)
     prompt, completion = counted("prompt_tokens") or prompt, counted("completion_tokens") or completion
-    completion = max(completion, counted("total_tokens") - prompt)  # some count thoughts in the total alone
+    if counted("prompt_tokens") and counted("completion_tokens"):
+        completion = max(completion, counted("total_tokens") - prompt)  # some count thoughts in the total alone
     return {
         "prompt_tokens": prompt,
         "cached_tokens": counted("cached_tokens", prompt),

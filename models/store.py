@@ -160,6 +160,10 @@ class Store(contextlib.AbstractContextManager):
         """Store a finished call; it is committed when this returns."""
         self._do(PUT_CALL, *_row(call))
 
+    def faulty(self, fault: str) -> list[str]:
+        """The keys of calls whose answers are of no use for this reason and were not set aside."""
+        return [key for (key,) in self._do("select key from calls where fault = ? and key not like '% set aside %'", fault)]
+
     def set_aside(self, keys: Sequence[str]) -> None:
         """Still count what these calls cost, but forget their answers: the questions will be asked again."""
         for key in keys:

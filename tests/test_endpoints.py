@@ -146,6 +146,9 @@ def test_thoughts_that_are_in_the_total_alone_are_counted(tmp_path):
     with ModelServer(answer, usage=usage) as server:
         totals = asked(tmp_path, server, ask)
     assert [totals[f"{kind}_tokens"] for kind in ("prompt", "completion", "reasoning")] == [8, 43, 40]
+    with ModelServer(answer, usage={"total_tokens": 4000}) as server:  # no count of either part
+        totals = asked(tmp_path, server, ask, name="total")
+    assert totals["completion_tokens"] < 100
 
 
 @pytest.mark.parametrize("fault", [*STATUS, *BROKEN])
@@ -532,11 +535,15 @@ def test_an_answer_that_a_full_context_cuts_is_no_answer_and_one_at_the_own_limi
 
     with ModelServer(answer, usage={"prompt_tokens": 993, "completion_tokens": 7}) as server:
         server.script = ["length", "length"]
-        for _ in range(2):  # again in a run that goes on: what is stored is not paid twice
-            said, totals = asked(tmp_path, server, ask)
-            assert "I say a short one".startswith(said)
-            assert [totals[name] for name in ("calls", "prompt_tokens", "completion_tokens")] == [2, 2 * 993, 14]
-    assert server.requests == 2
+        said, totals = asked(tmp_path, server, ask)
+        assert "I say a short one".startswith(said)
+        assert [totals[name] for name in ("calls", "prompt_tokens", "completion_tokens")] == [2, 2 * 993, 14]
+        # In a run that goes on with a larger context; what was paid stays counted.
+        again = asked(tmp_path, server, lambda models: models.chat("agent", user("a long dialogue"), limit=16))
+        assert "I say a long dialogue".startswith(again)
+    with sqlite3.connect(tmp_path / "store.sqlite") as store:
+        assert store.execute("select count(*), sum(completion_tokens) from calls").fetchone() == (3, 21)
+    assert server.requests == 3
 
 
 def test_a_text_that_is_too_long_to_embed_is_cut_and_said(tmp_path):

@@ -13,8 +13,10 @@ import envs
 from agent import Episode, play
 from errors import InfrastructureError
 from evaluate import ALL, Evaluator, halve
+from harness import commands
 from harness.commands import baseline
 from harness.config import Config
+from harness.estimate import compared, episodes_of
 from harness.run import Run
 from harness.run_folder import RunFolder
 from tests.toy import BEHIND, Doors
@@ -170,6 +172,20 @@ def test_a_memory_has_much_from_experience_and_nothing_from_its_code(experiences
     assert found["all"] - found["one"] == pytest.approx(found["gives"][0])
     low, high = found["brought"][1:]
     assert low <= 0.15 and found["brought"][0] < found["gives"][0] / 2 and high < 0.5
+
+
+def test_as_many_episodes_are_counted_as_were_planned(tmp_path):
+    config = Config(**settings(passes=2, test_passes=2, experience="all"))
+    designs = {"no_memory": baseline("no_memory"), "knows": KNOWS}
+    planned = {"test": compared(config, "test", 1, explained=1), "shift": compared(config, "shift", 1)}
+
+    async def go():
+        async with Run(RunFolder.create(tmp_path, "toy", "offline", asdict(config)), plain=True) as run:
+            await commands._compare(run, designs, "test", "static")
+            await commands._compare(run, designs, "shift", "dynamic")
+            return run.display._done
+
+    assert asyncio.run(go()) == episodes_of(config, planned)
 
 
 def test_a_design_that_fails_scores_nothing_with_or_without_experience(experiences):
