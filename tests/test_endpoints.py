@@ -24,7 +24,7 @@ from models.replies import _described
 from models.store import Store
 from tests.endpoint import ANSWERS, BROKEN, BROKEN_ANSWERS, FAULTS, FLOOD, FRAMES, STATUS, STOPS, ModelServer
 
-QUICK = Patience(outage=20.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=0.5)
+QUICK = Patience(outage=60.0, pause=0.002, longest_pause=0.01, deadlines=(), deadline=2.0)
 SCHEMA = {"type": "object", "required": ["say"], "properties": {"say": {"type": "string"}}}
 
 
