@@ -151,6 +151,7 @@ def leaderboard(command) -> int:
 
     def keep(run: Run, done: dict) -> None:
         board.keep(env, run.config.agent_model, run.models.totals()["usd"], done, known)
+        run.display.log(f"written: {recorded.DESIGNS / 'README.md'}")
 
     return evaluate(command, {name: known[name] for name in command.design}, keep)
 
@@ -409,6 +410,7 @@ def baseline(name: str) -> str:
 def find_design(name: str, env: str) -> str:
     """The code of a design: a file, RUN/ID of a run's archive, a baseline, or a file in the domain's `designs/ENV/`."""
     path = Path(name)
+    envs.domain_class(env)
     if path.is_file():
         return _source(path)
     archived = path.parent / "designs" / path.name / "design.py"
@@ -417,9 +419,10 @@ def find_design(name: str, env: str) -> str:
     kept = recorded.DESIGNS / env / f"{name}.py"
     if kept.is_file() and name not in baselines():
         return _source(kept)
-    if "/" in name or name.endswith(".py"):
-        raise UserError(f"no such design: {name} is neither a file nor RUN/ID")
-    return baseline(name)
+    if name in baselines():
+        return baseline(name)
+    names = ", ".join([*baselines(), *board.contributed(env)])
+    raise UserError(f"no baseline {name!r}, no file and no RUN/ID: choose from {names}")
 
 
 def _source(path: Path) -> str:
@@ -432,9 +435,9 @@ def _source(path: Path) -> str:
 
 def export(command) -> int:
     run, folder = read_run(command.folder), RunFolder.open(Path(command.folder))
-    node = next((one for one in run.evaluated if one.id == command.id), None)
+    node = next((one for one in run.evaluated if command.id in (one.id, one.name)), None)
     if node is None:
-        ids = ", ".join(one.id for one in run.evaluated) or "none"
+        ids = ", ".join(f"{one.name} ({one.id})" for one in run.evaluated) or "none"
         raise UserError(f"no design {command.id!r} in {run.path}; it has {ids}")
     lines = [*about_design(run, node), f"settings: {json.dumps(run.config)}"]
     comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)

@@ -97,7 +97,9 @@ class Run:
             try:
                 await self._stack.aclose()
             finally:
-                self._note("stopped" if kind else "finished", (str(error) or kind.__name__) if kind else "")
+                interrupted = kind and issubclass(kind, asyncio.CancelledError | KeyboardInterrupt)
+                why = "interrupted" if interrupted else (str(error) or kind.__name__) if kind else ""
+                self._note("stopped" if kind else "finished", why)
         except Exception:
             if not kind:
                 raise  # else what happened first is what counts
@@ -226,8 +228,8 @@ class Run:
     def announce(self, stage: str, archive: Archive) -> None:
         """Show a learning step, or what comes after them, and the best score so far."""
         if best := archive.best():
-            by = " by experience" if self.config.objective == "experience" else ""
-            self.display.best(f"best{by} {best.score:.3f}, no memory {archive.f0:.3f}")
+            gives = f"{100 * best.lead(archive.f0):+.1f} from experience, " if self.config.objective == "experience" else ""
+            self.display.best(f"best {gives}{best.score:.3f}, no memory {archive.f0:.3f}")
         self.display.stage(stage)
 
     def place(self, step: int, archive: Archive, drawn: Sequence[Sequence[Design]]) -> None:

@@ -128,5 +128,8 @@ class Recorded(Model):
         if not self._said and line["prompt"] != hashlib.sha256(question.written.encode()).hexdigest():
             self._said = True
             changed = f"that of candidate {question.design}, {what}, is the first that differs"
-            self._log(f"recorded with other prompts: {changed}; the recorded answers are replayed all the same")
+            self._log(
+                f"recorded with other prompts: {changed}, as is so with another seed, other scores or other code; "
+                "the recorded answers are replayed all the same"
+            )
         return Reply(line["answer"], line.get("fault", ""))
