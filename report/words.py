@@ -184,10 +184,12 @@ def fresh_words(finalists: Sequence[dict]) -> str:
 
 def notes(scores: dict[str, dict], short: dict[str, str], noise: float = 0.0) -> list[str]:
     """What to say below a table: what failed, the best memory's lead, and where most answers were no actions."""
-    found = [
-        f"{short[name]} failed, and what it failed at counts as 0: {line(score['errors'][0], 160)}"
-        for name, score in scores.items() if score.get("errors")
-    ]  # fmt: skip
+    found = []
+    for name, score in scores.items():
+        if score.get("errors"):
+            first, *rest = score["errors"][0].splitlines() or [""]
+            said = f"{line(first, 80)} … {line(rest[-1], 100)}" if rest else line(first, 160)
+            found.append(f"{short[name]} failed, and what it failed at counts as 0: {said}")
     if compared := [name for name in scores if scores[name].get("against_best")]:
         name = max(compared, key=lambda name: scores[name]["mean"])
         other = scores[name]["against_best"]

@@ -123,3 +123,9 @@ def test_finalists_that_are_equal_share_a_place():
     same = finalists(("aaa", 0.2, 0.2, 0.2), ("bbb", 0.2, 0.2, 0.2))
     said = "on fresh seeds the finalists have as much on average, the best of the search as much; over all passes it is still the best"
     assert words.fresh_words(same) == said
+
+
+def test_a_design_that_failed_is_named_below_the_table_with_its_error():
+    scores = {"a.py": {"errors": ['27 × retrieve: error: File "design.py", line 4\n  them in\n  ^^^\nSyntaxError: invalid syntax']}, "b": {"errors": []}}
+    (note,) = words.notes(scores, {"a.py": "a.py", "b": "b"})
+    assert note.startswith("a.py failed") and "27 × retrieve" in note and note.endswith("SyntaxError: invalid syntax")
