@@ -26,7 +26,7 @@ from report.figures import Plot, by_family, learned_tasks, tree
 from report.words import FOLDER, block, line, templates, text_of
 
 PAGE_BYTES = 12_000_000  # shared by the designs of a page
-DESIGN_BYTES = 160_000  # the most that one design gets, unless its code alone is longer
+DESIGN_BYTES = 150_000  # the most that one design gets, unless its code alone is longer
 LINES, COLUMNS = 10_000, 2_000  # of code: more than any design has that somebody reads
 DIFF_LINES = 2_500  # of each of two codes that are compared: the time grows with their product
 SAYS, SAYS_LIMIT = 3, 2000  # tasks for which report.md shows what was retrieved, and characters of it
