@@ -153,7 +153,7 @@ def _piece(run: RunData, node: Node) -> str:
     share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
     template = templates("html").get_template("design.html")
     for less in range(7):  # fewer and shorter texts until it fits
-        samples = [(one, one["steps"][: (40 >> less) + 1]) for one in shown.samples[: 6 - less]]
+        samples = [(one, one["steps"][: (40 >> less) + 1]) for one in shown.samples[: max(2, 6 - less)]]
         html = template.render(samples=samples, text=30_000 // 3**less, **facts)
         # No tag of the page's own script ends or hides in what it holds: texts are escaped, so these are our own tags.
         piece = json.dumps(html, ensure_ascii=False).replace("</", "<\\/").replace("<!", "\\u003c!")
