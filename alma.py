@@ -13,7 +13,7 @@ Try it: `python alma.py reproduce --env minihack`
 import hashlib
 import math
 import random
-import sys
+import runpy
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 
@@ -267,6 +267,4 @@ def draw(
 
 
 if __name__ == "__main__":
-    from harness.cli import main  # the command line is above this module
-
-    sys.exit(main())
+    runpy.run_module("harness", run_name="__main__")  # the command line, which is above this module

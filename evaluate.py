@@ -30,7 +30,7 @@ from prompts import count_tokens
 from sandbox import CannotFork, Sandbox, Worker, side_by_side, uninterrupted
 from score import Outcome, Score, experience, luck, score_of
 
-NO_MEMORY = "no_memory"
+NO_MEMORY = "no_memory"  # the baseline that all are compared with
 ALL = slice(None)  # collected episodes that are learned from
 EXPERIENCE = ", experience"  # the purpose of calls of a design that learns nothing or a single episode
 SINGLES = 3  # different single episodes of which each is learned from alone, see `Evaluator.experience`
