@@ -1,8 +1,8 @@
 """Judges what comes out of the sandbox: messages, values and printed text of hostile code.
 
-It promises that a message is a JSON object of bounded size, number of values and nesting; that a value that
-is passed on has finite numbers of at most 64 bits and whole Unicode text; that printed text is cut and holds
-no control characters. It does not promise that a text is harmless to a model that reads it.
+It promises that a message is a JSON object of bounded size, number of values and nesting; that a value that is
+passed on has finite numbers of at most 64 bits and whole Unicode text; that printed text is cut and holds no
+control characters. It does not promise that a text is harmless to a model that reads it.
 """
 
 import asyncio
@@ -21,13 +21,9 @@ import memory_base
 from errors import DesignError, clean
 from jail.child import LENGTH
 
-LAST_CHARS = 2_000  # of a process's output
-ERROR_CHARS = 6_000  # of a design's traceback
-ADDRESSES = re.compile(r"\b0x[0-9a-f]{8,16}\b")
-OUR_LINES = re.compile(r"  File \"/alma/jail/.*\n")
-EXTENSIONS = re.compile(r"\nExtension modules: .*")
-TRACES = re.compile(r"(?:Current t|T)hread 0x\.\.\. \(most recent call first\):\n((?:  File .*\n)+)\n?")
-SURROGATES = re.compile(r"[\ud800-\udfff]")
+# What the interpreter prints of a thread when it dies or is asked where it is; the group ends with the design's part.
+TRACES = re.compile(r"(?:Current t|T)hread 0x\.\.\. \(most recent call first\):\n(?=  File .*\n)"
+                    r"((?:  File .*\n)*(?=  File ).*  File \"design\.py\".*\n)?(?:  File .*\n)*\n?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +69,9 @@ def parse(body: bytes, limits: Limits) -> dict:
     """The message in a frame; `judge` has still to check its values."""
     # Each of these characters may begin a value, so the count bounds what the parser can build.
     limit(body.count(b",") + body.count(b"[") + body.count(b"{"), limits.nodes, "values in a message", "protocol")
-    try:
-        message = json.loads(body.decode(), parse_int=_integer)
+    try:  # NaN for more than 64 bits, and nobody converts a million digits
+        message = json.loads(body.decode(), parse_int=lambda text: int(text) if len(text) <= 20
+                             and -(1 << 63) <= int(text) < 1 << 64 else math.nan)
     except (ValueError, RecursionError) as error:
         raise DesignError("protocol", f"a message that is not JSON: {clean(str(error))[:200]}") from None
     if not isinstance(message, dict):
@@ -85,13 +82,13 @@ def parse(body: bytes, limits: Limits) -> dict:
 def judge(value: Any, limits: Limits, depth: int = 0) -> Any:
     """The value with lone surrogates replaced. Raises DesignError for a bad number or too deep a nesting."""
     if isinstance(value, str):
-        return SURROGATES.sub("\ufffd", value)
+        return re.sub("[\ud800-\udfff]", "\ufffd", value)
     if isinstance(value, float) and not math.isfinite(value):  # the parser makes infinity of 1e999
         raise DesignError("invalid", "a number that is not finite or has more than 64 bits")
     if isinstance(value, (dict, list)) and depth >= limits.depth:
         raise DesignError("invalid", f"values nested more than {limits.depth} deep")
     if isinstance(value, dict):
-        return {SURROGATES.sub("\ufffd", key): judge(one, limits, depth + 1) for key, one in value.items()}
+        return {judge(key, limits): judge(one, limits, depth + 1) for key, one in value.items()}
     if isinstance(value, list):
         return [judge(one, limits, depth + 1) for one in value]
     return value
@@ -101,8 +98,8 @@ def outcome(message: dict, limits: Limits) -> Any:
     """The value in a worker's answer to a command; the design's error is raised."""
     if message["op"] == "fail":
         status = "invalid" if message.get("status") == "invalid" else "error"
-        error, half = OUR_LINES.sub("", clean_trace(str(message.get("error")))), ERROR_CHARS // 2
-        raise DesignError(status, error if len(error) <= 2 * half else f"{error[:half]}\n[...]\n{error[-half:]}")
+        error = re.sub(r"  File \"/alma/jail/.*\n", "", clean_trace(str(message.get("error"))))
+        raise DesignError(status, error if len(error) <= 6_000 else f"{error[:3_000]}\n[...]\n{error[-3_000:]}")
     value = judge(message.get("value"), limits)
     limit(len(json.dumps(value, ensure_ascii=False)), limits.retrieved_chars, "characters retrieved")
     return value
@@ -145,23 +142,11 @@ def _fits(value: Any, kind: Any) -> bool:
     return type(value) is origin or (origin is float and type(value) is int)
 
 
-def _integer(text: str) -> int | float:
-    """The number, or NaN where it has more than 64 bits."""
-    short = len(text) <= 20  # so that nobody converts a million digits
-    return int(text) if short and -(1 << 63) <= int(text) < 1 << 64 else math.nan
-
-
 def clean_trace(text: str) -> str:
     """A design's text, cleaned, without addresses and this machine's paths: a model is shown it."""
     for name in ("purelib", "platlib", "stdlib"):
         text = text.replace(sysconfig.get_path(name) + "/", "")
-    return ADDRESSES.sub("0x...", clean(text))
-
-
-def _design_part(trace: re.Match) -> str:
-    """The design's part of a trace that the interpreter prints when it dies or is asked where it is."""
-    end = trace[1].rfind('  File "design.py"')
-    return "Most recent call first:\n" + trace[1][: trace[1].index("\n", end)] + "\n" if end >= 0 else ""
+    return re.sub(r"\b0x[0-9a-f]{8,16}\b", "0x...", clean(text))
 
 
 class Output:
@@ -169,8 +154,7 @@ class Output:
 
     def __init__(self, limits: Limits, stop: Callable[[DesignError], None]):
         self._limits, self._stop = limits, stop
-        self._head, self._tail, self._bytes = b"", b"", 0
-        self._descriptor = -1
+        self._head, self._tail, self._bytes, self._descriptor = b"", b"", 0, -1
 
     def open(self) -> int:
         """Begin to drain; returns the writing end, which is the worker's."""
@@ -185,11 +169,12 @@ class Output:
         lost = self._bytes - len(self._head) - len(self._tail)
         middle = f"\n[... {lost} bytes ...]\n".encode() if lost else b""
         text = clean_trace((self._head + middle + self._tail).decode(errors="replace"))
-        return EXTENSIONS.sub("", TRACES.sub(_design_part, text))
+        text = TRACES.sub(lambda trace: f"Most recent call first:\n{trace[1]}" if trace[1] else "", text)
+        return re.sub(r"\nExtension modules: .*", "", text)
 
     def last_words(self) -> str:
         """The end of the output, for the message when a process dies or hangs."""
-        return self.text()[-LAST_CHARS:].strip()
+        return self.text()[-2_000:].strip()
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -205,10 +190,8 @@ class Output:
         except BlockingIOError:
             return
         if not data:
-            self.close()
-            return
-        self._bytes += len(data)
-        half = self._limits.output_bytes // 2
+            return self.close()
+        self._bytes, half = self._bytes + len(data), self._limits.output_bytes // 2
         room = max(0, half - len(self._head))
         self._head += data[:room]
         self._tail = (self._tail + data[room:])[-half:]
