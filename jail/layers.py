@@ -9,16 +9,15 @@ Layers, from the outside in; a worker names those that hold in its first message
 5. `landlock`: read the runtime, write the scratch folder, no TCP, no signals to the outside,
 6. `seccomp`: a list of allowed system calls; no fork, exec, socket, kill, ptrace, shared memory, ...
 
-Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. The scratch folder
-is then on the host's disk, and no file is created in it that the template does not count: else a design could
-fill the disk.
+Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. The scratch folder is then on the
+host's disk, and no file is created in it that the template does not count: else a design could fill the disk.
 
-Seccomp holds a worker's calls that fork or create a file until the template has decided (`child.Family`).
-Only one form of `clone` gets that far: it makes the fork a child of the template, in the worker's process
-group, so that the template can find, end and reap it whatever the design does.
+Seccomp holds a worker's calls that fork or create a file until the template has decided (`child.Family`). Only one
+form of `clone` gets that far: it makes the fork a child of the template, in the worker's process group, so that the
+template can find, end and reap it whatever the design does.
 
-On other systems than Linux on x86-64 layers are missing, and the host refuses to go on. Numbers of
-system calls and flags are those of the kernel's headers.
+On other systems than Linux on x86-64 layers are missing, and the host refuses to go on. Numbers of system calls and
+flags are those of the kernel's headers.
 """
 
 import contextlib
@@ -44,14 +43,10 @@ SCRATCH = "/scratch"  # in the mount namespace
 FIRST_USER = 1 << 31  # as root, workers run as users from here on, one each; nobody else uses these
 NOBODY = 65534  # what the only user of a user namespace is called in it
 DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")  # not zero: mapped, it is memory that forks share
-STACK_BYTES = 2 << 20  # of a thread that Python starts
 WHOLE = 0xFFFFFFFF  # a word, all of it
 CREATIONS = 256  # files that a worker may create where nothing else limits a scratch folder
-CREATED_BYTES = 2 << 20  # size of each of them
-OTHER_THREADS = 400  # that the user's other programs may start meanwhile, where threads are counted together
 
-CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
-CLONE_PARENT = 0x00008000
+CLONE_PARENT, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00008000, 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
 MNT_DETACH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 2, 0x8000, 1, 2
@@ -64,6 +59,7 @@ SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF =
 
 def _call(function, *arguments) -> int:
     """A libc function's value; OSError where it fails."""
+    arguments = [os.fsencode(one) if isinstance(one, str) else one for one in arguments]
     result = function(*[ctypes.c_long(one) if isinstance(one, int) else one for one in arguments])
     if result < 0:
         number = ctypes.get_errno()
@@ -71,14 +67,17 @@ def _call(function, *arguments) -> int:
     return result
 
 
-def _syscall(number: int, *arguments) -> int:
-    return _call(LIBC.syscall, number, *arguments)
-
-
 def enter_template(setup: dict) -> None:
     """Make this process end with the host, and enter namespaces where the kernel allows them."""
     os.umask(0o022)  # workers are other users and have to read what is made here
-    setup.update(runtime=runtime_paths(), namespaces=None, own_users=False)
+    # What a design may read: Python, its packages and the libraries beside it, shared libraries, time zones, some devices.
+    paths = [sysconfig.get_path(name) for name in ("platstdlib", "purelib", "platlib")]
+    paths += [os.path.dirname(sysconfig.get_path("stdlib"))]
+    paths += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
+    paths = sorted({os.path.abspath(path) for path in paths if os.path.exists(path)})
+    runtime = [path for path in paths if not any(path.startswith(other + "/") for other in paths)]
+    runtime += [device for device in DEVICES if os.path.exists(device)]
+    setup.update(runtime=runtime, namespaces=None, own_users=False)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
@@ -118,16 +117,6 @@ def _works(attempt: Callable) -> bool:
     return code == 0
 
 
-def runtime_paths() -> list[str]:
-    """What a design may read: Python, its packages, shared libraries, time zones, some devices."""
-    paths = [sysconfig.get_path(name) for name in ("platstdlib", "purelib", "platlib")]
-    paths += [os.path.dirname(sysconfig.get_path("stdlib"))]  # and the libraries beside it
-    paths += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
-    paths = sorted({os.path.abspath(path) for path in paths if os.path.exists(path)})
-    inside = [path for path in paths if not any(path.startswith(other + "/") for other in paths)]
-    return [*inside, *(device for device in DEVICES if os.path.exists(device))]
-
-
 def _enter_namespaces(setup: dict) -> None:
     """Become process 1 of new namespaces with a root of their own; the caller stays as a stub outside.
 
@@ -149,53 +138,43 @@ def _enter_namespaces(setup: dict) -> None:
     if select.select([alive], [], [], 0)[0]:
         os._exit(1)  # the stub has died before the line above
     own = os.open("self/ns/pid", os.O_RDONLY, dir_fd=proc)
-    _new_root(setup["runtime"])
-    setup["namespaces"] = {"proc": proc, "pid": own}
-
-
-def _map_user(proc: int, user: int, group: int) -> None:
-    """Let this process's new user namespace have one user and one group, which are called NOBODY inside."""
-    lines = {"setgroups": "deny", "uid_map": f"{NOBODY} {user} 1", "gid_map": f"{NOBODY} {group} 1"}
-    for name, line in lines.items():
-        with open(os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc), "w") as file:
-            file.write(line)
-
-
-def _new_root(runtime: list[str]) -> None:
-    """Make a small tmpfs with read-only binds of `runtime` the root of this mount namespace."""
+    # A small tmpfs becomes the root of this mount namespace.
     place = "/proc"  # a folder that is always there and holds nothing that is bound below
-    _mount(None, "/", None, MS_REC | MS_PRIVATE)
-    _mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=0755")
-    for path in runtime:
+    _call(LIBC.mount, None, "/", None, MS_REC | MS_PRIVATE, None)
+    _call(LIBC.mount, "tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=0755")
+    for path in setup["runtime"]:
         target = place + path
         os.makedirs(os.path.dirname(target), exist_ok=True)
         if os.path.isdir(path):
             os.makedirs(target, exist_ok=True)
         else:
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
-        _mount(path, target, None, MS_BIND | MS_REC)
+        _call(LIBC.mount, path, target, None, MS_BIND | MS_REC, None)
     os.mkdir(place + SCRATCH)
     if not os.path.exists(place + "/tmp"):
         os.symlink(SCRATCH, place + "/tmp")
     attributes = struct.pack("QQQQ", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, 0, 0)
-    _syscall(SYS_MOUNT_SETATTR, -100, place.encode(), AT_RECURSIVE, attributes, len(attributes))
+    _call(LIBC.syscall, SYS_MOUNT_SETATTR, -100, place, AT_RECURSIVE, attributes, len(attributes))
     socket.sethostname("sandbox")
     os.chdir(place)
-    _syscall(SYS_PIVOT_ROOT, b".", b".")
+    _call(LIBC.syscall, SYS_PIVOT_ROOT, b".", b".")
     _call(LIBC.umount2, b".", MNT_DETACH)
     os.chdir("/")
+    setup["namespaces"] = {"proc": proc, "pid": own}
 
 
-def _mount(source: str | None, target: str, kind: str | None, flags: int, options: str | None = None) -> None:
-    texts = [None if text is None else os.fsencode(text) for text in (source, target, kind, options)]
-    _call(LIBC.mount, *texts[:3], flags, texts[3])
+def _map_user(proc: int, user: int, group: int) -> None:
+    """Let this process's new user namespace have one user and one group, which are called NOBODY inside."""
+    lines = ("setgroups", "deny"), ("uid_map", f"{NOBODY} {user} 1"), ("gid_map", f"{NOBODY} {group} 1")
+    for name, line in lines:
+        with open(os.open(f"self/{name}", os.O_WRONLY, dir_fd=proc), "w") as file:
+            file.write(line)
 
 
 def fork(setup: dict, forks: bool) -> tuple[int, int]:
     """Fork a worker in a process group of its own: its process id (0 in the worker) and the group's id.
 
-    With namespaces it has a pid namespace of its own; if it is to be forked it is not the first process there,
-    which may have no siblings.
+    With namespaces it has one of pids; if it is to be forked it is not the first process there, which has no siblings.
     """
     setup["next_user"] += 1
     setup["forks"] = 1 + setup["most_forks"] * forks
@@ -210,7 +189,7 @@ def fork(setup: dict, forks: bool) -> tuple[int, int]:
         _call(LIBC.unshare, CLONE_NEWPID)
         if forks and (first := os.fork()) == 0:
             # The first process of the pid namespace, with which all others end, leads the process group.
-            _syscall(SYS_CLOSE_RANGE, 0, WHOLE, 0)
+            _call(LIBC.syscall, SYS_CLOSE_RANGE, 0, WHOLE, 0)
             while True:
                 LIBC.pause()
         if forks:
@@ -228,43 +207,87 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
 
     `notify`: a socket through which the template gets the listener for notified system calls.
     """
-    layers, supervised = [], False
+    layers, supervised, limits, own_root = [], False, setup["limits"], setup["namespaces"] is not None
     setup["scratch"] = scratch
+    if setup["linux"]:
+        if own_root:
+            _enter_own_root(setup)
+            layers.append("namespaces")
+        elif setup["own_users"]:
+            # The kernel counts threads for a real user id other than 0 only. The effective id, by which files
+            # are judged, stays 0; seccomp refuses to change either.
+            os.setresuid(setup["next_user"], 0, 0)
+        # Above the limit of descriptors: none can be put in its place when it is closed.
+        notify = os.dup2(notify, limits["open_files"] + 1)
+        # Close what is not one of the first four, also what leads out of the root.
+        _call(LIBC.syscall, SYS_CLOSE_RANGE, 4, notify - 1, 0)
+        _call(LIBC.syscall, SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
+
+    # Enter the scratch folder, and limit what the kernel counts.
+    os.chdir(setup["scratch"])
+    os.environ["HOME"] = os.environ["TMPDIR"] = setup["scratch"]
+    # Where threads are counted together, the user's other programs may start 400 meanwhile.
+    others = setup["tasks"] + 400 if setup["tasks"] else 0
+    wanted = {
+        "AS": limits["memory_bytes"], "CPU": limits["life_cpu_seconds"],
+        "FSIZE": limits["scratch_bytes"] if own_root else 2 << 20,  # of each file
+        "NOFILE": limits["open_files"],
+        "NPROC": limits["threads"] * setup["forks"] + others,  # all forks of a worker are counted together
+        "CORE": 0, "MEMLOCK": 0, "MSGQUEUE": 0, "SIGPENDING": 256,
+    }
+    for name, value in wanted.items():
+        if (kind := getattr(resource, f"RLIMIT_{name}", None)) is not None:  # it is on Linux
+            _, hard = resource.getrlimit(kind)
+            value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+            resource.setrlimit(kind, (value, value))
+    threading.stack_size(2 << 20)  # of a thread that Python starts
     if not setup["linux"]:
-        _set_limits(setup)
         return ["limits"], supervised
-    if setup["namespaces"] is not None:
-        _enter_own_root(setup)
-        layers.append("namespaces")
-    elif setup["own_users"]:
-        # The kernel counts threads for a real user id other than 0 only. The effective id, by
-        # which files are judged, stays 0; seccomp refuses to change either.
-        os.setresuid(setup["next_user"], 0, 0)
-    # Above the limit of descriptors: none can be put in its place when it is closed.
-    notify = os.dup2(notify, setup["limits"]["open_files"] + 1)
-    # Close what is not one of the first four, also what leads out of the root.
-    _syscall(SYS_CLOSE_RANGE, 4, notify - 1, 0)
-    _syscall(SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
-    _set_limits(setup)
+
     # Gain no rights, and give up those there are.
     _call(LIBC.prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     for capability in range(64):
         if LIBC.prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
             break  # past the last one, or not allowed to, and then none is held either
     _call(LIBC.prctl, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
-    _syscall(SYS_CAPSET, struct.pack("Ii", 0x20080522, 0), bytes(24))
+    _call(LIBC.syscall, SYS_CAPSET, struct.pack("Ii", 0x20080522, 0), bytes(24))
     _call(LIBC.prctl, PR_SET_DUMPABLE, 0)
     _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)  # after the changes of user above, which clear it
-    if os.getppid() != (0 if setup["namespaces"] else setup["template"]):
+    if os.getppid() != (0 if own_root else setup["template"]):
         os._exit(1)
     layers += ["no-new-privs", "no-capabilities", "limits"]
-    # The version of Landlock that the kernel offers, -1 for none.
+
+    # Landlock, if the kernel offers a version of it (else -1): read the runtime, write the scratch folder, no more.
     abi = LIBC.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_long(0), ctypes.c_long(1))
     if "landlock" not in setup["disable"] and abi > 0:
-        _restrict_files(abi, setup)
+        handled = (1 << (16 if abi >= 5 else 15 if abi >= 3 else 14 if abi >= 2 else 13)) - 1
+        network = 3 if abi >= 4 else 0  # bind and connect by TCP: no rule allows any
+        scoped = 3 if abi >= 6 else 0  # abstract unix sockets, signals
+        attributes = struct.pack("QQQ", handled, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+        ruleset = _call(LIBC.syscall, SYS_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
+        read = 1 << 2 | 1 << 3  # files and folders
+        use_file = 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # write, read, truncate, ioctl: what a file can be used for
+        special = 1 << 0 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11  # execute; make devices, sockets and pipes
+        rights = {path: handled & (use_file if path in DEVICES else read) for path in setup["runtime"]}
+        for path, allowed in {**rights, setup["scratch"]: handled & ~special}.items():
+            allowed &= WHOLE if os.path.isdir(path) else use_file
+            place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+            _call(LIBC.syscall, SYS_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, place), 0)
+            os.close(place)
+        _call(LIBC.syscall, SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
+        os.close(ruleset)
         layers.append(f"landlock ABI {abi}")
+
     if "seccomp" not in setup["disable"]:
-        supervised = _filter_calls(setup["namespaces"] is not None, notify)
+        with socket.socket(fileno=notify) as template:
+            try:
+                listener = _filter_calls(own_root, notify, RET_NOTIFY, RET_NOTIFY, NEW_LISTENER)
+            except OSError:  # an outer filter may have the only listener already
+                _filter_calls(own_root, WHOLE, RET_ALLOW if own_root else REFUSE, REFUSE, 0)
+            else:
+                socket.send_fds(template, [b"n"], [listener])
+                os.close(listener)
+                supervised = True
         layers.append("seccomp")
     return layers, supervised
 
@@ -282,77 +305,28 @@ def _enter_own_root(setup: dict) -> None:
     _call(LIBC.unshare, CLONE_NEWUSER | CLONE_NEWNS)
     _map_user(space["proc"], user, group)
     options = f"size={limits['scratch_bytes']},nr_inodes={limits['scratch_files']},mode=0700"
-    _mount("tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
+    _call(LIBC.mount, "tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
     setup["scratch"] = SCRATCH
-
-
-def _set_limits(setup: dict) -> None:
-    """Enter the scratch folder, and limit what the kernel counts."""
-    os.chdir(setup["scratch"])
-    os.environ["HOME"] = os.environ["TMPDIR"] = setup["scratch"]
-    limits, own_root = setup["limits"], setup["namespaces"] is not None
-    counted = setup["tasks"] + OTHER_THREADS if setup["tasks"] else 0
-    wanted = {
-        "AS": limits["memory_bytes"],
-        "CPU": limits["life_cpu_seconds"],
-        "FSIZE": limits["scratch_bytes"] if own_root else CREATED_BYTES,
-        "NOFILE": limits["open_files"],
-        "NPROC": limits["threads"] * setup["forks"] + counted,  # all forks of a worker are counted together
-        "CORE": 0, "MEMLOCK": 0, "MSGQUEUE": 0, "SIGPENDING": 256,
-    }
-    for name, value in wanted.items():
-        kind = getattr(resource, f"RLIMIT_{name}", None)
-        if kind is None:
-            continue  # not Linux
-        _, hard = resource.getrlimit(kind)
-        value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        resource.setrlimit(kind, (value, value))
-    threading.stack_size(STACK_BYTES)
-
-
-# Rights of Landlock
-READ = 1 << 2 | 1 << 3  # files and folders
-USE_FILE = 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # write, read, truncate, ioctl: what a file can be used for
-SPECIAL = 1 << 0 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11  # execute; make devices, sockets and pipes
-
-
-def _restrict_files(abi: int, setup: dict) -> None:
-    """Landlock: read the runtime, write the scratch folder, reach nothing else."""
-    handled = (1 << (16 if abi >= 5 else 15 if abi >= 3 else 14 if abi >= 2 else 13)) - 1
-    network = 3 if abi >= 4 else 0  # bind and connect by TCP: no rule allows any
-    scoped = 3 if abi >= 6 else 0  # abstract unix sockets, signals
-    attributes = struct.pack("QQQ", handled, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
-    ruleset = _syscall(SYS_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
-    rights = {path: handled & (USE_FILE if path in DEVICES else READ) for path in setup["runtime"]}
-    rights[setup["scratch"]] = handled & ~SPECIAL
-    for path, allowed in rights.items():
-        allowed &= WHOLE if os.path.isdir(path) else USE_FILE
-        descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        _syscall(SYS_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, descriptor), 0)
-        os.close(descriptor)
-    _syscall(SYS_LANDLOCK_RESTRICT_SELF, ruleset, 0)
-    os.close(ruleset)
 
 
 # System calls of x86-64 that are allowed whatever their arguments.
 ALLOWED = """
-read=0 write=1 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mprotect=10 munmap=11 brk=12
-rt_sigaction=13 rt_sigprocmask=14 rt_sigreturn=15 pread64=17 pwrite64=18 readv=19 writev=20 access=21
-pipe=22 select=23 sched_yield=24 mremap=25 msync=26 mincore=27 madvise=28 dup=32 dup2=33 pause=34
-nanosleep=35 getitimer=36 alarm=37 setitimer=38 getpid=39 sendfile=40 sendto=44 recvfrom=45
-recvmsg=47 shutdown=48 getsockname=51 getpeername=52 getsockopt=55 exit=60 wait4=61 uname=63 flock=73
-fsync=74 fdatasync=75 ftruncate=77 getdents=78 getcwd=79 chdir=80 fchdir=81 rename=82 rmdir=84 unlink=87
-readlink=89 umask=95 gettimeofday=96 getrlimit=97 getrusage=98 sysinfo=99 times=100 getuid=102 getgid=104
-geteuid=107 getegid=108 getppid=110 getpgrp=111 getgroups=115 getresuid=118 getresgid=120 getpgid=121
+read=0 write=1 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mprotect=10 munmap=11 brk=12 rt_sigaction=13
+rt_sigprocmask=14 rt_sigreturn=15 pread64=17 pwrite64=18 readv=19 writev=20 access=21 pipe=22 select=23 sched_yield=24
+mremap=25 msync=26 mincore=27 madvise=28 dup=32 dup2=33 pause=34 nanosleep=35 getitimer=36 alarm=37 setitimer=38
+getpid=39 sendfile=40 sendto=44 recvfrom=45 recvmsg=47 shutdown=48 getsockname=51 getpeername=52 getsockopt=55 exit=60
+wait4=61 uname=63 flock=73 fsync=74 fdatasync=75 ftruncate=77 getdents=78 getcwd=79 chdir=80 fchdir=81 rename=82
+rmdir=84 unlink=87 readlink=89 umask=95 gettimeofday=96 getrlimit=97 getrusage=98 sysinfo=99 times=100 getuid=102
+getgid=104 geteuid=107 getegid=108 getppid=110 getpgrp=111 getgroups=115 getresuid=118 getresgid=120 getpgid=121
 getsid=124 rt_sigpending=127 rt_sigtimedwait=128 rt_sigsuspend=130 sigaltstack=131 statfs=137 fstatfs=138
-getpriority=140 sched_getparam=143 sched_getscheduler=145 sched_get_priority_max=146
-sched_get_priority_min=147 gettid=186 fgetxattr=193 flistxattr=196 time=201 futex=202 sched_getaffinity=204
-epoll_create=213 getdents64=217 set_tid_address=218 restart_syscall=219 fadvise64=221 clock_gettime=228
-clock_getres=229 clock_nanosleep=230 exit_group=231 epoll_wait=232 epoll_ctl=233 newfstatat=262 unlinkat=263
-renameat=264 readlinkat=267 faccessat=269 pselect6=270 ppoll=271 set_robust_list=273 get_robust_list=274
-epoll_pwait=281 eventfd=284 eventfd2=290 epoll_create1=291 dup3=292 pipe2=293 preadv=295 pwritev=296
-getcpu=309 renameat2=316 getrandom=318 membarrier=324 copy_file_range=326 preadv2=327 pwritev2=328 statx=332
-rseq=334 close_range=436 faccessat2=439 epoll_pwait2=441 futex_waitv=449
+getpriority=140 sched_getparam=143 sched_getscheduler=145 sched_get_priority_max=146 sched_get_priority_min=147
+gettid=186 fgetxattr=193 flistxattr=196 time=201 futex=202 sched_getaffinity=204 epoll_create=213 getdents64=217
+set_tid_address=218 restart_syscall=219 fadvise64=221 clock_gettime=228 clock_getres=229 clock_nanosleep=230
+exit_group=231 epoll_wait=232 epoll_ctl=233 newfstatat=262 unlinkat=263 renameat=264 readlinkat=267 faccessat=269
+pselect6=270 ppoll=271 set_robust_list=273 get_robust_list=274 epoll_pwait=281 eventfd=284 eventfd2=290
+epoll_create1=291 dup3=292 pipe2=293 preadv=295 pwritev=296 getcpu=309 renameat2=316 getrandom=318 membarrier=324
+copy_file_range=326 preadv2=327 pwritev2=328 statx=332 rseq=334 close_range=436 faccessat2=439 epoll_pwait2=441
+futex_waitv=449
 """
 # Where the worker has a mount namespace of its own: Landlock does not govern these.
 ALLOWED_IN_OWN_ROOT = """
@@ -362,7 +336,6 @@ llistxattr=195 utimes=235 futimesat=261 fchmodat=268 utimensat=280 fallocate=285
 CREATING = "mkdir=83 mkdirat=258"  # a file; openat does with some of its flags
 CREATING_IN_OWN_ROOT = "link=86 symlink=88 linkat=265 symlinkat=266"
 AUDIT_ARCH_X86_64, X32_BIT = 0xC000003E, 0x40000000
-NEWEST_EPERM = 334  # newer calls are answered by ENOSYS, so that libc falls back to older ones
 CALL, ARCH, ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; arguments have 8 bytes each
 LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF instructions
 RET_ALLOW, RET_ERRNO, RET_NOTIFY, RET_KILL = 0x7FFF0000, 0x00050000, 0x7FC00000, 0x80000000
@@ -394,11 +367,12 @@ def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = 
     return _instruction(EQUAL, call, 0, len(body) // 8) + body
 
 
-def seccomp_program(own_root: bool, notify: int, creation: int, fork: int) -> bytes:
-    """The filter. `creation` and `fork` are its answers to calls that create files and that fork the worker.
+def _filter_calls(own_root: bool, notify: int, creation: int, fork: int, flags: int) -> int:
+    """Seccomp: refuse system calls from here on. Returns the listener, if `flags` ask for one.
 
-    Descriptors can be sent through `notify` alone: the kernel counts those on their way for all processes
-    of a user together, and one design could use up what others need.
+    `creation` and `fork` are the answers to calls that create files and that fork the worker. Descriptors can be
+    sent through `notify` alone: the kernel counts those on their way for all processes of a user together, and
+    one design could use up what others need.
     """
     first, second, third, fourth = (ARGUMENT + 8 * number for number in range(4))
     kill = _instruction(RETURN, RET_KILL)
@@ -431,27 +405,11 @@ def seccomp_program(own_root: bool, notify: int, creation: int, fork: int) -> by
     program += _rule(16, (second, WHOLE, (0x5401, 0x5413, 0x5421, 0x5450, 0x5451, 0x541B), REFUSE))
     program += _rule(46, (first, WHOLE, (notify,), REFUSE))  # sendmsg
     program += _rule(435, then=UNKNOWN)  # clone3: its flags are out of a filter's reach
-    program += _instruction(AT_LEAST, NEWEST_EPERM + 1, 0, 1) + _instruction(RETURN, UNKNOWN)
-    return program + _instruction(RETURN, REFUSE)
-
-
-def _filter_calls(own_root: bool, notify: int) -> bool:
-    """Seccomp: refuse system calls from here on. Returns whether the template supervises this worker."""
-    with socket.socket(fileno=notify) as template:
-        try:
-            listener = _install(seccomp_program(own_root, notify, RET_NOTIFY, RET_NOTIFY), NEW_LISTENER)
-        except OSError:  # an outer filter may have the only listener already
-            _install(seccomp_program(own_root, WHOLE, RET_ALLOW if own_root else REFUSE, REFUSE), 0)
-            return False
-        socket.send_fds(template, [b"n"], [listener])
-        os.close(listener)
-    return True
-
-
-def _install(program: bytes, flags: int) -> int:
+    # Calls newer than 334 are answered by ENOSYS, so that libc falls back to older ones.
+    program += _instruction(AT_LEAST, 335, 0, 1) + _instruction(RETURN, UNKNOWN) + _instruction(RETURN, REFUSE)
     kept = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("HxxxxxxP", len(program) // 8, ctypes.addressof(kept))
-    return _syscall(SYS_SECCOMP, 1, flags, header)
+    return _call(LIBC.syscall, SYS_SECCOMP, 1, flags, header)
 
 
 def fork_worker() -> int:
