@@ -1,18 +1,12 @@
 """Runs memory designs, which are code that nobody has read, in jailed child processes.
 
-It promises that a design cannot read the host's environment, keys, files or other designs; open a
-socket; write outside a small scratch folder; start a process; signal, trace or outlive the host;
-use more memory, CPU time, threads, descriptors or output than `Limits` says; or hang a call past
-its deadline. It talks to the host in length-prefixed JSON over one socket pair; whatever it sends
-cannot crash, block or bloat the host. It never holds what its score is computed from.
+README, Safety, says what a design cannot do and what is not promised. Whatever it sends (length-prefixed JSON over
+one socket pair) cannot crash, block or bloat the host, which never gives it what its score is computed from.
 
-It does not promise that two designs take the same time, or that files and threads behave as outside; it is no
-defence against a hole in the kernel. Without the needed layers nothing runs unless `unsafe` is given.
-
-A worker that has learned can be forked for each retrieval (`Worker.fork`): the fork has all that the design
-keeps, also in closures and cached functions, and no other fork sees what it writes. Where that cannot be
-promised there is no fork (`CannotFork`), and the memory has to be built again. A design that overwrites our
-checks on purpose can pass words through a pipe to its own forks, and to nobody else's.
+A worker that has learned can be forked for each retrieval (`Worker.fork`): the fork has all that the design keeps,
+also in closures and cached functions, and no other fork sees what it writes. Where that cannot be promised there is
+no fork (`CannotFork`), and the memory has to be built again. A design that overwrites our checks on purpose can pass
+words through a pipe to its own forks, and to nobody else's.
 """
 
 import asyncio
@@ -67,17 +61,16 @@ async def side_by_side(work: Iterable[Awaitable]) -> list:
 class Sandbox:
     """Starts workers for designs that learn from `trajectories`; use with `async with`.
 
-    `layers`: names of the layers that hold. `unsafe`: True where a needed one is missing, which raises
-    UserError unless the argument `unsafe` is True. `disable` (and the environment variable
-    ALMA_SANDBOX_DISABLE) names layers to leave out in tests: "namespaces", "landlock", "seccomp".
+    `layers`: names of the layers that hold. `unsafe`: True where a needed one is missing, which raises UserError
+    unless the argument `unsafe` is True. `disable` (and the environment variable ALMA_SANDBOX_DISABLE) names layers
+    to leave out in tests: "namespaces", "landlock", "seccomp".
     """
 
     def __init__(self, trajectories: Sequence[Trajectory] = (), *, limits: Limits | None = None,
                  unsafe: bool = False, max_workers: int = 16, disable: Iterable[str] = ()):
         self.limits, self.layers = limits or Limits(), []
-        self.unsafe = False
+        self.unsafe, self._allow_unsafe = False, unsafe
         self.trajectories = [json.dumps(dataclasses.asdict(one)) for one in trajectories]
-        self._allow_unsafe = unsafe
         self._disable = {*disable, *os.environ.get("ALMA_SANDBOX_DISABLE", "").replace(",", " ").split()}
         # Shared by designs. Workers that are forked wait for none of the other slots while they hold theirs.
         self._forked, self.slots = FairQueue(max_workers), FairQueue(max_workers)
@@ -97,9 +90,8 @@ class Sandbox:
             self.unsafe = bool(missing)
             if missing and not self._allow_unsafe:
                 raise UserError(
-                    f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files "
-                    "and keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway"
-                )
+                    f"the sandbox lacks {' and '.join(missing)} on this system, so a design could reach your files and "
+                    "keys; use Linux 5.13 or newer on x86-64, or give --unsafe-sandbox to run it anyway")
         except BaseException:
             await self.__aexit__()
             raise
@@ -117,9 +109,23 @@ class Sandbox:
         `forks`: whether it is to be forked. Its methods raise DesignError, and what `tools` raise.
         """
         async with (self._forked if forks else self.slots).turn(source or ""):
-            worker = Worker(self, await self._live_template(), tools, source or "")
+            if (dead := self._template) is None or not dead.alive:
+                self._template = Template({
+                    "trajectories": self.trajectories, "limits": dataclasses.asdict(self.limits),
+                    "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
+                    "tools": frames.tools(), "most_forks": self._most_forks})
+                if dead is not None:
+                    await dead.close()
+            worker = Worker(self, self._template, tools, source or "")
             try:
-                await worker.start(forks)
+                await worker._connect(forks=forks)
+                try:
+                    answer = await asyncio.wait_for(worker._pending[1], START_SECONDS)
+                    hello = frames.outcome(answer, self.limits)
+                except (TimeoutError, DesignError) as error:  # no design is loaded yet
+                    why = str(error) or f"it took more than {START_SECONDS:g} s"
+                    raise InfrastructureError(f"a worker of the sandbox did not start: {why}") from None
+                worker.layers, worker.can_fork = hello["layers"], hello["supervised"] and forks
                 if self.layers and worker.layers != self.layers:
                     raise InfrastructureError(f"a worker holds {worker.layers}, the first one held {self.layers}")
                 if source is not None:
@@ -128,24 +134,13 @@ class Sandbox:
             finally:
                 await uninterrupted(worker.close())
 
-    async def _live_template(self) -> Template:
-        """The template process; another one where it has died."""
-        if self._template is None or not self._template.alive:
-            dead, self._template = self._template, Template({
-                "trajectories": self.trajectories, "limits": dataclasses.asdict(self.limits),
-                "disable": sorted(self._disable), "host": os.getpid(), "temporary": tempfile.gettempdir(),
-                "tools": frames.tools(), "most_forks": self._most_forks})
-            if dead is not None:
-                await dead.close()
-        return self._template
-
 
 class Worker:
     """The host's end of one worker. Its methods raise DesignError for all that is the design's fault."""
 
     def __init__(self, box: Sandbox, template: Template, tools: Tools | None, source: str):
         self._box, self._template, self._tools, self._source = box, template, tools, source
-        self._limits = box.limits
+        self._limits, self._output = box.limits, frames.Output(box.limits, self._stop)
         self.layers: list[str] = []
         self.can_fork = False
         self.seconds = 0.0  # time spent in calls, waiting for models included
@@ -159,7 +154,6 @@ class Worker:
         self._serving = 0  # of them are being answered
         self._spent, self._since = 0.0, 0.0  # seconds of the present command without models, up to a moment
         self._writer: asyncio.StreamWriter | None = None
-        self._output = frames.Output(box.limits, self._stop)
 
     async def update(self, trajectory: int | Trajectory) -> None:
         """Let the design learn from a trajectory, or from the one with this index in the sandbox."""
@@ -209,16 +203,6 @@ class Worker:
         """What the design wrote to stdout and stderr so far, cut, without control characters."""
         return self._output.text()
 
-    async def start(self, forks: bool) -> None:
-        """Have the process forked and locked down."""
-        await self._connect(forks=forks)
-        try:
-            hello = frames.outcome(await asyncio.wait_for(self._pending[1], START_SECONDS), self._limits)
-        except (TimeoutError, DesignError) as error:  # no design is loaded yet
-            why = str(error) or f"it took more than {START_SECONDS:g} s"
-            raise InfrastructureError(f"a worker of the sandbox did not start: {why}") from None
-        self.layers, self.can_fork = hello["layers"], hello["supervised"] and forks
-
     async def _start_as_fork(self, worker: "Worker") -> None:
         """Have `worker` forked. From here on all that the fork sends may come from the design."""
         if not worker.can_fork:
@@ -250,11 +234,10 @@ class Worker:
     async def close(self) -> int | None:
         """End the process, whatever it is at, and wait until it is gone; its exit code, None for no process."""
         self._stop(InfrastructureError("the worker has been closed"))
-        tasks = [*self._tasks]  # a model call takes itself out of the set
+        tasks, exit_code = [*self._tasks], None  # a model call takes itself out of the set
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        exit_code = None
         if self._number:
             with contextlib.suppress(InfrastructureError):
                 exit_code = await self._template.bury(self._number)
@@ -265,11 +248,10 @@ class Worker:
 
     def _stop(self, error: BaseException) -> None:
         """Take no more commands, fail the present one with `error`, kill the process."""
-        if self._end is None:
-            self._end = error
+        self._end = error if self._end is None else self._end
         if self._number:
             with contextlib.suppress(InfrastructureError):
-                self._template.kill(self._number)
+                self._template.send(b"k", self._number)  # kill
         if not self._pending[1].done():
             self._pending[1].set_exception(error)
             self._pending[1].exception()  # no warning where nobody waits for it
@@ -295,8 +277,9 @@ class Worker:
                         message = f"{op} took more than {limits.wall_seconds:g} s"
                     else:
                         continue
-                    await self._template.have_trace_printed(self._number)
-                    self._stop(DesignError("timeout", f"{message}\n{self._output.last_words()}".strip()))
+                    self._template.send(b"t", self._number)  # it prints where it is
+                    await asyncio.sleep(0.1)
+                    self._stop(DesignError("timeout", f"{message}\n{self.output[-2_000:].strip()}".strip()))
                 return frames.outcome(future.result(), limits)
             except asyncio.CancelledError:
                 self._stop(InfrastructureError("the call was cancelled"))
@@ -305,7 +288,6 @@ class Worker:
                 self.seconds += time.monotonic() - started
 
     def _seconds_without_models(self) -> float:
-        """Time of the present command in which no model call was being answered."""
         return self._spent if self._serving else self._spent + time.monotonic() - self._since
 
     async def _write(self, frame: bytes) -> None:
@@ -327,16 +309,15 @@ class Worker:
                 async with asyncio.timeout(self._limits.io_seconds):
                     body = await stream.readexactly(frames.length(header, self._limits.frame_bytes))
                 await self._take(frames.parse(body, self._limits))
+            return
         except (asyncio.IncompleteReadError, ConnectionError):
-            await self._hung_up()
+            pass  # the connection is closed
         except (TimeoutError, ValueError) as error:  # of the length
             late = f"a message was not complete after {self._limits.io_seconds:g} s"
-            self._stop(DesignError("protocol", str(error) or late))
+            return self._stop(DesignError("protocol", str(error) or late))
         except DesignError as error:
-            self._stop(error)
-
-    async def _hung_up(self) -> None:
-        """The connection is closed: say how the process ended, or end it."""
+            return self._stop(error)
+        # Say how the process ended, or end it.
         how = "closed its connection to the host"
         try:
             code = await self._template.exit_code(self._number, 1.0)
@@ -344,13 +325,13 @@ class Worker:
             if code == -signal.SIGXCPU:
                 used = f"all calls together used {self._limits.life_cpu_seconds} s of CPU time"
                 self._stop(DesignError("timeout", used))
-            if code == -signal.SIGKILL:
+            elif code == -signal.SIGKILL:
                 self._stop(WorkerKilled("the process was killed"))
         except TimeoutError:
             pass  # it lives
         except InfrastructureError as error:
             self._stop(error)
-        self._stop(DesignError("died", f"the process {how}\n{self._output.last_words()}".strip()))
+        self._stop(DesignError("died", f"the process {how}\n{self.output[-2_000:].strip()}".strip()))
 
     async def _take(self, message: dict) -> None:
         """Take the answer to the present command, or begin to answer a call of a tool."""

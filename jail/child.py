@@ -1,12 +1,11 @@
 """What runs inside the sandbox: the template process, and the worker that it forks for each design.
 
-The template gets this source and the collected trajectories from the host (`jail/template.py`). It imports
-what designs use and forks workers, and never sees a design. A worker locks itself down (`jail/layers.py`)
-before it reads the first byte of one, then serves `load`, `update`, `retrieve` and `fork`. The host trusts
-nothing that it answers.
+The template gets this source and the collected trajectories from the host (`jail/template.py`). It imports what
+designs use and forks workers, and never sees a design. A worker locks itself down (`jail/layers.py`) before it reads
+the first byte of one, then serves `load`, `update`, `retrieve` and `fork`. The host trusts nothing that it answers.
 
-Every design starts in the same state: same modules, same seeds, same trajectories. A fork of a worker has
-all that the design has learned, wherever it keeps it; otherwise there is no fork.
+Every design starts in the same state: same modules, same seeds, same trajectories. A fork of a worker has all that
+the design has learned, wherever it keeps it; otherwise there is no fork.
 """
 
 import asyncio
@@ -46,11 +45,9 @@ from jail import layers
 RECORD = struct.Struct("!cQq")  # control socket: kind, worker's number, value
 WROTE = 256  # in place of a fork's exit code: it, or another process of its family, wanted to create a file
 LENGTH = struct.Struct("!I")  # a frame: length in bytes, then JSON
-TEXTS_A_REQUEST = 64  # texts of one embedding request, so that its answer stays small
 PRELOADED = ("networkx", "numpy", "numpy.random", "collections", "copy", "datetime", "difflib", "hashlib", "heapq",
              "logging", "math", "re", "sqlite3", "statistics", "string", "textwrap", "typing", "uuid")
 DESIGN = "design.py"  # what a design's file is called in tracebacks
-SEED = 0  # of `random` and numpy's global generator in every worker
 
 
 class Invalid(Exception):
@@ -60,13 +57,12 @@ class Invalid(Exception):
 class Family:
     """A worker and its forks: one process group, which none of them can leave.
 
-    Seccomp holds a call that forks or creates a file until it is answered here. Deleted files count too: they
-    live on while open or mapped. A worker that has created a file is not forked, and one that was forked
-    creates no file: forks would share it.
+    Seccomp holds a call that forks or creates a file until it is answered here. A worker that has created a file, even
+    a deleted one (it may be open or mapped), is not forked, and one that was forked creates none: forks would share it.
+    `folder`: where on the host's disk to make a scratch folder; None if the worker has a root of its own.
     """
 
     def __init__(self, number: int, folder: str | None):
-        """`folder`: where on the host's disk to make a scratch folder; None if the worker has a root of its own."""
         self.number = number  # the host's for the worker
         self.pid = self.group = 0  # of the worker; of all
         self.exit_code = -signal.SIGKILL  # of the worker
@@ -77,10 +73,9 @@ class Family:
         self.wrote = False  # wanted to create a file after it was forked
         self._created = self._forked = False
         self._left = layers.CREATIONS if folder else sys.maxsize
-        self.scratch = None
         if folder:
             os.makedirs(folder, exist_ok=True)  # somebody may have cleaned up
-            self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder)
+        self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder) if folder else None
         # The worker sends its listener through them; from then on `descriptor` is the listener.
         self._ours, self.theirs = socket.socketpair()
         self.descriptor, self._listening = self._ours.fileno(), False
@@ -99,8 +94,7 @@ class Family:
             key, pid, _, call = struct.unpack_from("QIIi", notice)
             refused = self._refuse(call, key, pid)
             flags = 0 if refused or call == layers.REPORT else layers.CONTINUE  # a report is served, never run
-            answer = struct.pack("QqiI", key, 0, -refused, flags)
-            fcntl.ioctl(self.descriptor, layers.NOTIFY_SEND, answer)
+            fcntl.ioctl(self.descriptor, layers.NOTIFY_SEND, struct.pack("QqiI", key, 0, -refused, flags))
         return True
 
     def _refuse(self, call: int, key: int, pid: int) -> int:
@@ -129,11 +123,6 @@ class Family:
         self._created, self._left = True, self._left - 1
         self.wrote = self.wrote or self._forked
         return errno.EDQUOT if self._forked or self._left < 0 else 0
-
-    def permit(self, number: int, given: list[int]) -> None:
-        """Let the worker fork once; `given` are the fork's connection and output."""
-        self.withdraw()
-        self.starting, self.given = number, given
 
     def withdraw(self) -> None:
         """Let no fork through any more."""
@@ -181,8 +170,19 @@ class Template:
     def serve(self) -> None:
         """Answer the host until it is gone or dead, then leave nothing behind."""
         try:
-            while self._serve_once():
-                pass
+            while True:
+                ready = dict(self._poll.poll())
+                while select.select([self._control], [], [], 0)[0]:  # first: it may permit what a worker has called
+                    if not self._answer():
+                        return
+                for descriptor in ready.keys() & self._families.keys():
+                    if not (ready[descriptor] & select.POLLIN and self._families[descriptor].serve()):
+                        self._poll.unregister(descriptor)
+                if self._signals in ready:
+                    numbers = os.read(self._signals, 4096)
+                    self._reap()
+                    if signal.SIGTERM in numbers:
+                        return
         finally:
             for family in self._families.values():
                 family.end()
@@ -192,28 +192,14 @@ class Template:
             for family in self._families.values():
                 family.close()
 
-    def _serve_once(self) -> bool:
-        ready = dict(self._poll.poll())
-        while select.select([self._control], [], [], 0)[0]:  # first: it may permit what a worker has called
-            if not self._answer():
-                return False
-        for descriptor in ready.keys() & self._families.keys():
-            if not (ready[descriptor] & select.POLLIN and self._families[descriptor].serve()):
-                self._poll.unregister(descriptor)
-        if self._signals in ready:
-            numbers = os.read(self._signals, 4096)
-            self._reap()
-            return signal.SIGTERM not in numbers
-        return True
-
     def _answer(self) -> bool:
         """Do what the host asks; False when it has hung up."""
         data, descriptors, _, _ = socket.recv_fds(self._control, RECORD.size, 2)
         if len(data) < RECORD.size:
             return False
         kind, number, value = RECORD.unpack(data)
-        found = (one for one in self._families.values() if number in (one.number, one.starting, *one.forks))
-        family = next(found, None)
+        families = self._families.values()
+        family = next((one for one in families if number in (one.number, one.starting, *one.forks)), None)
         pid = family and {family.number: family.pid, **family.forks}.get(number)
         if kind == b"f":
             family = Family(number, None if self._setup["namespaces"] else self._setup["temporary"])
@@ -223,23 +209,24 @@ class Template:
             family.theirs.close()
             self._families[family.descriptor] = family
             self._poll.register(family.descriptor, select.POLLIN)
-        elif kind == b"p" and family and not family.ended:
-            family.permit(value, descriptors)
+        elif kind == b"p" and family and not family.ended:  # let the worker fork once
+            family.withdraw()
+            family.starting, family.given = value, descriptors
             return True
         elif kind == b"p":
-            self._send(b"e", value, -signal.SIGKILL)
+            self._control.sendall(RECORD.pack(b"e", value, -signal.SIGKILL))
         elif kind == b"c":
             milliseconds = -1
             with contextlib.suppress(OSError):  # the clock id of another process is -8 pid - 6
                 milliseconds = int(1000 * time.clock_gettime(-8 * pid - 6)) if pid else -1
-            self._send(b"c", number, milliseconds)
+            self._control.sendall(RECORD.pack(b"c", number, milliseconds))
         elif kind == b"t" and pid:
             os.kill(pid, signal.SIGUSR1)
         elif kind == b"k" and family and number in family.forks:
             os.kill(pid, signal.SIGKILL)
         elif kind == b"k" and family and number == family.starting and not family.let_through:
             family.withdraw()
-            self._send(b"e", number, -signal.SIGKILL)
+            self._control.sendall(RECORD.pack(b"e", number, -signal.SIGKILL))
         elif kind == b"k" and family:  # the worker, or a fork whose process is not known yet
             family.end()
         for descriptor in descriptors:
@@ -260,7 +247,7 @@ class Template:
                 number = next((number for number, fork in family.forks.items() if fork == pid), None)
                 if number is not None:
                     del family.forks[number]
-                    self._send(b"e", number, WROTE if family.wrote else exit_code)
+                    self._control.sendall(RECORD.pack(b"e", number, WROTE if family.wrote else exit_code))
                 else:  # the worker, the first process of its namespace, or a fork that never reported
                     family.end()
                 if pid == family.pid:
@@ -268,15 +255,12 @@ class Template:
                 try:
                     os.killpg(group, 0)
                 except ProcessLookupError:
-                    self._send(b"e", family.starting, -signal.SIGKILL)
-                    self._send(b"e", family.number, family.exit_code)
+                    self._control.sendall(RECORD.pack(b"e", family.starting, -signal.SIGKILL))
+                    self._control.sendall(RECORD.pack(b"e", family.number, family.exit_code))
                     del self._families[family.descriptor]
                     with contextlib.suppress(KeyError):  # served to its end before
                         self._poll.unregister(family.descriptor)
                     family.close()
-
-    def _send(self, kind: bytes, number: int, value: int) -> None:
-        self._control.sendall(RECORD.pack(kind, number, value))
 
 
 def main(setup: dict) -> None:
@@ -361,14 +345,11 @@ class Channel:
                 message = json.loads(stream.read(LENGTH.unpack(header)[0]))
                 if message["op"] not in ("answer", "refuse"):
                     self.commands.put(message)
-                    continue
-                future = self.waiting.pop(message["id"], None)
-                if future is None or not future.set_running_or_notify_cancel():
-                    continue  # the design no longer waits for it
-                if message["op"] == "answer":
-                    future.set_result(message["value"])
-                else:
-                    future.set_exception(ValueError(message["error"]))
+                elif (future := self.waiting.pop(message["id"], None)) and future.set_running_or_notify_cancel():
+                    if message["op"] == "answer":  # for which the design still waits
+                        future.set_result(message["value"])
+                    else:
+                        future.set_exception(ValueError(message["error"]))
         os._exit(0)  # the host hung up
 
 
@@ -385,7 +366,7 @@ class Tools:
 
     async def embed(self, texts: list[str]) -> list[list[float]]:
         """Split many texts into several requests, so that each answer stays small."""
-        parts = [texts[i : i + TEXTS_A_REQUEST] for i in range(0, len(texts), TEXTS_A_REQUEST)]
+        parts = [texts[i : i + 64] for i in range(0, len(texts), 64)]
         answers = await asyncio.gather(*(self._channel.call("embed", part) for part in parts))
         return [vector for answer in answers for vector in answer]
 
@@ -401,8 +382,8 @@ class Server:
         self._descriptors = self._open_descriptors()  # fixed numbers, and the loop's pair of sockets
         asyncio.set_event_loop(self._loop)
         memory_base.connect(Tools(channel, setup["tools"]))
-        random.seed(SEED)  # after the fork, for Python seeds this one anew in each child
-        sys.modules["numpy"].random.seed(SEED)
+        random.seed(0)  # after the fork, for Python seeds this one anew in each child
+        sys.modules["numpy"].random.seed(0)
 
     def serve(self) -> None:
         while True:
@@ -416,8 +397,8 @@ class Server:
                 self._channel.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
 
     def _load(self, source: str) -> None:
-        lines = source.splitlines(keepends=True)
-        linecache.cache[DESIGN] = len(source), None, lines, DESIGN  # for tracebacks and `inspect`
+        # For tracebacks and `inspect`:
+        linecache.cache[DESIGN] = len(source), None, source.splitlines(keepends=True), DESIGN
         module = sys.modules["design"] = types.ModuleType("design")
         module.__file__ = os.path.join(os.getcwd(), DESIGN)
         exec(compile(source, DESIGN, "exec"), vars(module))
@@ -425,32 +406,22 @@ class Server:
 
     def _update(self, trajectory: int | dict) -> None:
         given = json.loads(self._trajectories[trajectory]) if isinstance(trajectory, int) else trajectory
-        self._run(self._design.general_update, memory_base.Trajectory(**given))
+        self._loop.run_until_complete(_finish(self._design.general_update, memory_base.Trajectory(**given)))
 
     def _retrieve(self, init: dict) -> object:
-        return self._run(self._design.general_retrieve, memory_base.Trajectory(init))
-
-    def _run(self, method, trajectory) -> object:
-        """Call a design's method, which should be async and need not be."""
-
-        async def finish():
-            value = method(trajectory)
-            return await value if inspect.isawaitable(value) else value
-
-        return self._loop.run_until_complete(finish())
+        return self._loop.run_until_complete(_finish(self._design.general_retrieve, memory_base.Trajectory(init)))
 
     def _fork(self) -> str:
         """Fork, and serve the host in both processes; returns why not if it would lose or share something.
 
-        Threads are lost in a fork; open files and files in the scratch folder would be shared. The template
-        puts a connection and an output of its own in the place of the worker's.
+        The template puts a connection and an output of its own in the place of the worker's.
         """
         if len(sys._current_frames()) > 2:  # the main one, and the one that reads replies
-            return "the design holds threads"
+            return "the design holds threads"  # which are lost in a fork
         if self._channel.waiting:
             return "the design has not waited for an answer"
         if self._open_descriptors() != self._descriptors:
-            return "the design holds open files"
+            return "the design holds open files"  # which would be shared
         seeds = random.getstate()  # which Python would change in the fork
         pid = layers.fork_worker()
         if pid == 0:
@@ -475,6 +446,12 @@ class Server:
         return found
 
 
+async def _finish(method, trajectory) -> object:
+    """Call a design's method, which should be async and need not be."""
+    value = method(trajectory)
+    return await value if inspect.isawaitable(value) else value
+
+
 def _plain(value):
     """The JSON form of what a design may return besides JSON's own types: numpy's, sets, dataclasses."""
     if hasattr(value, "tolist"):
@@ -494,7 +471,7 @@ def _explain(error: BaseException) -> str:
     return "".join(traceback.format_exception(type(error), error, trace, limit=-12)).strip()[: 1 << 17]
 
 
-# ------------------------------------------------------------- the authors' names for our own types
+# What follows are the authors' names for our own types.
 
 
 @dataclasses.dataclass

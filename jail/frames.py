@@ -172,10 +172,6 @@ class Output:
         text = TRACES.sub(lambda trace: f"Most recent call first:\n{trace[1]}" if trace[1] else "", text)
         return re.sub(r"\nExtension modules: .*", "", text)
 
-    def last_words(self) -> str:
-        """The end of the output, for the message when a process dies or hangs."""
-        return self.text()[-2_000:].strip()
-
     def close(self) -> None:
         if self._descriptor >= 0:
             asyncio.get_running_loop().remove_reader(self._descriptor)

@@ -22,7 +22,6 @@ from errors import DesignError, InfrastructureError
 from jail import frames
 from jail.child import RECORD
 
-HERE = Path(__file__).resolve().parents[1]
 # The template gets all code from the host, so that no path leads back to the repository: there is no folder /alma.
 BOOT = """
 import json, linecache, os, sys, types
@@ -37,10 +36,7 @@ for name, source in setup["sources"].items():
     exec(compile(source, file, "exec"), vars(module))
 sys.modules["jail.child"].main(setup)
 """
-SENT = ("memory_base", "jail.layers", "jail.child")  # in the order in which they are run
-CLOSE_SECONDS = 10.0  # that the template has to end by itself
 START_SECONDS = 60.0  # until a worker or the template answers
-TRACE_SECONDS = 0.1  # that a worker has to print where it hangs
 TRIES = 5  # times that work is begun whose processes are killed
 
 
@@ -67,8 +63,9 @@ class Template:
     """The host's end of the template process."""
 
     def __init__(self, setup: dict):
-        files = {name: HERE / f"{name.replace('.', '/')}.py" for name in SENT}
-        sources = {name: file.read_text(encoding="utf-8") for name, file in files.items()}
+        here, sources = Path(__file__).resolve().parents[1], {}
+        for name in ("memory_base", "jail.layers", "jail.child"):  # in the order in which they are run
+            sources[name] = (here / f"{name.replace('.', '/')}.py").read_text(encoding="utf-8")
         self._control, childs = socket.socketpair()
         self._control.setblocking(False)
         self._errors = _unnamed_file()
@@ -87,8 +84,7 @@ class Template:
             given.seek(0)
             self._process = subprocess.Popen(
                 command, stdin=given, stdout=self._errors, stderr=self._errors, cwd="/", env=environment,
-                pass_fds=(childs.fileno(),), start_new_session=True,
-            )
+                pass_fds=(childs.fileno(),), start_new_session=True)
         self._numbers = itertools.count(1)
         self._awaited: dict[tuple[bytes, int], asyncio.Future] = {}  # values by kind and number of their record
         self._dead: TemplateDied | None = None
@@ -99,27 +95,16 @@ class Template:
         return self._dead is None and self._process.poll() is None
 
     def fork(self, connection: socket.socket, output: int, forks: bool, worker: int) -> int:
-        """Ask for a new worker (`worker` 0) or let a worker fork once; returns the new process's number.
-
-        The process gets these descriptors. `forks`: whether a new worker is to be forked.
-        """
+        """Ask for a new worker, which `forks` or not, or let a `worker` fork once; the new process's number."""
         number = next(self._numbers)
         self._future(b"e", number)
         record = (b"p", worker, number) if worker else (b"f", number, int(forks))
-        self._send(*record, [connection.fileno(), output])
+        self.send(*record, [connection.fileno(), output])
         return number
-
-    def kill(self, number: int) -> None:
-        self._send(b"k", number)
-
-    async def have_trace_printed(self, number: int) -> None:
-        """Let a worker print where it is."""
-        self._send(b"t", number)
-        await asyncio.sleep(TRACE_SECONDS)
 
     async def cpu_seconds(self, number: int) -> float:
         """CPU time that a worker has used."""
-        self._send(b"c", number)
+        self.send(b"c", number)
         try:
             return await asyncio.wait_for(self._future(b"c", number), START_SECONDS) / 1000
         except TimeoutError:
@@ -134,7 +119,7 @@ class Template:
     async def bury(self, number: int) -> int:
         """Kill a worker and wait until it is gone: its exit code. A template that cannot do that goes too."""
         try:
-            self.kill(number)
+            self.send(b"k", number)
             return await self.exit_code(number, START_SECONDS)
         except TimeoutError:
             self._process.kill()
@@ -148,7 +133,7 @@ class Template:
             raise self._dead
         return self._awaited.setdefault((kind, number), asyncio.Future())
 
-    def _send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
+    def send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
         if self._dead is None:
             try:
                 socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
@@ -162,8 +147,7 @@ class Template:
         with contextlib.suppress(OSError):
             while data := await loop.sock_recv(self._control, RECORD.size):
                 kind, number, value = RECORD.unpack(data)
-                future = self._awaited.get((kind, number))
-                if future is not None and not future.done():
+                if (future := self._awaited.get((kind, number))) is not None and not future.done():
                     future.set_result(value)
         self._died("ended")
 
@@ -186,7 +170,7 @@ class Template:
         self._control.close()
         self._died("was closed")
         try:
-            await asyncio.to_thread(self._process.wait, CLOSE_SECONDS)
+            await asyncio.to_thread(self._process.wait, 10.0)
         except subprocess.TimeoutExpired:
             self._process.kill()
             await asyncio.to_thread(self._process.wait)
