@@ -2,8 +2,8 @@
 
 Layers, from the outside in; a worker names those that hold in its first message:
 1. clean start: the template was started by exec in an empty environment (`template.py`),
-2. `namespaces`: user, pid, net, ipc, uts and mount namespaces; the root is a small tmpfs with
-   read-only binds of the Python runtime, and each worker has a scratch folder of limited size,
+2. `namespaces`: of users, pids, net, ipc, uts and mounts; the root is a small tmpfs with read-only binds of the Python
+   runtime, and each worker has a scratch folder of limited size,
 3. `no-new-privs` and `no-capabilities`; the worker dies with the template, the template with the host,
 4. `limits`: resource limits,
 5. `landlock`: read the runtime, write the scratch folder, no TCP, no signals to the outside,
@@ -11,13 +11,7 @@ Layers, from the outside in; a worker names those that hold in its first message
 
 Where namespaces are refused (Docker's default profile), layers 3 to 6 hold alone. The scratch folder is then on the
 host's disk, and no file is created in it that the template does not count: else a design could fill the disk.
-
-Seccomp holds a worker's calls that fork or create a file until the template has decided (`child.Family`). Only one
-form of `clone` gets that far: it makes the fork a child of the template, in the worker's process group, so that the
-template can find, end and reap it whatever the design does.
-
-On other systems than Linux on x86-64 layers are missing, and the host refuses to go on. Numbers of system calls and
-flags are those of the kernel's headers.
+Elsewhere than on Linux on x86-64, whose numbers of system calls and flags stand here, the host refuses to go on.
 """
 
 import contextlib
@@ -75,8 +69,8 @@ def enter_template(setup: dict) -> None:
     paths += [os.path.dirname(sysconfig.get_path("stdlib"))]
     paths += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
     paths = sorted({os.path.abspath(path) for path in paths if os.path.exists(path)})
-    runtime = [path for path in paths if not any(path.startswith(other + "/") for other in paths)]
-    runtime += [device for device in DEVICES if os.path.exists(device)]
+    inside = [path for path in paths if not any(path.startswith(other + "/") for other in paths)]
+    runtime = [*inside, *(device for device in DEVICES if os.path.exists(device))]
     setup.update(runtime=runtime, namespaces=None, own_users=False)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
@@ -118,12 +112,10 @@ def _works(attempt: Callable) -> bool:
 
 
 def _enter_namespaces(setup: dict) -> None:
-    """Become process 1 of new namespaces with a root of their own; the caller stays as a stub outside.
-
-    Where each worker can be given a user of its own, no user namespace is made here.
-    """
+    """Become process 1 of new namespaces with a root of their own; the caller stays as a stub outside."""
     user, group = os.geteuid(), os.getegid()
     flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS
+    # No user namespace is made here where each worker can be given a user of its own.
     _call(LIBC.unshare, flags | (0 if setup["own_users"] else CLONE_NEWUSER))
     proc = os.open("/proc", os.O_PATH | os.O_DIRECTORY)
     if not setup["own_users"]:
@@ -172,9 +164,9 @@ def _map_user(proc: int, user: int, group: int) -> None:
 
 
 def fork(setup: dict, forks: bool) -> tuple[int, int]:
-    """Fork a worker in a process group of its own: its process id (0 in the worker) and the group's id.
+    """Fork a worker in a process group and, with namespaces, a pid namespace of its own.
 
-    With namespaces it has one of pids; if it is to be forked it is not the first process there, which has no siblings.
+    Returns its process id (0 in the worker) and the group's id.
     """
     setup["next_user"] += 1
     setup["forks"] = 1 + setup["most_forks"] * forks
@@ -188,7 +180,8 @@ def fork(setup: dict, forks: bool) -> tuple[int, int]:
     if space is not None:
         _call(LIBC.unshare, CLONE_NEWPID)
         if forks and (first := os.fork()) == 0:
-            # The first process of the pid namespace, with which all others end, leads the process group.
+            # The first process of the pid namespace, with which all others end, leads the process group. The
+            # worker is the second: the first one may have no siblings.
             _call(LIBC.syscall, SYS_CLOSE_RANGE, 0, WHOLE, 0)
             while True:
                 LIBC.pause()
@@ -310,8 +303,7 @@ def _enter_own_root(setup: dict) -> None:
 
 
 # System calls of x86-64 that are allowed whatever their arguments.
-ALLOWED = """
-read=0 write=1 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mprotect=10 munmap=11 brk=12 rt_sigaction=13
+ALLOWED = """read=0 write=1 close=3 stat=4 fstat=5 lstat=6 poll=7 lseek=8 mprotect=10 munmap=11 brk=12 rt_sigaction=13
 rt_sigprocmask=14 rt_sigreturn=15 pread64=17 pwrite64=18 readv=19 writev=20 access=21 pipe=22 select=23 sched_yield=24
 mremap=25 msync=26 mincore=27 madvise=28 dup=32 dup2=33 pause=34 nanosleep=35 getitimer=36 alarm=37 setitimer=38
 getpid=39 sendfile=40 sendto=44 recvfrom=45 recvmsg=47 shutdown=48 getsockname=51 getpeername=52 getsockopt=55 exit=60
@@ -326,13 +318,10 @@ exit_group=231 epoll_wait=232 epoll_ctl=233 newfstatat=262 unlinkat=263 renameat
 pselect6=270 ppoll=271 set_robust_list=273 get_robust_list=274 epoll_pwait=281 eventfd=284 eventfd2=290
 epoll_create1=291 dup3=292 pipe2=293 preadv=295 pwritev=296 getcpu=309 renameat2=316 getrandom=318 membarrier=324
 copy_file_range=326 preadv2=327 pwritev2=328 statx=332 rseq=334 close_range=436 faccessat2=439 epoll_pwait2=441
-futex_waitv=449
-"""
+futex_waitv=449"""
 # Where the worker has a mount namespace of its own: Landlock does not govern these.
-ALLOWED_IN_OWN_ROOT = """
-truncate=76 chmod=90 fchmod=91 utime=132 getxattr=191 lgetxattr=192 listxattr=194
-llistxattr=195 utimes=235 futimesat=261 fchmodat=268 utimensat=280 fallocate=285
-"""
+ALLOWED_IN_OWN_ROOT = """truncate=76 chmod=90 fchmod=91 utime=132 getxattr=191 lgetxattr=192 listxattr=194
+llistxattr=195 utimes=235 futimesat=261 fchmodat=268 utimensat=280 fallocate=285"""
 CREATING = "mkdir=83 mkdirat=258"  # a file; openat does with some of its flags
 CREATING_IN_OWN_ROOT = "link=86 symlink=88 linkat=265 symlinkat=266"
 AUDIT_ARCH_X86_64, X32_BIT = 0xC000003E, 0x40000000
@@ -343,8 +332,9 @@ REFUSE, UNKNOWN = RET_ERRNO | errno.EPERM, RET_ERRNO | errno.ENOSYS
 NEW_LISTENER, NOTIFY_RECEIVE, NOTIFY_SEND, CONTINUE = 8, 0xC0502100, 0xC0182101, 1
 NOTIFY_ADD_DESCRIPTOR, AT_THIS_NUMBER = 0x40182103, 1
 CREATES = os.O_CREAT | 0o20000000  # flags of openat that make a file; the second is O_TMPFILE's
-PTHREAD = (0x3D0F00, 0x7D0F00)  # flags of clone when glibc or musl starts a thread
-FORK = CLONE_PARENT | signal.SIGCHLD  # flags of clone when a worker is forked: no other can get through
+# Flags of clone when a worker is forked: a child of the template, in the worker's process group, which the template
+# can find, end and reap whatever the design does. Seccomp holds such a call until the template has decided.
+FORK = CLONE_PARENT | signal.SIGCHLD
 REPORT = SYS_SETSID  # the call by which a fork tells the template that it is there; nothing comes of it
 
 
@@ -353,10 +343,8 @@ def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> by
 
 
 def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = RET_ALLOW) -> bytes:
-    """For one call: `then`, or `otherwise` of the first test (offset, mask, values, otherwise) that fails.
-
-    A test holds if the word at `offset`, masked, is one of the values.
-    """
+    """For one call: `then`, or `otherwise` of the first test (offset, mask, values, otherwise) that fails, where the
+    word at `offset`, masked, is none of the values."""
     body = b""
     for offset, mask, values, otherwise in tests:
         body += _instruction(LOAD, offset) + _instruction(AND, mask)
@@ -389,16 +377,14 @@ def _filter_calls(own_root: bool, notify: int, creation: int, fork: int, flags: 
     # A fork's flags are in a register, which no other thread can change.
     program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first)
     program += _instruction(EQUAL, FORK, 0, 1) + _instruction(RETURN, fork) + _instruction(LOAD, CALL)
-    program += _rule(SYS_CLONE, (first, WHOLE, PTHREAD, REFUSE))  # else threads alone
+    program += _rule(SYS_CLONE, (first, WHOLE, (0x3D0F00, 0x7D0F00), REFUSE))  # else threads of glibc or musl alone
     program += _rule(REPORT, then=fork)
-    # mmap: no memory that forks share
-    program += _rule(9, (fourth, 0x23, (0x22, 0x02, 0x01, 0x03), REFUSE))
+    program += _rule(9, (fourth, 0x23, (0x22, 0x02, 0x01, 0x03), REFUSE))  # mmap: no memory that forks share
     program += _rule(234, (first, WHOLE, (os.getpid(),), REFUSE))  # tgkill: itself, as abort() does
     # socketpair: unix streams, for a datagram socket could send to any name
     program += _rule(53, (first, WHOLE, (1,), REFUSE), (second, 0xFF, (1,), REFUSE))
     program += _rule(157, (first, WHOLE, (3, 15, 16), REFUSE))  # prctl: get dumpable, set and get name
-    # prlimit64: reading
-    program += _rule(302, (third, WHOLE, (0,), REFUSE), (third + 4, WHOLE, (0,), REFUSE))
+    program += _rule(302, (third, WHOLE, (0,), REFUSE), (third + 4, WHOLE, (0,), REFUSE))  # prlimit64: reading
     # fcntl: duplicate, flags, locks, size of a pipe; not owners, leases and signals
     program += _rule(72, (second, WHOLE, (*range(8), 36, 37, 38, 1030, 1032), REFUSE))
     # ioctl: is it a terminal and its size, not blocking, close on exec, bytes to read
