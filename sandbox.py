@@ -104,10 +104,7 @@ class Sandbox:
 
     @contextlib.asynccontextmanager
     async def worker(self, source: str | None, tools: Tools | None, forks: bool = False) -> AsyncIterator["Worker"]:
-        """A fresh worker with the design loaded, if there is one; it ends with the block.
-
-        `forks`: whether it is to be forked. Its methods raise DesignError, and what `tools` raise.
-        """
+        """A fresh worker with the design loaded, if there is one, until the block ends. `forks`: it is to be forked."""
         async with (self._forked if forks else self.slots).turn(source or ""):
             if (dead := self._template) is None or not dead.alive:
                 self._template = Template({
@@ -136,7 +133,7 @@ class Sandbox:
 
 
 class Worker:
-    """The host's end of one worker. Its methods raise DesignError for all that is the design's fault."""
+    """The host's end of one worker. Its methods raise DesignError for the design's faults, and what `tools` raise."""
 
     def __init__(self, box: Sandbox, template: Template, tools: Tools | None, source: str):
         self._box, self._template, self._tools, self._source = box, template, tools, source
@@ -302,18 +299,35 @@ class Worker:
             pass  # the reading side finds out how the process ended
 
     async def _read(self, stream: asyncio.StreamReader) -> None:
-        """Read frames until the connection ends; anything wrong with one ends the worker."""
+        """Take messages until the connection ends; anything wrong with one ends the worker."""
+        limits = self._limits
         try:
             while self._end is None:
                 header = await stream.readexactly(frames.LENGTH.size)
-                async with asyncio.timeout(self._limits.io_seconds):
-                    body = await stream.readexactly(frames.length(header, self._limits.frame_bytes))
-                await self._take(frames.parse(body, self._limits))
+                async with asyncio.timeout(limits.io_seconds):
+                    body = await stream.readexactly(frames.length(header, limits.frame_bytes))
+                message = frames.parse(body, limits)
+                op, number, tool = message.get("op"), message.get("id"), message.get("tool")
+                if op != "call":  # the answer to the present command
+                    expected, future = self._pending
+                    if op not in ("done", "fail") or number != expected or future.done():
+                        what = clean(f"{op} {number}")[:80]
+                        raise DesignError("protocol", f"a message that nobody waits for: {what}")
+                    future.set_result(message)
+                    continue
+                self._calls += 1
+                frames.limit(self._calls, limits.calls, "model calls in one call of the design", "budget")
+                if type(number) is not int or tool not in frames.tools():
+                    raise DesignError("protocol", f"a call of no known tool: {clean(str(tool))[:80]}")
+                await self._slots.acquire()  # until then nothing more is read: the worker has to wait
+                task = asyncio.ensure_future(self._serve(tool, number, message.get("arguments")))
+                self._tasks.add(task)
+                task.add_done_callback(lambda done: (self._tasks.discard(done), self._slots.release()))
             return
         except (asyncio.IncompleteReadError, ConnectionError):
             pass  # the connection is closed
         except (TimeoutError, ValueError) as error:  # of the length
-            late = f"a message was not complete after {self._limits.io_seconds:g} s"
+            late = f"a message was not complete after {limits.io_seconds:g} s"
             return self._stop(DesignError("protocol", str(error) or late))
         except DesignError as error:
             return self._stop(error)
@@ -323,8 +337,7 @@ class Worker:
             code = await self._template.exit_code(self._number, 1.0)
             how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
             if code == -signal.SIGXCPU:
-                used = f"all calls together used {self._limits.life_cpu_seconds} s of CPU time"
-                self._stop(DesignError("timeout", used))
+                self._stop(DesignError("timeout", f"all calls together used {limits.life_cpu_seconds} s of CPU time"))
             elif code == -signal.SIGKILL:
                 self._stop(WorkerKilled("the process was killed"))
         except TimeoutError:
@@ -332,23 +345,6 @@ class Worker:
         except InfrastructureError as error:
             self._stop(error)
         self._stop(DesignError("died", f"the process {how}\n{self.output[-2_000:].strip()}".strip()))
-
-    async def _take(self, message: dict) -> None:
-        """Take the answer to the present command, or begin to answer a call of a tool."""
-        op, number, name = message.get("op"), message.get("id"), message.get("tool")
-        if op != "call":
-            expected, future = self._pending
-            if op not in ("done", "fail") or number != expected or future.done():
-                raise DesignError("protocol", f"a message that nobody waits for: {clean(f'{op} {number}')[:80]}")
-            return future.set_result(message)
-        self._calls += 1
-        frames.limit(self._calls, self._limits.calls, "model calls in one call of the design", "budget")
-        if type(number) is not int or name not in frames.tools():
-            raise DesignError("protocol", f"a call of no known tool: {clean(str(name))[:80]}")
-        await self._slots.acquire()  # until then nothing more is read: the worker has to wait
-        task = asyncio.ensure_future(self._serve(name, number, message.get("arguments")))
-        self._tasks.add(task)
-        task.add_done_callback(lambda done: (self._tasks.discard(done), self._slots.release()))
 
     async def _serve(self, tool: str, number: int, arguments: Any) -> None:
         try:

@@ -397,8 +397,7 @@ class Server:
                 self._channel.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
 
     def _load(self, source: str) -> None:
-        # For tracebacks and `inspect`:
-        linecache.cache[DESIGN] = len(source), None, source.splitlines(keepends=True), DESIGN
+        linecache.cache[DESIGN] = len(source), None, source.splitlines(keepends=True), DESIGN  # for tracebacks
         module = sys.modules["design"] = types.ModuleType("design")
         module.__file__ = os.path.join(os.getcwd(), DESIGN)
         exec(compile(source, DESIGN, "exec"), vars(module))

@@ -64,7 +64,7 @@ def _call(function, *arguments) -> int:
 def enter_template(setup: dict) -> None:
     """Make this process end with the host, and enter namespaces where the kernel allows them."""
     os.umask(0o022)  # workers are other users and have to read what is made here
-    # What a design may read: Python, its packages and the libraries beside it, shared libraries, time zones, some devices.
+    # What a design may read: Python, its packages, the libraries beside it, shared ones, time zones, some devices.
     paths = [sysconfig.get_path(name) for name in ("platstdlib", "purelib", "platlib")]
     paths += [os.path.dirname(sysconfig.get_path("stdlib"))]
     paths += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
@@ -77,8 +77,8 @@ def enter_template(setup: dict) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     setup["limits"]["open_files"] = min(setup["limits"]["open_files"], most - 8)
     setup["next_user"] = FIRST_USER + int.from_bytes(os.urandom(3), "big") * 64
-    known = sys.platform == "linux" and platform.machine() == "x86_64"  # whose numbers of system calls these are
-    setup["linux"] = known and "linux" not in setup["disable"]
+    # Numbers of system calls are those of Linux on x86-64.
+    setup["linux"] = sys.platform == "linux" and platform.machine() == "x86_64" and "linux" not in setup["disable"]
     if not setup["linux"]:
         return
     _call(LIBC.prctl, PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -88,8 +88,8 @@ def enter_template(setup: dict) -> None:
         file.write("900")  # where memory runs out, a worker goes before the host does
     last = FIRST_USER + (1 << 30)  # the root of a container may have only a few user ids
     setup["own_users"] = os.geteuid() == 0 and _works(lambda: os.setresuid(last, last, last))
-    wanted = "namespaces" not in setup["disable"]
-    if wanted and _works(lambda: (_enter_namespaces(setup), _enter_own_root(setup))):  # the template, then a worker
+    # Can the template enter namespaces, and then a worker?
+    if "namespaces" not in setup["disable"] and _works(lambda: (_enter_namespaces(setup), _enter_own_root(setup))):
         _enter_namespaces(setup)
     else:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -164,10 +164,7 @@ def _map_user(proc: int, user: int, group: int) -> None:
 
 
 def fork(setup: dict, forks: bool) -> tuple[int, int]:
-    """Fork a worker in a process group and, with namespaces, a pid namespace of its own.
-
-    Returns its process id (0 in the worker) and the group's id.
-    """
+    """Fork a worker in a process group (and pid namespace) of its own: its process id (0 in it) and the group's id."""
     setup["next_user"] += 1
     setup["forks"] = 1 + setup["most_forks"] * forks
     setup["tasks"] = 0  # threads of all processes of this user, where the kernel counts them together
@@ -198,7 +195,7 @@ def fork(setup: dict, forks: bool) -> tuple[int, int]:
 def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str], bool]:
     """Apply every layer to this process of one thread: the layers that hold, whether the template supervises it.
 
-    `notify`: a socket through which the template gets the listener for notified system calls.
+    Through the socket `notify` the template gets the listener for notified system calls.
     """
     layers, supervised, limits, own_root = [], False, setup["limits"], setup["namespaces"] is not None
     setup["scratch"] = scratch
@@ -254,9 +251,8 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
     abi = LIBC.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_long(0), ctypes.c_long(1))
     if "landlock" not in setup["disable"] and abi > 0:
         handled = (1 << (16 if abi >= 5 else 15 if abi >= 3 else 14 if abi >= 2 else 13)) - 1
-        network = 3 if abi >= 4 else 0  # bind and connect by TCP: no rule allows any
-        scoped = 3 if abi >= 6 else 0  # abstract unix sockets, signals
-        attributes = struct.pack("QQQ", handled, network, scoped)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
+        # Besides files: bind and connect by TCP, which no rule allows; abstract unix sockets and signals.
+        attributes = struct.pack("QQQ", handled, 3, 3)[: 24 if abi >= 6 else 16 if abi >= 4 else 8]
         ruleset = _call(LIBC.syscall, SYS_LANDLOCK_CREATE_RULESET, attributes, len(attributes), 0)
         read = 1 << 2 | 1 << 3  # files and folders
         use_file = 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # write, read, truncate, ioctl: what a file can be used for
@@ -343,8 +339,10 @@ def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> by
 
 
 def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = RET_ALLOW) -> bytes:
-    """For one call: `then`, or `otherwise` of the first test (offset, mask, values, otherwise) that fails, where the
-    word at `offset`, masked, is none of the values."""
+    """For one call: `then`, or `otherwise` of the first test (offset, mask, values, otherwise) that fails.
+
+    A test holds if the word at `offset`, masked, is one of the values.
+    """
     body = b""
     for offset, mask, values, otherwise in tests:
         body += _instruction(LOAD, offset) + _instruction(AND, mask)

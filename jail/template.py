@@ -95,7 +95,7 @@ class Template:
         return self._dead is None and self._process.poll() is None
 
     def fork(self, connection: socket.socket, output: int, forks: bool, worker: int) -> int:
-        """Ask for a new worker, which `forks` or not, or let a `worker` fork once; the new process's number."""
+        """Ask for a new worker (`forks`: to be forked), or let number `worker` fork once: the new process's number."""
         number = next(self._numbers)
         self._future(b"e", number)
         record = (b"p", worker, number) if worker else (b"f", number, int(forks))
@@ -134,6 +134,7 @@ class Template:
         return self._awaited.setdefault((kind, number), asyncio.Future())
 
     def send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
+        """Ask for something: b"k" kills a worker, b"t" has it print where it is; the others have methods above."""
         if self._dead is None:
             try:
                 socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
