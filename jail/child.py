@@ -288,34 +288,37 @@ def run_worker(descriptors: list[int], setup: dict, family: Family) -> None:
         empty = os.open("/dev/null", os.O_RDONLY)
         for number, source in enumerate((empty, output, output, connection)):
             os.dup2(source, number)  # the last one in the place of the template's own connection
-        channel = Channel(socket.socket(fileno=3), setup["limits"]["frame_bytes"])
+        server = Server(socket.socket(fileno=3), setup)
         try:
             held, supervised = layers.lock_down(setup, family.scratch, family.theirs.fileno())
             hello = {"op": "done", "id": 0, "value": {"layers": held, "supervised": supervised}}
         except OSError as error:
             hello = {"op": "fail", "id": 0, "error": f"it could not lock itself down: {error}"}
-        channel.start()
-        channel.send(hello)
+        server.start()
+        server.send(hello)
         faulthandler.enable()
         faulthandler.register(signal.SIGUSR1)  # the host asks where a worker hangs before it kills it
-        Server(channel, setup).serve()
+        server.serve()
     except BaseException:
         traceback.print_exc()
     finally:
         os._exit(1)
 
 
-class Channel:
-    """Frames to and from the host. Replies arrive on a thread, so that any thread may wait for one."""
+class Server:
+    """Runs the host's commands on the design, one after the other, in one event loop.
 
-    def __init__(self, connection: socket.socket, frame_bytes: int):
-        self._connection, self._frame_bytes = connection, frame_bytes
+    The host's replies to calls of tools arrive on a thread, so that any thread may wait for one.
+    """
+
+    def __init__(self, connection: socket.socket, setup: dict):
+        self._connection, self._setup, self._design = connection, setup, None
         self._numbers = itertools.count(1)
-        self.waiting: dict[int, concurrent.futures.Future] = {}  # requests that are not yet answered
+        self._waiting: dict[int, concurrent.futures.Future] = {}  # calls that are not yet answered
 
     def start(self) -> None:
         """Begin to talk; once more in a fork, whose connection has the same number."""
-        self._writing, self.commands = threading.Lock(), queue.SimpleQueue()
+        self._writing, self._commands = threading.Lock(), queue.SimpleQueue()
         threading.Thread(target=self._read, name="replies", daemon=True).start()
 
     def send(self, message: dict) -> None:
@@ -323,19 +326,19 @@ class Channel:
             body = json.dumps(message, allow_nan=False, default=_plain).encode()
         except (TypeError, ValueError, RecursionError, OverflowError) as error:
             raise Invalid(f"not JSON: {error}") from error
-        if len(body) > self._frame_bytes:
-            raise Invalid(f"{len(body)} bytes of JSON, at most {self._frame_bytes} are allowed")
+        if len(body) > (most := self._setup["limits"]["frame_bytes"]):
+            raise Invalid(f"{len(body)} bytes of JSON, at most {most} are allowed")
         with self._writing:
             self._connection.sendall(LENGTH.pack(len(body)) + body)
 
     async def call(self, tool: str, *arguments) -> object:
         """What the host answers to a call of a tool."""
         number, future = next(self._numbers), concurrent.futures.Future()
-        self.waiting[number] = future
+        self._waiting[number] = future
         try:
             self.send({"op": "call", "id": number, "tool": tool, "arguments": arguments})
         except Invalid as error:
-            del self.waiting[number]
+            del self._waiting[number]
             raise ValueError(str(error)) from None
         return await asyncio.wrap_future(future)
 
@@ -344,59 +347,33 @@ class Channel:
             while header := stream.read(LENGTH.size):
                 message = json.loads(stream.read(LENGTH.unpack(header)[0]))
                 if message["op"] not in ("answer", "refuse"):
-                    self.commands.put(message)
-                elif (future := self.waiting.pop(message["id"], None)) and future.set_running_or_notify_cancel():
+                    self._commands.put(message)
+                elif (future := self._waiting.pop(message["id"], None)) and future.set_running_or_notify_cancel():
                     if message["op"] == "answer":  # for which the design still waits
                         future.set_result(message["value"])
                     else:
                         future.set_exception(ValueError(message["error"]))
         os._exit(0)  # the host hung up
 
+    def serve(self) -> None:
+        while True:
+            command = self._commands.get()
+            op, number = command.pop("op"), command.pop("id")
+            try:
+                self.send({"op": "done", "id": number, "value": getattr(self, f"_{op}")(**command)})
+            except Invalid as error:
+                self.send({"op": "fail", "id": number, "status": "invalid", "error": str(error)})
+            except BaseException as error:  # SystemExit and KeyboardInterrupt are the design's too
+                self.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
 
-class Tools:
-    """The design's side of the tools: calls of what `memory_base.Tools` declares go to the host."""
-
-    def __init__(self, channel: Channel, names: list[str]):
-        self._channel, self._names = channel, names
-
-    def __getattr__(self, name: str):
-        if name not in self._names:
-            raise AttributeError(f"there is no tool {name}")
-        return functools.partial(self._channel.call, name)
-
-    async def embed(self, texts: list[str]) -> list[list[float]]:
-        """Split many texts into several requests, so that each answer stays small."""
-        parts = [texts[i : i + 64] for i in range(0, len(texts), 64)]
-        answers = await asyncio.gather(*(self._channel.call("embed", part) for part in parts))
-        return [vector for answer in answers for vector in answer]
-
-
-class Server:
-    """Runs the host's commands on the design, one after the other, in one event loop."""
-
-    def __init__(self, channel: Channel, setup: dict):
-        self._channel, self._trajectories, self._design = channel, setup["trajectories"], None
-        self._most_descriptors = setup["limits"]["open_files"]
+    def _load(self, source: str) -> None:
         # A poll selector: an epoll descriptor would be shared with forks.
         self._loop = asyncio.SelectorEventLoop(selectors.PollSelector())
         self._descriptors = self._open_descriptors()  # fixed numbers, and the loop's pair of sockets
         asyncio.set_event_loop(self._loop)
-        memory_base.connect(Tools(channel, setup["tools"]))
+        memory_base.connect(Tools(self.call, self._setup["tools"]))
         random.seed(0)  # after the fork, for Python seeds this one anew in each child
         sys.modules["numpy"].random.seed(0)
-
-    def serve(self) -> None:
-        while True:
-            command = self._channel.commands.get()
-            op, number = command.pop("op"), command.pop("id")
-            try:
-                self._channel.send({"op": "done", "id": number, "value": getattr(self, f"_{op}")(**command)})
-            except Invalid as error:
-                self._channel.send({"op": "fail", "id": number, "status": "invalid", "error": str(error)})
-            except BaseException as error:  # SystemExit and KeyboardInterrupt are the design's too
-                self._channel.send({"op": "fail", "id": number, "status": "error", "error": _explain(error)})
-
-    def _load(self, source: str) -> None:
         linecache.cache[DESIGN] = len(source), None, source.splitlines(keepends=True), DESIGN  # for tracebacks
         module = sys.modules["design"] = types.ModuleType("design")
         module.__file__ = os.path.join(os.getcwd(), DESIGN)
@@ -404,8 +381,9 @@ class Server:
         self._design = memory_base.find_design(module)()
 
     def _update(self, trajectory: int | dict) -> None:
-        given = json.loads(self._trajectories[trajectory]) if isinstance(trajectory, int) else trajectory
-        self._loop.run_until_complete(_finish(self._design.general_update, memory_base.Trajectory(**given)))
+        if isinstance(trajectory, int):
+            trajectory = json.loads(self._setup["trajectories"][trajectory])
+        self._loop.run_until_complete(_finish(self._design.general_update, memory_base.Trajectory(**trajectory)))
 
     def _retrieve(self, init: dict) -> object:
         return self._loop.run_until_complete(_finish(self._design.general_retrieve, memory_base.Trajectory(init)))
@@ -417,7 +395,7 @@ class Server:
         """
         if len(sys._current_frames()) > 2:  # the main one, and the one that reads replies
             return "the design holds threads"  # which are lost in a fork
-        if self._channel.waiting:
+        if self._waiting:
             return "the design has not waited for an answer"
         if self._open_descriptors() != self._descriptors:
             return "the design holds open files"  # which would be shared
@@ -429,8 +407,8 @@ class Server:
                 self._loop._close_self_pipe()  # else threads of all forks would wake one another's loops
                 self._loop._make_self_pipe()
                 asyncio.set_event_loop(self._loop)
-                self._channel.start()
-                self._channel.send({"op": "done", "id": 0})
+                self.start()
+                self.send({"op": "done", "id": 0})
                 self.serve()
             finally:
                 os._exit(1)  # never return into what the worker was doing
@@ -438,11 +416,29 @@ class Server:
 
     def _open_descriptors(self) -> set[int]:
         found = set()
-        for number in range(self._most_descriptors):
+        for number in range(self._setup["limits"]["open_files"]):
             with contextlib.suppress(OSError):
                 os.fstat(number)
                 found.add(number)
         return found
+
+
+class Tools:
+    """The design's side of the tools: calls of what `memory_base.Tools` declares go to the host."""
+
+    def __init__(self, call, names: list[str]):
+        self._call, self._names = call, names
+
+    def __getattr__(self, name: str):
+        if name not in self._names:
+            raise AttributeError(f"there is no tool {name}")
+        return functools.partial(self._call, name)
+
+    async def embed(self, texts: list[str]) -> list[list[float]]:
+        """Split many texts into several requests, so that each answer stays small."""
+        parts = [texts[i : i + 64] for i in range(0, len(texts), 64)]
+        answers = await asyncio.gather(*(self._call("embed", part) for part in parts))
+        return [vector for answer in answers for vector in answer]
 
 
 async def _finish(method, trajectory) -> object:
