@@ -154,9 +154,8 @@ class Worker:
 
     async def update(self, trajectory: int | Trajectory) -> None:
         """Let the design learn from a trajectory, or from the one with this index in the sandbox."""
-        if isinstance(trajectory, Trajectory):
-            trajectory = dataclasses.asdict(trajectory)
-        await self._command("update", trajectory=trajectory)
+        given = dataclasses.asdict(trajectory) if isinstance(trajectory, Trajectory) else trajectory
+        await self._command("update", trajectory=given)
 
     async def learn(self) -> None:
         """Let the design learn from all trajectories that the sandbox was started with, in order."""

@@ -72,7 +72,7 @@ class Family:
         self.let_through = False  # whether it exists already
         self.wrote = False  # wanted to create a file after it was forked
         self._created = self._forked = False
-        self._left = layers.CREATIONS if folder else sys.maxsize
+        self._left = 256 if folder else sys.maxsize  # files to create where nothing else limits the scratch folder
         if folder:
             os.makedirs(folder, exist_ok=True)  # somebody may have cleaned up
         self.scratch = tempfile.mkdtemp(prefix="alma-sandbox-", dir=folder) if folder else None
@@ -381,9 +381,8 @@ class Server:
         self._design = memory_base.find_design(module)()
 
     def _update(self, trajectory: int | dict) -> None:
-        if isinstance(trajectory, int):
-            trajectory = json.loads(self._setup["trajectories"][trajectory])
-        self._loop.run_until_complete(_finish(self._design.general_update, memory_base.Trajectory(**trajectory)))
+        given = json.loads(self._setup["trajectories"][trajectory]) if isinstance(trajectory, int) else trajectory
+        self._loop.run_until_complete(_finish(self._design.general_update, memory_base.Trajectory(**given)))
 
     def _retrieve(self, init: dict) -> object:
         return self._loop.run_until_complete(_finish(self._design.general_retrieve, memory_base.Trajectory(init)))

@@ -38,12 +38,10 @@ FIRST_USER = 1 << 31  # as root, workers run as users from here on, one each; no
 NOBODY = 65534  # what the only user of a user namespace is called in it
 DEVICES = ("/dev/null", "/dev/random", "/dev/urandom")  # not zero: mapped, it is memory that forks share
 WHOLE = 0xFFFFFFFF  # a word, all of it
-CREATIONS = 256  # files that a worker may create where nothing else limits a scratch folder
 
 CLONE_PARENT, CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00008000, 0x00020000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 2, 4, 8, 0x1000, 0x4000, 0x40000
-MNT_DETACH, AT_RECURSIVE, MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID = 2, 0x8000, 1, 2
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_CAPBSET_DROP = 1, 4, 24
 PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 38, 47, 4
 SYS_CLONE, SYS_SETSID, SYS_CAPSET, SYS_PIVOT_ROOT, SYS_SECCOMP = 56, 112, 126, 155, 317
@@ -145,12 +143,12 @@ def _enter_namespaces(setup: dict) -> None:
     os.mkdir(place + SCRATCH)
     if not os.path.exists(place + "/tmp"):
         os.symlink(SCRATCH, place + "/tmp")
-    attributes = struct.pack("QQQQ", MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID, 0, 0, 0)
-    _call(LIBC.syscall, SYS_MOUNT_SETATTR, -100, place, AT_RECURSIVE, attributes, len(attributes))
+    attributes = struct.pack("QQQQ", 1 | 2, 0, 0, 0)  # MOUNT_ATTR_RDONLY, MOUNT_ATTR_NOSUID
+    _call(LIBC.syscall, SYS_MOUNT_SETATTR, -100, place, 0x8000, attributes, len(attributes))  # AT_RECURSIVE
     socket.sethostname("sandbox")
     os.chdir(place)
     _call(LIBC.syscall, SYS_PIVOT_ROOT, b".", b".")
-    _call(LIBC.umount2, b".", MNT_DETACH)
+    _call(LIBC.umount2, b".", 2)  # MNT_DETACH
     os.chdir("/")
     setup["namespaces"] = {"proc": proc, "pid": own}
 
@@ -318,8 +316,6 @@ futex_waitv=449"""
 # Where the worker has a mount namespace of its own: Landlock does not govern these.
 ALLOWED_IN_OWN_ROOT = """truncate=76 chmod=90 fchmod=91 utime=132 getxattr=191 lgetxattr=192 listxattr=194
 llistxattr=195 utimes=235 futimesat=261 fchmodat=268 utimensat=280 fallocate=285"""
-CREATING = "mkdir=83 mkdirat=258"  # a file; openat does with some of its flags
-CREATING_IN_OWN_ROOT = "link=86 symlink=88 linkat=265 symlinkat=266"
 AUDIT_ARCH_X86_64, X32_BIT = 0xC000003E, 0x40000000
 CALL, ARCH, ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data; arguments have 8 bytes each
 LOAD, EQUAL, AT_LEAST, AND, RETURN = 0x20, 0x15, 0x35, 0x54, 0x06  # BPF instructions
@@ -327,7 +323,6 @@ RET_ALLOW, RET_ERRNO, RET_NOTIFY, RET_KILL = 0x7FFF0000, 0x00050000, 0x7FC00000,
 REFUSE, UNKNOWN = RET_ERRNO | errno.EPERM, RET_ERRNO | errno.ENOSYS
 NEW_LISTENER, NOTIFY_RECEIVE, NOTIFY_SEND, CONTINUE = 8, 0xC0502100, 0xC0182101, 1
 NOTIFY_ADD_DESCRIPTOR, AT_THIS_NUMBER = 0x40182103, 1
-CREATES = os.O_CREAT | 0o20000000  # flags of openat that make a file; the second is O_TMPFILE's
 # Flags of clone when a worker is forked: a child of the template, in the worker's process group, which the template
 # can find, end and reap whatever the design does. Seccomp holds such a call until the template has decided.
 FORK = CLONE_PARENT | signal.SIGCHLD
@@ -366,12 +361,13 @@ def _filter_calls(own_root: bool, notify: int, creation: int, fork: int, flags: 
     program += _instruction(LOAD, CALL) + _instruction(AT_LEAST, X32_BIT, 0, 1) + kill
     for item in f"{ALLOWED} {ALLOWED_IN_OWN_ROOT if own_root else ''}".split():
         program += _rule(int(item.split("=")[1]))
-    for item in f"{CREATING} {CREATING_IN_OWN_ROOT if own_root else ''}".split():
-        program += _rule(int(item.split("=")[1]), then=creation)
-    # openat: older versions of Landlock let a file be truncated that is opened for reading only
+    # mkdir, mkdirat; link, symlink, linkat, symlinkat
+    for call in (83, 258, *((86, 88, 265, 266) if own_root else ())):
+        program += _rule(call, then=creation)
+    # openat: it may create; older versions of Landlock let a file be truncated that is opened for reading only
     writable = (0, 1, 2, 3, *(os.O_TRUNC | mode for mode in (1, 2, 3)))
     whole = [] if own_root else [(third, os.O_TRUNC | os.O_ACCMODE, writable, REFUSE)]
-    program += _rule(257, *whole, (third, CREATES, (0,), creation))
+    program += _rule(257, *whole, (third, os.O_CREAT | 0o20000000, (0,), creation))  # the flag of O_TMPFILE
     # A fork's flags are in a register, which no other thread can change.
     program += _instruction(EQUAL, SYS_CLONE, 0, 4) + _instruction(LOAD, first)
     program += _instruction(EQUAL, FORK, 0, 1) + _instruction(RETURN, fork) + _instruction(LOAD, CALL)
