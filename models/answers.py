@@ -1,8 +1,8 @@
 """Reads a model's answer: the Python module, the JSON object or the action in it.
 
-Understands what models really write: thoughts, chat templates, prose around, several code fences, a fence
-inside a string, "Action: `go north`." Nothing is executed, and what is wrong is said in one sentence that
-can be sent back to the model. Whether the code works is for the sandbox to find out.
+Understands what models really write: thoughts, chat templates, prose around, several code fences, a fence inside a
+string, "Action: `go north`." Nothing is executed, and what is wrong is said in one sentence that can be sent back to
+the model. Whether the code works is for the sandbox to find out.
 """
 
 import ast
@@ -17,9 +17,7 @@ from collections.abc import Iterator, Sequence
 
 from errors import AnswerError
 
-# ------------------------------------------------------------------- thoughts and chat templates
-
-# A tag or mark right before a quote or a backslash stands in a string of a program.
+# Thoughts and chat templates. A tag or mark right before a quote or a backslash stands in a string of a program.
 _NO_STRING = r"(?![\"'`\\])"
 _THOUGHT = r"(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|analysis|scratchpad)"
 _NAME = rf"(?:\w{{1,20}}[:_-])?{_THOUGHT}(?:[_-]\w{{1,20}})?"  # inner_thoughts, seed:think, thought_process
@@ -29,22 +27,15 @@ _TAG = re.compile(rf"(?:(?P<opens>{_OPENS})|{_CLOSES}){_NO_STRING}", re.I)
 _CLOSE = re.compile(_CLOSES + _NO_STRING, re.I)
 # The messages of OpenAI's harmony format: <|channel|>final<|message|>right<|return|>
 _CHANNEL = re.compile(
-    r"(?:(?:\A|<\|channel\|>)\s*(analysis|commentary|final)\b|<\|start\|>assistant)[^<\n]*"
-    r"(?:<\|constrain\|>\s*\w+\s*)?<\|message\|>"
-    rf"(.*?)(?=<\|(?:end|return|call|start|channel)\|>{_NO_STRING}|\Z)", re.S)  # fmt: skip
-_MARK = (
-    r"(?:<\|[\w-]{1,40}\|?>|<\w{1,40}\|>|<｜[^<>｜\n]{1,40}｜>|</?s>|<(?:start|end)_of_\w{1,40}>|\[/?INST\]|"
-    rf"<(?:bos|eos|pad|eot|eod|eoa|sop|eop)>|<extra_id_\d+>|\[gMASK\]){_NO_STRING}"
-)
-_MARKS = re.compile(_MARK, re.I)
-_ROLE = r"\s*(?:assistant|model):?(?=\s*(?:\n|<|\Z))"
-_FIRST_MARKS = re.compile(rf"(?:\s*(?!{_OPENS}){_MARK}(?:{_ROLE})?)+", re.I)
+    r"(?:(?:\A|<\|channel\|>)\s*(analysis|commentary|final)\b|<\|start\|>assistant)[^<\n]*(?:<\|constrain\|>\s*\w+\s*)?"
+    rf"<\|message\|>(.*?)(?=<\|(?:end|return|call|start|channel)\|>{_NO_STRING}|\Z)", re.S)  # fmt: skip
+_MARK = (r"(?:<\|[\w-]{1,40}\|?>|<\w{1,40}\|>|<｜[^<>｜\n]{1,40}｜>|</?s>|<(?:start|end)_of_\w{1,40}>|\[/?INST\]|"
+         rf"<(?:bos|eos|pad|eot|eod|eoa|sop|eop)>|<extra_id_\d+>|\[gMASK\]){_NO_STRING}")  # fmt: skip
+_FIRST_MARKS = re.compile(rf"(?:\s*(?!{_OPENS}){_MARK}(?:\s*(?:assistant|model):?(?=\s*(?:\n|<|\Z)))?)+", re.I)
 _AROUND_ANSWER = re.compile(rf"<\|(?:begin|start|end)_(?:of_)?(?:box|solution|response)\|>{_NO_STRING}", re.I)
-# Characters without a width.
-_UNSEEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"
+_UNSEEN = "\u00ad\u034f\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff"  # without a width
 _UNSEEN_AT_EDGES = re.compile(rf"(?m)^([ \t]*)[{_UNSEEN}]+|[{_UNSEEN}]+(?=[ \t\r]*$)")
 _FENCE_LINE = re.compile(r"(?m)^[ \t]*(?:>[ \t]*)?(?:`{3}|~{3})")
-MOST_TAGS = 200  # of thoughts that are looked at
 
 
 def strip_thoughts(text: str) -> str:
@@ -58,7 +49,7 @@ def strip_thoughts(text: str) -> str:
         text = text[match.end() :]
 
     position = 0
-    for _ in range(MOST_TAGS):
+    for _ in range(200):  # most tags that are looked at
         if not (tag := _TAG.search(text, position)):
             break
         end = _CLOSE.search(text, tag.end()) if tag["opens"] else tag
@@ -76,7 +67,7 @@ def strip_thoughts(text: str) -> str:
     # The answer ends where the template's next mark stands. What follows is another turn.
     if match := _FIRST_MARKS.match(text):
         text = text[match.end() :]
-    marks = list(_MARKS.finditer(text))
+    marks = list(re.finditer(_MARK, text, re.I))
     while marks and not text[marks[-1].end() :].strip():
         text = text[: marks.pop().start()]
     end = next((mark.start() for mark in marks if not _in_string(text, mark.start())), len(text))
@@ -92,25 +83,17 @@ def _in_string(text: str, position: int) -> bool:
     return any(count % 2 for count in (*counts, *map(len, found)))
 
 
-# ---------------------------------------------------------------------------------------- code
-
+# Code.
 _FENCE = re.compile(r"[ \t]*(?:>[ \t]*)?(`{3,}|~{3,})[ \t]*([\w+.-]*)[^`]*")
-_FIRST_LINE = re.compile(r"(?:from|import|class|def|async def)\s+\w|[A-Z]\w*\s*=|@\w|\"\"\"|'''|#")
-_CLASS_LINE = re.compile(r"(?m)^[ \t]*class\s+\w+.*:")
-_CODE_LINE = re.compile(r"(?:class|def|async def)\s+\w+.*:|\s{4,}(?:return|self\.|def |if |for )")
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
-_DEFINITIONS = (*_FUNCTIONS, ast.Import, ast.ImportFrom, ast.Assign)
+_METHODS = {"general_update", "general_retrieve"}  # of a memory design
 MOST_FENCES = 40  # the last ones, which are tried in pairs
-MOST_PARSED = 200  # blocks
-DESIGN_METHODS = {"general_update", "general_retrieve"}
-DESIGN_BASES = {"MemoryDesign", "MemoStructure"}  # ours and the authors'
 
 
 def extract_code(text: str) -> str:
     """The Python module in an answer; raises AnswerError where there is none.
 
-    It is the last block that defines a whole memory design, else the last that defines a part of one, else the
-    last with a class, else the longest. A block need not parse: the caller finds out why it does not.
+    It is the last block of the most worth, the longest where none has a class. It need not parse: the caller finds out.
     """
     lines = strip_thoughts(text).replace("\r\n", "\n").split("\n")
 
@@ -123,17 +106,17 @@ def extract_code(text: str) -> str:
         spans += [(number, start + 1, end) for number, end in enumerate(filled)]
     # A module may begin before the first fence and go on after it: that fence stands in a string.
     first = fences[0][0] if fences else 0
-    spans += [(0, *span) for span, tree in _bare_runs(lines, first) if tree and span[1] > first][:1]
+    spans += [(0, start, end) for start, end, tree in _bare_runs(lines, first) if tree and end > first][:1]
 
     blocks = []  # (worth, first line, line behind the last)
-    for number, start, end in sorted(spans, key=lambda span: (span[0] > 0, span[1] - span[2]))[:MOST_PARSED]:
+    for number, start, end in sorted(spans, key=lambda span: (span[0] > 0, span[1] - span[2]))[:200]:
         code = "\n".join(lines[start:end])
         tree, _ = _parse(code)
         if tree or number == 0:
             blocks.append((_worth(code, tree), start, end))
-    if max(blocks, default=(0,))[0] < 1:
-        runs = [("\n".join(lines[slice(*span)]), tree, span) for span, tree in _bare_runs(lines, len(lines))]
-        blocks += [(_worth(code, tree), *span) for code, tree, span in runs]
+    if all(worth < 1 for worth, *_ in blocks):
+        runs = _bare_runs(lines, len(lines))
+        blocks += [(_worth("\n".join(lines[start:end]), tree), start, end) for start, end, tree in runs]
     best = max(blocks, default=(0,))[0]
     spans = [span for worth, *span in blocks if worth == best]
     # What begins inside another one is a part of it.
@@ -145,33 +128,29 @@ def extract_code(text: str) -> str:
 
 
 def _worth(code: str, tree: ast.Module | None) -> int:
-    """4 for a whole memory design, 3 for a part of one, 2 for another class, 0 for other definitions, else -1.
-
-    Without a syntax tree the words count, and what may be a class is worth 1: a new design that does not parse
-    comes before an old one, so that its error goes back to the model.
-    """
+    """4 for a whole memory design, 3 for a part of one, 2 for another class, 0 for other definitions, else -1."""
+    # Without a syntax tree the words count, and what may be a class is worth 1: a new design that does not parse
+    # comes before an old one, so that its error goes back to the model.
     if tree is None:
-        is_whole = all(name in code for name in DESIGN_METHODS) and not _FENCE_LINE.search(code)
-        return 4 if is_whole else 1 if _CLASS_LINE.search(code) else -1
+        is_whole = all(name in code for name in _METHODS) and not _FENCE_LINE.search(code)
+        return 4 if is_whole else 1 if re.search(r"(?m)^[ \t]*class\s+\w+.*:", code) else -1
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
     if not classes:
-        return 0 if any(isinstance(node, _DEFINITIONS) for node in tree.body) else -1
-    methods = [node for one in classes for node in one.body if isinstance(node, _FUNCTIONS)]
+        definitions = (*_FUNCTIONS, ast.Import, ast.ImportFrom, ast.Assign)
+        return 0 if any(isinstance(node, definitions) for node in tree.body) else -1
+    methods = {node.name: node for one in classes for node in one.body if isinstance(node, _FUNCTIONS)}
     # A body that ends in `...` was left out.
-    ends = {node.name: getattr(node.body[-1], "value", None) for node in methods}
-    names = {name for name, end in ends.items() if getattr(end, "value", None) is not ...} & DESIGN_METHODS
+    ends = {name: getattr(node.body[-1], "value", None) for name, node in methods.items()}
+    names = {name for name, end in ends.items() if getattr(end, "value", None) is not ...} & _METHODS
     bases = {getattr(base, "attr", getattr(base, "id", "")) for one in classes for base in one.bases}
-    return 4 if names == DESIGN_METHODS else 3 if names or bases & DESIGN_BASES else 2
+    return 4 if names == _METHODS else 3 if names or bases & {"MemoryDesign", "MemoStructure"} else 2
 
 
-def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], ast.Module | None]]:
-    """Runs of lines with a class or function that begin before the line `stop`, prose around them.
-
-    A run goes to the first line that Python cannot read, or to the end where code follows that line: then
-    it is an error in the code and no prose.
-    """
-    starts = [number for number, line in enumerate(lines[:stop]) if _FIRST_LINE.match(line)]
-    end, tree = 0, None
+def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[int, int, ast.Module | None]]:
+    """Runs of lines with a class or function that begin before the line `stop`, prose around them."""
+    first_line = re.compile(r"(?:from|import|class|def|async def)\s+\w|[A-Z]\w*\s*=|@\w|\"\"\"|'''|#")
+    more_code = re.compile(r"(?:class|def|async def)\s+\w+.*:|\s{4,}(?:return|self\.|def |if |for )")
+    starts, end, tree = [number for number, line in enumerate(lines[:stop]) if first_line.match(line)], 0, None
     for start in starts[:MOST_FENCES]:
         if tree and start < end:
             continue  # a part of a run that was read
@@ -181,11 +160,12 @@ def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[tuple[int, int], a
             if tree:
                 break
             end = start + min(end - start, bad) - 1
-        if end > start and any(_CODE_LINE.match(line) for line in lines[end + 1 :]):
+        # What Python cannot read is prose, where the run ends; but where code follows, it is an error in the code.
+        if end > start and any(more_code.match(line) for line in lines[end + 1 :]):
             end, tree = len(lines), None
         run = "\n".join(lines[start:end])
-        if any(isinstance(n, (ast.ClassDef, *_FUNCTIONS)) for n in tree.body) if tree else "class " in run:
-            yield (start, end), tree
+        if any(isinstance(node, (ast.ClassDef, *_FUNCTIONS)) for node in tree.body) if tree else "class " in run:
+            yield start, end, tree
 
 
 def _parse(code: str) -> tuple[ast.Module | None, int]:
@@ -200,31 +180,26 @@ def _parse(code: str) -> tuple[ast.Module | None, int]:
         return None, 1
 
 
-# ---------------------------------------------------------------------------------------- JSON
-
-# The keywords that are checked look at a part of a value once, so that no design's schema makes a check slow.
-# Of the others, `$ref` may lead into the network or in circles, `pattern` may take forever, and `anyOf`
-# multiplies the work. `additionalProperties` would send an answer back for a key that does no harm.
-KEYWORDS = (
-    "type", "properties", "required", "items", "enum", "const", "minItems", "maxItems", "minLength",
-    "maxLength", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum",
-)  # fmt: skip
-MOST_SCHEMA = 10_000  # characters; a longer schema is not used
-MOST_BRACES = 2000  # opening braces that are tried
+# JSON. The keywords that are checked look at a part of a value once, so that no design's schema makes a check slow. Of
+# the others, `$ref` may lead into the network or in circles, `pattern` may take forever, and `anyOf` multiplies the
+# work. `additionalProperties` would send an answer back for a key that does no harm.
+KEYWORDS = ("type", "properties", "required", "items", "enum", "const", "minItems", "maxItems", "minLength", "maxLength",
+            "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")  # fmt: skip
 
 
 def extract_json(text: str, schema: dict | None = None) -> dict:
-    """The JSON object in an answer that fits `schema`; raises AnswerError.
+    """The JSON object in an answer that fits `schema`, the longest of several; raises AnswerError."""
 
-    Of several that fit the longest counts: an example in the prose around is shorter.
-    """
-    text = strip_thoughts(text)
+    def refuse(constant: str):
+        raise ValueError(f"{constant} is no JSON")
+
+    text, decoder = strip_thoughts(text), json.JSONDecoder(parse_constant=refuse)
     found, why, position = [], "", text.find("{")  # length and value of each outermost object
-    for _ in range(MOST_BRACES):
+    for _ in range(2000):  # most opening braces that are tried
         if position < 0:
             break
         try:
-            value, end = _DECODER.raw_decode(text, position)
+            value, end = decoder.raw_decode(text, position)
             found.append((end - position, value))
         except (ValueError, RecursionError) as error:
             why = why or f": {'it is nested too deeply' if isinstance(error, RecursionError) else error}"
@@ -240,13 +215,6 @@ def extract_json(text: str, schema: dict | None = None) -> dict:
             # Parts of an object that is cut in the middle are not what the answer meant.
             complaint = str(error) if value is found[0][1] and 2 * length > len(text) else complaint
     raise AnswerError(complaint)
-
-
-def _refuse(constant: str):
-    raise ValueError(f"{constant} is no JSON")
-
-
-_DECODER = json.JSONDecoder(parse_constant=_refuse)
 
 
 def check_schema(value, schema: dict) -> None:
@@ -272,10 +240,7 @@ def _known_part(schema):
 
 
 def is_schema(schema) -> bool:
-    """Whether it is a JSON schema of an object, of at most MOST_SCHEMA characters.
-
-    A design may hand in anything, such as an example of the answer that it wants.
-    """
+    """Whether it is a JSON schema of an object, of at most 10,000 characters; a design may hand in anything."""
     try:
         is_object = isinstance(schema, dict) and schema.get("type") == "object"
         return is_object and _is_valid_schema(json.dumps(schema, allow_nan=False))
@@ -286,7 +251,7 @@ def is_schema(schema) -> bool:
 @functools.lru_cache(maxsize=256)  # a check takes some milliseconds, and designs use the same few schemas
 def _is_valid_schema(text: str) -> bool:
     # No format checker: it would compile a stranger's regular expressions.
-    return len(text) <= MOST_SCHEMA and _validator()(_validator().META_SCHEMA).is_valid(json.loads(text))
+    return len(text) <= 10_000 and _validator()(_validator().META_SCHEMA).is_valid(json.loads(text))
 
 
 @functools.cache
@@ -300,38 +265,28 @@ def _validator():
     return validators.extend(Draft202012Validator, {"enum": enum})
 
 
-# -------------------------------------------------------------------------------------- actions
-
+# Actions.
 _NOUN = r"(?:action|act|answer|assistant|command|move|choice|decision|response|output)"
 # "Action: ", "**Final answer**", "So the best move is ", {"action": ...; not "the last action: ".
 _LEAD = re.compile(
-    r"(?:^|[^\w\s]|\bthought\s*:[^\n]{0,2000}\s(?=action))[^\w\n]{0,20}"
-    r"(?:(?:so|therefore|thus|hence|and|the|my|i\s+(?:choose|think|believe)|that|best|next|chosen|selected|"
-    r"(?P<final>final))[\W_]{1,20})*"
+    r"(?:^|[^\w\s]|\bthought\s*:[^\n]{0,2000}\s(?=action))[^\w\n]{0,20}(?:(?:so|therefore|thus|hence|and|the|my|"
+    r"i\s+(?:choose|think|believe)|that|best|next|chosen|selected|(?P<final>final))[\W_]{1,20})*"
     rf"{_NOUN}s?(?:\s*\d+)?[\"'*`_)\]]{{0,5}}\s{{0,5}}(?:to\s+take\s*)?"
-    r"(?:(?P<clear>[:=→]|-+>|$)|(?:is|would\s+be|will\s+be|should\s+be)\b(?:\s+to\b)?\s*:?)\s*",
-    re.I | re.M)  # fmt: skip
+    r"(?:(?P<clear>[:=→]|-+>|$)|(?:is|would\s+be|will\s+be|should\s+be)\b(?:\s+to\b)?\s*:?)\s*", re.I | re.M)  # fmt: skip
 # "I will ", "so I should now ", "let's ".
 _SAID = re.compile(
     r"(?:^|[^\w\s]\s*|\b(?:so|therefore|thus|then|and|hence)\s+)(?:now\s+)?"
-    r"(?:i(?:'ll|'d|\s+(?:will|would|shall|should|must)|(?:'m|\s+am)\s+going\s+to|\s+choo?se(?:\s+to)?|"
-    r"\s+decided?\s+(?:to|on))|let's|let\s+(?:me|us)|we\s+should)[\s:]+(?:(?:now|then|first|just)\s+)*",
-    re.I | re.M)  # fmt: skip
+    r"(?:i(?:'ll|'d|\s+(?:will|would|shall|should|must)|(?:'m|\s+am)\s+going\s+to|\s+choo?se(?:\s+to)?|\s+decided?\s+(?:to|on))|"
+    r"let's|let\s+(?:me|us)|we\s+should)[\s:]+(?:(?:now|then|first|just)\s+)*", re.I | re.M)  # fmt: skip
 # What --constrain-actions asks for, perhaps cut behind the action; quotes in it are escaped.
 _CONSTRAINED = re.compile(r"""\s*\{\s*"action"\s*:\s*("(?:[^"\\\n]|\\.)*")\s*\}?\s*""")
-_QUOTED = re.compile(
-    r"`([^`\n]{1,200})`|\"([^\"\n]{1,200})\"|(?<!\w)'([^'\n]{1,200})'(?!\w)|\*{1,2}([^*\n]{1,200})\*{1,2}"
-)
+_QUOTED = re.compile(r"`([^`\n]{1,200})`|\"([^\"\n]{1,200})\"|(?<!\w)'([^'\n]{1,200})'(?!\w)|\*{1,2}([^*\n]{1,200})\*{1,2}")
 _ANSWER = rf"(?:final[_ -]?)?{_NOUN}(?:\s[^<>/\n]{{0,100}})?>"
-_TAGGED = re.compile(rf"<{_ANSWER}(.*?)(?:</{_ANSWER}|\Z)", re.I | re.S)
-_ANY_TAG = re.compile(rf"</?{_ANSWER}", re.I)
 _BULLET = re.compile(r"(?:[-*•]\s+|\d+[.)]\s+)+")
 # "Move right" means the action "right".
 _VERB = r"(?:(?:go|move|walk|head|press|choose|select|go\s+with)\s+(?:(?:to\s+)?the\s+)?)"
 # What may follow an action in its sentence, and what says that it is one of several.
-_REASON = re.compile(
-    r"\s*(?:$|[\"'`*_)\]}<.,;:!(\[–—]|-\s|(?:because|since|so|which|as\s+(?:i|it|the|this|there))\b)", re.I
-)
+_REASON = re.compile(r"\s*(?:$|[\"'`*_)\]}<.,;:!(\[–—]|-\s|(?:because|since|so|which|as\s+(?:i|it|the|this|there))\b)", re.I)
 _JOINED = re.compile(r"[\s\"'`*_)\]},.;:]*(?:[/|&+→]|[-=]+>|(?:and|or|then|but|next|followed|versus|vs)\b)", re.I)
 # "Observation: ..." after an action: the model goes on with a dialogue that it makes up.
 _NEXT_TURN = re.compile(r"(?:^|\s)\W{0,5}(?:observation|user|human)\s*:", re.I | re.M)
@@ -343,8 +298,8 @@ _STRAIGHT = str.maketrans("“”„‟«»「」『』‘’‚‛`", "\"" * 10
 def match_action(answer: str, actions: Sequence[str]) -> str | None:
     """The action that an answer means, as the list has it; None where it means none, or one of several.
 
-    Case, quotes, marks of a chat template, a leading "Action:" and talk on other lines do not matter.
-    Without a list: the line that says the action, cleaned; None where the answer is empty.
+    Case, quotes, marks of a chat template, a leading "Action:" and talk on other lines do not matter. Without a list:
+    the line that says the action, cleaned; None where the answer is empty.
     """
     if answer in actions:
         return answer
@@ -352,90 +307,81 @@ def match_action(answer: str, actions: Sequence[str]) -> str | None:
     if constrained := _CONSTRAINED.fullmatch(text):
         with contextlib.suppress(ValueError):
             return match_action(json.loads(constrained[1]), actions)
-    text = _plain(text)
-    text = re.sub(r"\\+[ ,;]", " ", text)  # LaTeX's spaces
+    text = re.sub(r"\\+[ ,;]", " ", _plain(text))  # LaTeX's spaces
     for _ in range(2):  # \boxed{\textbf{\text{go north}}}
         text = re.sub(r"\\+(?:text|math|mbox)\w*\s*\{([^{}\n]*)\}", r"\1", text)
     text = re.sub(r"(?:\\+f?b|\x08)ox(?:ed)?\s*\{([^{}\n]*)\}", r"\nFinal answer:\n\1\n", text)
-    text = _ANY_TAG.sub("\n", _TAGGED.sub(r"\nFinal answer:\n\1\n", text))
-    text = re.sub(r"</?(?:b|i|em|strong|code)>", "`", text)
+    text = re.sub(rf"(?is)<{_ANSWER}(.*?)(?:</{_ANSWER}|\Z)", r"\nFinal answer:\n\1\n", text)
+    text = re.sub(r"</?(?:b|i|em|strong|code)>", "`", re.sub(rf"(?i)</?{_ANSWER}", "\n", text))
     text = "\n".join(line.strip() for line in text.splitlines() if not _FENCE.fullmatch(line))
     if actions:
-        meant = _Listed(actions).meant(text)
+        meant = _meant(text, actions)
         return (meant.pop() or None) if len(meant) == 1 else None
+
+    def clean(line: str) -> str:  # of {"action": "look", ...} the action
+        return _trim(re.sub(r"^[\[{(\s]*\"([^\"]+)\"\s*[\]}),].*", r"\1", _BULLET.sub("", line).replace("`", "")))
+
     leads = [(bool(lead["final"]), lead["clear"] is not None, lead.end()) for lead in _LEAD.finditer(text)]
-    led = [_trim(text[end:].partition("\n")[0]) for *_, end in sorted(leads, reverse=True)]
-    lines = [line for line in map(_trim, text.splitlines()) if line] or [""]
+    led = [clean(text[end:].partition("\n")[0]) for *_, end in sorted(leads, reverse=True)]
+    lines = [line for line in map(clean, text.splitlines()) if line] or [""]
     return next(filter(None, led), min(lines[0], lines[-1], key=len)) or None
 
 
-class _Listed:
-    """Finds the actions of a list in a text.
+def _meant(text: str, actions: Sequence[str]) -> set[str]:
+    """The actions that a text names, and "" where it goes on with what is not in the list.
 
-    `begins` and `meant` return the set of actions that the text names, with "" in it where the text goes
-    on with something that is not in the list: only a set of one action is a clear answer.
+    The clearest signs count: a label, then a line of its own, then quotes and sentences such as "I will go north.".
     """
+    exact, folded = set(actions), {}
+    for action in actions:
+        folded.setdefault(_trim(_plain(action).lower()), action)
+    folded.pop("", None)  # ">" is found as it stands alone
+    longest_first = sorted(map(re.escape, folded), key=len, reverse=True)
+    names = "|".join(longest_first).replace(r"\ ", r"\s+") or "(?!)"
+    named = re.compile(rf"(?<!\w)({names})(?!\w)", re.I)
+    first = re.compile(rf"(?:[^\w?]|_)*{_VERB}??({names})(?!\w)", re.I)
 
-    def __init__(self, actions: Sequence[str]):
-        self.exact, self.folded = set(actions), {}
-        for action in actions:
-            self.folded.setdefault(_fold(action), action)
-        self.folded.pop("", None)  # ">" is found as it stands alone
-        longest_first = sorted(map(re.escape, self.folded), key=len, reverse=True)
-        names = "|".join(longest_first).replace(r"\ ", r"\s+") or "(?!)"
-        self.named = re.compile(rf"(?<!\w)({names})(?!\w)", re.I)
-        self.first = re.compile(rf"(?:[^\w?]|_)*{_VERB}??({names})(?!\w)", re.I)
-
-    def find(self, text: str) -> str | None:
-        """The action that the whole text is."""
-        for same in (text.strip(), text.strip(" \t*`\"'")):  # a list may tell "k" from "K"
-            if same in self.exact:
+    def find(part: str) -> str | None:
+        """The action that the whole part is."""
+        for same in (part.strip(), part.strip(" \t*`\"'")):  # a list may tell "k" from "K"
+            if same in exact:
                 return same
-        folded = _fold(text)
-        return self.folded.get(folded) or self.folded.get(re.sub(rf"^{_VERB}", "", folded))
+        part = _trim(_plain(part).lower())
+        return folded.get(part) or folded.get(re.sub(rf"^{_VERB}", "", part))
 
-    def begins(self, line: str) -> set[str]:
+    def begins(line: str) -> set[str]:
         """What is meant by a line that begins with an action: "right, because left is blocked"."""
-        if whole := self.find(line):
+        if whole := find(line):
             return {whole}
-        if not (match := self.first.match(line)):
+        if not (match := first.match(line)):
             return set()
-        action, rest = self.find(match[1]), line[match.end() :]
-        others = {self.find(name) for name in self.named.findall(rest)} - {action}
+        action, rest = find(match[1]), line[match.end() :]
+        others = {find(name) for name in named.findall(rest)} - {action}
         if _JOINED.match(rest) or (others and _TAKEN_BACK.search(rest)):
             return {action, *(others or {""})}
         if not _REASON.match(rest):
             return set()
-        follows = None if re.match(r"\W*[(–—]|\s+-\s", rest) else self.first.match(rest)
-        return {action, self.find(follows[1])} if follows else {action}
+        follows = None if re.match(r"\W*[(–—]|\s+-\s", rest) else first.match(rest)
+        return {action, find(follows[1])} if follows else {action}
 
-    def meant(self, text: str) -> set[str]:
-        """What a text means by the clearest of its signs: a label, then a line of its own, then
-        quotes and sentences such as "I will go north."."""
-        if whole := self.find(text):
-            return {whole}
-        final, clear, plain = set(), set(), set()
-        turns, end = [turn.start() for turn in _NEXT_TURN.finditer(text)], len(text)
-        for lead in _LEAD.finditer(text):
-            if lead.start() >= end:
-                break
-            if found := self.begins(text[lead.end() :].partition("\n")[0]):
-                (final if lead["final"] else clear if lead["clear"] is not None else plain).update(found)
-                end = min(end, next((turn for turn in turns if turn > lead.end()), end))
-        lines = [(_BULLET.match(line), line) for line in text.splitlines()]
-        alone = {self.find(line) for bullet, line in lines if not bullet} - {None}
-        in_list = {self.find(line[bullet.end() :]) for bullet, line in lines if bullet} - {None}
-        quoted = [one for one in _QUOTED.finditer(text) if not _NOT.search(text[: one.start()][-40:])]
-        said = {self.find(one[one.lastindex]) for one in quoted} - {None}
-        for lead in _SAID.finditer(text):
-            said |= self.begins(text[lead.end() :].partition("\n")[0])
-        return final or clear or plain | alone or in_list or said
-
-
-def _trim(line: str) -> str:
-    """A line without a bullet, backticks, and the marks around it; of {"action": "look", ...} the action."""
-    line = re.sub(r"^[\[{(\s]*\"([^\"]+)\"\s*[\]}),].*", r"\1", _BULLET.sub("", line).replace("`", ""))
-    return re.sub(r"^(?:[^\w?]|_)+|(?:[^\w?]|_)+$", "", " ".join(line.split()))
+    if whole := find(text):
+        return {whole}
+    final, clear, plain = set(), set(), set()
+    turns, end = [turn.start() for turn in _NEXT_TURN.finditer(text)], len(text)
+    for lead in _LEAD.finditer(text):
+        if lead.start() >= end:
+            break
+        if found := begins(text[lead.end() :].partition("\n")[0]):
+            (final if lead["final"] else clear if lead["clear"] is not None else plain).update(found)
+            end = min(end, next((turn for turn in turns if turn > lead.end()), end))
+    lines = [(_BULLET.match(line), line) for line in text.splitlines()]
+    alone = {find(line) for bullet, line in lines if not bullet} - {None}
+    in_list = {find(line[bullet.end() :]) for bullet, line in lines if bullet} - {None}
+    quoted = [one for one in _QUOTED.finditer(text) if not _NOT.search(text[: one.start()][-40:])]
+    said = {find(one[one.lastindex]) for one in quoted} - {None}
+    for lead in _SAID.finditer(text):
+        said |= begins(text[lead.end() :].partition("\n")[0])
+    return final or clear or plain | alone or in_list or said
 
 
 def _plain(text: str) -> str:
@@ -443,5 +389,6 @@ def _plain(text: str) -> str:
     return re.sub(f"[{_UNSEEN}]", "", unicodedata.normalize("NFKC", text.translate(_STRAIGHT)))
 
 
-def _fold(text: str) -> str:
-    return re.sub(r"^(?:[^\w?]|_)+|(?:[^\w?]|_)+$", "", " ".join(_plain(text).lower().split()))
+def _trim(text: str) -> str:
+    """Text in one line, without the marks around it."""
+    return re.sub(r"^(?:[^\w?]|_)+|(?:[^\w?]|_)+$", "", " ".join(text.split()))
