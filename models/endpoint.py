@@ -1,9 +1,8 @@
 """One OpenAI-compatible endpoint: it sends a request until there is an answer.
 
-Promises: every kind of fault has one rule, in `RULES`; what a model does not understand (an effort, a JSON
-schema, a limit of tokens, many texts in a call) is found out, logged and left out from then on; the key goes
-to this address alone, follows no redirect, and is in no message. It does not know whether a provider
-charges for what went wrong.
+Promises: every kind of fault has one rule, in `RULES`; what a model does not understand (an effort, a JSON schema, a
+limit of tokens, many texts in a call) is found out, logged and left out from then on; the key goes to this address
+alone, follows no redirect, and is in no message. It does not know whether a provider charges for what went wrong.
 
 Try it: `python tests/endpoint.py --port 8911 --fault-rate 0.2` and a run with `@http://127.0.0.1:8911/v1`
 """
@@ -26,18 +25,18 @@ from errors import ContextOverflow, DesignError, InfrastructureError, UserError
 from models import ROLES, replies
 from models.answers import is_schema
 from models.credentials import Key, is_this_machine, variables_of
-from models.replies import FORMATS, LIMITS, PARTS, SYSTEM, Fault, Reply
+from models.replies import LIMITS, PARTS, SYSTEM, Fault, Reply
 from models.store import Store
 
 # openai and httpx2, its own client, take a second to import: the functions that need them do it.
 
 # What is done about each kind of fault:
-#   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over,
-#            or after so many tries stop the run
+#   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over, or after so
+#            many tries stop the run
 #   adapt    leave out what the endpoint does not understand, else stop
 #   shorten  raise ContextOverflow: the caller leaves out its oldest turns
-#   again    ask for another sample, so many times more; then the answer counts as it is: an agent's
-#            costs a step, a meta agent's is sent back with the error and dropped in the end
+#   again    ask for another sample, so many times more; then the answer counts as it is: an agent's costs a step, a
+#            meta agent's is sent back with the error and dropped in the end
 #   stop     stop the run with one line; it can be resumed
 RULES: dict[str, tuple[str, int]] = {
     "busy": ("wait", 0),  # 408, 409, 425, 429 with and without Retry-After, 500 to 599; an answer broken off
@@ -70,12 +69,7 @@ HINTS = {  # what to do, or what is wrong, where a kind of fault ends the run
 }
 PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simplest question
 MOST_BYTES = 64 << 20  # of the body of an answer
-MOST_SAID = 300  # characters of what an endpoint says, in a line
-SAY_AGAIN_SECONDS = 60.0  # a fault of one kind is logged once in so long
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
-FEWER_TEXTS = 3  # tries of an embedding call that ends in a plain 500, then fewer texts are sent
-SHORTEST_CUT = 100  # characters; a text that is shorter is not too long
-LONG_TEXT = 2_000  # characters; a text that is longer may be refused for its length
 
 
 @dataclass(frozen=True)
@@ -85,14 +79,8 @@ class Patience:
     outage: float = 1800.0  # a call's faults in a row before the run stops
     pause: float = 0.5  # before the first retry; doubled each time
     longest_pause: float = 30.0
-    deadlines: tuple[tuple[str, float], ...] = (("meta", 4.0), ("embedding", 0.4))  # in `deadline`s
+    deadlines: tuple[tuple[str, float], ...] = (("meta", 4.0), ("embedding", 0.4))  # of roles, in `deadline`s
     deadline: float = 300.0  # of a call, from sending to the end of its answer
-
-    def of(self, role: str) -> float:
-        return self.deadline * dict(self.deadlines).get(role, 1.0)
-
-
-# ----------------------------------------------------------------------------- what is asked
 
 
 @dataclass(frozen=True)
@@ -130,25 +118,27 @@ class Question:
         messages, body = list(self.messages), {"model": self.model}
         # An agent's prompt says how to answer: where no schema can keep it to that, none is sent.
         if self.schema and not (self.role == "agent" and "json_schema" in left_out):
-            forms = [form for form in FORMATS if form not in left_out]
-            if "json_schema" in forms and is_schema(self.schema):
+            if "json_schema" not in left_out and is_schema(self.schema):
                 named = {"name": "answer", "schema": self.schema, "strict": _is_strict(self.schema)}
                 body["response_format"] = {"type": "json_schema", "json_schema": named}
             else:
-                text = SCHEMA_REQUEST + json.dumps(self.schema)
+                text = f"Answer with one JSON object that fits this JSON schema, and nothing else:\n{json.dumps(self.schema)}"
                 if messages and messages[0]["role"] == "system":
                     text = f"{messages.pop(0)['content']}\n\n{text}"
                 messages.insert(0, {"role": "system", "content": text})
-                if "json_object" in forms:
+                if "json_object" not in left_out:
                     body["response_format"] = {"type": "json_object"}
         if self.effort and "reasoning_effort" not in left_out:
             body["reasoning_effort"] = self.effort
         for name in [name for name in LIMITS if self.limit and name not in left_out][:1]:
             body[name] = self.limit
-        return {**body, "messages": _without_system(messages) if SYSTEM in left_out else messages}
-
-
-SCHEMA_REQUEST = "Answer with one JSON object that fits this JSON schema, and nothing else:\n"
+        if SYSTEM in left_out:
+            text = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
+            messages = [message for message in messages if message["role"] != "system"]
+            if messages and messages[0]["role"] == "user":
+                text = f"{text}\n\n{messages.pop(0)['content']}"
+            messages.insert(0, {"role": "user", "content": text})
+        return {**body, "messages": messages}
 
 
 def _is_strict(schema: dict | bool) -> bool:
@@ -161,23 +151,10 @@ def _is_strict(schema: dict | bool) -> bool:
     return (closed or schema.get("type") != "object") and all(map(_is_strict, parts))
 
 
-def _without_system(messages: list[dict]) -> list[dict]:
-    """The system text, prepended to the first user message."""
-    system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
-    rest = [message for message in messages if message["role"] != "system"]
-    if rest and rest[0]["role"] == "user":
-        return [{**rest[0], "content": f"{system}\n\n{rest[0]['content']}"}, *rest[1:]]
-    return [{"role": "user", "content": system}, *rest]
-
-
-# ------------------------------------------------------------------------------ what answers
-
-
 class Model:
     """What answers chat messages and embeds texts: an endpoint (`Endpoint`), a stand-in, files, ...
 
-    A new kind is one class, made from the run's folder and its log, and one line in NAMED of llm.py. `Models`
-    asks, counts, budgets and stores.
+    A new kind is one class, made from the run's folder and its log, and one line in NAMED of llm.py.
     """
 
     stored: bool = True  # finished calls are kept, so that nothing is asked twice
@@ -189,7 +166,7 @@ class Model:
         pass
 
     async def ask(self, question: Question) -> Reply:
-        """The answer to messages, or vectors of texts; raises InfrastructureError and ContextOverflow."""
+        """The answer to messages, good or not, or vectors of texts; raises InfrastructureError and ContextOverflow."""
         raise NotImplementedError
 
     def open(self) -> None:
@@ -214,37 +191,82 @@ class Known:
 
 
 class Endpoint(Model):
-    """The models at one address.
+    """The models at one address; what it finds out is noted in the `store`.
 
-    What it finds out is noted in the `store`. `foreign` addresses are not the user's default one, so that no
-    header from the environment goes there.
+    `foreign` addresses are not the user's default one, so that no header from the environment goes there.
     """
 
     free = False
 
-    def __init__(
-        self, base_url: str, key: Key, patience: Patience, log: Callable[[str], None], store: Store,
-        foreign: bool = True,
-    ):  # fmt: skip
+    def __init__(self, base_url: str, key: Key, patience: Patience, log: Callable[[str], None], store: Store,
+                 foreign: bool = True):  # fmt: skip
         self.base_url, self._store, self._foreign = base_url, store, foreign
-        self._key, self._patience, self._log = key, patience, log
-        self._client = None
+        self._key, self._patience, self._log, self._client = key, patience, log, None
         # The variable that names the user's own certificates.
         self._certificates = next(filter(os.environ.get, ("SSL_CERT_FILE", "SSL_CERT_DIR")), "")
-        self._proxy, proxy_variable = _proxy(base_url)
-        self._through = f" (through the proxy of {proxy_variable})" if proxy_variable else ""
+        # The proxy for the address, and the variable that names it; none for this machine and for NO_PROXY.
+        self._proxy, self._through = None, ""
+        parts = urlsplit(base_url)
+        direct = is_this_machine(base_url) or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname)
+        for scheme in () if direct else ("all", parts.scheme):  # its own comes before that of all
+            if proxy := getproxies().get(scheme):
+                names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
+                variable = next(filter(os.environ.get, names), "the system's settings")
+                self._proxy = proxy if "://" in proxy else f"http://{proxy}"
+                self._through = f" (through the proxy of {variable})"
         self._random = random.Random(0)  # spreads retries; decides no result
         self._found: dict[str, Known] = {}  # by model
         self._stopped: dict[str, str] = {}  # by model, why it is not asked again
         self._said: dict[str, float] = {}  # when a line was logged last, by kind
         self._estimated: set[str] = set()  # models whose tokens are estimated
 
+    def open(self):
+        """The client; the first time it is imported and made. Raises UserError that names the variable in the way."""
+        if self._client is not None:
+            return self._client
+        import httpx2
+        import openai
+
+        try:
+            if self._certificates:
+                os.stat(os.environ[self._certificates])
+            certificates = httpx2.create_ssl_context()
+            _ = self._proxy and urlsplit(self._proxy).port  # may be out of range
+            limits = openai.DEFAULT_CONNECTION_LIMITS
+            transport = httpx2.AsyncHTTPTransport(verify=certificates, proxy=self._proxy, limits=limits)
+        except OSError as error:
+            reason = f"cannot be read ({error.strerror or error}): mend or unset it"
+            raise UserError(f"{self._certificates} names certificates that {reason}") from None
+        except (ImportError, ValueError, httpx2.InvalidURL) as error:
+            reason = str(error).replace(self._proxy, "...")  # it may hold a password
+            if isinstance(error, ImportError):
+                reason = "a SOCKS proxy needs another package: pip install socksio"
+            raise UserError(f"{self.base_url} cannot be reached{self._through}: {self._hide(reason)}") from None
+        http_client = httpx2.AsyncClient(
+            headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
+            event_hooks={"response": [_bound], "request": [self._own_headers] if self._foreign else []},
+            follow_redirects=False,  # the key is for this address alone
+            transport=transport,
+        )
+        # Its own retries would hide faults from the log and know no budget of time: RULES has them.
+        self._client = openai.AsyncOpenAI(
+            base_url=self.base_url, api_key=self._key or "none", max_retries=0,
+            timeout=openai.Timeout(None, connect=15.0), http_client=http_client,
+        )  # fmt: skip
+        return self._client
+
+    async def _own_headers(self, request) -> None:
+        """Leave out what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID)."""
+        plain = {"host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"}
+        for name in request.headers.keys() - plain:
+            del request.headers[name]
+        request.headers["authorization"] = f"Bearer {self._key or 'none'}"
+
     async def aclose(self) -> None:
         if self._client is not None:
             await self._client.close()
 
     async def ask(self, question: Question) -> Reply:
-        """The answer, good or not; raises InfrastructureError and ContextOverflow."""
         if question.texts:
             return await self._embed(question)
         known = self._known(question.model)
@@ -252,34 +274,29 @@ class Endpoint(Model):
         while True:
             try:
                 reply = await self._patiently(question, left_out)
-                break
+                if remember:
+                    self._learn(question.model, left_out)
+                return reply
             except Fault as error:
                 fault = error
             if trusted:  # it has answered before: a passing fault must not cost the run a part of its requests
                 trusted = False
-                continue
-            if parts := replies.suspects(question.body(left_out), str(fault)):
+            elif parts := replies.suspects(question.body(left_out), str(fault)):
                 left_out.add(parts[0])
                 # A schema of a design's own making may be at fault, not the endpoint.
                 remember = remember and not replies.BAD_SCHEMA.search(str(fault))
-                continue
-            if not self._known(question.model).answered:
+            elif not self._known(question.model).answered:
                 raise self._stop(question, fault)
-            try:  # whether it answers anything at all
-                simplest = await self._patiently(replace(question, messages=PROBE, schema=None), left_out)
-            except Fault:
-                raise self._stop(question, fault, "it answered before and now refuses every request") from None
-            self._log(f"{self._line(question, fault)}: the prompt counts as unanswered")
-            return replace(simplest, text="", fault="rejected")
-        if remember:
-            self._learn(question.model, left_out)
-        return reply
+            else:
+                try:  # whether it answers anything at all
+                    simplest = await self._patiently(replace(question, messages=PROBE, schema=None), left_out)
+                except Fault:
+                    raise self._stop(question, fault, "it answered before and now refuses every request") from None
+                self._log(f"{question.model} at {self.base_url}: {fault}: the prompt counts as unanswered")
+                return replace(simplest, text="", fault="rejected")
 
     async def _embed(self, question: Question) -> Reply:
-        """Vectors: texts that are refused are sent in halves; one that is refused for its length is halved.
-
-        The limits are remembered, so that later calls are not refused.
-        """
+        """Vectors: texts that are refused are sent in halves, and one that is too long is halved, from then on at once."""
         model, texts, refused = question.model, question.texts, None
         known = self._known(model)
         size = known.texts
@@ -291,8 +308,8 @@ class Endpoint(Model):
                 refused = fault
             if len(texts) == 1:
                 length = len(asked.texts[0])
-                said_so = refused.kind == "context" or replies.TOO_LARGE.search(str(refused))
-                if (said_so or length > LONG_TEXT) and length > SHORTEST_CUT:
+                too_long = refused.kind == "context" or replies.TOO_LARGE.search(str(refused)) or length > 2_000
+                if too_long and length > 100:  # characters; a shorter text is not too long, whatever is said
                     reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
                     if isinstance(reply.vectors[0], list):  # its length was at fault
                         self._learn(model, chars=length // 2)
@@ -301,8 +318,8 @@ class Endpoint(Model):
                     await self._patiently(replace(question, texts=("text",)))
                 except Fault:
                     raise self._stop(question, refused) from None
-                error = DesignError("error", f"a text cannot be embedded: {self._line(question, refused)}")
-                return Reply("", vectors=(error,))
+                why = f"a text cannot be embedded: {model} at {self.base_url}: {refused}"
+                return Reply("", vectors=(DesignError("error", why),))
             size = (len(texts) + 1) // 2
         starts = range(0, len(texts), size)
         parts = [await self._embed(replace(question, texts=texts[start : start + size])) for start in starts]
@@ -313,8 +330,6 @@ class Endpoint(Model):
         tokens = sum(part.prompt_tokens for part in parts)
         return Reply("", prompt_tokens=tokens, vectors=vectors, seconds=sum(part.seconds for part in parts))
 
-    # What was found out.
-
     def _known(self, model: str) -> Known:
         """What was found out about a model, before a kill too."""
         if model not in self._found:
@@ -322,45 +337,42 @@ class Endpoint(Model):
             self._found[model] = Known(**json.loads(note)) if note else Known()
         return self._found[model]
 
+    def most_texts(self, model: str) -> int:
+        return self._known(model).texts
+
     def _learn(self, model: str, left_out: Collection[str] = (), texts=MOST_TEXTS, chars=MOST_CHARS) -> None:
         """Keep to what was found out from now on, and say it once."""
-        before = self._known(model)
+        before, where = self._known(model), f"{model} at {self.base_url}"
         lost = [part for part in PARTS if part in left_out or part in before.left_out]
         now = Known(True, lost, min(before.texts, texts), min(before.chars, chars))
         if now == before:
             return
         self._found[model] = now
-        self._store.put_note(f"limits of {model} at {self.base_url}", json.dumps(vars(now)))
+        self._store.put_note(f"limits of {where}", json.dumps(vars(now)))
         if now.left_out != before.left_out:
-            self._log(f"{model} at {self.base_url} does not understand {', '.join(lost)}: left out from now on")
+            self._log(f"{where} does not understand {', '.join(lost)}: left out from now on")
         elif now.chars < before.chars:
-            cut = f"texts over {now.chars:,} characters are cut: they are too long to embed"
-            self._log(f"{model} at {self.base_url}: {cut}")
+            self._log(f"{where}: texts over {now.chars:,} characters are cut: they are too long to embed")
         elif now.texts < before.texts:
-            self._log(f"{model} at {self.base_url}: at most {now.texts} texts in a call")
-
-    def most_texts(self, model: str) -> int:
-        return self._known(model).texts
-
-    # Faults and their rules.
+            self._log(f"{where}: at most {now.texts} texts in a call")
 
     async def _patiently(self, question: Question, left_out: Collection[str] = ()) -> Reply:
-        """Send until there is an answer; raises Fault where the request itself is refused."""
-        patience, first_fault, tries = self._patience, None, 0
+        """Send until there is an answer, by RULES; raises Fault where the request itself is refused."""
+        patience, first_fault, tries, where = self._patience, None, 0, f"{question.model} at {self.base_url}"
         while True:
             if question.model in self._stopped:
                 raise InfrastructureError(self._stopped[question.model])
             try:
                 reply = await self._send(question, left_out)
                 if reply.fault == "context":  # an answer that was paid for; whoever asks for more is told
-                    self._say("context", f"{self._line(question, Fault('context', reply.text))}: the oldest turns are left out")
+                    self._say("context", f"{where}: {reply.text}: the oldest turns are left out")
                 return reply
             except Fault as error:
-                fault, (rule, most), line = error, RULES[error.kind], self._line(question, error)
+                fault, (rule, most), line = error, RULES[error.kind], f"{where}: {error}"
             if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
                 raise fault
-            if len(question.texts) > 1 and str(fault).startswith("500") and tries >= FEWER_TEXTS:
-                raise fault  # it may mean their number
+            if len(question.texts) > 1 and str(fault).startswith("500") and tries >= 3:
+                raise fault  # a plain 500 may mean their number
             if rule == "shorten":
                 self._say("context", f"{line}: the oldest turns are left out")
                 raise ContextOverflow(line)
@@ -384,7 +396,7 @@ class Endpoint(Model):
 
     def _say(self, kind: str, line: str) -> None:
         """Log a line, one of its kind in a minute."""
-        if time.monotonic() - self._said.get(kind, -1e9) > SAY_AGAIN_SECONDS:
+        if time.monotonic() - self._said.get(kind, -1e9) > 60.0:
             self._said[kind] = time.monotonic()
             self._log(line)
 
@@ -393,97 +405,45 @@ class Endpoint(Model):
         if fault.kind == "key":
             hint = f"check {self._key.variable}" if self._key else f"set {variables_of(self.base_url)[-1]}"
         hint = hint or HINTS.get(fault.kind)
-        self._stopped[question.model] = self._line(question, fault) + (f": {hint}" if hint else "")
+        self._stopped[question.model] = f"{question.model} at {self.base_url}: {fault}" + (f": {hint}" if hint else "")
         return InfrastructureError(self._stopped[question.model])
 
-    def _line(self, question: Question, fault: Fault) -> str:
-        return f"{question.model} at {self.base_url}: {fault}"
-
-    # One request.
-
     async def _send(self, question: Question, left_out: Collection[str] = ()) -> Reply:
+        """The reply to one request; raises Fault."""
         import openai
 
         client, body, started = self.open(), question.body(left_out), time.monotonic()
         path = "/embeddings" if question.texts else "/chat/completions"
+        seconds = self._patience.deadline * dict(self._patience.deadlines).get(question.role, 1.0)
         try:
-            async with asyncio.timeout(self._patience.of(question.role)):
+            async with asyncio.timeout(seconds):
                 # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns,
                 # this takes 1.5), and they cannot read what servers send under another content type.
                 content = await client.post(path, body=body, cast_to=bytes)
             reply = replies.read(content, body)
-        except (Fault, openai.OpenAIError, TimeoutError, ValueError, RecursionError) as error:
-            fault = error if isinstance(error, Fault) else self._fault_of(error, body)
-            if fault.kind == "content filter" and not question.texts:
-                return Reply("", fault.kind, seconds=time.monotonic() - started)
-            way = self._through if fault.kind in ("timeout", "connection", "environment") else ""
-            # `from None`: the request, with the key in its headers, ends here.
-            raise Fault(fault.kind, self._hide(str(fault)) + way, fault.retry_after) from None
-        if not reply.counted and question.model not in self._estimated:
-            self._estimated.add(question.model)
-            self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
-        return replace(reply, seconds=time.monotonic() - started)
+        except Fault as error:
+            fault = error
+        except (TimeoutError, openai.APITimeoutError):
+            fault = Fault("timeout", "no answer within the deadline of the call")
+        except openai.APIStatusError as error:
+            fault = replies.refusal(error.body or error.message, body, error.status_code, error.response.headers)
+        except openai.APIConnectionError as error:
+            fault = self._connection_fault(error)
+        except (openai.OpenAIError, ValueError, RecursionError) as error:
+            fault = Fault("garbled", f"the answer is no JSON: {error}")
+        else:
+            if not reply.counted and question.model not in self._estimated:
+                self._estimated.add(question.model)
+                self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
+            return replace(reply, seconds=time.monotonic() - started)
+        if fault.kind == "content filter" and not question.texts:
+            return Reply("", fault.kind, seconds=time.monotonic() - started)
+        way = self._through if fault.kind in ("timeout", "connection", "environment") else ""
+        # A new one outside of the handlers: the request, with the key in its headers, ends here.
+        raise Fault(fault.kind, self._hide(str(fault)) + way, fault.retry_after)
 
-    def open(self):
-        """The client; the first time it is imported and made, which takes a second.
-
-        Raises UserError that names the variable which stands in the way.
-        """
-        if self._client is not None:
-            return self._client
-        import httpx2
-        import openai
-
-        try:
-            if self._certificates:
-                os.stat(os.environ[self._certificates])
-            certificates = httpx2.create_ssl_context()
-            _ = self._proxy and urlsplit(self._proxy).port  # may be out of range
-            limits = openai.DEFAULT_CONNECTION_LIMITS
-            transport = httpx2.AsyncHTTPTransport(verify=certificates, proxy=self._proxy, limits=limits)
-        except OSError as error:
-            reason = f"cannot be read ({error.strerror or error}): mend or unset it"
-            raise UserError(f"{self._certificates} names certificates that {reason}") from None
-        except (ImportError, ValueError, httpx2.InvalidURL) as error:
-            reason = str(error).replace(self._proxy, "...")  # it may hold a password
-            if isinstance(error, ImportError):
-                reason = "a SOCKS proxy needs another package: pip install socksio"
-            raise UserError(f"{self.base_url} cannot be reached{self._through}: {self._hide(reason)}") from None
-        # Its own retries would hide faults from the log and know no budget of time: RULES has them.
-        self._client = openai.AsyncOpenAI(
-            base_url=self.base_url,
-            api_key=self._key or "none",
-            max_retries=0,
-            timeout=openai.Timeout(None, connect=15.0),
-            http_client=httpx2.AsyncClient(
-                headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
-                event_hooks={"response": [_bound], "request": [self._own_headers] if self._foreign else []},
-                follow_redirects=False,  # the key is for this address alone
-                transport=transport,
-            ),
-        )
-        return self._client
-
-    async def _own_headers(self, request) -> None:
-        """Leave out what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID)."""
-        for name in request.headers.keys() - PLAIN_HEADERS:
-            del request.headers[name]
-        request.headers["authorization"] = f"Bearer {self._key or 'none'}"
-
-    def _fault_of(self, error: Exception, body: dict) -> Fault:
-        """Which kind of fault an exception of the client is."""
-        import openai
-
-        if isinstance(error, TimeoutError | openai.APITimeoutError):
-            return Fault("timeout", "no answer within the deadline of the call")
-        if isinstance(error, openai.APIStatusError):
-            status, headers = error.status_code, error.response.headers
-            if 300 <= status < 400:
-                return Fault("moved", f"{status} it redirects to {headers.get('location')}")
-            return replies.refusal(error.body or error.message, body, status, headers)
-        if not isinstance(error, openai.APIConnectionError):
-            return Fault("garbled", f"the answer is no JSON: {error}")
-        # A connection that fails: certificates and proxies are the user's to mend, the rest may pass.
+    def _connection_fault(self, error: Exception) -> Fault:
+        """A connection that fails: certificates and proxies are the user's to mend, the rest may pass."""
         cause = error.__cause__ or error
         detail = f"{type(cause).__name__}: {cause}"
         if type(cause).__name__ == "ProxyError" and re.match(r"4\d\d", str(cause)):
@@ -500,25 +460,9 @@ class Endpoint(Model):
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
         text = " ".join((text.replace(self._key, "***") if self._key else text).split())
-        return text if len(text) <= MOST_SAID else text[:MOST_SAID] + "..."
+        return text if len(text) <= 300 else text[:300] + "..."
 
 
-def _proxy(base_url: str) -> tuple[str | None, str]:
-    """The proxy for an address and the variable that names it; none for this machine and for NO_PROXY."""
-    parts = urlsplit(base_url)
-    if is_this_machine(base_url) or proxy_bypass(parts.netloc) or proxy_bypass(parts.hostname):
-        return None, ""
-    for scheme in (parts.scheme, "all"):
-        if proxy := getproxies().get(scheme):
-            names = (f"{scheme}_proxy", f"{scheme}_proxy".upper())
-            variable = next((name for name in names if os.environ.get(name)), "the system's settings")
-            return proxy if "://" in proxy else f"http://{proxy}", variable
-    return None, ""
-
-
-PLAIN_HEADERS = {
-    "host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent",
-}  # fmt: skip
 async def _bound(response) -> None:
     """Let no body be longer than MOST_BYTES: one without an end would fill the memory before its deadline."""
     import httpx2
@@ -536,5 +480,3 @@ async def _bound(response) -> None:
             await stream.aclose()
 
     stream, response.stream = response.stream, Bounded()
-
-

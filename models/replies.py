@@ -91,7 +91,7 @@ def read(content: bytes, body: dict) -> Reply:
     if not error and re.search(r"error|abort|cancel|fail|insufficient", finish):
         error = f"the answer was broken off ({finish})"
     if error:
-        raise refusal(error, body)
+        raise refusal(error, body, 0, {})
     if "input" in body:
         vectors = _read_vectors(data, len(body["input"]))
         return Reply("", vectors=vectors, **_read_usage(data.get("usage"), sum(map(len, body["input"])) // 4, 0))
@@ -205,12 +205,14 @@ def suspects(body: dict, complaint: str) -> list[str]:
     return [part for part in parts if re.search(PARTS[part], complaint, re.I)] or parts
 
 
-def refusal(error, body: dict, status: int = 0, headers: Mapping | None = None) -> Fault:
-    """The fault that an error in an answer stands for; without a `status` it came beside 200 and has its own."""
+def refusal(error, body: dict, status: int, headers: Mapping) -> Fault:
+    """The fault that an error in an answer stands for; with `status` 0 it came beside 200 and has its own."""
     own, codes, message = _described(error)
     said = f"{codes} {message}"[:10_000]
     status = status or own or next((status for status, words in STATUS_BY_WORDS if words.search(said)), 502)
     detail = f"{status} {message}"
+    if 300 <= status < 400:
+        return Fault("moved", f"{status} it redirects to {headers.get('location')}")
     if status in (400, 403, 422, 500) and FILTER.search(said):
         return Fault("content filter", detail)
     too_large = CONTEXT.search(said) or ("input" in body and TOO_LARGE.search(said))
@@ -226,7 +228,7 @@ def refusal(error, body: dict, status: int = 0, headers: Mapping | None = None) 
     named = any(re.search(words, message, re.I) for words in PARTS.values())
     unsupported = named and re.search(r"not support|n't support|unsupported", message, re.I)
     if status in (408, 409, 425, 429) or (status >= 500 and status != 501 and not unsupported):
-        return Fault("busy", detail, _retry_after(headers or {}))
+        return Fault("busy", detail, _retry_after(headers))
     return Fault("request", detail)
 
 
