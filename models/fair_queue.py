@@ -1,8 +1,4 @@
-"""A queue for what there are only so many of: calls in flight, workers of the sandbox or of the pool.
-
-Promises: never more turns at a time than `size`; the highest priority goes first; among equals a free turn
-goes to the one (a design, say) that has the fewest, so that a slow one does not starve the others.
-"""
+"""A queue for what there are only so many of: calls in flight, workers of the sandbox or of the pool."""
 
 import asyncio
 import contextlib
@@ -13,7 +9,11 @@ from collections.abc import AsyncIterator
 
 
 class FairQueue:
-    """`size` turns at a time; `async with queue.turn(who)` waits for one and gives it back."""
+    """At most `size` turns at a time; `async with queue.turn(who)` waits for one and gives it back.
+
+    The highest priority goes first; among equals a free turn goes to the one (a design, say) that has the fewest, so
+    that a slow one does not starve the others.
+    """
 
     def __init__(self, size: int):
         self._free = size
@@ -37,7 +37,6 @@ class FairQueue:
                 self._serve()
 
     def _serve(self) -> None:
-        """Hand out the free turns."""
         while self._free and self._waiting:
             who = min(self._waiting, key=lambda who: (self._waiting[who][0][0], self._busy[who]))
             queue = self._waiting.pop(who)

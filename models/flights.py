@@ -1,19 +1,19 @@
 """Calls under way: who asks for what is asked already waits for the same answer.
 
-Promises: once nobody waits any more, a call that was not sent is given up; one that was sent is paid for, so it
-goes on until its answer is kept.
+Once nobody waits any more, a call that was not sent is given up; one that was sent is paid for and goes on to its end.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Sequence
 
 
 class Flight:
     """A call that `make` makes; `sent` is set by it as soon as the call will be paid."""
 
-    def __init__(self, make: Callable[["Flight"], Coroutine], forget: Callable[[], None]):
-        self.sent, self.forget, self._waiting = False, forget, 0
+    def __init__(self, flights: "Flights", keys: Sequence[str], make: Callable[["Flight"], Coroutine]):
+        self.sent, self._flights, self._keys, self._waiting = False, flights, keys, 0
         self.task = asyncio.create_task(make(self))
+        self.task.add_done_callback(self._forget)
 
     async def join(self):
         """The call's result, or its error."""
@@ -23,32 +23,26 @@ class Flight:
         except asyncio.CancelledError:
             if self._waiting == 1 and not self.sent:
                 self.task.cancel()
-                self.forget()  # whoever asks from now on asks anew
+                self._forget()  # whoever asks from now on asks anew
             raise
         finally:
             self._waiting -= 1
+
+    def _forget(self, landed: asyncio.Task | None = None) -> None:
+        for key in self._keys:
+            if self._flights.get(key) is self:
+                del self._flights[key]
+        if landed and not landed.cancelled():
+            landed.exception()  # those who joined raise it; a call that nobody waits for may fail
 
 
 class Flights(dict[str, Flight]):
     """All flights, by the keys of what they bring."""
 
-    def start(self, keys: Iterable[str], make: Callable[[Flight], Coroutine]) -> Flight:
+    def start(self, keys: Sequence[str], make: Callable[[Flight], Coroutine]) -> Flight:
         """Start what `make` does; until it ends it stands under each of `keys`."""
-
-        def forget() -> None:
-            for key in keys:
-                if self.get(key) is flight:
-                    del self[key]
-
-        flight = Flight(make, forget)
+        flight = Flight(self, keys, make)
         self.update(dict.fromkeys(keys, flight))
-
-        def landed(task: asyncio.Task) -> None:
-            forget()
-            if not task.cancelled():
-                task.exception()  # those who joined raise it; a call that nobody waits for may fail
-
-        flight.task.add_done_callback(landed)
         return flight
 
     async def aclose(self, seconds: float) -> None:
