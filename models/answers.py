@@ -77,7 +77,7 @@ def strip_thoughts(text: str) -> str:
 def _in_string(text: str, position: int) -> bool:
     """Whether a place in a text is quoted, or in a fence, or in a string of a program."""
     before = text[:position]
-    line = before[before.rfind("\n") + 1 :]
+    line = before.rpartition("\n")[2]
     counts = (line.count('"'), line.count("`"), before.count('"""'), before.count("'''"))
     found = (_FENCE_LINE.findall(before), re.findall(r"(?<!\w)'|'(?!\w)", line))  # not that of "don't"
     return any(count % 2 for count in (*counts, *map(len, found)))
@@ -174,10 +174,8 @@ def _parse(code: str) -> tuple[ast.Module | None, int]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape in a model's code does not concern the user
             return ast.parse(textwrap.dedent(code)), 0
-    except SyntaxError as error:
-        return None, error.lineno or 1
-    except (ValueError, RecursionError, MemoryError):
-        return None, 1
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        return None, getattr(error, "lineno", None) or 1
 
 
 # JSON. The keywords that are checked look at a part of a value once, so that no design's schema makes a check slow. Of
@@ -241,11 +239,10 @@ def _known_part(schema):
 
 def is_schema(schema) -> bool:
     """Whether it is a JSON schema of an object, of at most 10,000 characters; a design may hand in anything."""
-    try:
-        is_object = isinstance(schema, dict) and schema.get("type") == "object"
-        return is_object and _is_valid_schema(json.dumps(schema, allow_nan=False))
-    except (TypeError, ValueError, RecursionError):
-        return False
+    with contextlib.suppress(TypeError, ValueError, RecursionError):
+        if isinstance(schema, dict) and schema.get("type") == "object":
+            return _is_valid_schema(json.dumps(schema, allow_nan=False))
+    return False
 
 
 @functools.lru_cache(maxsize=256)  # a check takes some milliseconds, and designs use the same few schemas

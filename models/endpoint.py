@@ -31,12 +31,10 @@ from models.store import Store
 # openai and httpx2, its own client, take a second to import: the functions that need them do it.
 
 # What is done about each kind of fault:
-#   wait     ask again after a pause (Retry-After, else longer each time) until `outage_seconds` are over, or after so
-#            many tries stop the run
+#   wait     ask again after a pause until `outage_seconds` are over, or so many times, and then stop
 #   adapt    leave out what the endpoint does not understand, else stop
 #   shorten  raise ContextOverflow: the caller leaves out its oldest turns
-#   again    ask for another sample, so many times more; then the answer counts as it is: an agent's costs a step, a
-#            meta agent's is sent back with the error and dropped in the end
+#   again    ask for another sample, so many times more; then the answer counts as it is
 #   stop     stop the run with one line; it can be resumed
 RULES: dict[str, tuple[str, int]] = {
     "busy": ("wait", 0),  # 408, 409, 425, 429 with and without Retry-After, 500 to 599; an answer broken off
@@ -68,7 +66,6 @@ HINTS = {  # what to do, or what is wrong, where a kind of fault ends the run
     "length": "all tokens are used up by reasoning",
 }
 PROBE = ({"role": "user", "content": "Answer with the word OK."},)  # the simplest question
-MOST_BYTES = 64 << 20  # of the body of an answer
 MOST_TEXTS, MOST_CHARS = 128, 1 << 30  # texts in an embedding call, characters of each
 
 
@@ -191,10 +188,7 @@ class Known:
 
 
 class Endpoint(Model):
-    """The models at one address; what it finds out is noted in the `store`.
-
-    `foreign` addresses are not the user's default one, so that no header from the environment goes there.
-    """
+    """The models at one address; what it finds out is noted in `store`. `foreign`: not the user's default address."""
 
     free = False
 
@@ -227,6 +221,7 @@ class Endpoint(Model):
         import httpx2
         import openai
 
+        # The connection, with the certificates and through the proxy of the user.
         try:
             if self._certificates:
                 os.stat(os.environ[self._certificates])
@@ -242,25 +237,40 @@ class Endpoint(Model):
             if isinstance(error, ImportError):
                 reason = "a SOCKS proxy needs another package: pip install socksio"
             raise UserError(f"{self.base_url} cannot be reached{self._through}: {self._hide(reason)}") from None
-        http_client = httpx2.AsyncClient(
-            headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
-            event_hooks={"response": [_bound], "request": [self._own_headers] if self._foreign else []},
-            follow_redirects=False,  # the key is for this address alone
-            transport=transport,
-        )
+
+        class Bounded(httpx2.AsyncByteStream):  # a body without an end would fill the memory before its deadline
+            def __init__(self, stream):
+                self.stream, self.aclose = stream, stream.aclose
+
+            async def __aiter__(self):
+                size = 0
+                async for part in self.stream:
+                    size += len(part)
+                    if size > 64 << 20:
+                        raise ValueError("it is longer than 64 MiB")
+                    yield part
+
+        async def bound(response) -> None:
+            response.stream = Bounded(response.stream)
+
+        # Without what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID).
+        async def own_headers(request) -> None:
+            plain = {"host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"}
+            for name in request.headers.keys() - plain:
+                del request.headers[name]
+            request.headers["authorization"] = f"Bearer {self._key or 'none'}"
+
         # Its own retries would hide faults from the log and know no budget of time: RULES has them.
         self._client = openai.AsyncOpenAI(
-            base_url=self.base_url, api_key=self._key or "none", max_retries=0,
-            timeout=openai.Timeout(None, connect=15.0), http_client=http_client,
+            base_url=self.base_url, api_key=self._key or "none", max_retries=0, timeout=openai.Timeout(None, connect=15.0),
+            http_client=httpx2.AsyncClient(
+                headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
+                event_hooks={"response": [bound], "request": [own_headers] if self._foreign else []},
+                follow_redirects=False,  # the key is for this address alone
+                transport=transport,
+            ),
         )  # fmt: skip
         return self._client
-
-    async def _own_headers(self, request) -> None:
-        """Leave out what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID)."""
-        plain = {"host", "accept", "accept-encoding", "connection", "content-type", "content-length", "user-agent"}
-        for name in request.headers.keys() - plain:
-            del request.headers[name]
-        request.headers["authorization"] = f"Bearer {self._key or 'none'}"
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -296,10 +306,9 @@ class Endpoint(Model):
                 return replace(simplest, text="", fault="rejected")
 
     async def _embed(self, question: Question) -> Reply:
-        """Vectors: texts that are refused are sent in halves, and one that is too long is halved, from then on at once."""
-        model, texts, refused = question.model, question.texts, None
-        known = self._known(model)
-        size = known.texts
+        """Vectors: refused texts are sent in halves, and one that is too long is halved; the limits are remembered."""
+        model, texts, known = question.model, question.texts, self._known(question.model)
+        size, refused = known.texts, None
         if len(texts) <= size:
             asked = replace(question, texts=tuple(text[: known.chars] for text in texts))
             try:
@@ -461,22 +470,3 @@ class Endpoint(Model):
         """Text of others as one short line, without the key."""
         text = " ".join((text.replace(self._key, "***") if self._key else text).split())
         return text if len(text) <= 300 else text[:300] + "..."
-
-
-async def _bound(response) -> None:
-    """Let no body be longer than MOST_BYTES: one without an end would fill the memory before its deadline."""
-    import httpx2
-
-    class Bounded(httpx2.AsyncByteStream):
-        async def __aiter__(self):
-            size = 0
-            async for part in stream:
-                size += len(part)
-                if size > MOST_BYTES:
-                    raise ValueError(f"it is longer than {MOST_BYTES >> 20} MiB")
-                yield part
-
-        async def aclose(self) -> None:
-            await stream.aclose()
-
-    stream, response.stream = response.stream, Bounded()

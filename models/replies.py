@@ -53,7 +53,7 @@ PARTS = {
     **dict.fromkeys(LIMITS, r"max_completion_tokens|max_tokens|max_new_tokens|completion"),
     SYSTEM: r"system|\broles?\b",
 }
-MESSAGES = {"message", "msg", "detail", "title", "error_msg", "error_message", "error_description"}  # names of errors' texts
+MESSAGES = {"message", "msg", "detail", "title", "error_msg", "error_message", "error_description"}  # of errors
 CONTEXT = re.compile(r"context_length_exceeded|exceed_context_size|context (length|window|size)|maximum context"
                      r"|prompt is too long|input tokens exceed|too many (input )?tokens", re.I)  # fmt: skip
 FILTER = re.compile(r"content_filter|content_policy|invalid_prompt|moderation|ResponsibleAIPolicy", re.I)
@@ -92,11 +92,26 @@ def read(content: bytes, body: dict) -> Reply:
         error = f"the answer was broken off ({finish})"
     if error:
         raise refusal(error, body, 0, {})
-    if "input" in body:
-        vectors = _read_vectors(data, len(body["input"]))
-        return Reply("", vectors=vectors, **_read_usage(data.get("usage"), sum(map(len, body["input"])) // 4, 0))
 
-    message = choice.get("message")  # no choice and no message are an empty answer
+    # Vectors, in the order of the texts.
+    if texts := body.get("input"):
+        try:
+            rows = data["data"]
+            if all(isinstance(row.get("index"), int) for row in rows):  # else they are in order
+                rows = sorted(rows, key=lambda row: row["index"])
+            vectors = [row["embedding"] for row in rows]
+            vectors = [array.array("f", base64.b64decode(one)) if isinstance(one, str) else one for one in vectors]
+            vectors = tuple([float(number) for number in vector] for vector in vectors)
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+            vectors = ()
+        # Below what 32 bits hold; NaN is not below it either.
+        finite = all(abs(number) < 3e38 for vector in vectors for number in vector)
+        if len(vectors) != len(texts) or len(set(map(len, vectors))) != 1 or not vectors[0] or not finite:
+            raise Fault("no vectors", "the answer has no vector of numbers for each text")
+        return Reply("", vectors=vectors, **_read_usage(data.get("usage"), sum(map(len, texts)) // 4, 0))
+
+    # An answer; no choice and no message are an empty one.
+    message = choice.get("message")
     message = message if isinstance(message, dict) else {"content": message or choice.get("text")}
     answer, refused = _text(message.get("content")), _text(message.get("refusal"))
     text = strip_thoughts(without_surrogates(answer or refused))
@@ -153,24 +168,6 @@ def _text(content) -> str:
         parts = [part.get("text") if isinstance(part, dict) else part for part in content]
         return "".join(part for part in parts if isinstance(part, str))
     return content if isinstance(content, str) else ""
-
-
-def _read_vectors(data: dict, count: int) -> tuple[list[float], ...]:
-    """The vectors, in the order of the texts; raises Fault where one is missing."""
-    try:
-        rows = data["data"]
-        if all(isinstance(row.get("index"), int) for row in rows):  # else they are in order
-            rows = sorted(rows, key=lambda row: row["index"])
-        vectors = [row["embedding"] for row in rows]
-        vectors = [array.array("f", base64.b64decode(one)) if isinstance(one, str) else one for one in vectors]
-        vectors = tuple([float(number) for number in vector] for vector in vectors)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
-        vectors = ()
-    # Below what 32 bits hold; NaN is not below it either.
-    finite = all(abs(number) < 3e38 for vector in vectors for number in vector)
-    if len(vectors) != count or len(set(map(len, vectors))) != 1 or not vectors[0] or not finite:
-        raise Fault("no vectors", "the answer has no vector of numbers for each text")
-    return vectors
 
 
 def _read_usage(usage, prompt: int, completion: int) -> dict:
