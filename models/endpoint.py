@@ -378,10 +378,9 @@ class Endpoint(Model):
                 return reply
             except Fault as error:
                 fault, (rule, most), line = error, RULES[error.kind], f"{where}: {error}"
-            if rule == "adapt" or (question.texts and fault.kind in ("context", "content filter")):
+            too_many = len(question.texts) > 1 and tries >= 3 and str(fault).startswith("500")  # it may mean their number
+            if rule == "adapt" or too_many or (question.texts and fault.kind in ("context", "content filter")):
                 raise fault
-            if len(question.texts) > 1 and str(fault).startswith("500") and tries >= 3:
-                raise fault  # a plain 500 may mean their number
             if rule == "shorten":
                 self._say("context", f"{line}: the oldest turns are left out")
                 raise ContextOverflow(line)
@@ -436,8 +435,19 @@ class Endpoint(Model):
             fault = Fault("timeout", "no answer within the deadline of the call")
         except openai.APIStatusError as error:
             fault = replies.refusal(error.body or error.message, body, error.status_code, error.response.headers)
-        except openai.APIConnectionError as error:
-            fault = self._connection_fault(error)
+        except openai.APIConnectionError as error:  # certificates and proxies are the user's to mend, the rest may pass
+            tls = cause = error.__cause__ or error
+            while tls is not None and not isinstance(tls, ssl.SSLError):
+                tls = tls.__cause__ or tls.__context__
+            kind, detail = "environment", f"{type(cause).__name__}: {cause}"
+            if isinstance(tls, ssl.SSLCertVerificationError):
+                what = f"{self._certificates} does not hold" if self._certificates else "SSL_CERT_FILE must name"
+                detail += f": {what} the certificate that signed the server's"
+            elif tls is not None and tls.reason == "WRONG_VERSION_NUMBER":
+                detail += ": the server speaks http, not https"
+            elif type(cause).__name__ != "ProxyError" or not re.match(r"4\d\d", str(cause)):
+                kind = "connection"
+            fault = Fault(kind, detail)
         except (openai.OpenAIError, ValueError, RecursionError) as error:
             fault = Fault("garbled", f"the answer is no JSON: {error}")
         else:
@@ -450,21 +460,6 @@ class Endpoint(Model):
         way = self._through if fault.kind in ("timeout", "connection", "environment") else ""
         # A new one outside of the handlers: the request, with the key in its headers, ends here.
         raise Fault(fault.kind, self._hide(str(fault)) + way, fault.retry_after)
-
-    def _connection_fault(self, error: Exception) -> Fault:
-        """A connection that fails: certificates and proxies are the user's to mend, the rest may pass."""
-        cause = error.__cause__ or error
-        detail = f"{type(cause).__name__}: {cause}"
-        if type(cause).__name__ == "ProxyError" and re.match(r"4\d\d", str(cause)):
-            return Fault("environment", detail)
-        while cause is not None and not isinstance(cause, ssl.SSLError):
-            cause = cause.__cause__ or cause.__context__
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            what = f"{self._certificates} does not hold" if self._certificates else "SSL_CERT_FILE must name"
-            return Fault("environment", f"{detail}: {what} the certificate that signed the server's")
-        if cause is not None and cause.reason == "WRONG_VERSION_NUMBER":
-            return Fault("environment", f"{detail}: the server speaks http, not https")
-        return Fault("connection", detail)
 
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
