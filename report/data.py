@@ -1,14 +1,13 @@
 """Reads a run folder for the report, however unfinished or damaged the folder is.
 
-Promises: `read_run` raises UserError where there is no run at all, and nothing else; a missing value is
-None or empty, a file that cannot be read is named in `RunData.notes`, and no file is read beyond a limit.
-Texts are returned unchanged: whoever shows them cleans and escapes them.
+Promises: `read_run` raises UserError where there is no run at all, and nothing else; a missing value is None or empty,
+a file that cannot be read is named in `RunData.notes`, and no file is read beyond a limit. Texts are not cleaned.
 """
 
 import contextlib
 import fcntl
-import functools
 import gzip
+import itertools
 import json
 import os
 import re
@@ -17,38 +16,31 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, fields
 from datetime import datetime
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
 from errors import UserError
 from report.words import line, model_labels
 
-TEXT_LIMIT = 400_000  # characters of one file that is shown
 DAMAGE = (OSError, EOFError, zlib.error)  # of a file, also of one that is packed
-LINE_LIMIT = 50_000_000  # bytes of one line of a .jsonl file
 STEPS_FIRST, STEPS_LAST = 12, 28  # shown of a sample trajectory
 OBSERVATION_LIMIT, ACTION_LIMIT, RETRIEVED_LIMIT = 700, 200, 6_000  # characters
 SAMPLES = 6  # trajectories of a design
 LEARNED = "learned design"  # its name in results-*.json
-USAGE = """
-select {columns}, count(*) calls, sum(prompt_tokens) prompt_tokens,
-    sum(cached_tokens) cached_tokens, sum(completion_tokens) completion_tokens,
-    sum(reasoning_tokens) reasoning_tokens, sum(usd) usd, sum(usd is null) unpriced, sum(seconds) seconds
-from calls group by {columns} order by {columns}
-"""
+USAGE = """select {columns}, count(*) calls, sum(prompt_tokens) prompt_tokens, sum(cached_tokens) cached_tokens,
+    sum(completion_tokens) completion_tokens, sum(reasoning_tokens) reasoning_tokens, sum(usd) usd,
+    sum(usd is null) unpriced, sum(seconds) seconds from calls group by {columns} order by {columns}"""
 
 
 # Checks: each returns a value of JSON that is what it should be, else None or what is empty.
-
-
 def number(value: Any, low: float = 0.0, high: float = 1e12) -> float | None:
     """A number from `low` to `high`, else None: only differences are ever below 0."""
-    good = isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
-    return value if good else None
+    return value if type(value) in (int, float) and low <= value <= high else None
 
 
-rate = functools.partial(number, high=1.0)
-gain = functools.partial(number, low=-1.0, high=1.0)  # a difference of rates
+rate = partial(number, high=1.0)
+gain = partial(number, low=-1.0, high=1.0)  # a difference of rates
 
 
 def gains(value: Any, count: int = 2) -> tuple[float, ...] | None:
@@ -70,17 +62,17 @@ def kept(value: Any, kind: type = dict) -> Any:
     return value if isinstance(value, kind) else kind()
 
 
-text = functools.partial(kept, kind=str)
+text = partial(kept, kind=str)
 
 
-def complete(**checks: Callable) -> Callable[[Any], dict | None]:
-    """The check of an object that must have each of these fields."""
+def complete(value: Any, **checks: Callable) -> dict | None:
+    """An object with each of these fields, else None."""
+    found = {key: check(kept(value).get(key)) for key, check in checks.items()}
+    return None if None in found.values() else found
 
-    def check(value: Any) -> dict | None:
-        found = {key: one(kept(value).get(key)) for key, one in checks.items()}
-        return None if None in found.values() else found
 
-    return check
+three = partial(gains, count=3)  # a difference and the ends of its interval
+read_luck = partial(complete, difference=gain, interval=gains, noise=rate)
 
 
 def checked(check: Callable, key: str = "") -> Any:
@@ -94,11 +86,6 @@ def fill(kind: type, value: Any, **known: Any) -> Any:
         if check := one.metadata.get("check"):
             known[one.name] = check(kept(value).get(one.metadata["key"] or one.name))
     return kind(**known)
-
-
-three = functools.partial(gains, count=3)  # a difference and the ends of its interval
-read_experience = complete(none=rate, one=rate, all=rate, gives=three, brought=three, wakes=three)
-read_luck = complete(difference=gain, interval=gains, noise=rate)
 
 
 @dataclass(frozen=True)
@@ -149,15 +136,12 @@ def by_task(episodes: Any) -> tuple[TaskScore, ...]:
         if rate(one.get("score")) is not None:
             groups.setdefault(text(one.get("task")), []).append(one)
 
-    def mean(rows: list[dict], key: str, kind=rate) -> float | None:
-        values = [kind(row.get(key)) for row in rows]
+    def mean(rows: list[dict], key: str, check: Callable = rate) -> float | None:
+        values = [check(row.get(key)) for row in rows]
         return None if None in values else sum(values) / len(values)
 
-    return tuple(
-        TaskScore(task, text(rows[0].get("family")), mean(rows, "score"), mean(rows, "without"),
-                  mean(rows, "tokens", number) or 0.0)
-        for task, rows in groups.items()
-    )
+    return tuple(TaskScore(task, text(rows[0].get("family")), mean(rows, "score"), mean(rows, "without"),
+                           mean(rows, "tokens", number) or 0.0) for task, rows in groups.items())  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -170,7 +154,7 @@ class Design:
     error: str
     score: dict
     tasks: tuple[TaskScore, ...]
-    samples: tuple[dict, ...]  # some deployed episodes, as _sample cuts them
+    samples: tuple[dict, ...]  # some deployed episodes, cut so that they can be shown
     episodes: int
 
 
@@ -189,8 +173,10 @@ class Result:
     calls: float | None = checked(number, "memory_calls")  # these calls
     invalid: float | None = checked(rate)  # share of the agent's answers that were no valid actions
     example: str = checked(text)  # one of these answers
-    against_best: dict | None = checked(complete(name=text, difference=gain, interval=gains))  # the best other memory
-    experience: dict | None = checked(read_experience)  # as `score.experience` returns it
+    # The best other memory, and what `score.experience` returns:
+    against_best: dict | None = checked(partial(complete, name=text, difference=gain, interval=gains))
+    experience: dict | None = checked(
+        partial(complete, none=rate, one=rate, all=rate, gives=three, brought=three, wakes=three))  # fmt: skip
     tasks: tuple[TaskScore, ...] = checked(by_task)
 
 
@@ -228,7 +214,7 @@ class RunData:
     usage_by_design: tuple[dict, ...]  # the same for each design
     notes: tuple[str, ...]  # what could not be read
 
-    @functools.cached_property
+    @cached_property
     def evaluated(self) -> list[Node]:
         return [node for node in self.nodes if node.state == "evaluated"]
 
@@ -237,13 +223,13 @@ class RunData:
         """What the search climbs: "score" or "experience"."""
         return "experience" if self.config.get("objective") == "experience" else "score"
 
-    @functools.cached_property
+    @cached_property
     def finalists(self) -> list[Node]:
         """The designs that were measured again on fresh seeds, the best of the search first."""
         again = [node for node in self.evaluated if node.fresh is not None and node.final is not None]
         return sorted(again, key=lambda node: -self.lead(node))
 
-    @functools.cached_property
+    @cached_property
     def learned(self) -> Node | None:
         """The learned design, as `alma.Archive.best` chooses it: the best finalist, else the best of the search."""
         if again := [node for node in self.evaluated if node.final is not None]:
@@ -274,16 +260,13 @@ class RunData:
         planned = next(filter(None, whole), 0)
         return f"{node.raced} of {planned} episodes" if planned > node.raced else f"{node.raced} episodes"
 
-    @functools.cached_property
+    @cached_property
     def f0(self) -> float | None:
         """Score of no memory on the deployment half of the learning set."""
-        known = self.results.get("learning-static", {}).get("no_memory")
-        if known:
+        if known := self.results.get("learning-static", {}).get("no_memory"):
             return known.mean
-        if self.no_memory is not None:
-            return self.no_memory
-        whole = (one for one in self.evaluated if one.difference is not None and not one.raced)
-        return next((one.score - one.difference for one in whole), None)
+        whole = (one.score - one.difference for one in self.evaluated if one.difference is not None and not one.raced)
+        return next(whole, None) if self.no_memory is None else self.no_memory
 
     def lineage(self, node: Node | None) -> list[Node]:
         """The candidates from the first design to `node`, by first parents."""
@@ -309,15 +292,32 @@ def read_run(path: str | Path) -> RunData:
         raise UserError(f"no run in {path}: it has no config.json")
     config = read_object(path / "config.json", notes)
     about = kept(config.pop("about", None))
-    nodes = _nodes(path, notes)
+
+    # The candidates, in the order in which they entered the archive.
+    known: dict[str, Node] = {}
+    first: dict[str, str] = {}  # design id: name of the candidate that had this code first
+    for place, value in enumerate(read_lines(path / "archive.jsonl", notes), 1):
+        name, key, state = (text(value.get(one)) for one in ("candidate", "id", "state"))
+        # Names and ids become names of folders, so nothing else may pass.
+        valid = re.fullmatch(r"\d{1,6}\.\d{1,6}", name) and re.fullmatch("[0-9a-f]{4,64}", key)
+        if not valid or name in known or (state == "evaluated" and rate(value.get("score")) is None):
+            notes.append(f"archive.jsonl: line {place} is not a new, valid candidate")
+            continue
+        parents = texts(value.get("parents")) or texts([value.get("parent")])  # older runs
+        parents = tuple(dict.fromkeys(first[parent] for parent in parents if parent in first))
+        twin = first.get(key) if state == "duplicate" else None
+        known[name] = fill(Node, value, name=name, id=key, parents=parents, step=int(name.split(".")[0]), twin=twin,
+                           state=state if state in ("evaluated", "duplicate") else "dropped")  # fmt: skip
+        if state == "evaluated":
+            first.setdefault(key, name)
+    nodes = tuple(known.values())
 
     results, luck, labels = {}, {}, texts(about.get("labels"))
     for file in sorted(path.glob("results-*.json")):
-        value = read_object(file, notes)
+        value, key = read_object(file, notes), file.stem.removeprefix("results-")
         found = [read_result(name, one) for name, one in kept(value.get("scores")).items()]
         if not found or None in found:
             notes.append(f"{file.name}: not every score could be read")
-        key = file.stem.removeprefix("results-")
         results[key] = {one.name: one for one in found if one}
         if chance := read_luck(value.get("noise")):
             luck[key] = chance
@@ -335,52 +335,21 @@ def read_run(path: str | Path) -> RunData:
         try:
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=10)) as db:
                 db.row_factory = sqlite3.Row
-                usage, usage_by_design = (
-                    tuple(dict(row) for row in db.execute(USAGE.format(columns=columns)))
-                    for columns in ("role, model, stage", "role, model, design, stage")
-                )
+                usage, usage_by_design = (tuple(map(dict, db.execute(USAGE.format(columns=columns))))
+                                          for columns in ("role, model, stage", "role, model, design, stage"))
         except sqlite3.Error as error:
             notes.append(f"model calls in store.sqlite could not be read: {error}")
 
     labels = tuple(dict.fromkeys(line(label, 40) for label in labels))
-    state = _state(path, config, nodes, notes)
+    state = _state(path, config, max((node.step for node in nodes), default=0), notes)
     return RunData(path, config, about, labels, state, nodes, results, luck, rate(printed.get("no_memory")), usage,
                    usage_by_design, tuple(notes))
 
 
-def _nodes(path: Path, notes: list[str]) -> tuple[Node, ...]:
-    """The candidates of archive.jsonl, in the order in which they entered."""
-    nodes: dict[str, Node] = {}
-    first: dict[str, str] = {}  # design id: name of the candidate that had this code first
-    for place, value in enumerate(read_lines(path / "archive.jsonl", notes), 1):
-        name, key, state = (text(value.get(one)) for one in ("candidate", "id", "state"))
-        score = rate(value.get("score"))
-        # Names and ids become names of folders, so nothing else may pass.
-        valid = re.fullmatch(r"\d{1,6}\.\d{1,6}", name) and re.fullmatch("[0-9a-f]{4,64}", key)
-        if not valid or name in nodes or (state == "evaluated" and score is None):
-            notes.append(f"archive.jsonl: line {place} is not a new, valid candidate")
-            continue
-        parents = texts(value.get("parents")) or texts([value.get("parent")])  # older runs
-        nodes[name] = fill(
-            Node,
-            value,
-            name=name,
-            id=key,
-            parents=tuple(dict.fromkeys(first[parent] for parent in parents if parent in first)),
-            step=int(name.split(".")[0]),
-            state=state if state in ("evaluated", "duplicate") else "dropped",
-            twin=first.get(key) if state == "duplicate" else None,
-        )
-        if state == "evaluated":
-            first.setdefault(key, name)
-    return tuple(nodes.values())
-
-
-def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) -> State:
-    """From history.jsonl, the archive, and whether a process holds the folder's lock."""
+def _state(path: Path, config: dict, done: int, notes: list[str]) -> State:
+    """From history.jsonl, the learning steps that are done, and whether a process holds the folder's lock."""
     events = [one for one in read_lines(path / "history.jsonl", notes) if text(one.get("event"))]
-    last = events[-1] if events else {}
-    done, steps = max((node.step for node in nodes), default=0), whole(config.get("steps"))
+    last, steps = events[-1] if events else {}, whole(config.get("steps"))
     claimed = False  # a process that works in the folder holds this lock
     with contextlib.suppress(OSError), open(path / ".lock") as file:
         try:
@@ -390,18 +359,15 @@ def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) 
     if last.get("event") == "finished" or (not events and steps and done >= steps):
         kind, words = "finished", "The run is finished."
     elif last.get("event") == "stopped":
-        why = line(text(last.get("why")), 300) or "the reason is unknown"
-        kind, words = "stopped", f"The run stopped: {why}."
+        kind, words = "stopped", f"The run stopped: {line(text(last.get('why')), 300) or 'the reason is unknown'}."
     elif claimed:
         kind, words = "running", "The run was at work when this page was written."
     else:
         kind, words = "interrupted", "The run was interrupted: no process is at work in its folder."
     if kind != "finished" and last.get("command") != "evaluate":
         words += f" {done} of {steps} learning steps are in the archive."
-    resumed = sum(one["event"] == "resumed" for one in events)
-    if resumed:
+    if resumed := sum(one["event"] == "resumed" for one in events):
         words += f" It was resumed {'once' if resumed == 1 else f'{resumed} times'}."
-
     times = []
     for one in events:
         with contextlib.suppress(ValueError):
@@ -409,7 +375,7 @@ def _state(path: Path, config: dict, nodes: tuple[Node, ...], notes: list[str]) 
     return State(kind, words, resumed, min(times, default=None), max(times, default=None))
 
 
-@functools.lru_cache(maxsize=256)  # a run writes its report after each step; its designs do not change
+@lru_cache(maxsize=256)  # a run writes its report after each step; its designs do not change
 def _read_design(folder: Path, stamps: tuple) -> Design:
     """The files of designs/<id>/ or dropped/<candidate>/, with a few episodes of each outcome."""
     rows: list[dict] = []
@@ -427,56 +393,45 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
         else:
             kind = "3 failed" if score < 1 / 3 else "4 partly" if score < 2 / 3 else "5 succeeded"
         if len(kinds.setdefault(kind, [])) < SAMPLES:
-            kinds[kind].append(_sample(value))
-    sorts = [kinds[kind] for kind in sorted(kinds)]
-    turns = [found[place] for place in range(SAMPLES) for found in sorts if place < len(found)]
-    unread: list[str] = []  # a missing file shows as missing
-    return Design(
-        code=read_text(folder / "design.py"),
-        plan=read_object(folder / "plan.json", unread),
-        log=read_text(folder / "log.txt.gz") or read_text(folder / "log.txt"),  # older runs
-        error=text(read_object(folder / "error.json", unread).get("error")),
-        score=read_object(folder / "score.json", unread),
-        tasks=by_task(rows),
-        samples=tuple(turns[:SAMPLES]),
-        episodes=len(rows),
-    )
+            kinds[kind].append(value)
 
-
-def _sample(value: dict) -> dict:
-    """One deployed episode, cut so that it can be shown."""
-    trajectory = kept(value.get("trajectory"))
-    init, steps = kept(trajectory.get("init")), kept(trajectory.get("steps"), list)
-    numbered = [(place, step) for place, step in enumerate(steps, 1) if isinstance(step, dict)]
-    if len(numbered) > STEPS_FIRST + STEPS_LAST:
-        numbered = numbered[:STEPS_FIRST] + numbered[-STEPS_LAST:]
-    shown = []
-    for place, step in [(0, init), *numbered]:
-        # An observation is every text of a step, whatever key the domain keeps it under, without empty lines.
-        seen = [text(one) for key, one in step.items() if key not in ("action_took", "goal")]
-        rows = [row.rstrip() for one in seen for row in one[: 4 * OBSERVATION_LIMIT].splitlines()]
-        seen = "\n".join(row for row in rows if row)
-        seen = seen if len(seen) <= OBSERVATION_LIMIT else f"{seen[:OBSERVATION_LIMIT]}…"
-        shown.append((place, text(step.get("action_took"))[:ACTION_LIMIT], seen, rate(step.get("scores"))))
-    return {
-        "task": text(value.get("task")),
-        "number": whole(value.get("number")),  # of the pass
-        "score": rate(value.get("score")),
-        "without": rate(value.get("without")),  # score of the same episode without memory
-        "tokens": number(value.get("tokens")) or 0.0,
-        "retrieved": json.dumps(value.get("retrieved"), indent=1, ensure_ascii=False)[:RETRIEVED_LIMIT],
-        "goal": text(init.get("goal"))[:1000],
-        "steps": shown,  # number, action, observation, score so far
-        "total_steps": len(steps),
-        "error": text(value.get("error"))[:RETRIEVED_LIMIT],
-    }
+    # One episode of each kind, then a second one of each, ...; cut so that it can be shown.
+    turns = itertools.chain(*itertools.zip_longest(*(kinds[kind] for kind in sorted(kinds))))
+    samples = []
+    for value in itertools.islice(filter(None, turns), SAMPLES):
+        trajectory = kept(value.get("trajectory"))
+        init, steps = kept(trajectory.get("init")), kept(trajectory.get("steps"), list)
+        numbered = [(place, step) for place, step in enumerate(steps, 1) if isinstance(step, dict)]
+        if len(numbered) > STEPS_FIRST + STEPS_LAST:
+            numbered = numbered[:STEPS_FIRST] + numbered[-STEPS_LAST:]
+        shown = []
+        for place, step in [(0, init), *numbered]:
+            # An observation is every text of a step, whatever key the domain keeps it under, without empty lines.
+            seen = [text(one)[: 4 * OBSERVATION_LIMIT] for key, one in step.items() if key not in ("action_took", "goal")]
+            seen = "\n".join(row.rstrip() for one in seen for row in one.splitlines() if row.rstrip())
+            seen = seen if len(seen) <= OBSERVATION_LIMIT else f"{seen[:OBSERVATION_LIMIT]}…"
+            shown.append((place, text(step.get("action_took"))[:ACTION_LIMIT], seen, rate(step.get("scores"))))
+        samples.append({
+            "task": text(value.get("task")), "goal": text(init.get("goal"))[:1000],
+            "number": whole(value.get("number")),  # of the pass
+            "score": rate(value.get("score")),
+            "without": rate(value.get("without")),  # score of the same episode without memory
+            "tokens": number(value.get("tokens")) or 0.0,
+            "retrieved": json.dumps(value.get("retrieved"), indent=1, ensure_ascii=False)[:RETRIEVED_LIMIT],
+            "error": text(value.get("error"))[:RETRIEVED_LIMIT],
+            "steps": shown, "total_steps": len(steps),  # number, action, observation, score so far
+        })  # fmt: skip
+    plan, score, error = (read_object(folder / f"{name}.json", []) for name in ("plan", "score", "error"))
+    log = read_text(folder / "log.txt.gz") or read_text(folder / "log.txt")  # older runs
+    code = read_text(folder / "design.py")
+    return Design(code, plan, log, text(error.get("error")), score, by_task(rows), tuple(samples), len(rows))
 
 
 def read_text(path: Path) -> str:
     """The beginning of a file; empty where there is none that can be read."""
     opened = gzip.open if path.suffix == ".gz" else open
     with contextlib.suppress(*DAMAGE), opened(path, "rt", encoding="utf-8", errors="replace") as file:
-        return file.read(TEXT_LIMIT)
+        return file.read(400_000)  # characters
     return ""
 
 
@@ -485,18 +440,17 @@ def read_object(path: Path, notes: list[str]) -> dict:
     if not path.exists():
         return {}
     try:
-        value = json.loads(path.read_text(encoding="utf-8", errors="replace"))
+        return kept(json.loads(path.read_text(encoding="utf-8", errors="replace")))
     except (OSError, ValueError, RecursionError) as error:
         notes.append(f"{path.name} could not be read: {line(str(error), 120)}")
         return {}
-    return kept(value)
 
 
 def read_lines(path: Path, notes: list[str]) -> Iterator[dict]:
     """The JSON objects of a .jsonl file; any other line is noted and left out."""
     opened = gzip.open if path.suffix == ".gz" else open
     with contextlib.suppress(*DAMAGE), opened(path, "rt", encoding="utf-8", errors="replace") as file:
-        for place, row in enumerate(iter(lambda: file.readline(LINE_LIMIT), ""), 1):
+        for place, row in enumerate(iter(lambda: file.readline(50_000_000), ""), 1):
             try:
                 value = json.loads(row)
             except (ValueError, RecursionError):
