@@ -1,16 +1,15 @@
 """The figures of a run: the archive as a tree, and plots for papers, issues and the page.
 
-Promises: the same run gives the same bytes; a plot shows only numbers of the run's folder, and there is
-none without data; `themed` SVG takes the page's own colours. matplotlib is used without pyplot, so nothing
-global is left behind. It is slow to import, so the functions that draw import it.
+Promises: the same run gives the same bytes; a plot shows only numbers of the run's folder, and there is none without
+data. matplotlib is used without pyplot, so nothing global is left behind; it is slow to import, so functions import it.
 """
 
-import functools
 import io
 import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property, partial
 from statistics import fmean
 from typing import Any
 
@@ -38,10 +37,10 @@ class Plot:
     caption: str
     figure: Any  # of matplotlib
 
-    @functools.cached_property
+    @cached_property
     def svg(self) -> str:
         """The plot as an SVG file."""
-        nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         return self._saved("svg", metadata=nothing, facecolor=PAPER).decode()
 
     @property
@@ -82,22 +81,9 @@ def drawn(name: str, draw: Callable, title: str, caption: str, size: tuple[float
         return Plot(name, title, caption, figure) if figure.axes else None
 
 
-def plots(run: RunData) -> list[Plot]:
-    """Every plot that the run has data for."""
-    hollow = RACED * any(one.raced for one in run.evaluated)
-    made = [drawn(name, functools.partial(draw, run=run), title, caption + hollow * (name in ("progress", "cost")))
-            for name, (draw, title, caption) in PLOTS.items()]  # fmt: skip
-    return [one for one in made if one]
-
-
 # Each of these draws into an empty figure, and nothing where the run has no data for it.
-
-
 def progress(figure, run: RunData, experience: bool = False) -> None:
-    """Every score and that of the best design so far by learning step, with the baselines as lines.
-
-    With `experience` what the designs have from experience, where the search climbs it.
-    """
+    """Every score, or what experience gives, and the best so far by learning step, with the baselines as lines."""
     shown = {one: one.experience if experience else one.score for one in run.evaluated}
     best = {step: 100 * shown[one] for step, one in best_by_step(run).items() if shown[one] is not None}
     if not best:
@@ -107,19 +93,17 @@ def progress(figure, run: RunData, experience: bool = False) -> None:
         if value is not None:
             style = {"facecolors": "none", "edgecolors": MUTED} if one.raced else {"color": MUTED, "linewidths": 0}
             axes.scatter([one.step], [100 * value], s=14, alpha=0.8 if one.raced else 0.45, **style)
-    values = list(best.values())
-    axes.plot(list(best), values, marker="o", color=ACCENT, linewidth=2.2, markersize=4.5,
-              drawstyle="steps-post")
-    labels = [("best so far", None, values[-1], ACCENT)]
+    axes.plot(*zip(*best.items(), strict=True), marker="o", color=ACCENT, linewidth=2.2, markersize=4.5,
+              drawstyle="steps-post")  # fmt: skip
+    labels = [("best so far", None, best[max(best)], ACCENT)]
     results = {} if experience else run.results.get("learning-static", {})
     baselines = {name: one.mean for name, one in results.items() if name != LEARNED}
     if run.f0 is not None and not experience:
         baselines.setdefault("no_memory", run.f0)
     for name, score in baselines.items():
         axes.axhline(100 * score, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
-        labels.append((_name(name), None, 100 * score, MUTED))
-    what = "from experience, points" if experience else "success, % of the learning set"
-    by_steps(axes, max(best), what, labels)
+        labels.append((ascii_line(name.replace("_", " "), 24), None, 100 * score, MUTED))
+    by_steps(axes, max(best), "from experience, points" if experience else "success, % of the learning set", labels)
 
 
 def cost(figure, run: RunData, split: str = "learning") -> None:
@@ -136,18 +120,17 @@ def cost(figure, run: RunData, split: str = "learning") -> None:
     axes = figure.subplots()
     for name, tokens, score, candidate in rows:
         colour = ACCENT if name == LEARNED else WARM if name else MUTED
-        raced = candidate is not None and candidate.raced
-        drawn = axes.scatter([tokens], [100 * score], s=45, color="none" if raced else colour, alpha=0.55,
-                             linewidths=0.6, edgecolors=INK)
+        colour = "none" if candidate and candidate.raced else colour
+        dot = axes.scatter([tokens], [100 * score], s=45, color=colour, alpha=0.55, linewidths=0.6, edgecolors=INK)
         if candidate:
-            drawn.set_urls([f"#design-{candidate.name}"])
+            dot.set_urls([f"#design-{candidate.name}"])
     axes.set_xscale("symlog", linthresh=10, linscale=0.35)
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set(xlabel="retrieved tokens a task", ylabel="success, %")
     axes.margins(0.08)
     axes.grid(True, axis="both")
-
-    label(axes, [(_name(name), tokens, 100 * score, INK) for name, tokens, score, _ in rows if name])
+    label(axes, [(ascii_line(name.replace("_", " "), 24), tokens, 100 * score, INK)
+                 for name, tokens, score, _ in rows if name])  # fmt: skip
 
 
 def families(figure, run: RunData) -> None:
@@ -164,44 +147,45 @@ def families(figure, run: RunData) -> None:
             axes.plot([100 * without, 100 * score], [place, place], color=colour, linewidth=2)
             axes.scatter([100 * without], [place], s=26, facecolors=EMPTY, edgecolors=MUTED, zorder=3)
             axes.scatter([100 * score], [place], s=34, zorder=4, color=colour)
-        names = [f"{ascii_line(family or '-', 28)} ({count})" for family, count, *_ in rows]
-        axes.set_yticks(range(len(rows)), names)
+        axes.set_yticks(range(len(rows)), [f"{ascii_line(family or '-', 28)} ({count})" for family, count, *_ in rows])
         axes.set(ylim=(len(rows) - 0.4, -0.6), xlim=(-3, 103))
         axes.grid(True, axis="both")
         axes.set_title(title, loc="left")
     panels[-1].set_xlabel("success, %")
 
 
-PLOTS = {
-    "progress": (progress, "Score by learning step",
-                 "Each dot is a design. Dashed: no memory, and baselines that were evaluated on the learning set."),
-    "experience": (functools.partial(progress, experience=True), "What experience gives by learning step",
-                   "Score after all collected episodes less that after a single one: what this search climbs."),
-    "cost": (cost, "Success against retrieved tokens, learning set",
-             "Each dot is a memory, most of them designs of the search."),
-    "cost-test": (functools.partial(cost, split="test"), "Success against retrieved tokens, test set",
-                  "All played the same episodes."),
-    "families": (families, "Success by kind of task",
-                 "Open: no memory. Filled: the learned design. In brackets: the number of tasks."),
-}
-RACED = " Hollow: stopped early by --race, so of fewer episodes."
+def plots(run: RunData) -> list[Plot]:
+    """Every plot that the run has data for."""
+    raced = " Hollow: stopped early by --race, so of fewer episodes." * any(one.raced for one in run.evaluated)
+    made = (
+        ("progress", progress, "Score by learning step",
+         f"Each dot is a design. Dashed: no memory, and baselines that were evaluated on the learning set.{raced}"),
+        ("experience", partial(progress, experience=True), "What experience gives by learning step",
+         "Score after all collected episodes less that after a single one: what this search climbs."),
+        ("cost", cost, "Success against retrieved tokens, learning set",
+         f"Each dot is a memory, most of them designs of the search.{raced}"),
+        ("cost-test", partial(cost, split="test"), "Success against retrieved tokens, test set",
+         "All played the same episodes."),
+        ("families", families, "Success by kind of task",
+         "Open: no memory. Filled: the learned design. In brackets: the number of tasks."),
+    )  # fmt: skip
+    return [one for name, draw, *words in made if (one := drawn(name, partial(draw, run=run), *words))]
 
 
 def best_by_step(run: RunData) -> dict[int, Node]:
     """The best design so far by learning step, by what the search climbs."""
     whole = [one for one in run.evaluated if not one.raced]
-    steps = sorted({one.step for one in whole})
-    return {step: max((one for one in whole if one.step <= step), key=run.lead) for step in steps}
+    return {step: max((one for one in whole if one.step <= step), key=run.lead)
+            for step in sorted({one.step for one in whole})}  # fmt: skip
 
 
 def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
     """The learned design by task, with no memory beside it, for each task set that it was evaluated on."""
     found = {"learning set": run.design(run.learned).tasks} if run.learned else {}
     for key, results in run.results.items():
-        split, _, mode = key.partition("-")
         if LEARNED in results:
-            title = f"{split} set" if mode == "static" else f"{split} set, {mode} mode"
-            found[title] = results[LEARNED].tasks
+            split, _, mode = key.partition("-")
+            found[f"{split} set" if mode == "static" else f"{split} set, {mode} mode"] = results[LEARNED].tasks
     return {title: tasks for title, tasks in found.items() if tasks}
 
 
@@ -211,31 +195,22 @@ def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]
     for one in tasks:
         if one.without is not None:
             groups.setdefault(one.family, []).append(one)
-    return [
-        (family, len(rows), fmean(one.score for one in rows), fmean(one.without for one in rows))
-        for family, rows in sorted(groups.items())
-    ]
-
-
-def _name(name: str) -> str:
-    return ascii_line(name.replace("_", " "), 24)
+    return [(family, len(rows), fmean(one.score for one in rows), fmean(one.without for one in rows))
+            for family, rows in sorted(groups.items())]  # fmt: skip
 
 
 def spread(values: Sequence[float], gap: float) -> list[float]:
     """Positions for labels at `values`: in the same order, `gap` or more apart, as near as possible."""
-    piles: list[tuple[float, list[int]]] = []  # labels that touch, as a centre and the places of its values
-    for place in sorted(range(len(values)), key=lambda place: values[place]):
-        centre, places = values[place], [place]
-        while piles and centre - gap * len(places) / 2 < piles[-1][0] + gap * len(piles[-1][1]) / 2:
-            other, others = piles.pop()
-            centre = (centre * len(places) + other * len(others)) / (len(places) + len(others))
-            places = others + places
-        piles.append((centre, places))
-    spots = [0.0] * len(values)
-    for centre, places in piles:
-        for rank, place in enumerate(places):
-            spots[place] = centre + gap * (rank - (len(places) - 1) / 2)
-    return spots
+    order = sorted(range(len(values)), key=lambda place: values[place])
+    piles: list[tuple[float, int]] = []  # labels that touch: their centre and number
+    for place in order:
+        centre, size = values[place], 1
+        while piles and centre - gap * size / 2 < piles[-1][0] + gap * piles[-1][1] / 2:
+            other, more = piles.pop()
+            centre, size = (centre * size + other * more) / (size + more), size + more
+        piles.append((centre, size))
+    spots = (centre + gap * (rank - (size - 1) / 2) for centre, size in piles for rank in range(size))
+    return [spot for _, spot in sorted(zip(order, spots, strict=True))]
 
 
 def by_steps(axes, last: int, what: str, labels: list[tuple]) -> None:
@@ -298,7 +273,20 @@ def tree(run: RunData) -> Tree:
     than nothing, blue more, darker is farther from it. So do the numbers.
     """
     steps = sorted({node.step for node in run.nodes})
-    rows, path = _rows(run.nodes, steps), run.lineage(run.learned)
+    by_name, path = {node.name: node for node in run.nodes}, run.lineage(run.learned)
+    # The rows of each candidate in the columns after its (first) parent's, up to its own: column by column, it stands
+    # as near to its parent's row as its neighbours allow. A line that passes a column has a place there like a
+    # candidate, so that it neither meets one nor crosses another line.
+    rows: dict[str, list[float]] = {}
+    for step in steps:
+        wanted: dict[str, float] = {}
+        below = max((own[-1] for own in rows.values()), default=0.0)  # designs from scratch start there
+        for node in run.nodes:
+            if node.step == step or (node.parent and by_name[node.parent].step < step < node.step):
+                wanted[node.name] = rows.get(node.name, rows.get(node.parent, [below]))[-1]
+        for name, row in zip(wanted, spread(list(wanted.values()), 1.0), strict=True):
+            rows.setdefault(name, []).append(row)
+
     top = min((min(own) for own in rows.values()), default=0.0)
     x = {step: MARGIN + COLUMN * place for place, step in enumerate(steps)}
     y = {name: [HEAD + MARGIN + ROW * (row - top) for row in own] for name, own in rows.items()}
@@ -308,13 +296,14 @@ def tree(run: RunData) -> Tree:
         radius, fill, ink, text = DROPPED, "none", "currentColor", "=" if node.state == "duplicate" else "×"
         if node.state == "evaluated":
             radius = min(LARGEST, SMALLEST + 3.2 * math.sqrt(node.visits))
-            part = 0.0 if run.f0 is None else run.lead(node) / span
             text = f"{100 * node.score:.0f}" if node.experience is None else f"{100 * node.experience:+.0f}"
-            end = BETTER if part > 0 else WORSE
-            rgb = [round(a + (b - a) * min(1.0, abs(part)) ** 0.8) for a, b in zip(EQUAL, end, strict=True)]
+            part = 0.0 if run.f0 is None else run.lead(node) / span
+            pairs = zip(EQUAL, BETTER if part > 0 else WORSE, strict=True)
+            rgb = [round(a + (b - a) * min(1.0, abs(part)) ** 0.8) for a, b in pairs]
             fill = "#{:02x}{:02x}{:02x}".format(*rgb)
             ink = "#14181f" if 0.299 * rgb[0] + 0.587 * rgb[1] + 0.114 * rgb[2] > 140 else "#ffffff"
         spots[node.name] = Spot(node, x[node.step], y[node.name][-1], radius, fill, ink, text, node in path)
+
     edges = []
     for child in sorted(spots.values(), key=lambda spot: spot.on_path):
         for name in reversed(child.node.parents):
@@ -331,23 +320,3 @@ def tree(run: RunData) -> Tree:
     height = max((spot.y for spot in spots.values()), default=0) + MARGIN + 8
     width = max(x.values(), default=0) + MARGIN + 8
     return Tree(tuple(spots.values()), tuple(edges), tuple(x.items()), int(width), int(height), 100 * span)
-
-
-def _rows(nodes: Sequence[Node], steps: list[int]) -> dict[str, list[float]]:
-    """The rows of each candidate in the columns after its (first) parent's, up to its own.
-
-    Column by column, a candidate stands as near to its parent's row as its neighbours allow. A line that
-    passes a column has a place there like a candidate, so that it neither meets one nor crosses another line.
-    """
-    by_name = {node.name: node for node in nodes}
-    rows: dict[str, list[float]] = {}
-    for step in steps:
-        wanted: dict[str, float] = {}
-        below = max((own[-1] for own in rows.values()), default=0.0)  # designs from scratch start there
-        for node in nodes:
-            passing = node.parent and by_name[node.parent].step < step < node.step
-            if node.step == step or passing:
-                wanted[node.name] = rows.get(node.name, rows.get(node.parent, [below]))[-1]
-        for name, row in zip(wanted, spread(list(wanted.values()), 1.0), strict=True):
-            rows.setdefault(name, []).append(row)
-    return rows
