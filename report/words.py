@@ -1,13 +1,12 @@
 """The texts of a run: strangers' text made safe to show, verdicts, and the tables that commands print.
 
-Promises: a difference counts as shown only if its 95 % interval excludes 0, and is called noise where it is
-smaller than what chance alone makes; a learned design's score on the learning set, where it was chosen, is
-followed by its score on the test set where there is one; each table carries the run's labels. The intervals
-resample tasks and do not cover the agent's luck within a pass. Importing this module is cheap: the command
-line and the progress display use it.
+Promises: a difference counts as shown only if its 95 % interval excludes 0, and is noise where chance alone makes more;
+a learned design's score on the learning set, where it was chosen, is followed by that on the test set; each table has
+the run's labels. Intervals resample tasks and do not cover the agent's luck within a pass. It is cheap to import.
 """
 
 import functools
+import inspect
 import statistics
 import unicodedata
 from collections import Counter
@@ -18,7 +17,6 @@ from typing import Any
 from errors import clean
 
 FOLDER = Path(__file__).parent / "templates"
-PRINT_LIMIT = 60_000  # characters of any one printed value of a page
 SAYS_LINES = 12  # shown of what the learned memory says
 
 
@@ -50,7 +48,6 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def percent(value: float | None) -> str:
-    """A rate in percent."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
@@ -90,9 +87,8 @@ def verdict(interval: Sequence[float], difference: float | None = None, noise: f
     return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
 
 
-def verdict_words(
-    interval: Sequence[float], other: str = "no memory", difference: float | None = None, noise: float = 0.0
-) -> str:
+def verdict_words(interval: Sequence[float], other: str = "no memory", difference: float | None = None,
+                  noise: float = 0.0) -> str:  # fmt: skip
     """The verdict with the name of what was compared with."""
     words = {"better": "better than {}", "worse": "worse than {}", "noise": "no more than noise apart from {}",
              "no difference shown": "no difference to {} shown"}  # fmt: skip
@@ -104,32 +100,26 @@ def noise_words(luck: dict | None) -> str:
     if not luck:
         return ""
     shown = difference_words(luck["difference"], luck["interval"])
-    return (
-        f"chance alone: no memory against itself with other seeds, {shown} points; "
-        f"a difference of less than {100 * luck['noise']:.1f} points is called noise"
-    )
+    return (f"chance alone: no memory against itself with other seeds, {shown} points; "
+            f"a difference of less than {100 * luck['noise']:.1f} points is called noise")  # fmt: skip
 
 
 def experience_words(found: dict, noise: float = 0.0) -> str:
     """Whether a design is a memory or a solver, by `score.experience`."""
     (gives, *given), (brought, *own), (wakes, *woken) = (found[key] for key in ("gives", "brought", "wakes"))
     experience, code = verdict(given, gives, noise), verdict(own, brought, noise)
-    total = round(100 * (gives + brought))
-
-    def share(part: float, source: str) -> str:
-        part = round(100 * part)
-        if part > total:
-            return f"{part} points come from {source} ({total:+} in all)"
-        return f"{part} of {total} points come from {source}"
-
+    part, source = (gives, "experience") if experience == "better" else (brought, "the code")
+    part, total = round(100 * part), round(100 * (gives + brought))
+    shown = f"{part} of {total} points come from {source}"
+    if part > total:
+        shown = f"{part} points come from {source} ({total:+} in all)"
     if experience == code == "better":
-        rest = total - round(100 * gives)
-        return f"{share(gives, 'experience')}, {rest} from the code: this is a memory that also brings something along"
+        return f"{shown}, {total - part} from the code: this is a memory that also brings something along"
     if experience == "better":
-        return f"{share(gives, 'experience')}: this is a memory"
+        return f"{shown}: this is a memory"
     if code == "better":
         waits = verdict(woken, wakes, noise) == "better"
-        return f"{share(brought, 'the code')}: this is a solver{' behind a check for an empty memory' * waits}"
+        return f"{shown}: this is a solver{' behind a check for an empty memory' * waits}"
     both = f"{points(gives, noise)} points from experience, {points(brought, noise)} from the code"
     return f"neither a memory nor a solver is shown: {both}"
 
@@ -151,24 +141,20 @@ def less_or_more(change: float) -> str:
 
 def shrinkage_words(learning: float, test: float, interval: Sequence[float] | None, noise: float = 0.0) -> str:
     """How much of the lead over no memory on the learning set is left on the test set."""
-    words = (
-        f"Compared with no memory it gains {points(test)} points on the test set and {points(learning)} "
-        f"on the learning set, where it was chosen: {less_or_more(test - learning)}."
-    )
-    if not interval:
-        return words
-    shown = verdict_words(interval, difference=test, noise=noise).capitalize()
-    return f"{words} {shown} ({interval_words(interval)})."
+    words = (f"Compared with no memory it gains {points(test)} points on the test set and {points(learning)} "
+             f"on the learning set, where it was chosen: {less_or_more(test - learning)}.")  # fmt: skip
+    if interval:
+        shown = verdict_words(interval, difference=test, noise=noise).capitalize()
+        words += f" {shown} ({interval_words(interval)})."
+    return words
 
 
 def experience_rows(found: dict, noise: float = 0.0) -> list[tuple[str, float, str]]:
     """The three rows below a design: how much was learned, the score, and the difference that this makes."""
     brought, gives = (difference_words(found[key][0], found[key][1:], noise) for key in ("brought", "gives"))
-    return [
-        ("after no episode", found["none"], ""),
-        ("after one episode", found["one"], f"{brought} to no memory: the code"),
-        ("after all episodes", found["all"], f"{gives} to one episode: experience"),
-    ]
+    return [("after no episode", found["none"], ""),
+            ("after one episode", found["one"], f"{brought} to no memory: the code"),
+            ("after all episodes", found["all"], f"{gives} to one episode: experience")]  # fmt: skip
 
 
 def fresh_words(finalists: Sequence[dict]) -> str:
@@ -176,10 +162,8 @@ def fresh_words(finalists: Sequence[dict]) -> str:
     changes = [one["fresh"] - one["search"] for one in finalists]
     place = 1 + sum(one["final"] > finalists[0]["final"] + 1e-9 for one in finalists)
     rank = "still the best" if place == 1 else f"number {place} of {len(finalists)}"
-    return (
-        f"on fresh seeds the finalists have {less_or_more(statistics.fmean(changes))} on average, "
-        f"the best of the search {less_or_more(changes[0])}; over all passes it is {rank}"
-    )
+    return (f"on fresh seeds the finalists have {less_or_more(statistics.fmean(changes))} on average, "
+            f"the best of the search {less_or_more(changes[0])}; over all passes it is {rank}")  # fmt: skip
 
 
 def notes(scores: dict[str, dict], short: dict[str, str], noise: float = 0.0) -> list[str]:
@@ -230,7 +214,6 @@ def mean_words(values: Iterable[float]) -> str:
 
 
 def made_by(models: dict[str, str]) -> str:
-    """What played two roles of a run."""
     shown = f"meta {models['meta']}, agent {models['agent']}".replace("meta offline", "meta sketch (stand-in)")
     return shown.replace("agent offline", "agent offline (stand-in)")
 
@@ -257,10 +240,9 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
                 differences.setdefault(one["task"], []).append(one["score"] - known[one["task"], one["number"]])
         mean, *interval = paired_interval(differences)
         spread = statistics.stdev(mine["mean"] - its["mean"] for mine, its in pairs)
-        rows.append(
-            f"{first} against {other}, test set, {len(differences)} tasks, {len(pairs)} seeds: {points(mean)} points: "
-            f"{verdict_words(interval, other)} ({interval_words(interval)}); by seed ± {100 * spread:.1f}"
-        )
+        head = f"{first} against {other}, test set, {len(differences)} tasks, {len(pairs)} seeds: {points(mean)} points"
+        shown = f"{verdict_words(interval, other)} ({interval_words(interval)})"
+        rows.append(f"{head}: {shown}; by seed ± {100 * spread:.1f}")
     return text_of("ablation.txt", results=results, compared=rows)
 
 
@@ -274,23 +256,13 @@ def templates(kind: str):
         if isinstance(value, Markup) or not isinstance(value, str):
             return value
         if kind == "html":
-            return block(value, PRINT_LIMIT)
+            return block(value, 60_000)
         return Markup(escape_markdown(value)) if kind == "md" else clean(value)
 
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        undefined=jinja2.StrictUndefined,
-        autoescape=kind == "html",
-        finalize=finish,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    shown = (
-        aligned, block, count, difference_words, experience_rows, experience_words, fresh_words,
-        interval_words, line, made_by, noise_words, notes, percent, points, short_names, shrinkage_words, mean_words,
-        table, usd, verdict, verdict_words,
-    )  # fmt: skip
-    environment.filters |= {one.__name__: one for one in shown}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined,
+                                     autoescape=kind == "html", finalize=finish, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    # Every function of this module is a filter.
+    environment.filters |= {name: one for name, one in globals().items() if inspect.isfunction(one)}
     environment.filters["times"] = lambda number: {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
     return environment
 
