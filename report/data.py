@@ -157,6 +157,13 @@ class Design:
     samples: tuple[dict, ...]  # some deployed episodes, cut so that they can be shown
     episodes: int
 
+    @property
+    def title(self) -> str:
+        """What it calls itself: the first line of its docstring, else nothing."""
+        start = self.code.lstrip()[:400]
+        quotes = start[:3] if start[:3] in ('"""', "'''") else None
+        return line(start[3:].split(quotes)[0].strip().split("\n")[0], 110) if quotes else ""
+
 
 @dataclass(frozen=True)
 class Result:

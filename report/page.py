@@ -1,19 +1,17 @@
 """The report of a run: report.html, one file that needs no network, report.md, and the figures.
 
-Promises: every text of a model, a design or a game is cleaned, cut and escaped, so that it changes nothing
-but its own cell; the page's policy lets no script run but its own. The whole code of a design is shown;
-episodes, prompts and answers are cut until each design fits its share of `PAGE_BYTES`. Each design is a
-piece of HTML in a JSON string that is parsed when somebody opens it, so a large page opens at once.
-jinja2, pygments and matplotlib are slow to import, so the functions that use them import them.
+Promises: every text of a model, a design or a game is cleaned, cut and escaped; the page lets no script run but its own.
+The whole code of a design is shown; all else is cut until the design fits its share of `PAGE_BYTES`. A design is a JSON
+string that is parsed when somebody opens it. jinja2, pygments and matplotlib are slow, so functions import them.
 """
 
 import base64
 import difflib
-import functools
 import hashlib
 import itertools
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,7 +27,6 @@ PAGE_BYTES = 12_000_000  # shared by the designs of a page
 DESIGN_BYTES = 150_000  # the most that one design gets, unless its code alone is longer
 LINES, COLUMNS = 10_000, 2_000  # of code: more than any design has that somebody reads
 DIFF_LINES = 2_500  # of each of two codes that are compared: the time grows with their product
-SAYS, SAYS_LIMIT = 3, 2000  # tasks for which report.md shows what was retrieved, and characters of it
 TITLES = {"alfworld": "ALFWorld", "textworld": "TextWorld", "babaisai": "Baba Is AI", "minihack": "MiniHack"}
 
 
@@ -50,18 +47,13 @@ def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
 
 def page(run: RunData, drawn: Sequence[Plot]) -> str:
     """report.html of a run."""
-    script = _file("report.js")
+    script = (FOLDER / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return templates("html").get_template("report.html").render(
-        style=Markup(_file("report.css")),
-        script=Markup(script),
-        script_hash=Markup(digest),
+        script=Markup(script), script_hash=Markup(digest), tree=tree(run), **_facts(run),
         figures=[(one, Markup(one.themed)) for one in drawn],
-        tree=tree(run),
         pieces=[(node.name, Markup(_piece(run, node))) for node in run.nodes],
-        rows=[(node, _title(run.design(node).code)) for node in run.nodes],
-        **_facts(run),
-    )
+    )  # fmt: skip
 
 
 def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
@@ -74,13 +66,12 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
     best = run.design(run.learned) if run.learned else None
     samples = {one["task"]: one for one in best.samples} if best else {}
     return templates("md").get_template("report.md").render(
-        plots=drawn,
+        plots=drawn, **_facts(run),
         lineage=[(node, [line(what, 200) for _, what, _ in _plan(run.design(node).plan)["changes"]])
                  for node in run.lineage(run.learned)],
-        says=[(one, indented(block(one["retrieved"], SAYS_LIMIT))) for one in list(samples.values())[:SAYS]],
+        says=[(one, indented(block(one["retrieved"], 2000))) for one in list(samples.values())[:3]],
         code=indented("\n".join(lines_of(best.code))) if best else "",
-        **_facts(run),
-    )
+    )  # fmt: skip
 
 
 def recorded(run: RunData, head: dict, command: str) -> str:
@@ -90,12 +81,7 @@ def recorded(run: RunData, head: dict, command: str) -> str:
 
 def picture(run: RunData) -> str:
     """The archive as a tree, an SVG file."""
-    style = Markup(_file("archive.css"))
-    return templates("html").get_template("archive.svg").render(tree=tree(run), run=run, style=style)
-
-
-def _file(name: str) -> str:
-    return (FOLDER / name).read_text(encoding="utf-8")
+    return templates("html").get_template("archive.svg").render(tree=tree(run), run=run)
 
 
 def _facts(run: RunData) -> dict:
@@ -112,20 +98,15 @@ def _facts(run: RunData) -> dict:
             notes += filter(None, [words.noise_words(run.luck.get(key))])
             results.append((", ".join(filter(None, title)), rows, short, notes, run.noise(key)))
     return {
-        "run": run,
+        "run": run, "env": env, "results": results, "learned": run.learned, "LEARNED": LEARNED, "noise": run.noise(),
         "title": f"ALMA on {TITLES.get(env, line(env, 60) or 'an unknown environment')}",
         "headline": text_of("headline.txt", run=run).splitlines(),
         "tiles": [row.split(" | ") for row in text_of("tiles.txt", run=run).splitlines()],
-        "results": results,
         "finalists": (finalists, words.fresh_words([leads for _, leads in finalists]) if finalists else ""),
-        "noise": run.noise(),
         "chance": words.noise_words(run.luck.get("learning-static")),
-        "env": env,
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
         "command": line(text(run.about.get("command")), 4000) or "not stored: see config.json",
-        "learned": run.learned,
-        "LEARNED": LEARNED,
-    }
+    }  # fmt: skip
 
 
 def _piece(run: RunData, node: Node) -> str:
@@ -134,22 +115,17 @@ def _piece(run: RunData, node: Node) -> str:
     own = {node.name, node.id} if node.state == "evaluated" else {node.name}
     parent = run.design(run.lineage(node)[-2]) if node.parent else None
     facts = {
-        "node": node,
-        "run": run,
-        "shown": shown,
-        "title": _title(shown.code),
-        "noise": run.noise(),
+        "node": node, "run": run, "shown": shown, "noise": run.noise(), "plan": _plan(shown.plan),
         # The interval of the score is in the design's own file alone.
         "score": read_result(node.name, shown.score) if node.state == "evaluated" else None,
         "scale": max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0]),
-        "plan": _plan(shown.plan),
         "code": highlight(lines_of(shown.code)),
         "changed": difference(parent.code, shown.code) if parent and shown.code else None,
         "families": by_family(shown.tasks),
         "errors": texts(shown.score.get("errors")),
         "output": text(shown.score.get("output")),
         "calls": [row for row in run.usage_by_design if row["design"] in own],
-    }
+    }  # fmt: skip
     share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
     template = templates("html").get_template("design.html")
     for less in range(7):  # fewer and shorter texts until it fits
@@ -160,13 +136,6 @@ def _piece(run: RunData, node: Node) -> str:
         if len(piece.encode()) <= share:
             break
     return piece
-
-
-def _title(code: str) -> str:
-    """What a design calls itself: the first line of its docstring, else nothing."""
-    start = code.lstrip()[:400]
-    quotes = start[:3] if start[:3] in ('"""', "'" * 3) else None
-    return line(start[3:].split(quotes)[0].strip().split("\n")[0], 110) if quotes else ""
 
 
 def _plan(value: dict) -> dict[str, list[tuple[str, str, str]]]:
@@ -197,7 +166,7 @@ def lines_of(code: str) -> tuple[str, ...]:
     return tuple(shown + [f"# … {len(lines) - LINES:,} more lines"] * (len(lines) > LINES))
 
 
-@functools.lru_cache(maxsize=256)  # a design's code is shown on its own and in comparisons with its children
+@lru_cache(maxsize=256)  # a design's code is shown on its own and in comparisons with its children
 def highlight(lines: tuple[str, ...]) -> tuple[str, ...]:
     """Each line of Python as escaped HTML, with an element only where a colour changes."""
     from pygments.lexers import PythonLexer
@@ -209,13 +178,11 @@ def highlight(lines: tuple[str, ...]) -> tuple[str, ...]:
         Token.Name.Builtin: "b",
     }  # fmt: skip
 
-    def colour(kind) -> str | None:
-        while kind not in classes and kind is not Token:
-            kind = kind.parent
-        return classes.get(kind)
+    def colour(token: tuple) -> str | None:
+        return next((classes[kind] for kind in reversed(token[0].split()) if kind in classes), None)
 
     shown, tokens = "", PythonLexer(stripnl=False, ensurenl=False).get_tokens("\n".join(lines))
-    for letter, same in itertools.groupby(tokens, lambda token: colour(token[0])):
+    for letter, same in itertools.groupby(tokens, colour):
         form = f"<i class={letter}>{{}}</i>" if letter else "{}"
         parts = str(escape("".join(value for _, value in same))).split("\n")
         shown += "\n".join(form.format(part) if part else "" for part in parts)
