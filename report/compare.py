@@ -1,8 +1,8 @@
 """Runs side by side: models, seeds and ablations in one table and one plot.
 
-Promises: settings that all runs share are printed once, and those that differ name the runs; runs that
-differ only in the seed are one group, with the spread over its seeds (sample standard deviation). Runs
-with other tasks or models are listed together, but their numbers are not comparable.
+Promises: settings that all runs share are printed once, and those that differ name the runs; runs that differ only in
+the seed are one group, with the spread over its seeds (sample standard deviation). Runs with other tasks or models
+are listed together, but their numbers are not comparable.
 """
 
 import itertools
@@ -15,7 +15,6 @@ from report.words import ascii_line, line, text_of
 
 NOT_COMPARED = ("seed", "workers", "in_flight", "budget_usd", "budget_tokens", "price", "outage_seconds")
 COLOURS = (ACCENT, WARM, "#6b5ca5", "#4f7d3a", "#a3386c", "#7a6a3f")
-STYLES = ("-", "--", ":", "-.")
 
 
 def table(runs: Sequence[RunData]) -> str:
@@ -44,16 +43,14 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
             groups.setdefault(group, []).append(best | {last + 0.5: best[last]})
 
     def draw(figure) -> None:
-        if not groups:
-            return
         axes, labels = figure.subplots(), []
-        looks = itertools.cycle(itertools.product(STYLES, COLOURS))
+        looks = itertools.cycle(itertools.product(("-", "--", ":", "-."), COLOURS))
         for (group, members), (linestyle, colour) in zip(groups.items(), looks, strict=False):
             style = {"color": colour, "linestyle": linestyle, "drawstyle": "steps-post"}
             for one in members:
                 axes.plot(*zip(*one.items(), strict=True), linewidth=0.9, alpha=0.6, **style)
             mean = {}  # a run without a design of a step keeps its best score
-            for step in sorted({step for one in members for step in one}):
+            for step in sorted(set().union(*members)):
                 values = [max((one[at] for at in one if at <= step), default=None) for one in members]
                 if None not in values:
                     mean[step] = statistics.mean(values)
@@ -63,4 +60,4 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
         by_steps(axes, last, "best so far, % of the learning set", labels)
 
     caption = "A thin line for each run, a thick one for the mean."
-    return drawn("compare", draw, "Best score by learning step", caption, (6.4, 3.8))
+    return drawn("compare", draw, "Best score by learning step", caption, (6.4, 3.8)) if groups else None

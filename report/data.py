@@ -263,8 +263,7 @@ class RunData:
         """How many of its episodes a design played that a race stopped; empty where it played all."""
         if not node.raced:
             return ""
-        whole = (self.design(one).episodes for one in self.evaluated if not one.raced)
-        planned = next(filter(None, whole), 0)
+        planned = next(filter(None, (self.design(one).episodes for one in self.evaluated if not one.raced)), 0)
         return f"{node.raced} of {planned} episodes" if planned > node.raced else f"{node.raced} episodes"
 
     @cached_property
@@ -409,13 +408,12 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
         trajectory = kept(value.get("trajectory"))
         init, steps = kept(trajectory.get("init")), kept(trajectory.get("steps"), list)
         numbered = [(place, step) for place, step in enumerate(steps, 1) if isinstance(step, dict)]
-        if len(numbered) > STEPS_FIRST + STEPS_LAST:
-            numbered = numbered[:STEPS_FIRST] + numbered[-STEPS_LAST:]
         shown = []
-        for place, step in [(0, init), *numbered]:
+        for place, step in [(0, init), *numbered[:STEPS_FIRST], *numbered[STEPS_FIRST:][-STEPS_LAST:]]:
             # An observation is every text of a step, whatever key the domain keeps it under, without empty lines.
-            seen = [text(one)[: 4 * OBSERVATION_LIMIT] for key, one in step.items() if key not in ("action_took", "goal")]
-            seen = "\n".join(row.rstrip() for one in seen for row in one.splitlines() if row.rstrip())
+            seen = [text(one) for key, one in step.items() if key not in ("action_took", "goal")]
+            parts = [row.rstrip() for one in seen for row in one[: 4 * OBSERVATION_LIMIT].splitlines()]
+            seen = "\n".join(filter(None, parts))
             seen = seen if len(seen) <= OBSERVATION_LIMIT else f"{seen[:OBSERVATION_LIMIT]}…"
             shown.append((place, text(step.get("action_took"))[:ACTION_LIMIT], seen, rate(step.get("scores"))))
         samples.append({

@@ -39,7 +39,6 @@ class Plot:
 
     @cached_property
     def svg(self) -> str:
-        """The plot as an SVG file."""
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         return self._saved("svg", metadata=nothing, facecolor=PAPER).decode()
 
@@ -269,8 +268,7 @@ class Tree:
 def tree(run: RunData) -> Tree:
     """The picture of a run's archive: a column for each learning step, a child to the right of its parents.
 
-    Colours show what the search climbs, the score against no memory or what experience gives: orange is less
-    than nothing, blue more, darker is farther from it. So do the numbers.
+    Colours and numbers show what the search climbs: orange is less than nothing, blue more, darker is farther from it.
     """
     steps = sorted({node.step for node in run.nodes})
     by_name, path = {node.name: node for node in run.nodes}, run.lineage(run.learned)

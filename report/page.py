@@ -1,7 +1,7 @@
 """The report of a run: report.html, one file that needs no network, report.md, and the figures.
 
-Promises: every text of a model, a design or a game is cleaned, cut and escaped; the page lets no script run but its own.
-The whole code of a design is shown; all else is cut until the design fits its share of `PAGE_BYTES`. A design is a JSON
+Promises: each text of a model, a design or a game is cleaned, cut and escaped; the page lets no script run but its own.
+The whole code of a design is shown, all else is cut until the design fits its share of `PAGE_BYTES`. A design is a JSON
 string that is parsed when somebody opens it. jinja2, pygments and matplotlib are slow, so functions import them.
 """
 
@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from errors import clean
 from report import figures, words
-from report.data import LEARNED, Node, RunData, kept, read_result, read_run, text, texts
+from report.data import LEARNED, RunData, kept, read_result, read_run, text, texts
 from report.figures import Plot, by_family, learned_tasks, tree
 from report.words import FOLDER, block, line, templates, text_of
 
@@ -49,10 +49,35 @@ def page(run: RunData, drawn: Sequence[Plot]) -> str:
     """report.html of a run."""
     script = (FOLDER / "report.js").read_text(encoding="utf-8")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    facts, pieces = _facts(run), []
+    scale = max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0])
+    for node in run.nodes:
+        shown, evaluated = run.design(node), node.state == "evaluated"
+        ids = (node.name, node.id) if evaluated else (node.name,)  # of its model calls
+        parent = run.design(run.lineage(node)[-2]) if node.parent else None
+        own = facts | {
+            "node": node, "shown": shown, "scale": scale, "plan": _plan(shown.plan),
+            # The interval of the score is in the design's own file alone.
+            "score": read_result(node.name, shown.score) if evaluated else None,
+            "code": highlight(lines_of(shown.code)),
+            "changed": difference(parent.code, shown.code) if parent and shown.code else None,
+            "families": by_family(shown.tasks),
+            "errors": texts(shown.score.get("errors")),
+            "output": text(shown.score.get("output")),
+            "calls": [row for row in run.usage_by_design if row["design"] in ids],
+        }  # fmt: skip
+        for less in range(7):  # fewer and shorter texts until it fits its share
+            samples = [(one, one["steps"][: (40 >> less) + 1]) for one in shown.samples[: max(2, 6 - less)]]
+            html = templates("html").get_template("design.html").render(own, samples=samples, text=30_000 // 3**less)
+            # A JSON string that cannot end the script element around it. No tag of the page's own script ends or hides
+            # in what it holds: texts are escaped, so these are our own tags.
+            piece = json.dumps(html, ensure_ascii=False).replace("</", "<\\/").replace("<!", "\\u003c!")
+            if len(piece.encode()) <= min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes)):
+                break
+        pieces.append((node.name, Markup(piece)))
     return templates("html").get_template("report.html").render(
-        script=Markup(script), script_hash=Markup(digest), tree=tree(run), **_facts(run),
+        facts, script=Markup(script), script_hash=Markup(digest), tree=tree(run), pieces=pieces,
         figures=[(one, Markup(one.themed)) for one in drawn],
-        pieces=[(node.name, Markup(_piece(run, node))) for node in run.nodes],
     )  # fmt: skip
 
 
@@ -76,7 +101,8 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
 
 def recorded(run: RunData, head: dict, command: str) -> str:
     """README.md of a recording of a run; `head` is its first line, `command` replays it."""
-    return templates("md").get_template("recording.md").render(_facts(run) | {"head": head, "command": line(command, 4000)})
+    facts = _facts(run) | {"head": head, "command": line(command, 4000)}
+    return templates("md").get_template("recording.md").render(facts)
 
 
 def picture(run: RunData) -> str:
@@ -109,44 +135,12 @@ def _facts(run: RunData) -> dict:
     }  # fmt: skip
 
 
-def _piece(run: RunData, node: Node) -> str:
-    """A candidate's piece of the page: a JSON string of HTML that cannot end the script element around it."""
-    shown = run.design(node)
-    own = {node.name, node.id} if node.state == "evaluated" else {node.name}
-    parent = run.design(run.lineage(node)[-2]) if node.parent else None
-    facts = {
-        "node": node, "run": run, "shown": shown, "noise": run.noise(), "plan": _plan(shown.plan),
-        # The interval of the score is in the design's own file alone.
-        "score": read_result(node.name, shown.score) if node.state == "evaluated" else None,
-        "scale": max([0.0001, *(one.score + (one.stderr or 0) for one in run.evaluated), run.f0 or 0]),
-        "code": highlight(lines_of(shown.code)),
-        "changed": difference(parent.code, shown.code) if parent and shown.code else None,
-        "families": by_family(shown.tasks),
-        "errors": texts(shown.score.get("errors")),
-        "output": text(shown.score.get("output")),
-        "calls": [row for row in run.usage_by_design if row["design"] in own],
-    }  # fmt: skip
-    share = min(DESIGN_BYTES, PAGE_BYTES // len(run.nodes))
-    template = templates("html").get_template("design.html")
-    for less in range(7):  # fewer and shorter texts until it fits
-        samples = [(one, one["steps"][: (40 >> less) + 1]) for one in shown.samples[: max(2, 6 - less)]]
-        html = template.render(samples=samples, text=30_000 // 3**less, **facts)
-        # No tag of the page's own script ends or hides in what it holds: texts are escaped, so these are our own tags.
-        piece = json.dumps(html, ensure_ascii=False).replace("</", "<\\/").replace("<!", "\\u003c!")
-        if len(piece.encode()) <= share:
-            break
-    return piece
-
-
 def _plan(value: dict) -> dict[str, list[tuple[str, str, str]]]:
     """A plan's lists as (verdict, text, reason), whatever a model made of them."""
     shown = {}
     for key, label in (("changes", "what"), ("problems", ""), ("verdicts", "item"), ("worked", "")):
-        shown[key] = [
-            tuple(str(row.get(part, ""))[:2000] for part in ("verdict", label, "why"))
-            if isinstance(row, dict) else ("", str(row)[:2000], "")
-            for row in kept(value.get(key), list)[:40]
-        ]  # fmt: skip
+        rows = [row if isinstance(row, dict) else {label: row} for row in kept(value.get(key), list)[:40]]
+        shown[key] = [tuple(str(row.get(part, ""))[:2000] for part in ("verdict", label, "why")) for row in rows]
     return shown
 
 

@@ -223,7 +223,7 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
 
     `results`: for each rule the results of its runs, with the seeds in the same order.
     """
-    from score import paired_interval  # numpy is slow to import, and `--help` imports this module
+    from score import paired  # numpy is slow to import, and `--help` imports this module
 
     rows = []
     # The first rule against each other one on the test set: the same episodes of each seed.
@@ -233,34 +233,31 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
         if len(pairs) < 2:  # a stopped ablation may lack a run
             rows.append(f"{first} against {other}: one seed shows nothing")
             continue
-        differences: dict[str, list[float]] = {}
-        for mine, its in pairs:
-            known = {(one["task"], one["number"]): one["score"] for one in its["tasks"]}
-            for one in mine["tasks"]:
-                differences.setdefault(one["task"], []).append(one["score"] - known[one["task"], one["number"]])
-        mean, *interval = paired_interval(differences)
-        spread = statistics.stdev(mine["mean"] - its["mean"] for mine, its in pairs)
-        head = f"{first} against {other}, test set, {len(differences)} tasks, {len(pairs)} seeds: {points(mean)} points"
-        shown = f"{verdict_words(interval, other)} ({interval_words(interval)})"
-        rows.append(f"{head}: {shown}; by seed ± {100 * spread:.1f}")
+        mine, its = {}, {}  # scores by task, and by seed and pass
+        for seed, pair in enumerate(pairs):
+            for scores, one in zip((mine, its), pair, strict=True):
+                scores |= {(row["task"], (seed, row["number"])): row["score"] for row in one["tasks"]}
+        mean, *interval = paired(mine, its)
+        head = f"{first} against {other}, test set, {len({task for task, _ in mine})} tasks, {len(pairs)} seeds"
+        spread = statistics.stdev(one["mean"] - two["mean"] for one, two in pairs)
+        rows.append(f"{head}: {points(mean)} points: {verdict_words(interval, other)} ({interval_words(interval)}); "
+                    f"by seed ± {100 * spread:.1f}")  # fmt: skip
     return text_of("ablation.txt", results=results, compared=rows)
 
 
 @functools.cache
 def templates(kind: str):
-    """The jinja2 environment of templates/: what they print is cleaned, and cut and escaped for "html" or escaped for "md"."""
+    """The jinja2 environment of templates/: what they print is cleaned, for "html" and "md" escaped."""
     import jinja2  # slow
     from markupsafe import Markup
 
-    def finish(value):
-        if isinstance(value, Markup) or not isinstance(value, str):
-            return value
-        if kind == "html":
-            return block(value, 60_000)
-        return Markup(escape_markdown(value)) if kind == "md" else clean(value)
-
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined,
-                                     autoescape=kind == "html", finalize=finish, trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    cut = functools.partial(block, limit=60_000)
+    safe = {"html": cut, "md": lambda text: Markup(escape_markdown(text)), "txt": clean}[kind]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+        finalize=lambda value: safe(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+        autoescape=kind == "html",
+    )  # fmt: skip
     # Every function of this module is a filter.
     environment.filters |= {name: one for name, one in globals().items() if inspect.isfunction(one)}
     environment.filters["times"] = lambda number: {0: "never", 1: "once", 2: "twice"}.get(number, f"{number} times")
