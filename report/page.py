@@ -31,10 +31,7 @@ TITLES = {"alfworld": "ALFWorld", "textworld": "TextWorld", "babaisai": "Baba Is
 
 
 def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
-    """The files of a run's report by relative name: report.html, and with `plots` report.md and the figures.
-
-    Works on a run folder at any stage; raises UserError where there is no run.
-    """
+    """The files of a run's report by name, without `plots` report.html alone. Raises UserError without a run."""
     run = read_run(path)
     drawn = figures.plots(run)
     files = {"report.html": page(run, drawn)}
