@@ -24,9 +24,7 @@ from errors import UserError
 from report.words import line, model_labels
 
 DAMAGE = (OSError, EOFError, zlib.error)  # of a file, also of one that is packed
-STEPS_FIRST, STEPS_LAST = 12, 28  # shown of a sample trajectory
-OBSERVATION_LIMIT, ACTION_LIMIT, RETRIEVED_LIMIT = 700, 200, 6_000  # characters
-SAMPLES = 6  # trajectories of a design
+SAMPLES, OBSERVATION_LIMIT, RETRIEVED_LIMIT = 6, 700, 6_000  # trajectories of a design; characters
 LEARNED = "learned design"  # its name in results-*.json
 USAGE = """select {columns}, count(*) calls, sum(prompt_tokens) prompt_tokens, sum(cached_tokens) cached_tokens,
     sum(completion_tokens) completion_tokens, sum(reasoning_tokens) reasoning_tokens, sum(usd) usd,
@@ -401,21 +399,20 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
         if len(kinds.setdefault(kind, [])) < SAMPLES:
             kinds[kind].append(value)
 
-    # One episode of each kind, then a second one of each, ...; cut so that it can be shown.
+    # One episode of each kind, then a second one of each, ...; of a long one the first 12 steps and the last 28.
     turns = itertools.chain(*itertools.zip_longest(*(kinds[kind] for kind in sorted(kinds))))
     samples = []
     for value in itertools.islice(filter(None, turns), SAMPLES):
         trajectory = kept(value.get("trajectory"))
         init, steps = kept(trajectory.get("init")), kept(trajectory.get("steps"), list)
-        numbered = [(place, step) for place, step in enumerate(steps, 1) if isinstance(step, dict)]
-        shown = []
-        for place, step in [(0, init), *numbered[:STEPS_FIRST], *numbered[STEPS_FIRST:][-STEPS_LAST:]]:
+        shown, numbered = [], [(place, step) for place, step in enumerate(steps, 1) if isinstance(step, dict)]
+        for place, step in [(0, init), *numbered[:12], *numbered[12:][-28:]]:
             # An observation is every text of a step, whatever key the domain keeps it under, without empty lines.
-            seen = [text(one) for key, one in step.items() if key not in ("action_took", "goal")]
-            parts = [row.rstrip() for one in seen for row in one[: 4 * OBSERVATION_LIMIT].splitlines()]
-            seen = "\n".join(filter(None, parts))
+            parts = [text(one) for key, one in step.items() if key not in ("action_took", "goal")]
+            lines = [row.rstrip() for one in parts for row in one[: 4 * OBSERVATION_LIMIT].splitlines()]
+            seen = "\n".join(filter(None, lines))
             seen = seen if len(seen) <= OBSERVATION_LIMIT else f"{seen[:OBSERVATION_LIMIT]}…"
-            shown.append((place, text(step.get("action_took"))[:ACTION_LIMIT], seen, rate(step.get("scores"))))
+            shown.append((place, text(step.get("action_took"))[:200], seen, rate(step.get("scores"))))
         samples.append({
             "task": text(value.get("task")), "goal": text(init.get("goal"))[:1000],
             "number": whole(value.get("number")),  # of the pass

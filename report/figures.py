@@ -84,14 +84,14 @@ def drawn(name: str, draw: Callable, title: str, caption: str, size: tuple[float
 def progress(figure, run: RunData, experience: bool = False) -> None:
     """Every score, or what experience gives, and the best so far by learning step, with the baselines as lines."""
     shown = {one: one.experience if experience else one.score for one in run.evaluated}
-    best = {step: 100 * shown[one] for step, one in best_by_step(run).items() if shown[one] is not None}
+    shown = {one: 100 * value for one, value in shown.items() if value is not None}
+    best = {step: shown[one] for step, one in best_by_step(run).items() if one in shown}
     if not best:
         return
     axes = figure.subplots()
     for one, value in shown.items():
-        if value is not None:
-            style = {"facecolors": "none", "edgecolors": MUTED} if one.raced else {"color": MUTED, "linewidths": 0}
-            axes.scatter([one.step], [100 * value], s=14, alpha=0.8 if one.raced else 0.45, **style)
+        style = {"facecolors": "none", "edgecolors": MUTED} if one.raced else {"color": MUTED, "linewidths": 0}
+        axes.scatter([one.step], [value], s=14, alpha=0.8 if one.raced else 0.45, **style)
     axes.plot(*zip(*best.items(), strict=True), marker="o", color=ACCENT, linewidth=2.2, markersize=4.5,
               drawstyle="steps-post")  # fmt: skip
     labels = [("best so far", None, best[max(best)], ACCENT)]
@@ -225,10 +225,9 @@ def label(axes, labels: list[tuple[str, float | None, float, str]]) -> None:
     spots = spread([y for _, _, y, _ in labels], (high - low) / 17)
     for (name, x, _, colour), y in zip(labels, spots, strict=True):
         left = x is not None and axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0] > 0.6
-        across = "data" if x is not None else "axes fraction"
-        axes.annotate(name, (1 if x is None else x, y), xycoords=(across, "data"), xytext=(-6 if left else 6, 0),
-                      textcoords="offset points", color=colour, va="center", ha="right" if left else "left",
-                      fontsize=8.5, annotation_clip=False)
+        axes.annotate(name, (1 if x is None else x, y), xycoords=("axes fraction" if x is None else "data", "data"),
+                      xytext=(-6 if left else 6, 0), textcoords="offset points", color=colour, va="center",
+                      ha="right" if left else "left", fontsize=8.5, annotation_clip=False)  # fmt: skip
 
 
 @dataclass(frozen=True)
