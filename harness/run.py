@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -32,10 +32,6 @@ from prompts.evidence import EPISODES, read_episodes
 from report.words import model_labels
 from score import Score, hopeless
 
-AMONG_BEST = 10  # designs that a race must have a chance to be among
-FINALISTS = ", finalists"  # the purpose of a design's calls where finalists are measured again
-REPORT_EVERY = 30.0  # seconds between two reports of a run that is at work
-
 
 class Run:
     """`async with Run(folder) as run` starts a run, or goes on where it stopped."""
@@ -52,7 +48,8 @@ class Run:
         self._reported = time.monotonic()  # when the last report was written
 
     async def __aenter__(self) -> "Run":
-        self._note("resumed" if (self.folder.path / "history.jsonl").exists() else "started")
+        event = "resumed" if (self.folder.path / "history.jsonl").exists() else "started"
+        self.folder.note({"event": event, "command": self._command, "why": ""})
         self._stack, config = contextlib.AsyncExitStack(), self.config
         try:
             self._stack.enter_context(self.display)
@@ -64,16 +61,13 @@ class Run:
                     raise UserError(f"{path} is of the domain {other}, not of {config.env}")
                 write_atomic(self.folder.path / COPY, path.read_bytes())
             models = Models(
-                {role: ModelSpec.parse(getattr(config, f"{role}_model"), role) for role in ROLES},
-                self.store,
-                in_flight=config.in_flight,
-                budget_usd=config.budget_usd or None,
-                budget_tokens=config.budget_tokens or None,
+                {role: ModelSpec.parse(getattr(config, f"{role}_model"), role) for role in ROLES}, self.store,
+                in_flight=config.in_flight, log=self.display.log,
+                budget_usd=config.budget_usd or None, budget_tokens=config.budget_tokens or None,
                 prices=dict(parse_price(text) for text in config.price),
-                log=self.display.log,
                 keys=Keys.read(take=True),  # before any child is started
                 patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
-            )
+            )  # fmt: skip
             self.models = await self._stack.enter_async_context(models)
             self.display.cost_from(self._spent)
             place = (config.env, config.workers, config.scheduler, self.display.log)
@@ -99,14 +93,11 @@ class Run:
             finally:
                 interrupted = kind and issubclass(kind, asyncio.CancelledError | KeyboardInterrupt)
                 why = "interrupted" if interrupted else (str(error) or kind.__name__) if kind else ""
-                self._note("stopped" if kind else "finished", why)
+                event = "stopped" if kind else "finished"
+                self.folder.note({"event": event, "command": self._command, "why": quote(why, 200)})
         except Exception:
             if not kind:
                 raise  # else what happened first is what counts
-
-    def _note(self, event: str, why: str = "") -> None:
-        """Append to history.jsonl: when the run was started, resumed, stopped, finished."""
-        self.folder.note({"event": event, "command": self._command, "why": quote(why, 200)})
 
     def _spent(self) -> dict | str:
         """What the display shows of the calls so far."""
@@ -119,86 +110,68 @@ class Run:
 
     def introduce(self) -> None:
         """Log the first lines of a run: who plays which roles, what the domain lacks, and the folder."""
-        if manual := self.config.played_by(MANUAL):
+        roles, first = self.config.models().items(), []
+        if manual := [role for role, model in roles if model == MANUAL]:
             by = f"manual: whoever answers the files in {self.folder.path / 'inbox'}"
             self.display.log(f"{by} plays {', '.join(manual)}; tokens are estimated. How: docs/assistant.md")
-        first = [self._recording.introduction(self.config.seed)] if self.config.meta_model == RECORDED else []
-        if offline := self.config.played_by(OFFLINE):
+        if self.config.meta_model == RECORDED:
+            first.append(self._recording.introduction(self.config.seed))
+        if offline := [role for role, model in roles if model == OFFLINE]:
             first.append(
                 f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs "
                 "and scores are real; stand-ins are not language models: these are not the paper's numbers."
             )
         if first:
             self.display.log(" ".join(first))
-        for note in envs.domain_class(self.config.env).notes():
+        for note in [*envs.domain_class(self.config.env).notes(), f"run folder: {self.folder.path}"]:
             self.display.log(note)
-        self.display.log(f"run folder: {self.folder.path}")
 
     def labels(self) -> list[str]:
         """The labels on every result of this run."""
-        labels = model_labels(self.config.models())
-        if any(map(self._written_by, self._origins)):
-            labels.append("partly by sketch")
-        if self._unsafe:
-            labels.append("unsafe sandbox")
-        domain = envs.domain_class(self.config.env)
-        substituted = any(task.source == domain.substitute for task in domain.tasks())
-        return labels + ([domain.substitute] if substituted else [])
+        labels, domain = model_labels(self.config.models()), envs.domain_class(self.config.env)
+        labels += ["partly by sketch"] * any(map(self._written_by, self._origins))
+        labels += ["unsafe sandbox"] * self._unsafe
+        return labels + [domain.substitute] * any(task.source == domain.substitute for task in domain.tasks())
 
     async def evaluator(self, split: str, mode: str = "static", code: str = "") -> Evaluator:
         """The evaluator of a task set, made once; with `--fresh-collection` once for each design's code."""
-        phase = f"collection {design_id(code)}" if code and self.config.fresh_collection else "collection"
-        key = (split, mode, phase)
-        return await _once(self._shared, key, lambda: self._make_evaluator(*key))
+        config, pool, log = self.config, self.pool, self.display.log
+        phase = f"collection {design_id(code)}" if code and config.fresh_collection else "collection"
 
-    async def _make_evaluator(self, split: str, mode: str, phase: str) -> Evaluator:
-        config, halves = self.config, folds(self.config, split)
-        await self._prepare([task for half in halves[0] for task in half])
-        protocol = Protocol(
-            config.env,
-            config.agent_model,
-            config.seed,
-            passes=config.passes_over(split),
-            collection_passes=config.collection_passes,
-            mode=mode,
-            show_admissible=config.show_admissible,
-            style=config.agent_style,
-            tokens=config.agent_tokens,
-            constrain=config.constrain_actions,
-            keep_models=config.keep_models,
-        )
-        options = {
-            "pool": self.pool,
-            "store": self.store,
-            "models": self.models,
-            "gateway": self.gateway,
-            "unsafe_sandbox": config.unsafe_sandbox,
-            "phase": phase,
-            "stage": f"memory, {split} set",
-            "progress": self.display.episode,
-            "log": self.display.log,
-        }
-        evaluator = Evaluator([Fold(protocol, collection=one, deployment=other, **options) for one, other in halves])
-        self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
-        await self._stack.enter_async_context(evaluator)
-        self._unsafe = self._unsafe or evaluator.unsafe
-        return evaluator
+        async def make() -> Evaluator:
+            halves = folds(config, split)
+            # Generate the games of all tasks, and show progress where that takes long.
+            tasks = [task for half in halves[0] for task in half]
+            left = {asyncio.ensure_future(pool.run(prepare, config.env, task.id)) for task in tasks}
+            try:
+                while left:
+                    done, left = await asyncio.wait(left, timeout=10)
+                    for one in done:
+                        one.result()
+                    if left:
+                        made = f"{len(tasks) - len(left)} of {len(tasks)}"
+                        log(f"generating games, kept in {envs.cache_dir()}: {made}")
+            finally:
+                for one in left:
+                    one.cancel()
+                await asyncio.gather(*left, return_exceptions=True)
 
-    async def _prepare(self, tasks: list[envs.Task]) -> None:
-        """Generate the games of these tasks, and show progress where that takes long."""
-        left = {asyncio.ensure_future(self.pool.run(prepare, self.config.env, task.id)) for task in tasks}
-        try:
-            while left:
-                done, left = await asyncio.wait(left, timeout=10)
-                for one in done:
-                    one.result()
-                if left:
-                    made = f"{len(tasks) - len(left)} of {len(tasks)}"
-                    self.display.log(f"generating games, kept in {envs.cache_dir()}: {made}")
-        finally:
-            for one in left:
-                one.cancel()
-            await asyncio.gather(*left, return_exceptions=True)
+            protocol = Protocol(
+                config.env, config.agent_model, config.seed, config.passes_over(split), config.collection_passes, mode,
+                show_admissible=config.show_admissible, keep_models=config.keep_models,
+                style=config.agent_style, tokens=config.agent_tokens, constrain=config.constrain_actions,
+            )  # fmt: skip
+            evaluator = Evaluator([Fold(
+                protocol, *pair, pool=pool, store=self.store, models=self.models, gateway=self.gateway,
+                unsafe_sandbox=config.unsafe_sandbox, phase=phase, stage=f"memory, {split} set",
+                progress=self.display.episode, log=log,
+            ) for pair in halves])  # fmt: skip
+            self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
+            await self._stack.enter_async_context(evaluator)
+            self._unsafe = self._unsafe or evaluator.unsafe
+            return evaluator
+
+        return await _once(self._shared, (split, mode, phase), make)
 
     async def score(self, split: str, label: str, code: str, mode: str = "static", **how) -> Score:
         """A design's score on a task set; the same is evaluated once. `how`: of `Evaluator.evaluate`."""
@@ -245,7 +218,6 @@ class Run:
         return "sketch" if self.config.meta_model == RECORDED and missing else ""
 
     def show(self, candidate: str, stage: str, note: str = "") -> None:
-        """Show what stage a candidate is in."""
         self.display.candidate(candidate, stage, note)
 
     async def meta_agent(self, learning: Evaluator, archive: Archive, candidate: str) -> MetaAgent:
@@ -272,17 +244,16 @@ class Run:
 
     def race(self, archive: Archive, parents: Sequence[Design]) -> Callable[[list, int], bool]:
         """Whether to stop a candidate's deployment, see `score.hopeless`."""
-        rivals = sorted((one.score for one in archive.evaluated() if not one.raced), reverse=True)
-        rival = rivals[AMONG_BEST - 1] if len(rivals) >= AMONG_BEST else 0.0
+        scores = sorted((one.score for one in archive.evaluated() if not one.raced), reverse=True)
+        rival = scores[9] if len(scores) >= 10 else 0.0  # it must have a chance to be among the ten best
         rows = read_episodes(self.folder.design(parents[0].id)) if parents else []
         parent = {(one["task"], one["number"]): one["score"] for one in rows}
         return lambda outcomes, planned: hopeless(outcomes, planned, rival, parent)
 
     async def measure_again(self, design: Design, lead: float) -> dict[str, float]:
         """What the search climbs, of a finalist that had `lead` of it: on fresh seeds, and over all its passes."""
-        code = self.folder.code(design.id)
-        first, more = self.config.passes, self.config.final_passes
-        how = {"passes": range(first, first + more), "purpose": FINALISTS}
+        code, first, more = self.folder.code(design.id), self.config.passes, self.config.final_passes
+        how = {"passes": range(first, first + more), "purpose": ", finalists"}
         if self.config.objective == "experience":
             fresh = (await self.experience("learning", design.candidate, code, **how))["gives"][0]
         else:
@@ -297,9 +268,10 @@ class Run:
         """
         folder = self.folder.design(design_id(code))
 
-        def kept() -> dict | None:
+        def kept() -> dict:
             known = read_json(folder / "score.json") if (folder / "score.json").exists() else {}
-            return known if known and _place(known.get("candidate", "0.0")) <= _place(candidate) else None
+            first, own = ([int(part) for part in name.split(".")] for name in (known.get("candidate", "0.0"), candidate))
+            return known if first <= own else {}
 
         if not (known := kept()):
             if race:
@@ -326,7 +298,7 @@ class Run:
     def keep(self, archive: Archive) -> None:
         """Write the archive after a learning step, and the report, which takes a second, every half minute."""
         self._evaluations.clear()
-        if self.folder.write_archive(archive.lines()) and time.monotonic() - self._reported > REPORT_EVERY:
+        if self.folder.write_archive(archive.lines()) and time.monotonic() - self._reported > 30:
             write_report(self.folder.path, plots=False)
             self._reported = time.monotonic()
 
@@ -335,16 +307,14 @@ class Run:
 
         What comes later (finalists, the test set) is not in it, for a resumed run finds those calls in the store.
         """
-        stages = ("memory, learning set", f"memory, learning set{EXPERIENCE}")
-        rows = (row for row in self.models.usage() if row["role"] != "agent")
-        return _dollars(
-            row for row in rows if row["design"] == candidate or (row["design"] == design and row["stage"] in stages)
-        )
+        own = [(design, "memory, learning set"), (design, f"memory, learning set{EXPERIENCE}")]
+        rows = [row for row in self.models.usage() if row["role"] != "agent"]
+        return _dollars([row for row in rows if row["design"] == candidate or (row["design"], row["stage"]) in own])
 
     def memory_cost(self, design: str, split: str) -> dict:
         """What a design's own model calls on a task set cost: calls, tokens, dollars."""
-        stage = f"memory, {split} set"
-        rows = [row for row in self.models.usage() if (row["design"], row["stage"]) == (design, stage)]
+        own = (design, f"memory, {split} set")
+        rows = [row for row in self.models.usage() if (row["design"], row["stage"]) == own]
         calls = sum(row["calls"] for row in rows)
         tokens = sum(row["prompt_tokens"] + row["completion_tokens"] for row in rows)
         return {"memory_calls": calls, "memory_tokens": tokens, "usd": _dollars(rows)}
@@ -357,11 +327,6 @@ async def _once(known: dict[object, asyncio.Task], key: object, make: Callable[[
     return await asyncio.shield(known[key])
 
 
-def _place(candidate: str) -> tuple[int, ...]:
-    """The learning step of a candidate and its place there."""
-    return tuple(map(int, candidate.split(".")))
-
-
-def _dollars(rows: Iterable[dict]) -> float | None:
+def _dollars(rows: list[dict]) -> float | None:
     dollars = [row["usd"] for row in rows]
     return None if None in dollars else round(float(sum(dollars)), 9)  # in whatever order the calls ended
