@@ -11,16 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import agent
+import alma
 import envs
+import sandbox
 import standins
-from agent import STYLES, Episode
-from agent import play as play_episode
-from alma import SAMPLING_RULES, design_id
-from alma import learn as learning_loop
 from errors import BudgetError, InfrastructureError, UserError, machine_fault
 from evaluate import NO_MEMORY, folds
 from harness import config
@@ -38,32 +37,17 @@ from prompts.evidence import read_episodes
 from report import compare as comparison
 from report.data import LEARNED, read_run
 from report.words import ablation_table, summary
-from sandbox import check as check_in_sandbox
-from sandbox import side_by_side
 from score import against
 
 BASELINES = Path(__file__).resolve().parents[1] / "baselines"
-SAYS_CHARS = 4000  # of what the learned memory said for one task
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """What a command does in a run folder."""
-
-    work: Callable[[Run], Awaitable[dict]]  # returns the result that is printed and kept in score.json
-    deployed: Callable[[Config], dict[str, Deployed]]  # what is deployed on each task set
-    again: tuple[str, ...] = ()  # arguments that `--resume` needs too
-    searches: int = 1  # times that the learning loop is run
-    seeds: int = 1  # with which it is run
 
 
 def learn(command) -> int:
     async def work(run: Run) -> dict:
         result, _ = await _learn(run)
-        outcomes = read_episodes(run.folder.design(result["learned"]))
-        return {**result, **_says((one["task"], one["retrieved"]) for one in outcomes)}
+        return {**result, **_says(read_episodes(run.folder.design(result["learned"])))}
 
-    return _carry_out(command, Experiment(work, lambda settings: {"learning": searched(settings)}))
+    return _carry_out(command, work, lambda settings: {"learning": searched(settings)})
 
 
 def reproduce(command) -> int:
@@ -72,60 +56,55 @@ def reproduce(command) -> int:
     async def work(run: Run) -> dict:
         result, code = await _learn(run)
         memories = {**{name: baseline(name) for name in baselines()}, LEARNED: code}
-        for split in _test_sets(run.config):
+        _, *compared_on = reproduced(run.config)
+        for split in compared_on:
             done = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
             result[split], result["noise"][split] = done["scores"], done["noise"]
         tested = await run.score("test", LEARNED, code)  # known by now
-        return {**result, **_says((one.task, one.retrieved) for one in tested.outcomes)}
+        return {**result, **_says(map(vars, tested.outcomes))}
 
-    return _carry_out(command, Experiment(work, reproduced))
+    return _carry_out(command, work, reproduced)
 
 
 def reproduced(settings: Config) -> dict[str, Deployed]:
-    """What `reproduce` deploys on each task set."""
+    """What `reproduce` deploys on each task set: the learning set, then those on which it compares."""
     count = len(baselines())  # no memory aside, and the learned design
-    explained = {"test": len(_with_experience(settings, [*baselines(), LEARNED]))}  # in static mode alone
-    tested = {split: compared(settings, split, count, explained.get(split, 0)) for split in _test_sets(settings)}
-    return {"learning": searched(settings), **tested}
-
-
-def _test_sets(settings: Config) -> list[str]:
-    """The task sets on which a learned design is compared."""
-    has_shift = any(task.split == "shift" for task in envs.domain_class(settings.env).tasks())
-    return ["test", "shift"] if has_shift else ["test"]
+    explained = len(_with_experience(settings, [*baselines(), LEARNED]))  # in static mode alone
+    found = {"learning": searched(settings), "test": compared(settings, "test", count, explained)}
+    if any(task.split == "shift" for task in envs.domain_class(settings.env).tasks()):
+        found["shift"] = compared(settings, "shift", count)
+    return found
 
 
 def evaluate(command, sources: dict[str, str] | None = None, then: Callable[[Run, dict], None] = lambda run, done: None) -> int:
     """Compare designs (`sources`: name, code) on a task set; `then` gets the run and what `_compare` found."""
     env = RunFolder.open(Path(command.resume)).config().get("env") if command.resume else command.env
     sources = sources or {name: find_design(name, env or Config.env) for name in command.design}  # a wrong name is an error
+    split, mode, sizes = command.split, command.mode, command.collection_size
     again = [part for name in command.design for part in flag("design", name)]
     if command.command == "evaluate":
-        again += [*flag("split", command.split), *flag("mode", command.mode)]
-    if command.collection_size:
-        again += flag("collection-size", ",".join(map(str, command.collection_size)))
+        again += [*flag("split", split), *flag("mode", mode)]
+    if sizes:
+        again += flag("collection-size", ",".join(map(str, sizes)))
 
     async def work(run: Run) -> dict:
-        sizes = command.collection_size or (None,)
-        done = {size: await _compare(run, sources, command.split, command.mode, size) for size in sizes}
-        scores, noise = {size: one["scores"] for size, one in done.items()}, done[sizes[0]]["noise"]
-        then(run, done[sizes[0]])
-        if command.collection_size:
-            shown = {"collection sizes": scores, "split": command.split, "mode": command.mode}
-        else:
-            shown = {command.split: scores[None]}
-        return {**shown, "noise": {command.split: noise}}
+        done = {size: await _compare(run, sources, split, mode, size) for size in sizes or (None,)}
+        first = next(iter(done.values()))
+        then(run, first)
+        noise = {split: first["noise"]}
+        if not sizes:
+            return {split: first["scores"], "noise": noise}
+        scores = {size: one["scores"] for size, one in done.items()}
+        return {"collection sizes": scores, "split": split, "mode": mode, "noise": noise}
 
     def deployed(settings: Config) -> dict[str, Deployed]:
-        collected = len(folds(settings, command.split)[0][0]) * settings.collection_passes
-        if (most := max(command.collection_size, default=0)) > collected:
+        collected = len(folds(settings, split)[0][0]) * settings.collection_passes
+        if (most := max(sizes, default=0)) > collected:
             raise UserError(f"--collection-size {most}: {collected} episodes are collected (more with --collection-passes)")
-        whole = not command.collection_size and command.mode == "static"
-        explained = len(_with_experience(settings, sources)) if whole else 0
-        count, sizes = len(set(sources) - {NO_MEMORY}), len(command.collection_size) or 1
-        return {command.split: compared(settings, command.split, count, explained, sizes)}
+        explained = len(_with_experience(settings, sources)) if not sizes and mode == "static" else 0
+        return {split: compared(settings, split, len(set(sources) - {NO_MEMORY}), explained, len(sizes) or 1)}
 
-    return _carry_out(command, Experiment(work, deployed, tuple(again), searches=0))
+    return _carry_out(command, work, deployed, again, searches=0)
 
 
 def leaderboard(command) -> int:
@@ -156,23 +135,20 @@ def leaderboard(command) -> int:
     return evaluate(command, {name: known[name] for name in command.design}, keep)
 
 
-def _with_experience(settings: Config, names: Iterable[str]) -> list[str]:
+def _with_experience(settings: Config, names: Collection[str]) -> list[str]:
     """The memories whose scores after no episode and after a single one are shown beside the score after all."""
-    known = {"none": [], "learned": set(names) - set(baselines()), "all": set(names) - {NO_MEMORY}}
-    return [name for name in names if name in known[settings.experience]]
+    left_out = {"none": names, "learned": baselines(), "all": [NO_MEMORY]}[settings.experience]
+    return [name for name in names if name not in left_out]
 
 
 def ablation(command) -> int:
     """Learn with each sampling rule, seed by seed. The rules share all episodes of the same seed."""
-    runs = command.seeds * len(SAMPLING_RULES)
+    runs = command.seeds * len(alma.SAMPLING_RULES)
 
-    def deployed_by_one(settings: Config) -> dict[str, Deployed]:
-        explained = len(_with_experience(settings, [LEARNED]))
-        return {"learning": searched(settings), "test": compared(settings, "test", 1, explained)}
-
-    def deployed(settings: Config) -> dict[str, Deployed]:
+    def deployed(settings: Config, runs: int = 1) -> dict[str, Deployed]:
+        tested = compared(settings, "test", 1, len(_with_experience(settings, [LEARNED])))
+        one_run = {"learning": searched(settings), "test": tested}.items()
         # Runs with the same seed share what no memory plays.
-        one_run = deployed_by_one(settings).items()
         return {split: replace(one, designs=runs * one.designs, passes=runs * one.passes) for split, one in one_run}
 
     async def work(run: Run, known: Path | None = None) -> dict:
@@ -182,54 +158,46 @@ def ablation(command) -> int:
         done = await _compare(run, {LEARNED: code}, "test", "static")
         return {**result, "test": done["scores"], "noise": {**result["noise"], "test": done["noise"]}}
 
-    again = tuple(flag("seeds", command.seeds))
-    root, overrides = _open(command, Experiment(work, deployed, again, searches=runs, seeds=command.seeds), "ablation-")
+    whole, again = functools.partial(deployed, runs=runs), flag("seeds", command.seeds)
+    root, overrides, resume = _open(command, whole, again, runs, command.seeds, "ablation-")
     settings = config.from_json(root.config())
-    results: dict[str, list[dict]] = {rule: [] for rule in SAMPLING_RULES}
+    results: dict[str, list[dict]] = {rule: [] for rule in alma.SAMPLING_RULES}
     for seed in range(settings.seed, settings.seed + command.seeds):
         known = None
-        for rule in SAMPLING_RULES:
+        for rule in alma.SAMPLING_RULES:
             path, own = root.path / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
             begun = (path / "config.json").is_file()  # else a kill may have left an empty folder
             folder = RunFolder.open(path) if begun else RunFolder.at(path, own, exist_ok=True)
-            experiment = Experiment(functools.partial(work, known=known), deployed_by_one, again)
-            results[rule].append(_do(folder, overrides, command, experiment, root))
+            results[rule].append(_do(command, folder, overrides, resume, functools.partial(work, known=known), deployed))
             known = path
     write_json(root.path / "ablation.json", results)
-    table = f"{ablation_table(results)}\nrun folder: {root.path}"
-    _print_result(json.dumps(results) if command.json else table, root.path)
-    return 0
+    text = json.dumps(results) if command.json else f"{ablation_table(results)}\nrun folder: {root.path}"
+    return _print_result(text, root.path)
 
 
 async def _learn(run: Run) -> tuple[dict, str]:
     """Run the learning loop; returns what it found and the code of the learned design."""
-    archive = await learning_loop(run)
-    best = archive.best()
+    archive = await alma.learn(run)
+    best, f0 = archive.best(), archive.f0
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
-    again = sorted((one for one in archive.designs if one.final is not None), key=lambda one: -one.lead(archive.f0))
+    again = sorted((one for one in archive.designs if one.final is not None), key=lambda one: -one.lead(f0))
     return {
-        "learned": best.id,
-        "candidate": best.candidate,
-        "score": best.score,
-        "no_memory": archive.f0,
-        "designs": len(archive.evaluated()),
-        "objective": run.config.objective,
-        "finalists": [
-            {"id": one.id, "candidate": one.candidate, "search": one.lead(archive.f0), "fresh": one.fresh, "final": one.final}
+        "learned": best.id, "candidate": best.candidate, "score": best.score, "no_memory": f0,
+        "designs": len(archive.evaluated()), "objective": run.config.objective, "finalists": [
+            {"id": one.id, "candidate": one.candidate, "search": one.lead(f0), "fresh": one.fresh, "final": one.final}
             for one in again
         ],
         "noise": {"learning": await run.luck("learning")},
-    }, run.folder.code(best.id)
+    }, run.folder.code(best.id)  # fmt: skip
 
 
-def _says(outcomes: Iterable[tuple[str, object]]) -> dict:
-    """An example of what the learned memory said: the first of (task, retrieved) that is not empty, cut."""
-    for task, retrieved in outcomes:
-        if retrieved not in (None, "", [], {}):
-            if not isinstance(retrieved, str):
-                retrieved = json.dumps(retrieved, indent=1, ensure_ascii=False)
-            return {"says": {"task": task, "text": retrieved[:SAYS_CHARS]}}
+def _says(outcomes: Iterable[dict]) -> dict:
+    """An example of what the learned memory said: the first of its texts that is not empty, cut."""
+    for one in outcomes:
+        if (text := one["retrieved"]) not in (None, "", [], {}):
+            text = text if isinstance(text, str) else json.dumps(text, indent=1, ensure_ascii=False)
+            return {"says": {"task": one["task"], "text": text[:4000]}}
     return {}
 
 
@@ -242,61 +210,62 @@ async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, siz
     run.display.stage(f"{split} set, {mode} mode" + ("" if size is None else f", {size} episodes collected"))
     how = {} if size is None else {"learned": slice(size)}
     found = [run.score(split, name, code, mode, **how) for name, code in designs.items()]
-    noise, *found = await side_by_side([run.luck(split, mode, next(iter(designs.values()))), *found])
+    noise, *found = await sandbox.side_by_side([run.luck(split, mode, next(iter(designs.values()))), *found])
     scores = dict(zip(designs, found, strict=True))
     shown = _with_experience(run.config, designs) if size is None and mode == "static" else []
-    found = (run.experience(split, name, designs[name]) for name in shown)
-    experiences = dict(zip(shown, await side_by_side(found), strict=True))
+    found = await sandbox.side_by_side(run.experience(split, name, designs[name]) for name in shown)
+    experiences = {name: {"experience": one} for name, one in zip(shown, found, strict=True)}
     results = {}
     for name, score in scores.items():
-        design, against_best = design_id(designs[name]), None
+        design, lead = alma.design_id(designs[name]), None
         others = [other for other in scores if other not in (name, NO_MEMORY)]
         if name != NO_MEMORY and others:
             best = max(others, key=lambda other: scores[other].mean)
             difference, *interval = against(score, scores[best])  # paired
-            against_best = {"name": best, "difference": difference, "interval": interval}
-        more = {"against_best": against_best, "tasks": score.tasks()}
-        if name in experiences:
-            more["experience"] = experiences[name]
-        results[name] = {**score.summary(), "id": design, **run.memory_cost(design, split), **more}
-    kept = f"results-{split}-{mode}{'' if size is None else f'-{size}'}.json"
+            lead = {"name": best, "difference": difference, "interval": interval}
+        results[name] = {**score.summary(), "id": design, **run.memory_cost(design, split), "against_best": lead,
+                         "tasks": score.tasks(), **experiences.get(name, {})}  # fmt: skip
     done = {"labels": run.labels(), "noise": noise, "scores": results}
-    write_json(run.folder.path / kept, done, indent=None)
+    suffix = "" if size is None else f"-{size}"
+    write_json(run.folder.path / f"results-{split}-{mode}{suffix}.json", done, indent=None)
     return done
 
 
-def _carry_out(command, experiment: Experiment) -> int:
-    """Do an experiment in a run folder and print its result."""
-    folder, overrides = _open(command, experiment)
-    result = _do(folder, overrides, command, experiment, folder)
-    _print_result(json.dumps(result) if command.json else summary(result), folder.path)
-    return 0
+def _carry_out(command, work: Callable, deployed: Callable, again: Sequence[str] = (), searches: int = 1) -> int:
+    """Do `work` in a run folder and print its result, for the arguments see `_open` and `_do`."""
+    folder, overrides, resume = _open(command, deployed, again, searches)
+    result = _do(command, folder, overrides, resume, work, deployed)
+    return _print_result(json.dumps(result) if command.json else summary(result), folder.path)
 
 
-def _open(command, experiment: Experiment, kind: str = "") -> tuple[RunFolder, dict]:
-    """The run folder and what is changed in its settings: a new folder, or the one that `--resume` names.
+def _open(command, deployed: Callable[[Config], dict[str, Deployed]], again: Sequence[str], searches: int,
+          seeds: int = 1, kind: str = "") -> tuple[RunFolder, dict, str]:  # fmt: skip
+    """The run folder, what is changed in its settings, and how to resume it: a new folder, or the one of `--resume`.
 
-    Asks before a new run that costs something.
+    Asks before a new run that costs something. `deployed`: what is deployed on each task set; `again`: arguments that
+    `--resume` needs too; `searches` and `seeds`: how often, and with how many seeds, the learning loop is run.
     """
+    given = config.given(command) if command.resume else {}
     if command.resume:
-        given = config.given(command)
         if fixed := [name for name in given if name not in ("budget_usd", "budget_tokens", "scheduler")]:
             raise UserError(f"--resume keeps the run's own settings: leave out --{fixed[0].replace('_', '-')}")
         folder = RunFolder.open(Path(command.resume))
         folder.check_code(command.anyway)
-        return folder, given
-    settings = complete(_with_recording(command, experiment.searches))
-    for split in experiment.deployed(settings):
-        folds(settings, split)  # raises UserError where the domain has no such set
-    written = designs_of(settings.steps) * experiment.searches
-    ask_before_paying(settings, experiment.deployed, written, command.yes, experiment.seeds)
-    place = (Path(command.runs), f"{kind}{settings.env}", settings.agent_model)
-    return RunFolder.create(*place, asdict(settings), command.typed), {}
+    else:
+        settings = complete(_with_recording(command, searches))
+        for split in deployed(settings):
+            folds(settings, split)  # raises UserError where the domain has no such set
+        ask_before_paying(settings, deployed, designs_of(settings.steps) * searches, command.yes, seeds)
+        name = f"{kind}{settings.env}"
+        folder = RunFolder.create(Path(command.runs), name, settings.agent_model, asdict(settings), command.typed)
+    changes = (part for name, value in given.items() for part in flag(name, value))
+    return folder, given, command_line(command.command, *again, *flag("resume", folder.path), *changes)
 
 
-def _print_result(text: str, folder: Path) -> None:
+def _print_result(text: str, folder: Path) -> int:
     try:
         print(text, flush=True)
+        return 0
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -318,61 +287,59 @@ def _with_recording(command, searches: int = 1) -> Config:
     folder = settings.recording or recorded.find(settings.env, settings.seed)
     if not wanted and (searches != 1 or not folder or settings.meta_model or Keys.read()):
         return settings
-    chosen = {"meta_model": RECORDED, "recording": str(folder or "")}
     defaults = settings_of(Path(folder), settings.env, _models(settings)["agent_model"]) if folder else {}
-    return replace(config.from_flags(command, defaults), **chosen)
+    return replace(config.from_flags(command, defaults), meta_model=RECORDED, recording=str(folder or ""))
 
 
 def complete(settings: Config) -> Config:
     """The settings with the defaults that depend on keys, models and the domain. Raises UserError."""
     domain = envs.domain_class(settings.env)
-    if settings.agent_style not in STYLES:
-        raise UserError(f"unknown --agent-style {settings.agent_style!r}: choose from {', '.join(STYLES)}")
+    if settings.agent_style not in agent.STYLES:
+        raise UserError(f"unknown --agent-style {settings.agent_style!r}: choose from {', '.join(agent.STYLES)}")
     if settings.race and settings.objective == "experience":
         raise UserError("--race compares scores: it cannot go with --objective experience")
-    keys, models = Keys.read(), _models(settings)
-    offline_agent = models["agent_model"] == OFFLINE
     if settings.constrain_actions and settings.agent_style != "act":
         raise UserError("--constrain-actions leaves no room for thoughts: use it with --agent-style act")
-    agent = ModelSpec.parse(models["agent_model"])
-    local = agent.at_endpoint and is_local(agent.base_url or keys.base_url)
-    offline, paper = config.STAND_INS, config.PAPER
+    models, paper = _models(settings), config.PAPER
+    player, offline_agent = ModelSpec.parse(models["agent_model"]), models["agent_model"] == OFFLINE
+    local = player.at_endpoint and is_local(player.base_url or Keys.read().base_url)
+    by_writer = config.STAND_INS if models["meta_model"] in (OFFLINE, RECORDED) else paper
+    by_agent = config.STAND_INS if offline_agent else paper
     passes, test_passes = domain.offline_passes if offline_agent else (paper["passes"], paper["passes"])
     defaults = {
-        "steps": (offline if models["meta_model"] in (OFFLINE, RECORDED) else paper)["steps"],
-        "folds": (offline if offline_agent else paper)["folds"],
-        "passes": passes,
-        "test_passes": settings.passes or test_passes,
+        "steps": by_writer["steps"], "folds": by_agent["folds"], "collection_passes": by_agent["collection_passes"],
+        "passes": passes, "test_passes": settings.passes or test_passes,
         "final_passes": max(settings.passes or passes, paper["passes"]),
-        "collection_passes": (offline if offline_agent else paper)["collection_passes"],
         "workers": config.default_workers(0 if offline_agent else settings.in_flight, local),
         "show_admissible": offline_agent,
-    }
+    }  # fmt: skip
     chosen = {name: getattr(settings, name) or value for name, value in defaults.items()}
     return replace(settings, **models, **chosen)
 
 
 def _models(settings: Config) -> dict[str, str]:
     """The model of each role. Default: the paper's; without a key and a base URL, a stand-in."""
-    models = config.PAPER_MODELS if Keys.read() else dict.fromkeys(config.PAPER_MODELS, OFFLINE)
+    models = PAPER_MODELS if Keys.read() else dict.fromkeys(PAPER_MODELS, OFFLINE)
     return {role: getattr(settings, role) or model for role, model in models.items()}
 
 
-def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, root: RunFolder) -> dict:
-    """Do an experiment in a folder; returns its result. An error that stops it says how to resume `root`."""
-    changes = (part for name, value in overrides.items() for part in flag(name, value))
-    again = (command.command, *experiment.again, *flag("resume", root.path), *changes)
-    resume = f"resume with: {command_line(*again)}"
+def _do(command, folder: RunFolder, overrides: dict, resume: str, work: Callable[[Run], Awaitable[dict]],
+        deployed: Callable[[Config], dict[str, Deployed]]) -> dict:  # fmt: skip
+    """What `work` returns in a run; kept in score.json. An error that stops it says how to resume."""
+
+    def report_error(loop, context: dict) -> None:  # suppress follow-up errors once the run is stopping
+        error = context.get("exception")
+        if not isinstance(error, UserError | InfrastructureError | BudgetError) and not machine_fault(error):
+            loop.default_exception_handler(context)
 
     async def in_run() -> dict:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asyncio.current_task().cancel)
-        asyncio.get_running_loop().set_exception_handler(_report_error)
+        asyncio.get_running_loop().set_exception_handler(report_error)
         async with Run(folder, command.plain, overrides, command.command) as run:
             run.introduce()
-            run.display.plan(episodes_of(run.config, experiment.deployed(run.config)))
-            done = await experiment.work(run)
-            about = {"env": run.config.env, "labels": run.labels(), "models": run.config.models()}
-            return {**done, **about, "folder": str(folder.path)}
+            run.display.plan(episodes_of(run.config, deployed(run.config)))
+            return {**await work(run), "env": run.config.env, "labels": run.labels(),
+                    "models": run.config.models(), "folder": str(folder.path)}  # fmt: skip
 
     try:
         result = asyncio.run(in_run())
@@ -380,19 +347,12 @@ def _do(folder: RunFolder, overrides: dict, command, experiment: Experiment, roo
         write_report(folder.path)
         return result
     except (KeyboardInterrupt, asyncio.CancelledError):
-        raise KeyboardInterrupt(resume) from None
+        raise KeyboardInterrupt(f"resume with: {resume}") from None
     except Exception as error:
         fault = str(error) if isinstance(error, InfrastructureError | BudgetError) else machine_fault(error)
         if not fault:
             raise
-        raise InfrastructureError(f"{fault}\n{resume}") from error
-
-
-def _report_error(loop, context: dict) -> None:
-    """Suppress follow-up errors once the run is stopping."""
-    error = context.get("exception")
-    if not isinstance(error, UserError | InfrastructureError | BudgetError) and not machine_fault(error):
-        loop.default_exception_handler(context)
+        raise InfrastructureError(f"{fault}\nresume with: {resume}") from error
 
 
 def baselines() -> list[str]:
@@ -401,26 +361,22 @@ def baselines() -> list[str]:
 
 
 def baseline(name: str) -> str:
-    """The code of a baseline."""
-    if name not in baselines():
-        raise UserError(f"no baseline {name!r}: choose from {', '.join(baselines())}")
     return (BASELINES / f"{name}.py").read_text(encoding="utf-8")
 
 
 def find_design(name: str, env: str) -> str:
     """The code of a design: a file, RUN/ID of a run's archive, a baseline, or a file in the domain's `designs/ENV/`."""
-    path = Path(name)
     envs.domain_class(env)
+    path, kept = Path(name), recorded.DESIGNS / env / f"{name}.py"
+    archived = path.parent / "designs" / path.name / "design.py"
     if path.is_file():
         return _source(path)
-    archived = path.parent / "designs" / path.name / "design.py"
     if archived.is_file():
         return archived.read_text(encoding="utf-8")
-    kept = recorded.DESIGNS / env / f"{name}.py"
-    if kept.is_file() and name not in baselines():
-        return _source(kept)
     if name in baselines():
         return baseline(name)
+    if kept.is_file():
+        return _source(kept)
     names = ", ".join([*baselines(), *board.contributed(env)])
     raise UserError(f"no baseline {name!r}, no file and no RUN/ID: choose from {names}")
 
@@ -433,35 +389,30 @@ def _source(path: Path) -> str:
         raise UserError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def export(command) -> int:
+def export(command) -> None:
     run, folder = read_run(command.folder), RunFolder.open(Path(command.folder))
     node = next((one for one in run.evaluated if command.id in (one.id, one.name)), None)
     if node is None:
         ids = ", ".join(f"{one.name} ({one.id})" for one in run.evaluated) or "none"
         raise UserError(f"no design {command.id!r} in {run.path}; it has {ids}")
-    lines = [*about_design(run, node), f"settings: {json.dumps(run.config)}"]
-    comment = "".join(f"# {' '.join(line.split())}\n" for line in lines)
+    facts = [*about_design(run, node), f"settings: {json.dumps(run.config)}"]
+    comment = "".join(f"# {' '.join(line.split())}\n" for line in facts)
     write_atomic(Path(command.file), f"{comment}\n{folder.code(node.id)}")
     print(command.file)
-    return 0
 
 
-def record(command) -> int:
+def record(command) -> None:
     print(*write_recording(Path(command.folder), Path(command.recording), command.by, command.force), sep="\n")
-    return 0
 
 
 def check(command) -> int:
     source = _source(Path(command.file))
     tasks = [task for task in envs.domain_class(command.env).tasks() if task.split == "learning"][:3]
-    episodes = [Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True) for task in tasks]
-    trajectories = [play_episode(episode).trajectory for episode in episodes]
-    result = asyncio.run(check_in_sandbox(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox))
-    if command.json:
-        print(json.dumps(result))
-    else:
-        for key, value in result.items():
-            print(f"{key}: {json.dumps(value, ensure_ascii=True)}")
+    episodes = (agent.Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True) for task in tasks)
+    trajectories = [agent.play(episode).trajectory for episode in episodes]
+    result = asyncio.run(sandbox.check(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox))
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in result.items()]
+    print(json.dumps(result) if command.json else "\n".join(lines))
     return 0 if result["status"] == "ok" else 1
 
 
@@ -479,47 +430,39 @@ class OfflineTools:
 def doctor(command) -> int:
     """What this machine has for runs with these settings, on one domain or on all."""
     settings = _with_recording(command)
-    settings = replace(settings, **_models(settings))
-    in_flight = 0 if settings.agent_model == OFFLINE else settings.in_flight
-    settings = replace(settings, workers=settings.workers or config.default_workers(in_flight))
+    models = _models(settings)
+    in_flight = 0 if models["agent_model"] == OFFLINE else settings.in_flight
+    settings = replace(settings, **models, workers=settings.workers or config.default_workers(in_flight))
     lines = examine(settings, [command.env] if command.env else list(envs.DOMAINS))
-    can_start = all(line.status != "missing" for line in lines)
+    can_start, width = all(line.status != "missing" for line in lines), max(len(line.check) for line in lines)
     if command.json:
         print(json.dumps({"ok": can_start, "checks": [asdict(line) for line in lines]}))
-        return 0 if can_start else 1
-    width = max(len(line.check) for line in lines)
-    for line in lines:
-        print(f"{line.status:8} {line.check:{width}}  {line.found}")
-        if line.do:
-            print(f"{'':8} {'':{width}}  -> {line.do}")
+    else:
+        for line in lines:
+            print(f"{line.status:8} {line.check:{width}}  {line.found}")
+            if line.do:
+                print(f"{'':8} {'':{width}}  -> {line.do}")
     return 0 if can_start else 1
 
 
-def tasks(command) -> int:
+def tasks(command) -> None:
     domain = envs.domain_class(command.env)
     rows = [{"id": t.id, "split": t.split, "family": t.family, "source": t.source} for t in domain.tasks()]
-    if command.json:
-        print(json.dumps(rows))
-        return 0
-    for row in rows:
-        print(f"{row['split']:9} {row['source']:10} {row['family']:28} {row['id']}")
-    counts = {split: sum(row["split"] == split for row in rows) for split in ("learning", "test", "shift")}
-    print(f"{command.env}: " + ", ".join(f"{count} {split}" for split, count in counts.items()))
-    for note in domain.notes():
-        print(note)
-    return 0
+    lines = [f"{row['split']:9} {row['source']:10} {row['family']:28} {row['id']}" for row in rows]
+    counts = [f"{sum(row['split'] == split for row in rows)} {split}" for split in ("learning", "test", "shift")]
+    lines += [f"{command.env}: {', '.join(counts)}", *domain.notes()]
+    print(json.dumps(rows) if command.json else "\n".join(lines))
 
 
-def play(command) -> int:
+def play(command) -> None:
     domain = envs.domain_class(command.env)
     known = [task.id for task in domain.tasks()]
     task = command.task or known[0]
     if task not in known:
         raise UserError(f"unknown task {task!r} of {command.env}: python alma.py tasks --env {command.env} lists them")
-    env = domain(task)
+    env, done = domain(task), False
     text, info = env.reset(seed=command.seed)
     print(f"{task}\n\n{info['goal']}\n\nCommands: quit, or an action.", end="")
-    done = False
     while not done:
         print(f"\n{text}\n{info['now']}".rstrip())
         if info["actions"]:
@@ -535,20 +478,17 @@ def play(command) -> int:
     if done:
         print(f"\n{text}")
     print(f"score {info['score']:.2f}{', won' if info['success'] else ''}")
-    return 0
 
 
-BOXOBAN = ["python", "-m", "minihack.scripts.download_boxoban_levels"]
-DOWNLOADS = {  # command, what it downloads, the variable that names the folder, and where to get it by hand
-    "alfworld": (["alfworld-download"], "the official games (2 GB)", "ALFWORLD_DATA", "alfworld/alfworld"),
-    "minihack": (BOXOBAN, "Boxoban's levels", "BOXOBAN_LEVELS", "google-deepmind/boxoban-levels"),
-}
-
-
-def data(command) -> int:
-    if command.env not in DOWNLOADS:
-        raise UserError(f"nothing to download for {command.env!r}: choose from {', '.join(DOWNLOADS)}")
-    program, what, variable, source = DOWNLOADS[command.env]
+def data(command) -> None:
+    boxoban = ["python", "-m", "minihack.scripts.download_boxoban_levels"]
+    downloads = {  # command, what it downloads, the variable that names the folder, and where to get it by hand
+        "alfworld": (["alfworld-download"], "the official games (2 GB)", "ALFWORLD_DATA", "alfworld/alfworld"),
+        "minihack": (boxoban, "Boxoban's levels", "BOXOBAN_LEVELS", "google-deepmind/boxoban-levels"),
+    }
+    if command.env not in downloads:
+        raise UserError(f"nothing to download for {command.env!r}: choose from {', '.join(downloads)}")
+    program, what, variable, source = downloads[command.env]
     by_hand = f"get them from github.com/{source} on another machine, and set {variable} to their folder"
     try:
         socket.create_connection(("github.com", 443), timeout=10).close()
@@ -556,18 +496,14 @@ def data(command) -> int:
         raise UserError(f"cannot download {what}: cannot reach github.com ({error}); {by_hand}") from None
     if subprocess.run([str(Path(sys.executable).parent / program[0]), *program[1:]], check=False).returncode:
         raise UserError(f"the download of {what} failed; {by_hand}")
-    return 0
 
 
-def report(command) -> int:
+def report(command) -> None:
     print(*write_report(Path(command.folder)), sep="\n")
-    return 0
 
 
-def compare(command) -> int:
+def compare(command) -> None:
     runs = [read_run(path) for path in command.folders]
-    drawn = comparison.plot(runs) if command.plot else None
-    if drawn:
+    if command.plot and (drawn := comparison.plot(runs)):
         write_atomic(command.plot, drawn.png if command.plot.suffix.lower() == ".png" else drawn.svg)
     print(comparison.table(runs))
-    return 0
