@@ -1,8 +1,4 @@
-"""The folder of a run: what is written where, so that a kill at any point loses nothing.
-
-Files are written whole: under a temporary name, then renamed. One process at a time writes to a folder. If it
-cannot be read or written, one line says why.
-"""
+"""The folder of a run: what is written where, so that a kill at any point loses nothing. One process writes at a time."""
 
 import contextlib
 import errno
@@ -25,16 +21,14 @@ from prompts import quote
 from report.data import read_lines
 from report.page import render
 
-LOG_TOKENS = 20_000  # of one prompt or answer in a design's log
 ROOT = Path(__file__).resolve().parents[1]
 # What shapes a run's result: the prompts, and all code but the report and the bench.
 SHAPING = ("*.py", "domains/*.py", "domains/*.toml", "harness/*.py", "jail/*.py", "models/*.py", "prompts/**/*.*",
            "standins/*.py")  # fmt: skip
-PACKAGES = ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
-    """Write a whole file or nothing; it is compressed if its name ends with .gz."""
+    """Write a whole file or nothing: under a temporary name, then renamed. It is compressed if its name ends with .gz."""
     content = content.encode("utf-8", "replace") if isinstance(content, str) else content
     content = gzip.compress(content, mtime=0) if path.suffix == ".gz" else content
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -84,22 +78,17 @@ class RunFolder:
 
     def __init__(self, path: Path):
         self.path = Path(path)
-        self._lock = None
 
     @classmethod
     def create(cls, runs: Path, environment: str, model: str, config: dict, command: str = "") -> "RunFolder":
-        """A new folder `<UTC timestamp>-<env>-<model>` under `runs`, with its config.json.
-
-        `command` is the command line that starts the same run.
-        """
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S")
-        name = re.sub(r"[^A-Za-z0-9._-]+", "_", f"{stamp}-{environment}-{model.split('@')[0]}")
-        names = (name, *(f"{name}-{number}" for number in range(2, 1000)))
-        for path in (Path(runs) / name for name in names):
+        """A new folder `<UTC timestamp>-<env>-<model>` under `runs`; `command`: the line that starts the same run."""
+        name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{environment}-{model.split('@')[0]}"
+        first = Path(runs) / re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+        for path in (first, *(first.with_name(f"{first.name}-{number}") for number in range(2, 1000))):
             if not path.exists():
                 with contextlib.suppress(FileExistsError):  # another process was faster
                     return cls.at(path, config, command)
-        raise UserError(f"cannot make a run folder {Path(runs) / name}: there are too many of this second")
+        raise UserError(f"cannot make a run folder {first}: there are too many of this second")
 
     @classmethod
     def at(cls, path: Path, config: dict, command: str = "", exist_ok: bool = False) -> "RunFolder":
@@ -110,8 +99,7 @@ class RunFolder:
             raise
         except OSError as error:
             raise _unwritten(f"cannot make a run folder {path}", error) from error
-        started = {"command": command} if command else {}
-        write_json(path / "config.json", {**config, "about": {**about(), **started}})
+        write_json(path / "config.json", {**config, "about": about() | ({"command": command} if command else {})})
         return cls(path)
 
     @classmethod
@@ -123,15 +111,12 @@ class RunFolder:
 
     def check_code(self, anyway: bool) -> None:
         """Raise UserError where the code or a prompt has changed since the run began, unless `anyway`."""
-        config = self.config()
-        before = config.get("about", {})
+        before = (config := self.config()).get("about", {})
         if before.get("code", "") == fingerprint():
             return
         if not anyway:
-            raise UserError(
-                f"the code or the prompts have changed since {self.path} began: --anyway resumes it with the "
-                "new ones, and plays the episodes that depend on them again"
-            )
+            raise UserError(f"the code or the prompts have changed since {self.path} began: --anyway resumes it with "
+                            "the new ones, and plays the episodes that depend on them again")  # fmt: skip
         write_json(self.path / "config.json", {**config, "about": {**before, **about()}})
         self.note({"event": "code changed", "before": before.get("code", "")})
 
@@ -166,24 +151,21 @@ class RunFolder:
         write_atomic(folder / "design.py", code)
         write_json(folder / "plan.json", plan)
         entries = [(f"{stage}: {side}", text) for stage, side, text in transcript] + list(more.items())
-        log = [f"=== {title}\n{quote(text, LOG_TOKENS)}" for title, text in entries]
+        log = [f"=== {title}\n{quote(text, 20_000)}" for title, text in entries]
         write_atomic(folder / "log.txt.gz", "\n\n".join(log) + "\n")
 
     def write_archive(self, designs: list[dict]) -> bool:
         """Write archive.jsonl; returns whether it changed. A resumed run does not shorten it."""
-        known = self.archive()
-        if len(designs) < len(known):
+        if len(designs) < len(known := self.archive()):
             return False
-        lines = [json.dumps(design, ensure_ascii=False) for design in designs]
+        lines = (json.dumps(design, ensure_ascii=False) for design in designs)
         write_atomic(self.path / "archive.jsonl", "".join(f"{line}\n" for line in lines))
         return designs != known
 
     def log(self, line: str) -> None:
-        """Append a line to log.txt."""
         self._append("log.txt", f"{_now()} {line}")
 
     def note(self, event: dict) -> None:
-        """Append an event to history.jsonl."""
         self._append("history.jsonl", json.dumps({"time": _now(), **event}, ensure_ascii=False))
 
     def _append(self, name: str, line: str) -> None:
@@ -201,18 +183,12 @@ def _now() -> str:
 def about() -> dict:
     """Versions, git commit and fingerprint of the code: what is needed to repeat a run."""
     command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12"]
-    try:
-        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
-        commit = found.stdout.strip()
-    except (OSError, subprocess.TimeoutExpired):
-        commit = ""
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "packages": {**dict.fromkeys(PACKAGES, "not installed"), **versions(PACKAGES)},
-        "commit": commit or "unknown",
-        "code": fingerprint(),
-    }
+    commit, names = "", ("openai", "numpy", "gymnasium", "minihack", "nle", "alfworld", "textworld", "networkx")
+    with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+        commit = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False).stdout.strip()
+    packages = {**dict.fromkeys(names, "not installed"), **versions(names)}
+    return {"python": platform.python_version(), "platform": platform.platform(), "packages": packages,
+            "commit": commit or "unknown", "code": fingerprint()}  # fmt: skip
 
 
 def versions(packages: Iterable[str]) -> dict[str, str]:
