@@ -20,19 +20,15 @@ from models import MANUAL, OFFLINE, RECORDED
 from models.answers import extract_code
 from models.credentials import find_secret
 from models.recorded import FILE, Recording
-from models.store import Call, Store
+from models.store import Store
 from report.data import LEARNED, Node, RunData, read_result, read_run
 from report.page import picture, recorded
 from report.words import difference_words, experience_words, line, percent
 
 
 def settings_of(folder: Path, env: str, agent_model: str) -> dict:
-    """The settings of a recorded search, by name: the defaults of its replay. Raises UserError.
-
-    With another agent it becomes another search, which only has as many steps.
-    """
-    path = folder / FILE
-    head = Recording.read(path).head
+    """The settings of a recorded search, by name: the defaults of its replay. Raises UserError."""
+    head = Recording.read(path := folder / FILE).head
     if head["domain"] != env:
         raise UserError(f"{path} is of the domain {head['domain']}, not of {env}")
     found = {name: value for name, value in head["settings"].items() if name in NAMES and name not in SHAPELESS}
@@ -46,7 +42,7 @@ def settings_of(folder: Path, env: str, agent_model: str) -> dict:
             flags.parse_args([] if value in (False, "") else flag(name, value)[: 1 if value is True else None])
         except argparse.ArgumentError as error:
             raise UserError(f"{path}, line 1: {error}") from None
-    if found.get("agent_model") != agent_model:
+    if found.get("agent_model") != agent_model:  # it becomes another search, which only has as many steps
         found = {"steps": found.get("steps", 0)}
     return {name: value for name, value in found.items() if name not in ("env", "seed") and not name.endswith("_model")}
 
@@ -57,7 +53,7 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
     `by` says who answered as the meta agent, where the name of the model does not; `force` replaces a recording.
     """
     folder, run = RunFolder.open(path), read_run(path)
-    settings, archive = from_json(folder.config()), folder.archive()
+    settings = from_json(folder.config())
     if settings.meta_model in (OFFLINE, RECORDED):
         raise UserError(f"{path}: no model wrote its designs, but {settings.meta_model}: there is nothing to record")
     learned, steps = run.learned, max((node.step for node in run.nodes), default=0)
@@ -67,26 +63,48 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         raise UserError(f"there is a recording in {to}: --force replaces it")
     with Store(path / "store.sqlite") as store:
         calls, others = store.calls("meta"), store.calls("memory")
+
+    def refuse_secrets(place: Path, data: bytes | str) -> None:
+        if found := find_secret(data if isinstance(data, bytes) else data.encode("utf-8", "replace")):
+            raise UserError(f"{place} holds {found}: nothing is recorded")
+
     for file in sorted(one for one in path.rglob("*") if one.is_file()):
         try:
-            _refuse_secrets(file, gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes())
+            refuse_secrets(file, gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes())
         except (OSError, EOFError, zlib.error) as error:
             raise UserError(f"cannot read {file}: {error}: nothing is recorded") from None
     for call in (*calls, *others):  # which are compressed in their file
-        _refuse_secrets(path / "store.sqlite", f"{call.request}\n{call.answer}".encode("utf-8", "replace"))
+        refuse_secrets(path / "store.sqlite", f"{call.request}\n{call.answer}")
+
+    # The answers that made each candidate, in the order in which they were asked for, must give its design.
+    answers = []
+    for design in folder.archive():
+        name, last = design["candidate"], {}  # an answer that came again in place of a useless one counts
+        for call in calls:
+            if call.design == name:
+                last[call.stage, call.sample.removeprefix(name).strip()] = call
+        code = [call.answer for (stage, _), call in last.items() if stage != "ideate"]
+        try:
+            made = design_id(extract_code(code[-1])) if code else ""
+        except AnswerError:
+            made = ""
+        if not last or (design["state"] != "dropped" and made != design["id"]):
+            why = "do not give its design (was the run resumed with other prompts?)"
+            raise UserError(f"{path}: the stored answers of candidate {name} {why}")
+        answers += [
+            {"candidate": name, "id": design["id"], "parents": design["parents"], "stage": stage, "try": again,
+             "prompt": call.prompt_hash, "answer": call.answer, **({"fault": call.fault} if call.fault else {})}
+            for (stage, again), call in last.items()
+        ]  # fmt: skip
 
     who = line(by, 200) or (f"somebody, by hand ({MANUAL})" if settings.meta_model == MANUAL else settings.meta_model)
-    answers = [one for design in archive for one in _answers(path, design, calls)]
     head = {
-        "domain": settings.env,
-        "seed": settings.seed,
-        "by": who,
-        "meta_model": settings.meta_model,
+        "domain": settings.env, "seed": settings.seed, "by": who, "meta_model": settings.meta_model,
         "date": f"{run.state.ended:%Y-%m-%d}" if run.state.ended else "unknown",
         "settings": {name: value for name, value in asdict(settings).items() if name not in SHAPELESS},
         "versions": {name: value for name, value in run.about.items() if name not in ("command", "labels")},
         "answers": len(answers),
-    }
+    }  # fmt: skip
     facts = [*about_design(run, learned), f"Written by: {who}. Labels of the run: {', '.join(run.labels) or 'none'}."]
     replay = command_line("reproduce", *flag("env", settings.env), *flag("seed", settings.seed), *flag("recording", to))
     files = {
@@ -98,37 +116,10 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         FILE: "".join(json.dumps(one, ensure_ascii=False) + "\n" for one in (head, *answers)),
     }
     for name, content in files.items():
-        _refuse_secrets(to / name, content.encode("utf-8", "replace"))
+        refuse_secrets(to / name, content)
     for name, content in files.items():
         write_atomic(to / name, content)
     return [to / name for name in files]
-
-
-def _refuse_secrets(place: Path, data: bytes) -> None:
-    if found := find_secret(data):
-        raise UserError(f"{place} holds {found}: nothing is recorded")
-
-
-def _answers(path: Path, design: dict, calls: list[Call]) -> list[dict]:
-    """The lines of one candidate, in the order in which it was asked. Raises UserError where they do not give its design."""
-    name, last = design["candidate"], {}  # an answer that came again in place of a useless one counts
-    for call in calls:
-        if call.design == name:
-            last[call.stage, call.sample.removeprefix(name).strip()] = call
-    code = [call.answer for (stage, _), call in last.items() if stage != "ideate"]
-    try:
-        made = design_id(extract_code(code[-1])) if code else ""
-    except AnswerError:
-        made = ""
-    if not last or (design["state"] != "dropped" and made != design["id"]):
-        why = "do not give its design (was the run resumed with other prompts?)"
-        raise UserError(f"{path}: the stored answers of candidate {name} {why}")
-    about = {"candidate": name, "id": design["id"], "parents": design["parents"]}
-    return [
-        {**about, "stage": stage, "try": again, "prompt": call.prompt_hash, "answer": call.answer,
-         **({"fault": call.fault} if call.fault else {})}
-        for (stage, again), call in last.items()
-    ]  # fmt: skip
 
 
 def about_design(run: RunData, node: Node) -> list[str]:
@@ -151,8 +142,7 @@ def about_design(run: RunData, node: Node) -> list[str]:
 def with_docstring(code: str, facts: str) -> str:
     """A module with these facts at the end of its docstring."""
     tree, head, rest = ast.parse(code), "", f"\n\n{code}"
-    own = ast.get_docstring(tree, clean=False)
-    if own is not None:
+    if (own := ast.get_docstring(tree, clean=False)) is not None:
         head, _, rest = code.partition(ast.get_source_segment(code, tree.body[0]))
     text = f"{own.rstrip()}\n\n{facts}" if own else facts
     text = text.translate({ord("\\"): "\\\\", 0: "\\0", ord("\r"): "\\r"}).replace('"""', '\\"\\"\\"')
