@@ -15,7 +15,6 @@ from pathlib import Path
 import envs
 from agent import prepare
 from alma import Archive, Design, design_id
-from errors import UserError
 from evaluate import EXPERIENCE, NO_MEMORY, SINGLES, Evaluator, Fold, Protocol, folds
 from harness.config import Config, from_json
 from harness.pool import open_pool
@@ -30,6 +29,7 @@ from models.store import Store
 from prompts import quote
 from prompts.evidence import EPISODES, read_episodes
 from report.words import model_labels
+from sandbox import side_by_side
 from score import Score, hopeless
 
 
@@ -57,8 +57,6 @@ class Run:
             self._recording = Recording.of_run(self.folder.path)
             if config.recording and not self._recording.head:  # a run needs it to the end
                 self._recording = Recording.read(path := Path(config.recording) / FILE)
-                if (other := self._recording.head["domain"]) != config.env:
-                    raise UserError(f"{path} is of the domain {other}, not of {config.env}")
                 write_atomic(self.folder.path / COPY, path.read_bytes())
             models = Models(
                 {role: ModelSpec.parse(getattr(config, f"{role}_model"), role) for role in ROLES}, self.store,
@@ -66,12 +64,10 @@ class Run:
                 budget_usd=config.budget_usd or None, budget_tokens=config.budget_tokens or None,
                 prices=dict(parse_price(text) for text in config.price),
                 keys=Keys.read(take=True),  # before any child is started
-                patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds),
-            )  # fmt: skip
+                patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds))  # fmt: skip
             self.models = await self._stack.enter_async_context(models)
             self.display.cost_from(self._spent)
-            place = (config.env, config.workers, config.scheduler, self.display.log)
-            self.pool = await asyncio.to_thread(open_pool, *place)
+            self.pool = await asyncio.to_thread(open_pool, config.env, config.workers, config.scheduler, self.display.log)
             self._stack.callback(self.pool.close)
             await self.models.load()
             self.gateway = None
@@ -117,10 +113,8 @@ class Run:
         if self.config.meta_model == RECORDED:
             first.append(self._recording.introduction(self.config.seed))
         if offline := [role for role, model in roles if model == OFFLINE]:
-            first.append(
-                f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs "
-                "and scores are real; stand-ins are not language models: these are not the paper's numbers."
-            )
+            first.append(f"offline: stand-ins play {', '.join(offline)}; no key, no network. Environments, designs and scores "
+                         "are real; stand-ins are not language models: these are not the paper's numbers.")  # fmt: skip
         if first:
             self.display.log(" ".join(first))
         for note in [*envs.domain_class(self.config.env).notes(), f"run folder: {self.folder.path}"]:
@@ -141,31 +135,25 @@ class Run:
         async def make() -> Evaluator:
             halves = folds(config, split)
             # Generate the games of all tasks, and show progress where that takes long.
-            tasks = [task for half in halves[0] for task in half]
-            left = {asyncio.ensure_future(pool.run(prepare, config.env, task.id)) for task in tasks}
+            games = [asyncio.ensure_future(pool.run(prepare, config.env, task.id)) for half in halves[0] for task in half]
+            made = asyncio.ensure_future(side_by_side(games))
             try:
-                while left:
-                    done, left = await asyncio.wait(left, timeout=10)
-                    for one in done:
-                        one.result()
-                    if left:
-                        made = f"{len(tasks) - len(left)} of {len(tasks)}"
-                        log(f"generating games, kept in {envs.cache_dir()}: {made}")
+                while not (await asyncio.wait([made], timeout=10))[0]:
+                    done = f"{sum(one.done() for one in games)} of {len(games)}"
+                    log(f"generating games, kept in {envs.cache_dir()}: {done}")
+                await made
             finally:
-                for one in left:
-                    one.cancel()
-                await asyncio.gather(*left, return_exceptions=True)
+                made.cancel()
+                await asyncio.gather(made, return_exceptions=True)
 
             protocol = Protocol(
                 config.env, config.agent_model, config.seed, config.passes_over(split), config.collection_passes, mode,
                 show_admissible=config.show_admissible, keep_models=config.keep_models,
-                style=config.agent_style, tokens=config.agent_tokens, constrain=config.constrain_actions,
-            )  # fmt: skip
+                style=config.agent_style, tokens=config.agent_tokens, constrain=config.constrain_actions)  # fmt: skip
             evaluator = Evaluator([Fold(
                 protocol, *pair, pool=pool, store=self.store, models=self.models, gateway=self.gateway,
                 unsafe_sandbox=config.unsafe_sandbox, phase=phase, stage=f"memory, {split} set",
-                progress=self.display.episode, log=log,
-            ) for pair in halves])  # fmt: skip
+                progress=self.display.episode, log=log) for pair in halves])  # fmt: skip
             self.display.expect(evaluator.episodes + sum(len(fold.collection_episodes()) for fold in evaluator.folds))
             await self._stack.enter_async_context(evaluator)
             self._unsafe = self._unsafe or evaluator.unsafe
@@ -274,26 +262,23 @@ class Run:
             return known if first <= own else {}
 
         if not (known := kept()):
-            if race:
-                score = await self._evaluate("learning", candidate, code, "static", {"race": race})
-            else:
-                score = await self.score("learning", candidate, code)
+            score = await (self._evaluate("learning", candidate, code, "static", {"race": race}) if race
+                           else self.score("learning", candidate, code))  # fmt: skip
             summary = {"candidate": candidate, **score.summary()}
             if self.config.objective == "experience":
                 summary["experience"] = await self.experience("learning", candidate, code)
-            known = kept()
-        if not known:
-            texts = {"printed": score.output, "errors": "\n".join(score.errors)}
-            self.folder.write_candidate(folder, code, plan, transcript, **texts)
-            lines = [json.dumps(asdict(one), ensure_ascii=False, separators=(",", ":")) for one in score.outcomes]
-            write_atomic(folder / EPISODES, "".join(f"{line}\n" for line in lines))
-            write_json(folder / "score.json", known := summary)
+            if not (known := kept()):
+                texts = {"printed": score.output, "errors": "\n".join(score.errors)}
+                self.folder.write_candidate(folder, code, plan, transcript, **texts)
+                lines = (json.dumps(asdict(one), ensure_ascii=False, separators=(",", ":")) for one in score.outcomes)
+                write_atomic(folder / EPISODES, "".join(f"{line}\n" for line in lines))
+                write_json(folder / "score.json", known := summary)
         self.show(candidate, "archived", f"{known['mean']:.3f}, {known['difference']:+.3f} to no memory")
         values = {key: known[key] for key in ("stderr", "difference", "retrieved_tokens")}
         if experience := known.get("experience"):
             values["experience"] = experience["gives"][0]
-        values |= {"raced": known.get("raced", 0), "by": self._written_by(candidate)}
-        return {"state": "evaluated", "score": known["mean"], **values}
+        found = {"state": "evaluated", "score": known["mean"], **values}
+        return {**found, "raced": known.get("raced", 0), "by": self._written_by(candidate)}
 
     def keep(self, archive: Archive) -> None:
         """Write the archive after a learning step, and the report, which takes a second, every half minute."""
@@ -303,10 +288,8 @@ class Run:
             self._reported = time.monotonic()
 
     def cost(self, design: str, candidate: str) -> float | None:
-        """Dollars for a candidate until it is in the archive: meta agent and its own calls. None: a price is unknown.
-
-        What comes later (finalists, the test set) is not in it, for a resumed run finds those calls in the store.
-        """
+        """Dollars for a candidate until it is in the archive: meta agent and its own calls. None: a price is unknown."""
+        # What comes later (finalists, the test set) is not in it, for a resumed run finds those calls in the store.
         own = [(design, "memory, learning set"), (design, f"memory, learning set{EXPERIENCE}")]
         rows = [row for row in self.models.usage() if row["role"] != "agent"]
         return _dollars([row for row in rows if row["design"] == candidate or (row["design"], row["stage"]) in own])
