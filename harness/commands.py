@@ -82,10 +82,8 @@ def evaluate(command, sources: dict[str, str] | None = None, then: Callable[[Run
     sources = sources or {name: find_design(name, env or Config.env) for name in command.design}  # a wrong name is an error
     split, mode, sizes = command.split, command.mode, command.collection_size
     again = [part for name in command.design for part in flag("design", name)]
-    if command.command == "evaluate":
-        again += [*flag("split", split), *flag("mode", mode)]
-    if sizes:
-        again += flag("collection-size", ",".join(map(str, sizes)))
+    again += [*flag("split", split), *flag("mode", mode)] if command.command == "evaluate" else []
+    again += flag("collection-size", ",".join(map(str, sizes))) if sizes else []
 
     async def work(run: Run) -> dict:
         done = {size: await _compare(run, sources, split, mode, size) for size in sizes or (None,)}
@@ -182,14 +180,12 @@ async def _learn(run: Run) -> tuple[dict, str]:
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
     again = sorted((one for one in archive.designs if one.final is not None), key=lambda one: -one.lead(f0))
-    return {
-        "learned": best.id, "candidate": best.candidate, "score": best.score, "no_memory": f0,
-        "designs": len(archive.evaluated()), "objective": run.config.objective, "finalists": [
-            {"id": one.id, "candidate": one.candidate, "search": one.lead(f0), "fresh": one.fresh, "final": one.final}
-            for one in again
-        ],
-        "noise": {"learning": await run.luck("learning")},
-    }, run.folder.code(best.id)  # fmt: skip
+    finalists = [
+        {"id": one.id, "candidate": one.candidate, "search": one.lead(f0), "fresh": one.fresh, "final": one.final}
+        for one in again]  # fmt: skip
+    return {"learned": best.id, "candidate": best.candidate, "score": best.score, "no_memory": f0,
+            "designs": len(archive.evaluated()), "objective": run.config.objective, "finalists": finalists,
+            "noise": {"learning": await run.luck("learning")}}, run.folder.code(best.id)  # fmt: skip
 
 
 def _says(outcomes: Iterable[dict]) -> dict:
@@ -274,10 +270,8 @@ def _print_result(text: str, folder: Path) -> int:
 
 
 def _with_recording(command, searches: int = 1) -> Config:
-    """The settings that the flags give. Where a recorded search is replayed, its own are the defaults. Raises UserError.
-
-    That is so with `--meta-model recorded` or `--recording`, and without a key where the domain has a recording.
-    """
+    """The settings that the flags give; those of a recorded search are the defaults where it is replayed: with
+    `--meta-model recorded` or `--recording`, and without a key where the domain has a recording. Raises UserError."""
     settings = config.from_flags(command)
     wanted = bool(settings.recording) or settings.meta_model == RECORDED
     if settings.recording and settings.meta_model not in ("", RECORDED):
@@ -311,8 +305,7 @@ def complete(settings: Config) -> Config:
         "passes": passes, "test_passes": settings.passes or test_passes,
         "final_passes": max(settings.passes or passes, paper["passes"]),
         "workers": config.default_workers(0 if offline_agent else settings.in_flight, local),
-        "show_admissible": offline_agent,
-    }  # fmt: skip
+        "show_admissible": offline_agent}  # fmt: skip
     chosen = {name: getattr(settings, name) or value for name, value in defaults.items()}
     return replace(settings, **models, **chosen)
 

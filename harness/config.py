@@ -15,16 +15,14 @@ from models import MANUAL, MOST_OUTPUT, OFFLINE, RECORDED
 
 PAPER_MODELS = {  # role: the paper's choice, the default where there is a key or a base URL
     "meta_model": "gpt-5:medium", "agent_model": "gpt-5-nano:low", "memory_model": "gpt-4o-mini",
-    "embedding_model": "text-embedding-3-small",
-}  # fmt: skip
+    "embedding_model": "text-embedding-3-small"}  # fmt: skip
 PAPER = {"steps": 11, "passes": 3, "collection_passes": 1, "folds": 1}  # 43 designs
 # Stand-ins win few episodes, but an episode takes milliseconds: more of them tell designs apart. 23 designs.
 STAND_INS = {"steps": 7, "collection_passes": 6, "folds": 2}
 # Settings that shape no search: what it costs, where it runs, and who answers as the meta agent.
 SHAPELESS = (
     "meta_model", "recording", "in_flight", "workers", "scheduler", "outage_seconds", "call_seconds", "budget_usd",
-    "budget_tokens", "price", "unsafe_sandbox",
-)  # fmt: skip
+    "budget_tokens", "price", "unsafe_sandbox")  # fmt: skip
 
 
 def setting(default, help: str, **options):

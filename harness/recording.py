@@ -94,8 +94,7 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         answers += [
             {"candidate": name, "id": design["id"], "parents": design["parents"], "stage": stage, "try": again,
              "prompt": call.prompt_hash, "answer": call.answer, **({"fault": call.fault} if call.fault else {})}
-            for (stage, again), call in last.items()
-        ]  # fmt: skip
+            for (stage, again), call in last.items()]  # fmt: skip
 
     who = line(by, 200) or (f"somebody, by hand ({MANUAL})" if settings.meta_model == MANUAL else settings.meta_model)
     head = {
@@ -103,8 +102,7 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         "date": f"{run.state.ended:%Y-%m-%d}" if run.state.ended else "unknown",
         "settings": {name: value for name, value in asdict(settings).items() if name not in SHAPELESS},
         "versions": {name: value for name, value in run.about.items() if name not in ("command", "labels")},
-        "answers": len(answers),
-    }  # fmt: skip
+        "answers": len(answers)}  # fmt: skip
     facts = [*about_design(run, learned), f"Written by: {who}. Labels of the run: {', '.join(run.labels) or 'none'}."]
     replay = command_line("reproduce", *flag("env", settings.env), *flag("seed", settings.seed), *flag("recording", to))
     files = {

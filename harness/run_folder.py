@@ -203,7 +203,6 @@ def versions(packages: Iterable[str]) -> dict[str, str]:
 @functools.cache
 def fingerprint() -> str:
     """Hash of the code and the prompts that shape a run's result."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in SHAPING for path in ROOT.glob(pattern) if path.suffix != ".pyc"}):
-        digest.update(f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    paths = sorted({path for pattern in SHAPING for path in ROOT.glob(pattern) if path.suffix != ".pyc"})
+    lines = (f"{path.relative_to(ROOT)} {hashlib.sha256(path.read_bytes()).hexdigest()}\n" for path in paths)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
