@@ -5,22 +5,21 @@ any order. A worker holds no key: it asks the host for each answer of a real mod
 """
 
 import asyncio
-import concurrent.futures
 import contextlib
 import errno
+import functools
 import multiprocessing
-import multiprocessing.util
 import os
 import shutil
 import signal
 import socket
 import tempfile
 import threading
-import urllib.parse
 from collections.abc import Callable, Iterator
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import forkserver, resource_tracker
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from multiprocessing import forkserver, resource_tracker, util
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from errors import InfrastructureError, UserError
 from harness.run_folder import fingerprint
@@ -29,8 +28,8 @@ from models.fair_queue import FairQueue
 PRELOAD_DOMAIN = "ALMA_PRELOAD_DOMAIN"  # environment variable that tells the fork server a domain to load
 ATTEMPTS = 5  # times that an episode is sent to a worker before the run stops
 CONNECT_SECONDS = 10.0  # that a scheduler has to answer
-END_SECONDS = 5.0  # that a worker has to end
 SOCKET_FOLDER = 75  # most characters of a folder in which `multiprocessing` makes sockets: an address has 107
+ONE_AT_A_TIME = threading.Lock()  # all threads of a cluster's worker share one environment
 
 
 def open_pool(domain: str, workers: int, scheduler: str, log: Callable[[str], None]) -> "Pool | Cluster":
@@ -45,13 +44,22 @@ class Pool:
 
     def __init__(self, domain: str, workers: int):
         # The fork server has neither the key nor a thread of the host.
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(["harness.preload"])
-        self._domain = domain
-        # `multiprocessing` removes the folder above it when this process ends.
-        self._temporary = tempfile.mkdtemp(prefix="alma-", dir=_folder_for_sockets())
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["harness.preload"])
+        # This process's folder for sockets: in TMPDIR, or elsewhere if the address would be too long.
+        # `multiprocessing` removes it when this process ends.
+        chosen, places = tempfile.tempdir, ("/tmp", "/var/tmp", "/dev/shm")
         try:
-            self._context.Lock()
+            if len(os.fsencode(tempfile.gettempdir())) > SOCKET_FOLDER:
+                tempfile.tempdir = next(place for place in places if os.access(place, os.W_OK))
+            folder = util.get_temp_dir()
+        except StopIteration:
+            raise UserError(f"the path of TMPDIR is too long: at most {SOCKET_FOLDER} characters") from None
+        finally:
+            tempfile.tempdir = chosen
+        self._domain, self._temporary = domain, tempfile.mkdtemp(prefix="alma-", dir=folder)
+        try:
+            context.Lock()
         except (OSError, ImportError) as error:
             if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE):
                 raise
@@ -59,15 +67,12 @@ class Pool:
                 f"worker processes need shared memory, and /dev/shm cannot be used here ({error}): "
                 "in a container, mount a tmpfs there (docker run --shm-size=64m)"
             ) from None
-        self._all = {self._executor() for _ in range(workers)}
-        self._idle = list(self._all)
-        self._queue = FairQueue(workers)
+        # Makes a worker; its process starts with its first task.
+        self._executor = functools.partial(ProcessPoolExecutor, 1, context, _start_worker, (self._temporary,))
+        self._idle = [self._executor() for _ in range(workers)]
+        self._all, self._queue = set(self._idle), FairQueue(workers)
         with _starting(domain):
             pass  # the fork server loads the engine while the host goes on
-
-    def _executor(self) -> concurrent.futures.ProcessPoolExecutor:
-        """A worker; its process starts with its first task."""
-        return concurrent.futures.ProcessPoolExecutor(1, self._context, _start_worker, (self._temporary,))
 
     async def run(self, function: Callable, *args, length: float = 0.0):
         """`function(*args)` in a worker; an exception of the function itself is raised here.
@@ -86,8 +91,7 @@ class Pool:
                     except (BrokenProcessPool, ConnectionError, EOFError):  # a worker or the fork server died
                         executor.shutdown(wait=False, cancel_futures=True)
                         self._all.remove(executor)
-                        executor = self._executor()
-                        self._all.add(executor)
+                        self._all.add(executor := self._executor())
             finally:
                 self._idle.append(executor)
         raise InfrastructureError(f"workers died {ATTEMPTS} times over {function.__name__}{args}")
@@ -100,21 +104,8 @@ class Pool:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.join(END_SECONDS)
+            process.join(5.0)  # seconds that it has to end
         shutil.rmtree(self._temporary, ignore_errors=True)
-
-
-def _folder_for_sockets() -> str:
-    """This process's folder for sockets: in TMPDIR, or elsewhere if the address would be too long."""
-    chosen, places = tempfile.tempdir, ("/tmp", "/var/tmp", "/dev/shm")
-    try:
-        if len(os.fsencode(tempfile.gettempdir())) > SOCKET_FOLDER:
-            tempfile.tempdir = next(place for place in places if os.access(place, os.W_OK))
-        return multiprocessing.util.get_temp_dir()
-    except StopIteration:
-        raise UserError(f"the path of TMPDIR is too long: at most {SOCKET_FOLDER} characters") from None
-    finally:
-        tempfile.tempdir = chosen
 
 
 @contextlib.contextmanager
@@ -134,12 +125,9 @@ def _starting(domain: str) -> Iterator[None]:
 
 
 def _start_worker(temporary: str) -> None:
-    """Set a worker's temporary folder, and end the worker when the host ends.
+    """Set a worker's temporary folder, and end the worker when the host ends: one that is killed cannot do that."""
 
-    A host that is killed cannot end its workers and remove their files; the fork server lives on with them.
-    """
-
-    def end_with_host() -> None:
+    def end_with_host() -> None:  # the fork server lives on with its workers
         multiprocessing.parent_process().join()
         shutil.rmtree(Path(temporary).parent, ignore_errors=True)
         os._exit(1)
@@ -149,8 +137,7 @@ def _start_worker(temporary: str) -> None:
 
 
 def _in_folder(function: Callable, *args):
-    """`function(*args)` in a worker. Its temporary folder is made again if somebody has removed it."""
-    os.makedirs(tempfile.gettempdir(), exist_ok=True)
+    os.makedirs(tempfile.gettempdir(), exist_ok=True)  # somebody may have removed the worker's temporary folder
     return function(*args)
 
 
@@ -164,20 +151,27 @@ class Cluster:
         try:
             import distributed  # slow, and installed only where it is wanted
         except ImportError:
-            raise UserError(
-                "--scheduler needs Dask: pip install -r requirements-dask.txt, here and on every worker"
-            ) from None
-        self._address, self._code, self._reconnecting = address, fingerprint(), asyncio.Lock()
-        self._client_class = distributed.Client
-        self.host = _own_address(address)
-        self._lost = (distributed.KilledWorker, distributed.comm.CommClosedError)
+            needs = "--scheduler needs Dask: pip install -r requirements-dask.txt, here and on every worker"
+            raise UserError(needs) from None
+        self._distributed, self._address, self._code = distributed, address, fingerprint()
+        self._reconnecting, host, port = asyncio.Lock(), None, None
+        with contextlib.suppress(ValueError):
+            if (place := urlsplit(address)).scheme == "tcp":
+                host, port = place.hostname, place.port
+        if not host or not port:
+            raise UserError(f"--scheduler {address!r} is no address such as tcp://host:8786")
+        try:  # the interface that reaches the scheduler: its workers can reach it too
+            with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
+                self.host = connection.getsockname()[0]
+        except OSError as error:
+            raise UserError(f"no Dask scheduler answers at {address}: {error}") from None
         self._client = self._connect()
         workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
         log(f"episodes go to {address}: {workers} workers" + ("" if workers else "; waiting for the first"))
 
     def _connect(self):
         try:
-            return self._client_class(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
+            return self._distributed.Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, TimeoutError, ValueError) as error:
             raise UserError(f"no Dask scheduler answers at {self._address}: {error}") from None
 
@@ -189,32 +183,24 @@ class Cluster:
             future = executor.submit(in_worker, self._code, function, *args, priority=length)
             try:
                 return await asyncio.wrap_future(future)
-            except self._lost:
+            except (self._distributed.KilledWorker, self._distributed.comm.CommClosedError):
                 pass  # Dask itself gives up an episode over which several workers died
             except ImportError as error:
                 raise InfrastructureError(f"a worker cannot play: {error}; start it in the repository") from None
             except asyncio.CancelledError:
                 if asyncio.current_task().cancelling():
                     raise
-            await self._reconnect(client)
+            async with self._reconnecting:
+                if client is self._client and client.status != "running":  # the scheduler has dropped it
+                    try:
+                        self._client = await asyncio.to_thread(self._connect)
+                    except UserError as error:
+                        raise InfrastructureError(str(error)) from None
         raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times over {function.__name__}{args}")
-
-    async def _reconnect(self, client) -> None:
-        """A new client where the scheduler has dropped this one."""
-        async with self._reconnecting:
-            if client is not self._client or client.status == "running":
-                return
-            try:
-                self._client = await asyncio.to_thread(self._connect)
-            except UserError as error:
-                raise InfrastructureError(str(error)) from None
 
     def close(self) -> None:
         """Leave the cluster: this run's episodes there are dropped, the workers stay."""
         self._client.close(timeout=CONNECT_SECONDS)
-
-
-ONE_AT_A_TIME = threading.Lock()  # all threads of a process share one environment
 
 
 def in_worker(code: str, function: Callable, *args):
@@ -223,19 +209,3 @@ def in_worker(code: str, function: Callable, *args):
         raise InfrastructureError(f"the worker on {socket.gethostname()} has another version of this repository")
     with ONE_AT_A_TIME:
         return function(*args)
-
-
-def _own_address(scheduler: str) -> str:
-    """The address of the interface that reaches the scheduler: its workers can reach it too."""
-    try:
-        place = urllib.parse.urlsplit(scheduler)
-        host, port = place.hostname, place.port
-    except ValueError:
-        host = None
-    if not host or not port or place.scheme != "tcp":
-        raise UserError(f"--scheduler {scheduler!r} is no address such as tcp://host:8786")
-    try:
-        with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
-            return connection.getsockname()[0]
-    except OSError as error:
-        raise UserError(f"no Dask scheduler answers at {scheduler}: {error}") from None

@@ -1,7 +1,6 @@
-"""The fork server imports this module before it forks the workers, so they share what is loaded here.
+"""The fork server imports this module before it forks the workers: what is loaded here at import time, they share.
 
-It saves each worker up to two seconds of CPU and most of its memory. It does its work at import time, because
-`multiprocessing` lets a fork server preload only modules.
+It saves each worker up to two seconds of CPU and most of its memory.
 """
 
 import contextlib
