@@ -2,7 +2,6 @@
 
 Only this module writes to the terminal: with `output`, what workers and engines print goes to that file.
 Texts are cleaned of control characters, messages are in the run's log too, and stdout is kept for the result.
-The time left assumes that the other episodes take as long as those played so far.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ from rich.live import Live
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress_bar import ProgressBar
 from rich.rule import Rule
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from errors import clean
@@ -34,7 +33,6 @@ SHOWN = 8  # candidates at a time
 class Row:
     """A candidate of this learning step, or a design in a comparison."""
 
-    name: str
     stage: str = ""  # one of STAGES or ENDS, or any other word
     note: str = ""  # its parent, its score, or why it was dropped
     done: int = 0  # episodes
@@ -60,8 +58,7 @@ class Display:
         self._bar.add_task("", total=None)
 
     def __enter__(self) -> "Display":
-        if self._output:
-            # Point file descriptors 1 and 2, which every child inherits, to the file.
+        if self._output:  # point file descriptors 1 and 2, which every child inherits, to the file
             sys.stdout.flush()
             sys.stderr.flush()
             self._saved = [os.dup(1), os.dup(2)]
@@ -83,10 +80,9 @@ class Display:
             self._live.stop()
             self._live = None
         if self._saved:
-            for stream in (sys.stdout, sys.stderr):
+            for stream, descriptor, saved in zip((sys.stdout, sys.stderr), (1, 2), self._saved, strict=True):
                 with contextlib.suppress(OSError):  # no room in the file; the reason is still to be told on the terminal
                     stream.flush()
-            for descriptor, saved in zip((1, 2), self._saved, strict=True):
                 os.dup2(saved, descriptor)
                 os.close(saved)
             with contextlib.suppress(OSError):
@@ -103,7 +99,7 @@ class Display:
         self._say(clean(text))
 
     def stage(self, stage: str) -> None:
-        """Begin a stage of the run, such as "learning step 2/6"; the candidates of the last one disappear."""
+        """Begin a stage, such as "learning step 2/6"; the candidates of the last one disappear."""
         self._stage, self._rows, self._designs = line(stage, 80), {}, {}
         self._write_log(self._stage)
         self._progress(now=True)
@@ -116,13 +112,12 @@ class Display:
 
         `design`: the id under which its episodes are counted; `episodes`: how many there will be.
         """
-        row = self._rows.setdefault(name, Row(name))
-        row.stage, row.note = line(stage, 20), line(note, 100) or row.note
-        row.expected = episodes or row.expected
+        row = self._rows.setdefault(name, Row())
+        row.stage, row.note, row.expected = line(stage, 20), line(note, 100) or row.note, episodes or row.expected
         if design:
             self._designs[design] = name
         if self.plain:
-            self._say(" ".join(part for part in (name, row.stage, row.note) if part))
+            self._say(" ".join(filter(None, (name, row.stage, row.note))))
 
     def plan(self, episodes: int) -> None:
         """Set the expected number of episodes of the whole run, from which the time left follows."""
@@ -133,10 +128,7 @@ class Display:
         self._expected += episodes
 
     def episode(self, design: str = "", fresh: bool = True, once: str = "") -> None:
-        """Count a finished episode; `fresh` unless it was played before the run was resumed.
-
-        What has the same `once` is counted once.
-        """
+        """Count a finished episode, once for each `once`; `fresh` unless it was played before the run was resumed."""
         if once in self._once:
             return
         self._once |= {once} - {""}
@@ -145,6 +137,17 @@ class Display:
         if row := self._rows.get(self._designs.get(design, design)):
             row.done += 1
         self._progress()
+
+    @property
+    def total(self) -> int:
+        """The number of all episodes, as far as it is known."""
+        return max(self._planned, self._expected, self._done)
+
+    def seconds_left(self, elapsed: float) -> float | None:
+        """Time left if the other episodes take as long as those played by this process; None while they are too few."""
+        if self._fresh < 5 or elapsed < 5 or self._done >= self.total:
+            return None
+        return elapsed * (self.total - self._done) / self._fresh
 
     def _say(self, text: str) -> None:
         if self._live:
@@ -156,81 +159,59 @@ class Display:
     def _progress(self, now: bool = False) -> None:
         if self.plain and (now or time.monotonic() - self._last > LINES_EVERY):
             self._last = time.monotonic()
-            episodes, known, times = self._facts()
-            self._say(f"{self._stage or 'starting'}: {'  '.join(episodes + known + times)}")
-
-    @property
-    def total(self) -> int:
-        """The number of all episodes, as far as it is known."""
-        return max(self._planned, self._expected, self._done)
+            played, known, times = self._facts()
+            self._say(f"{self._stage or 'starting'}: {'  '.join(played + known + times)}")
 
     def _facts(self) -> tuple[list[str], list[str], list[str]]:
         """Short texts: the episodes; the best score, model calls and dollars; the time."""
         elapsed = time.monotonic() - self._started
         left = self.seconds_left(elapsed)
-        episodes = [f"{self._done}/{self.total} episodes"] if self.total else []
-        known = ([self._best] if self._best else []) + usage_words(self._usage())
-        return episodes, known, [clock(elapsed)] + ([f"about {clock(left)} left"] if left is not None else [])
-
-    def seconds_left(self, elapsed: float) -> float | None:
-        """Time left at the pace of the episodes played by this process; None while they are too few."""
-        if self._fresh < 5 or elapsed < 5 or self._done >= self.total:
-            return None
-        return elapsed * (self.total - self._done) / self._fresh
+        times = [clock(elapsed)] + ([f"about {clock(left)} left"] if left is not None else [])
+        played = [f"{self._done}/{self.total} episodes"] if self.total else []
+        return played, [self._best] * bool(self._best) + usage_words(self._usage()), times
 
     def __rich_console__(self, console, options):
         """The live picture: title, candidates, the bar of all episodes, and what is known."""
-        episodes, known, times = self._facts()
-        rows, wide = list(self._rows.values()), options.max_width >= 90
+        played, known, times = self._facts()
+        rows, wide = list(self._rows.items())[-SHOWN:], options.max_width >= 90
         parts = [Rule(Text(self._stage or "starting", "bold"), align="left", style="dim")]
-        if len(rows) > SHOWN:
-            parts.append(Text(f"and {len(rows) - SHOWN} more", "dim"))
+        if len(self._rows) > SHOWN:
+            parts.append(Text(f"and {len(self._rows) - SHOWN} more", "dim"))
         if rows:
-            table = Table.grid(padding=(0, 2))
-            table.add_column(no_wrap=True, min_width=min(30, max(len(row.name) for row in rows[-SHOWN:])))
-            for _ in range(2 + wide):
-                table.add_column(no_wrap=True, overflow="ellipsis")
-            for row in rows[-SHOWN:]:
+            others = (Column(no_wrap=True) for _ in range(2 + wide))
+            widest = min(30, max(len(name) for name, _ in rows))
+            table = Table.grid(Column(no_wrap=True, min_width=widest), *others, padding=(0, 2))
+            for name, row in rows:
+                # The stage, and where there is room, the stages before and after it.
+                stages = STAGES if wide and row.stage in STAGES else (row.stage,)
+                track, at = Text(), stages.index(row.stage)
+                for place, stage in enumerate(stages):
+                    track.append(" › " if place else "", "dim")
+                    track.append(stage, ENDS.get(stage, "bold cyan") if place == at else "dim" if place > at else "")
+                if row.expected and row.stage not in ENDS:
+                    track.append(f" {row.done}/{row.expected}", "cyan")
                 bar = [ProgressBar(row.expected, row.done, width=16) if row.expected else ""] if wide else []
-                name, note = Text(line(row.name, 30), "bold"), Text(row.note, "dim")
-                table.add_row(name, _track(row, wide), *bar, note)
+                table.add_row(Text(line(name, 30), "bold"), track, *bar, Text(row.note, "dim"))
             parts.append(table)
-        words = "  ".join(episodes + times)
-        self._bar.update(0, total=self.total or None, completed=self._done, description=words)
+        self._bar.update(0, total=self.total or None, completed=self._done, description="  ".join(played + times))
         yield Group(*parts, self._bar, Text("  ·  ".join(known)))
-
-
-def _track(row: Row, wide: bool) -> Text:
-    """The stage of a candidate, and where there is room, the stages before and after it."""
-    if row.stage in ENDS:
-        return Text(row.stage, ENDS[row.stage])
-    stages = STAGES if wide and row.stage in STAGES else (row.stage,)
-    track, at = Text(), stages.index(row.stage)
-    for place, stage in enumerate(stages):
-        track.append(" › " if place else "", "dim")
-        track.append(stage, "bold cyan" if place == at else "dim" if place > at else "")
-    return track.append(f" {row.done}/{row.expected}" if row.expected else "", "cyan")
 
 
 def usage_words(usage: str | Mapping) -> list[str]:
     """Answers that a person is to write, calls in flight, tokens and dollars, as far as they are known."""
     if isinstance(usage, str):
         return [line(usage, 80)] if usage else []
-    words = [f"waiting for answers in inbox/: {usage['waiting']}"] if usage.get("waiting") else []
-    words += [f"{usage['in_flight']} calls in flight"] if usage.get("in_flight") else []
-    words += [f"{short(usage['tokens'])} tokens"] if usage.get("tokens") else []
-    if usage.get("usd") or usage.get("tokens"):
-        limit = f" of {usage['budget_usd']:,.2f}" if usage.get("budget_usd") else ""
-        words.append(f"${usage.get('usd') or 0:,.2f}{limit}")
-    return words
+    waiting, in_flight, tokens, usd, most = map(usage.get, ("waiting", "in_flight", "tokens", "usd", "budget_usd"))
+    words = [f"waiting for answers in inbox/: {waiting}"] if waiting else []
+    words += [f"{in_flight} calls in flight"] if in_flight else []
+    words += [f"{short(tokens)} tokens"] if tokens else []
+    return words + ([f"${usd or 0:,.2f}" + (f" of {most:,.2f}" if most else "")] if usd or tokens else [])
 
 
 def short(number: float) -> str:
     """12,345 as "12.3k"."""
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= size:
-            return f"{number / size:.1f}{unit}"
-    return f"{number:.0f}"
+    units = ((1e9, "G"), (1e6, "M"), (1e3, "k"))
+    return next((f"{number / size:.1f}{unit}" for size, unit in units if number >= size), f"{number:.0f}")
 
 
 def clock(seconds: float) -> str:
