@@ -1,7 +1,6 @@
 """What a run will cost: an estimate, and a question before a paid run starts.
 
-The estimate is high: every episode uses all its steps. But the answers of reasoning models may be longer than
-assumed: only a budget (`--budget-usd`) is a limit.
+It is high: every episode uses all its steps. But reasoning models may answer longer: only a budget is a limit.
 """
 
 import sys
@@ -17,11 +16,7 @@ from llm import Keys, ModelSpec, is_local
 from models.prices import PlannedCalls, estimate, parse_price, price
 from prompts import count_tokens, render
 
-ANSWER_TOKENS = {"meta": 6000, "agent": 300, "memory": 400}  # of one answer, reasoning included
-META_PROMPT_TOKENS = 10_000  # what all stages have in common, code and plan, without the evidence
-META_CALLS = 2.3  # for one design: ideate, implement, now and then a repair
 EXPERIENCE_DEPLOYMENTS = 1 + SINGLES  # of a design whose experience is measured: after no episode and after single ones
-ONE_PASS = ("passes", "test_passes", "finalists", "final_passes")  # settings that tell what costs less: one pass
 
 
 def designs_of(steps: int) -> int:
@@ -60,10 +55,9 @@ def episodes_of(config: Config, deployed: Mapping[str, Deployed], seeds: int = 1
     total = 0
     for split, one in deployed.items():
         collected, tasks = _collected_and_deployed(config, split)
-        if split == "shift" and "test" in deployed:
-            collected = 0  # its designs have learned from the test set
-        times = one.designs + seeds if config.fresh_collection else seeds
-        total += collected * times + tasks * (one.passes + one.without * seeds)
+        if split != "shift" or "test" not in deployed:  # else its designs have learned from the test set
+            total += collected * (seeds + one.designs * config.fresh_collection)
+        total += tasks * (one.passes + one.without * seeds)
     return total
 
 
@@ -79,71 +73,67 @@ def planned_calls(config: Config, deployed: Mapping[str, Deployed], written: int
     # The mean of an agent's prompt, from a real first observation: it holds half an episode's turns.
     task = next(task for task in domain.tasks() if task.split == "learning")
     text, info = domain().reset(seed=task.seed, options={"task": task.id})
-    now = count_tokens(render("turn", text="", now=info["now"], actions=info["actions"]))
+    now = render("turn", text="", now=info["now"], actions=info["actions"])
     turns = (count_tokens(text) + 10) * domain.max_steps // 2
-    agent_prompt = count_tokens(domain.description()) + 200 + now + turns
-    # A design calls once to learn from each collected episode and once for each deployed one; many make no calls.
-    memory_calls = 0
-    for split, one in deployed.items():
-        collected, tasks = _collected_and_deployed(config, split)
-        memory_calls += collected * one.designs + tasks * one.passes
+    agent_prompt = count_tokens(domain.description()) + 200 + count_tokens(now) + turns
+    sizes = ((one, *_collected_and_deployed(config, split)) for split, one in deployed.items())
+    memory_calls = sum(collected * one.designs + tasks * one.passes for one, collected, tasks in sizes)
     planned = []
-    for role, calls, prompt_tokens, cached_share in (
-        ("agent", domain.max_steps * episodes_of(config, deployed, seeds), agent_prompt, 0.7),
-        ("meta", int(written * META_CALLS), META_PROMPT_TOKENS + config.prompt_tokens // 2, 0.0),
-        ("memory", memory_calls, 2000, 0.0),
+    for role, calls, prompt_tokens, answer_tokens, cached_share in (  # answers with reasoning
+        ("agent", domain.max_steps * episodes_of(config, deployed, seeds), agent_prompt, 300, 0.7),
+        # A design takes 2.3 calls: ideate, implement, now and then a repair. 10,000 tokens are what all stages have in
+        # common, code and plan, without the evidence.
+        ("meta", int(written * 2.3), 10_000 + config.prompt_tokens // 2, 6000, 0.0),
+        # A design calls once to learn from each collected episode and once for each deployed one; many make no calls.
+        ("memory", memory_calls, 2000, 400, 0.0),
     ):
         spec = ModelSpec.parse(getattr(config, f"{role}_model"))
         url = (spec.base_url or base_url) if spec.at_endpoint else ""
-        planned.append(PlannedCalls(role, spec.name, calls, prompt_tokens, ANSWER_TOKENS[role], cached_share, url))
+        planned.append(PlannedCalls(role, spec.name, calls, prompt_tokens, answer_tokens, cached_share, url))
     return planned
 
 
-def ask_before_paying(
-    config: Config, deployed: Callable[[Config], Mapping[str, Deployed]], written: int, yes: bool, seeds: int = 1
-) -> None:
+def ask_before_paying(config: Config, deployed: Callable[[Config], Mapping[str, Deployed]], written: int, yes: bool,
+                      seeds: int = 1) -> None:
     """Show the estimate of a paid run and ask whether to start; raises UserError where it must not.
 
     `deployed`: what is deployed on each task set; `written`: how many designs the meta agent writes.
     """
-    prices, keys = dict(parse_price(text) for text in config.price), Keys.read()
-    paid = False
+    prices, keys, paid = dict(map(parse_price, config.price)), Keys.read(), False
     for spec in (ModelSpec.parse(model, role) for role, model in config.models().items()):
-        if not spec.at_endpoint:
-            continue
-        url = spec.base_url or keys.base_url
-        known = price(spec.name, prices, url)
-        keys.of(url)  # raises UserError where it is missing, before a run folder is made
-        if config.budget_usd and not known:
-            give = f"--price {spec.name}=in,cached,out"
-            raise UserError(f"--budget-usd cannot be kept: the price of {spec.name} is unknown: give {give}")
-        paid = paid or known is not None or not is_local(url)
+        if spec.at_endpoint:
+            url = spec.base_url or keys.base_url
+            known = price(spec.name, prices, url)
+            keys.of(url)  # raises UserError where it is missing, before a run folder is made
+            if config.budget_usd and not known:
+                give = f"--price {spec.name}=in,cached,out"
+                raise UserError(f"--budget-usd cannot be kept: the price of {spec.name} is unknown: give {give}")
+            paid = paid or known is not None or not is_local(url)
     if not paid:
         return
 
-    def needed(config: Config, raced: float = 1.0) -> str:
-        plan = dict(deployed(config))
-        if raced < 1:
-            search, saved = plan["learning"], round((1 - raced) * plan["learning"].designs * config.passes)
-            plan["learning"] = replace(search, passes=search.passes - saved)
-        return str(estimate(planned_calls(config, plan, written, seeds), prices))
+    def say_needed(words: str, config: Config, plan: Mapping[str, Deployed], more: str = "") -> None:
+        needed = estimate(planned_calls(config, plan, written, seeds), prices)
+        print(f"{words} {needed}{more}", file=sys.stderr)
 
-    print(f"this run will need {needed(config)} at most, by estimate", file=sys.stderr)
+    plan = deployed(config)
+    say_needed("this run will need", config, plan, " at most, by estimate")
     plays = written and ModelSpec.parse(config.agent_model).at_endpoint
     if plays and config.passes > 1:
         once = replace(config, passes=1, finalists=config.finalists or Config.finalists)
-        flags = " ".join(f"--{name.replace('_', '-')} {getattr(once, name)}" for name in ONE_PASS)
-        print(f"with {flags} it would need {needed(once)}", file=sys.stderr)
+        names = ("passes", "test_passes", "finalists", "final_passes")
+        flags = " ".join(f"--{name.replace('_', '-')} {getattr(once, name)}" for name in names)
+        say_needed(f"with {flags} it would need", once, deployed(once))
     if plays and not config.race and config.objective == "score":
         when = f"if each design is clearly behind after the first of {RACE_ROUNDS} parts of its episodes; few are"
-        print(f"with --race it may need as little as {needed(config, 1 / RACE_ROUNDS)}, {when}", file=sys.stderr)
+        search, most = plan["learning"], plan["learning"].designs * config.passes
+        raced = replace(search, passes=search.passes - round((1 - 1 / RACE_ROUNDS) * most))
+        say_needed("with --race it may need as little as", config, {**plan, "learning": raced}, f", {when}")
     limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
     limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
     if limits:
         print(f"it stops at {' or '.join(limits)}", file=sys.stderr)
-    if yes:
-        return
-    if not sys.stdin.isatty():
+    if not yes and not sys.stdin.isatty():
         raise UserError("a paid run asks before it starts, and there is no terminal: give --yes")
-    if input("start? [y/N] ").strip().casefold() not in ("y", "yes"):
+    if not yes and input("start? [y/N] ").strip().casefold() not in ("y", "yes"):
         raise UserError("not started")
