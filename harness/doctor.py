@@ -13,6 +13,7 @@ import resource
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,6 @@ LAYERS = {  # of the sandbox: what a design could do without it
     "seccomp": "open sockets and start processes",
 }
 FREE_BYTES = 1 << 30  # of disk and of memory; with less there is a warning
-DESCRIPTORS, DESCRIPTORS_A_WORKER = 50, 10  # that a run needs, in all and for each process that plays
-OUTAGE_SECONDS, ANSWER_SECONDS = 5.0, 60.0  # that an endpoint has
 
 
 @dataclass(frozen=True)
@@ -65,17 +64,14 @@ def examine(config: Config, domains: list[str]) -> list[Line]:
         _line("worker processes", "solve this first: they play all episodes", _worker, config),
         _line("memory", "use fewer --workers", _memory),
         *(_line(f"disk: {what}", writable, _disk, place) for what, place in places.items()),
-        _line("descriptors", "raise ulimit -n", _descriptors, config),
+        _line("descriptors", "raise ulimit -n", _descriptors, config.workers),
         *(_line(f"data: {name}", f"{other} --env", _data, name) for name in domains),
         *(_line(f"{role} model", f"{other} --{role}-model", _model, config, role) for role in ROLES),
     ]
 
 
 def _line(check: str, otherwise: str, look: Callable, *arguments) -> Line:
-    """The line for what `look` found: a text, and what to do if it is no more than a warning.
-
-    Where `look` fails, something is missing, and `otherwise` says what to do.
-    """
+    """What `look` found, and what to do if that is worth a warning; where `look` fails, do what `otherwise` says."""
     try:
         found = look(*arguments)
         found, do = asyncio.run(found) if asyncio.iscoroutine(found) else found
@@ -92,17 +88,15 @@ def _python() -> tuple[str, str]:
     lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
     pinned = dict(line.strip().split("==") for line in lines if "==" in line)
     installed = versions(pinned)
-    absent = [name for name in pinned if name not in installed]
-    other = [f"{name} {one}, not {pinned[name]}" for name, one in installed.items() if one != pinned[name]]
     found = f"{platform.python_version()}, {len(installed)} of {len(pinned)} packages"
-    if absent:
+    if absent := [name for name in pinned if name not in installed]:
         raise UserError(f"{found}; without {', '.join(absent)}")
+    other = [f"{name} {one}, not {pinned[name]}" for name, one in installed.items() if one != pinned[name]]
     return "; ".join([found, *other]), "make install, for the versions that were tested" if other else ""
 
 
 def _compiler() -> tuple[str, str]:
-    absent = [tool for tool in ("c++", "make") if not shutil.which(tool)]
-    if absent:
+    if absent := [tool for tool in ("c++", "make") if not shutil.which(tool)]:
         return f"no {' and no '.join(absent)}: `make install` needs them", "apt-get install build-essential"
     return f"{shutil.which('c++')}, {shutil.which('make')}", ""
 
@@ -121,10 +115,10 @@ async def _sandbox(config: Config) -> list[Line]:
         do = "use Linux 5.13 or newer on x86-64 and a container that allows it, or give --unsafe-sandbox"
         status = "warning" if config.unsafe_sandbox else "missing"
         lines = [Line("sandbox", status, f"not safe; it holds {', '.join(box.layers) or 'nothing'}", do)]
-    held = {name.split()[0] for name in box.layers}
     do = "see README, safety: a newer kernel, or a container with fewer restrictions"
-    for name in (name for name in LAYERS if name not in held):
-        lines.append(Line(f"sandbox: {name}", "warning", f"missing: a design could {LAYERS[name]}", do))
+    held = {name.split()[0] for name in box.layers}
+    without = ((name, harm) for name, harm in LAYERS.items() if name not in held)
+    lines += [Line(f"sandbox: {name}", "warning", f"missing: a design could {harm}", do) for name, harm in without]
     if not forks:
         found = "a memory is built again for each task, not forked: static mode takes longer"
         lines.append(Line("sandbox: forks", "warning", found, "Linux 5.9 or newer, with seccomp"))
@@ -132,7 +126,6 @@ async def _sandbox(config: Config) -> list[Line]:
 
 
 async def _worker(config: Config) -> tuple[str, str]:
-    """Start a process that plays, here or on the cluster."""
     with contextlib.closing(open_pool("babaisai", 1, config.scheduler, lambda _: None)) as pool:
         await pool.run(os.getpid)
     return config.scheduler or f"{config.workers} on {os.cpu_count()} cores", ""
@@ -150,50 +143,41 @@ def _memory() -> tuple[str, str]:
 
 
 def _disk(place: Callable) -> tuple[str, str]:
-    folder = Path(place()).absolute()
-    while not folder.exists():
-        folder = folder.parent
+    wanted = Path(place()).absolute()
+    folder = next(one for one in (wanted, *wanted.parents) if one.exists())
     tempfile.TemporaryFile(dir=folder).close()
     free = shutil.disk_usage(folder).free
-    do = "" if free >= FREE_BYTES else "free some space there, or choose another folder"
-    return f"{free / 1e9:.1f} GB free in {folder}", do
+    little = "free some space there, or choose another folder"
+    return f"{free / 1e9:.1f} GB free in {folder}", "" if free >= FREE_BYTES else little
 
 
-def _descriptors(config: Config) -> tuple[str, str]:
-    workers, (most, _) = config.workers, resource.getrlimit(resource.RLIMIT_NOFILE)
-    needed = DESCRIPTORS + DESCRIPTORS_A_WORKER * workers
+def _descriptors(workers: int) -> tuple[str, str]:
+    most, needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0], 50 + 10 * workers  # in all, and for each worker
     if 0 <= most < needed:
         return f"{most}; {workers} workers need about {needed}", f"ulimit -n {needed}, or fewer --workers"
     return "no limit" if most < 0 else str(most), ""
 
 
 def _data(name: str) -> tuple[str, str]:
-    """The tasks that a domain has here, and its notes on what it lacks."""
     domain = envs.domain_class(name)
-    tasks, notes = domain.tasks(), domain.notes()
+    counts, notes = Counter(task.source for task in domain.tasks()), domain.notes()
     envs.cache_dir()  # where its games are kept
-    sources = sorted({task.source for task in tasks})
-    found = ", ".join(f"{sum(task.source == source for task in tasks)} tasks {source}" for source in sources)
-    return found, "; ".join(notes)
+    return ", ".join(f"{count} tasks {source}" for source, count in sorted(counts.items())), "; ".join(notes)
 
 
 async def _model(config: Config, role: str) -> tuple[str, str]:
-    """Make one short call to a role's model."""
     spec, keys = ModelSpec.parse(getattr(config, f"{role}_model"), role), Keys.read()
     if not spec.at_endpoint:
         return f"{spec}: at no endpoint, no call is made", ""
     place = spec.base_url or keys.base_url
     variable = getattr(keys.of(place), "variable", "")
     with tempfile.TemporaryDirectory(prefix="alma-") as folder, Store(Path(folder) / "store.sqlite") as store:
-        patience = Patience(outage=OUTAGE_SECONDS, deadline=ANSWER_SECONDS)
-        prices = dict(parse_price(text) for text in config.price)
-        options = {"log": lambda _: None, "keys": keys, "patience": patience, "prices": prices}
-        async with Models({role: spec}, store, **options) as models:
+        options = {"log": lambda _: None, "keys": keys, "prices": dict(map(parse_price, config.price))}
+        async with Models({role: spec}, store, patience=Patience(outage=5.0, deadline=60.0), **options) as models:
             started = time.monotonic()
             await (models.embed(["OK"]) if role == "embedding" else models.chat(role, PROBE))
             seconds, [usage] = time.monotonic() - started, models.usage()
-    usd = "price unknown" if usage["usd"] is None else f"${usage['usd']:.6f}"
-    tokens = usage["prompt_tokens"] + usage["completion_tokens"]
-    key = f"key from {variable}" if variable else "no key"
+    unknown, tokens = usage["usd"] is None, usage["prompt_tokens"] + usage["completion_tokens"]
+    usd, key = "price unknown" if unknown else f"${usage['usd']:.6f}", f"key from {variable}" if variable else "no key"
     found = f"{spec.name} at {place} answers in {seconds:.1f} s: {tokens} tokens, {usd}; {key}"
-    return found, f"for budgets in dollars: --price {spec.name}=in,cached,out" if usage["usd"] is None else ""
+    return found, f"for budgets in dollars: --price {spec.name}=in,cached,out" if unknown else ""
