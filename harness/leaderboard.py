@@ -1,14 +1,12 @@
 """The leaderboard: each design in `designs/ENV/` and each baseline by one protocol, and the page `designs/README.md`.
 
-A contribution is one file in `designs/ENV/`, whose docstring has a line `Written by: NAME`. What was measured is kept
-in `designs/ENV/leaderboard.json`, by agent. The page is written from these files, so the lines of other domains and
-of other agents stay.
-
-Promises: with the stand-in agent a line is the same on every machine; a line whose design has changed since, or is
-gone, is left out of the page and of the file.
+What was measured is kept in `designs/ENV/leaderboard.json`, by agent. The page is written from these files, so the
+lines of other domains and agents stay; one whose design has changed or is gone is left out of page and file. With the
+stand-in agent a line is the same on every machine.
 """
 
 import ast
+import contextlib
 import json
 import re
 from collections.abc import Mapping
@@ -23,7 +21,7 @@ from report.words import line, templates
 # Two passes over the test set, each design after no, one and all episodes. All else as in the paper, or for stand-ins.
 PROTOCOL = {"seed": 42, "test_passes": 2, "experience": "all"}
 FILE = "leaderboard.json"
-NAMED = re.compile(r"Written by: *(.+?)(?: Labels of the run:.*)?$", re.M)
+AUTHOR = re.compile(r"Written by: *(.+?)(?: Labels of the run:.*)?$", re.M)  # in a design's docstring
 
 
 def contributed(env: str) -> dict[str, Path]:
@@ -49,15 +47,16 @@ def keep(env: str, agent: str, dollars: float | None, result: dict, known: Mappi
     `result`: scores by name, as a comparison gives them, and its noise. `known`: the code of each design of the domain
     and of each baseline, by name.
     """
-    path = recorded.DESIGNS / env / FILE
+    path, own = recorded.DESIGNS / env / FILE, contributed(env)
     kept = _read(path) if path.exists() else {}
     rows = kept.get(agent, {}).get("rows", {})
-    own = contributed(env)
     names = ("id", "mean", "stderr", "difference", "interval", "retrieved_tokens", "steps", "experience")
     for name, score in result["scores"].items():
-        by = _author(known[name]) if name in own else "baseline"
+        by, written = "not said" if name in own else "baseline", None
+        with contextlib.suppress(SyntaxError, ValueError):
+            written = name in own and AUTHOR.search(ast.get_docstring(ast.parse(known[name])) or "")
         error = line(score["errors"][0], 100) if score.get("errors") else ""
-        rows[name] = {"by": by, "error": error, **{key: score.get(key) for key in names}}
+        rows[name] = {"by": line(written[1], 120) if written else by, "error": error, **{key: score.get(key) for key in names}}
     kept[agent] = {"noise": result["noise"]["noise"], "dollars": dollars, "rows": rows}
     current = {name: design_id(code) for name, code in known.items()}
     for one in kept.values():
@@ -69,33 +68,23 @@ def keep(env: str, agent: str, dollars: float | None, result: dict, known: Mappi
     write_atomic(recorded.DESIGNS / "README.md", shown)
 
 
-def _author(code: str) -> str:
-    """Who wrote a design, by its docstring."""
-    try:
-        written = NAMED.search(ast.get_docstring(ast.parse(code)) or "")
-    except (SyntaxError, ValueError):
-        written = None
-    return line(written[1], 120) if written else "not said"
-
-
 def _read(path: Path) -> dict[str, dict]:
     """What is kept for a domain, by agent. Raises UserError where it is damaged."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         for board in found.values():
-            list(map(_rank, _ranked(board)["rows"]))
+            _ranked(board)
         return found
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise UserError(f"{path} is damaged: restore it, or remove it and measure all designs again") from None
 
 
 def _ranked(board: dict) -> dict:
-    """A board with its rows best first."""
+    """A board with its rows best first: by what experience gives, score, tokens, steps, name; without the first: last."""
+
+    def rank(row: dict) -> tuple:
+        gives = row["experience"]["gives"][0] if row["experience"] else 0.0
+        return not row["experience"], -round(gives, 6), -row["mean"], row["retrieved_tokens"], row["steps"], row["name"]
+
     rows = [{"error": "", "name": name, **row} for name, row in board["rows"].items()]
-    return {"noise": float(board["noise"]), "dollars": board["dollars"], "rows": sorted(rows, key=_rank)}
-
-
-def _rank(row: dict) -> tuple:
-    """By what experience gives, score, tokens, steps, name; those where it was not measured last."""
-    gives = row["experience"]["gives"][0] if row["experience"] else 0.0
-    return not row["experience"], -round(gives, 6), -row["mean"], row["retrieved_tokens"], row["steps"], row["name"]
+    return {"noise": float(board["noise"]), "dollars": board["dollars"], "rows": sorted(rows, key=rank)}
