@@ -1,7 +1,7 @@
 """Steps a second of each domain beside its bare engine, both in this process with random actions.
 
-The two take turns, so that a busy machine slows both alike. Absolute numbers mean little on another
-machine; the ratios do.
+The two take turns, so that a busy machine slows both alike. Absolute numbers mean little on another machine; the
+ratios do.
 """
 
 import random
@@ -24,9 +24,8 @@ from envs import Domain
 def babaisai(seconds: float) -> dict[str, float]:
     """Steps a second on a 13x9 level, starting again at each end.
 
-    `nothing`: a loop over the same actions that does nothing. `world`: moves and rules.
-    `environment`: BabaIsAIEnv.step, with the array and the text. `domain`: BabaIsAI.step, in
-    episodes of 20 steps.
+    `nothing`: a loop over the same actions that does nothing. `world`: moves and rules. `environment`:
+    BabaIsAIEnv.step, with the array and the text. `domain`: BabaIsAI.step, in episodes of 20 steps.
     """
     level, rng = "two_room-break_stop-make_win-distr_obj_rule", random.Random(0)
     world = World(draw_level(level, np.random.default_rng(0)))
@@ -57,9 +56,9 @@ def babaisai(seconds: float) -> dict[str, float]:
     return {name: turns * len(actions) / spent[name] for name in contestants}
 
 
-def minihack(seconds: float, task: str = "MiniHack-Room-15x15-v0") -> dict[str, float]:
+def minihack(seconds: float) -> dict[str, float]:
     """The bare engine makes the observations that our text needs and no others, which is its fastest."""
-    engine = None
+    task, engine = "MiniHack-Room-15x15-v0", None
 
     def reset(seed: int) -> Sequence[int]:
         nonlocal engine
@@ -77,52 +76,46 @@ def minihack(seconds: float, task: str = "MiniHack-Room-15x15-v0") -> dict[str, 
     return rates
 
 
-def textworld(seconds: float, task: str = "cooking-00") -> dict[str, float]:
-    """The package's own environment is asked for the same things as ours."""
-    engine = start(textworld_games.ensure(task), untouched=True)
-
-    def step(command: str) -> tuple[Sequence[str], bool]:
-        state, _, over = engine.step(command)
-        return state.admissible_commands, over
-
-    rates = side_by_side(TextWorld(task), lambda seed: engine.reset().admissible_commands, step, seconds)
-    engine.close()
-    return rates
+def textworld(seconds: float) -> dict[str, float]:
+    task = "cooking-00"
+    return _beside_package(TextWorld(task), start(textworld_games.ensure(task), untouched=True), seconds)
 
 
 def alfworld(seconds: float) -> dict[str, float]:
-    """The package's own environment plays the same game as ours, the first task's."""
     env, engine = ALFWorld(ALFWorld.tasks()[0].id), PddlEnv()
     env.reset()
     engine.load(env.engine.data)
+    return _beside_package(env, engine, seconds)
+
+
+def _beside_package(env: Domain, engine, seconds: float) -> dict[str, float]:
+    """The package's own environment plays the same game as ours, and is asked for the same things."""
 
     def step(command: str) -> tuple[Sequence[str], bool]:
         state, _, over = engine.step(command)
         return state["admissible_commands"], over
 
-    return side_by_side(env, lambda seed: engine.reset()["admissible_commands"], step, seconds)
+    rates = side_by_side(env, lambda seed: engine.reset()["admissible_commands"], step, seconds)
+    engine.close()
+    return rates
 
 
 def side_by_side(env: Domain, raw_reset: Callable, raw_step: Callable, seconds: float) -> dict[str, float]:
     """Play episodes of at most 50 random actions in `env` and in its bare engine, for about `seconds`.
 
-    `raw_reset(seed)` returns the valid actions, `raw_step(action)` the valid actions and whether the
-    game is over. Returns steps a second and milliseconds of a reset for both; `ratio` and
-    `reset_ratio` say how many times faster `env` is.
+    `raw_reset(seed)` returns the valid actions, `raw_step(action)` the valid actions and whether the game is over.
+    Returns steps a second and milliseconds of a reset for both, and how many times faster `env` is.
     """
 
     def our_step(action: str) -> tuple[Sequence[str], bool]:
         _, _, terminated, truncated, info = env.step(action)
         return info["actions"], terminated or truncated
 
-    def our_reset(seed: int) -> Sequence[str]:
-        return env.reset(seed=seed)[1]["actions"]
-
-    engines = {"ours": (our_reset, our_step), "raw": (raw_reset, raw_step)}
+    engines = {"ours": (lambda seed: env.reset(seed=seed)[1]["actions"], our_step), "raw": (raw_reset, raw_step)}
     for reset, _ in engines.values():
         reset(0)  # the first one loads packages and games
     rng, episodes = random.Random(0), 0
-    resetting, stepping, done = ({name: 0.0 for name in engines} for _ in range(3))
+    resetting, stepping, done = (dict.fromkeys(engines, 0.0) for _ in range(3))
     while not episodes or sum(resetting.values()) + sum(stepping.values()) < seconds:
         for name, (reset, step) in engines.items():
             started = time.perf_counter()
@@ -137,10 +130,8 @@ def side_by_side(env: Domain, raw_reset: Callable, raw_step: Callable, seconds: 
     env.close()
     ours, raw = (done[name] / stepping[name] for name in engines)
     reset_ms = {f"{name}_reset_ms": 1000 * resetting[name] / episodes for name in engines}
-    return {
-        "ours": ours, "raw": raw, "ratio": ours / raw,
-        **reset_ms, "reset_ratio": resetting["raw"] / resetting["ours"],
-    }  # fmt: skip
+    ratio = resetting["raw"] / resetting["ours"]
+    return {"ours": ours, "raw": raw, "ratio": ours / raw, **reset_ms, "reset_ratio": ratio}
 
 
 ENGINES = {"babaisai": babaisai, "minihack": minihack, "textworld": textworld, "alfworld": alfworld}
