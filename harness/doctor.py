@@ -14,7 +14,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,67 +54,85 @@ class Line:
 
 def examine(config: Config, domains: list[str]) -> list[Line]:
     """All lines, for runs with these settings on these domains."""
+    lines = []
+
+    @contextlib.contextmanager
+    def checked(check: str, otherwise: str) -> Iterator[Callable]:
+        """Where this fails, something is missing, and `otherwise` says what to do; what is to be done else is a warning."""
+        try:
+            yield lambda found, do="": lines.append(Line(check, "warning" if do else "ok", found, do))
+        except FAULTS as error:
+            why = " ".join((machine_fault(error) or str(error)).split())
+            lines.append(Line(check, "missing", why, otherwise))
+
+    with checked("python", "make install, then .venv/bin/python alma.py ...") as say:
+        required = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+        pinned = dict(line.strip().split("==") for line in required if "==" in line)
+        installed = versions(pinned)
+        found = f"{platform.python_version()}, {len(installed)} of {len(pinned)} packages"
+        if absent := [name for name in pinned if name not in installed]:
+            raise UserError(f"{found}; without {', '.join(absent)}")
+        other = [f"{name} {one}, not {pinned[name]}" for name, one in installed.items() if one != pinned[name]]
+        say("; ".join([found, *other]), "make install, for the versions that were tested" if other else "")
+    with checked("compiler", "make install") as say:
+        tools = {tool: shutil.which(tool) for tool in ("c++", "make")}
+        if absent := [tool for tool, path in tools.items() if not path]:
+            say(f"no {' and no '.join(absent)}: `make install` needs them", "apt-get install build-essential")
+        else:
+            say(", ".join(tools.values()))
+    with checked("sandbox", "solve this first: no memory design runs without it"):
+        lines += asyncio.run(_sandbox(config.unsafe_sandbox))
+    with checked("worker processes", "solve this first: they play all episodes") as say:
+        asyncio.run(_start_worker(config.scheduler))
+        say(config.scheduler or f"{config.workers} on {os.cpu_count()} cores")
+    with checked("memory", "use fewer --workers") as say:
+        found, do = "unknown", ""
+        with contextlib.suppress(OSError, TypeError):
+            free = int(re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024
+            with contextlib.suppress(OSError, ValueError):  # a container has a limit of its own, or "max"
+                limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
+                free = min(free, limit - used)
+            found, do = f"{free / 1e9:.1f} GB free", "" if free >= FREE_BYTES else "use fewer --workers"
+        say(found, do)
     places = {"runs": lambda: "runs", "games": envs.cache_dir, "temporary files": tempfile.gettempdir}
-    writable = "set --runs, ALMA_CACHE or TMPDIR to a folder that can be written"
-    other = "solve this, or choose another"
-    return [
-        _line("python", "make install, then .venv/bin/python alma.py ...", _python),
-        _line("compiler", "make install", _compiler),
-        *asyncio.run(_sandbox(config)),
-        _line("worker processes", "solve this first: they play all episodes", _worker, config),
-        _line("memory", "use fewer --workers", _memory),
-        *(_line(f"disk: {what}", writable, _disk, place) for what, place in places.items()),
-        _line("descriptors", "raise ulimit -n", _descriptors, config.workers),
-        *(_line(f"data: {name}", f"{other} --env", _data, name) for name in domains),
-        *(_line(f"{role} model", f"{other} --{role}-model", _model, config, role) for role in ROLES),
-    ]
+    for what, place in places.items():
+        with checked(f"disk: {what}", "set --runs, ALMA_CACHE or TMPDIR to a folder that can be written") as say:
+            wanted = Path(place()).absolute()
+            folder = next(one for one in (wanted, *wanted.parents) if one.exists())
+            tempfile.TemporaryFile(dir=folder).close()
+            free, do = shutil.disk_usage(folder).free, "free some space there, or choose another folder"
+            say(f"{free / 1e9:.1f} GB free in {folder}", "" if free >= FREE_BYTES else do)
+    with checked("descriptors", "raise ulimit -n") as say:
+        most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        needed = 50 + 10 * config.workers  # in all, and for each process that plays
+        if 0 <= most < needed:
+            needs = f"{most}; {config.workers} workers need about {needed}"
+            say(needs, f"ulimit -n {needed}, or fewer --workers")
+        else:
+            say("no limit" if most < 0 else str(most))
+    for name in domains:
+        with checked(f"data: {name}", "solve this, or choose another --env") as say:
+            domain = envs.domain_class(name)
+            counts, notes = Counter(task.source for task in domain.tasks()), domain.notes()
+            envs.cache_dir()  # where its games are kept
+            say(", ".join(f"{count} tasks {source}" for source, count in sorted(counts.items())), "; ".join(notes))
+    for role in ROLES:
+        with checked(f"{role} model", f"solve this, or choose another --{role}-model") as say:
+            say(*asyncio.run(_ask_model(config, role)))
+    return lines
 
 
-def _line(check: str, otherwise: str, look: Callable, *arguments) -> Line:
-    """What `look` found, and what to do if that is worth a warning; where `look` fails, do what `otherwise` says."""
-    try:
-        found = look(*arguments)
-        found, do = asyncio.run(found) if asyncio.iscoroutine(found) else found
-    except FAULTS as error:
-        return Line(check, "missing", _why(error), otherwise)
-    return Line(check, "warning" if do else "ok", found, do)
-
-
-def _why(error: BaseException) -> str:
-    return " ".join((machine_fault(error) or str(error)).split())
-
-
-def _python() -> tuple[str, str]:
-    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    pinned = dict(line.strip().split("==") for line in lines if "==" in line)
-    installed = versions(pinned)
-    found = f"{platform.python_version()}, {len(installed)} of {len(pinned)} packages"
-    if absent := [name for name in pinned if name not in installed]:
-        raise UserError(f"{found}; without {', '.join(absent)}")
-    other = [f"{name} {one}, not {pinned[name]}" for name, one in installed.items() if one != pinned[name]]
-    return "; ".join([found, *other]), "make install, for the versions that were tested" if other else ""
-
-
-def _compiler() -> tuple[str, str]:
-    if absent := [tool for tool in ("c++", "make") if not shutil.which(tool)]:
-        return f"no {' and no '.join(absent)}: `make install` needs them", "apt-get install build-essential"
-    return f"{shutil.which('c++')}, {shutil.which('make')}", ""
-
-
-async def _sandbox(config: Config) -> list[Line]:
-    """Start a worker of the sandbox, and one that can be forked."""
-    try:
-        async with Sandbox(unsafe=True) as box:
-            source = (ROOT / "baselines" / "no_memory.py").read_text(encoding="utf-8")
-            async with box.worker(source, None, forks=True) as worker:
-                forks = worker.can_fork
-    except FAULTS as error:
-        return [Line("sandbox", "missing", _why(error), "solve this first: no memory design runs without it")]
+async def _sandbox(unsafe: bool) -> list[Line]:
+    """Start a worker of the sandbox, and one that can be forked. `unsafe`: layers may be missing."""
+    async with Sandbox(unsafe=True) as box:
+        source = (ROOT / "baselines" / "no_memory.py").read_text(encoding="utf-8")
+        async with box.worker(source, None, forks=True) as worker:
+            forks = worker.can_fork
     lines = [Line("sandbox", "ok", ", ".join(box.layers))]
     if box.unsafe:
         do = "use Linux 5.13 or newer on x86-64 and a container that allows it, or give --unsafe-sandbox"
-        status = "warning" if config.unsafe_sandbox else "missing"
-        lines = [Line("sandbox", status, f"not safe; it holds {', '.join(box.layers) or 'nothing'}", do)]
+        found = f"not safe; it holds {', '.join(box.layers) or 'nothing'}"
+        lines = [Line("sandbox", "warning" if unsafe else "missing", found, do)]
     do = "see README, safety: a newer kernel, or a container with fewer restrictions"
     held = {name.split()[0] for name in box.layers}
     without = ((name, harm) for name, harm in LAYERS.items() if name not in held)
@@ -125,47 +143,14 @@ async def _sandbox(config: Config) -> list[Line]:
     return lines
 
 
-async def _worker(config: Config) -> tuple[str, str]:
-    with contextlib.closing(open_pool("babaisai", 1, config.scheduler, lambda _: None)) as pool:
+async def _start_worker(scheduler: str) -> None:
+    """Start a process that plays, here or on the cluster."""
+    with contextlib.closing(open_pool("babaisai", 1, scheduler, lambda _: None)) as pool:
         await pool.run(os.getpid)
-    return config.scheduler or f"{config.workers} on {os.cpu_count()} cores", ""
 
 
-def _memory() -> tuple[str, str]:
-    try:
-        free = int(re.search(r"MemAvailable: *(\d+) kB", Path("/proc/meminfo").read_text())[1]) * 1024
-    except (OSError, TypeError):
-        return "unknown", ""
-    with contextlib.suppress(OSError, ValueError):  # a container has a limit of its own, or "max"
-        limit, used = (int(Path(f"/sys/fs/cgroup/memory.{name}").read_text()) for name in ("max", "current"))
-        free = min(free, limit - used)
-    return f"{free / 1e9:.1f} GB free", "" if free >= FREE_BYTES else "use fewer --workers"
-
-
-def _disk(place: Callable) -> tuple[str, str]:
-    wanted = Path(place()).absolute()
-    folder = next(one for one in (wanted, *wanted.parents) if one.exists())
-    tempfile.TemporaryFile(dir=folder).close()
-    free = shutil.disk_usage(folder).free
-    little = "free some space there, or choose another folder"
-    return f"{free / 1e9:.1f} GB free in {folder}", "" if free >= FREE_BYTES else little
-
-
-def _descriptors(workers: int) -> tuple[str, str]:
-    most, needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0], 50 + 10 * workers  # in all, and for each worker
-    if 0 <= most < needed:
-        return f"{most}; {workers} workers need about {needed}", f"ulimit -n {needed}, or fewer --workers"
-    return "no limit" if most < 0 else str(most), ""
-
-
-def _data(name: str) -> tuple[str, str]:
-    domain = envs.domain_class(name)
-    counts, notes = Counter(task.source for task in domain.tasks()), domain.notes()
-    envs.cache_dir()  # where its games are kept
-    return ", ".join(f"{count} tasks {source}" for source, count in sorted(counts.items())), "; ".join(notes)
-
-
-async def _model(config: Config, role: str) -> tuple[str, str]:
+async def _ask_model(config: Config, role: str) -> tuple[str, str]:
+    """Make one short call to a role's model; returns what was found and what to do."""
     spec, keys = ModelSpec.parse(getattr(config, f"{role}_model"), role), Keys.read()
     if not spec.at_endpoint:
         return f"{spec}: at no endpoint, no call is made", ""
