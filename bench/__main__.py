@@ -1,11 +1,8 @@
 """Prints ratios, measured side by side in one run: absolute times prove nothing on another machine.
 
-Domains against their bare engines and against a loop that does nothing; the sandbox against a cold
-start of Python; episodes of the stand-in agent; whole evaluations against the time that their model calls alone
-would need.
-
-`make bench` prints all of it; `python -m bench latency` evaluations alone, `python -m bench standins` the episodes,
-both of all domains or of those that are named.
+Domains against their bare engines and against a loop that does nothing; the sandbox against a cold start of Python;
+episodes of the stand-in agent (`python -m bench standins` prints them alone, `standins DOMAIN` those of one); whole
+evaluations against the time that their model calls alone would need (`python -m bench latency`).
 """
 
 import argparse
@@ -58,7 +55,7 @@ def print_rows(title: str, rows: Iterable[tuple[str, dict[str, float]]]) -> None
     """A title, and a line for each row as soon as it is measured."""
     print(title)
     for name, numbers in rows:
-        parts = [f"{key} {one:,.3g}" if isinstance(one, float) else f"{key} {one}" for key, one in numbers.items()]
+        parts = (f"{key} {one:,.3g}" if isinstance(one, float) else f"{key} {one}" for key, one in numbers.items())
         print(f"  {name:10} {'  '.join(parts)}", flush=True)
 
 

@@ -1,17 +1,9 @@
 """A whole evaluation against the least time that its model calls allow, with an endpoint of fixed latency.
 
-The floor of an evaluation is max(calls x latency / calls in flight, engine CPU seconds / cores).
-Measured is `Run.score` of designs side by side, as `alma.py evaluate` calls it: the collection phase,
-no memory, learning and retrieving of every design in the sandbox, episodes in as many worker processes
-as a run has, the gateway, the client, the store, and the tail at the end. The start-up (opening the
-run and starting every worker's engine) is not in it and is stated apart. Models inside designs are
-stand-ins. The endpoint (`tests/endpoint.py`) is a process of its own on the same cores.
-
-Episodes are cut to `Setting.steps` steps, so resets weigh more than in real ones. Missing TextWorld
-games are made before the measurement.
-
-`python -m bench latency` prints the rows of all domains, `python -m bench latency minihack` those of one.
-`python -m bench.latency DOMAIN SECONDS` is the endpoint.
+The floor is max(calls x latency / calls in flight, engine CPU seconds / cores). Measured is `Run.score` of designs side
+by side, as `alma.py evaluate` calls it, to the last episode; opening the run and starting the workers' engines is stated
+apart. Models inside designs are stand-ins. The endpoint (`tests/endpoint.py`), `python -m bench.latency DOMAIN SECONDS`,
+is a process of its own on the same cores. Episodes are cut, so resets weigh more than in real ones.
 """
 
 import asyncio
@@ -30,10 +22,9 @@ import envs
 from evaluate import folds
 from harness.config import Config, default_workers
 from harness.run import Run
-from harness.run_folder import RunFolder
+from harness.run_folder import ROOT, RunFolder
 from tests.endpoint import ModelServer
 
-ROOT = Path(__file__).resolve().parents[1]
 MOVES = {"minihack": ("north", "east", "south", "west"), "babaisai": ("up", "down", "left", "right")}
 DESIGN = '''
 """Design {number}: the first actions of the collected trajectory that shares most words."""
@@ -74,6 +65,15 @@ class Setting:
 SETTINGS = (Setting(0.5, 10, tasks=10), Setting(0.5, 30, designs=6), Setting(0.05, 10, tasks=10), Setting(0.05, 30))
 
 
+def rows(name: str) -> Iterator[dict]:
+    """The row of each setting, in one domain; games that are missing are made before the first."""
+    domain = envs.domain_class(name)
+    domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
+    for setting in SETTINGS:
+        with endpoint(name, setting.latency) as url:
+            yield measure(name, setting, url)
+
+
 def measure(domain: str, setting: Setting, url: str) -> dict:
     """The row of a setting: seconds, floor, their ratio, start-up, CPU of the host a call."""
     shown = os.dup(2)
@@ -84,9 +84,22 @@ def measure(domain: str, setting: Setting, url: str) -> dict:
         finally:
             os.dup2(shown, 2)
             os.close(shown)
-    waiting = measured["calls"] * setting.latency / setting.in_flight
-    engine = engine_seconds(domain, setting.episodes, measured["calls"]) / (os.cpu_count() or 1)
-    floor = max(waiting, engine)
+    # CPU seconds of the engine: as many resets and steps, extrapolated from a sample of tasks.
+    env, tasks = envs.domain_class(domain)(), envs.domain_class(domain).tasks()[:6]
+    env.reset(seed=0, options={"task": tasks[0].id})  # loads what is shared by all resets
+    reset = step = 0.0
+    for task in tasks:
+        before = time.process_time()
+        _, info = env.reset(seed=1, options={"task": task.id})
+        reset, before = reset + time.process_time() - before, time.process_time()
+        for number in range(4):
+            _, _, ended, cut, info = env.step(info["actions"][number % len(info["actions"])])
+            if ended or cut:
+                break
+        step += (time.process_time() - before) / (number + 1)
+    env.close()
+    engine = (setting.episodes * reset + measured["calls"] * step) / len(tasks) / (os.cpu_count() or 1)
+    floor = max(measured["calls"] * setting.latency / setting.in_flight, engine)
     return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": measured["seconds"] / floor}
 
 
@@ -112,24 +125,6 @@ async def _evaluate(domain: str, setting: Setting, url: str, folder: Path) -> di
     return {"seconds": seconds, "start_up": start_up, "calls": calls, "host_ms": 1000 * cpu / calls}
 
 
-def engine_seconds(domain: str, resets: int, steps: int, sample: int = 6) -> float:
-    """CPU seconds of `resets` and `steps` of a domain, extrapolated from a sample of tasks."""
-    env, tasks = envs.domain_class(domain)(), envs.domain_class(domain).tasks()[:sample]
-    env.reset(seed=0, options={"task": tasks[0].id})  # loads what is shared by all resets
-    reset = step = 0.0
-    for task in tasks:
-        before = time.process_time()
-        _, info = env.reset(seed=1, options={"task": task.id})
-        reset, before = reset + time.process_time() - before, time.process_time()
-        for number in range(4):
-            _, _, ended, cut, info = env.step(info["actions"][number % len(info["actions"])])
-            if ended or cut:
-                break
-        step += (time.process_time() - before) / (number + 1)
-    env.close()
-    return (resets * reset + steps * step) / len(tasks)
-
-
 @contextlib.contextmanager
 def endpoint(domain: str, latency: float) -> Iterator[str]:
     """The address of the test endpoint, in a process of its own."""
@@ -143,6 +138,7 @@ def endpoint(domain: str, latency: float) -> Iterator[str]:
 
 def serve(domain: str, latency: str) -> None:
     """Answer with a valid action, chosen by a hash of the prompt: a model that costs no CPU."""
+
     def answer(_role: str, body: dict) -> str:
         said = body["messages"][-1]["content"]
         listed = [line[2:] for line in said.splitlines() if line.startswith("- ")]
@@ -151,15 +147,6 @@ def serve(domain: str, latency: str) -> None:
 
     server = ModelServer(answer, latency=float(latency))
     asyncio.run(server.serve(lambda: print(f"listening at {server.url}", flush=True)))
-
-
-def rows(name: str) -> Iterator[dict]:
-    """The row of each setting, in one domain."""
-    domain = envs.domain_class(name)
-    domain.prepare([task.id for task in domain.tasks() if task.split == "learning"])
-    for setting in SETTINGS:
-        with endpoint(name, setting.latency) as url:
-            yield measure(name, setting, url)
 
 
 if __name__ == "__main__":

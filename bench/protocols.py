@@ -1,10 +1,8 @@
 """What a search finds for the agent calls that it spends: the paper's protocol beside cheaper ones.
 
 Stand-ins play, for their episodes cost nothing: a call of the agent is a step of an episode. Each protocol searches
-with the same seeds. The true score of the design that it chooses is measured in 20 passes over seeds that no search
-has used. Designs that retrieve the same thing share an episode, which is paid once: `shared` counts it so. The
-stand-in's designs are much alike and share many; a language model's share few, for which `calls` counts each anew.
-
+with the same seeds; `true` is the score of the chosen design over seeds of its own. Designs that retrieve the same
+thing share an episode: `shared` counts it once, `calls` each time, for a language model's designs share few.
 `python -m bench.protocols --env babaisai --seeds 5` prints a line a protocol; it takes an hour.
 """
 
@@ -26,7 +24,6 @@ from harness.run_folder import RunFolder
 from models import RECORDED
 from models.recorded import DESIGNS
 
-TRUE_PASSES = range(1000, 1020)
 PROTOCOLS = {  # what is changed in the settings
     "three passes, as in the paper": {"passes": 3, "finalists": 0},
     "one pass, finalists": {"passes": 1},
@@ -36,10 +33,7 @@ PROTOCOLS = {  # what is changed in the settings
 
 
 class SameDesigns(Run):
-    """Replays a recording so that each candidate is the recorded one of its name, whatever parents are drawn.
-
-    So all protocols have the same candidates to choose from.
-    """
+    """Replays a recording so that all protocols choose from its candidates, whatever parents are drawn."""
 
     def place(self, step: int, archive: Archive, drawn: Sequence) -> None:
         super().place(step, archive, drawn)
@@ -52,14 +46,13 @@ async def search(config: Config, path: Path, known: Path | None) -> dict[str, fl
     async with SameDesigns(RunFolder.at(path, asdict(config)), plain=True) as run:
         if known:
             run.store.copy_episodes(known / "store.sqlite")
-        known_episode = run.store.get_episode
-        with mock.patch.object(run.store, "get_episode", wraps=known_episode) as get_episode:
+        with mock.patch.object(run.store, "get_episode", wraps=run.store.get_episode) as get_episode:
             archive = await learn(run)
         asked = collections.Counter(call.args[0] for call in get_episode.call_args_list)
-        steps = {key: len(known_episode(key)["trajectory"]["steps"]) for key in asked}
+        steps = {key: len(run.store.get_episode(key)["trajectory"]["steps"]) for key in asked}
         calls, shared, best = sum(asked[key] * steps[key] for key in asked), sum(steps.values()), archive.best()
         code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
-        score = await run.score("learning", "true score", code, passes=TRUE_PASSES)
+        score = await run.score("learning", "true score", code, passes=range(1000, 1020))
         return {"calls": calls, "shared": shared, "true": 100 * score.mean, "lead": 100 * score.difference,
                 "found": 100 * (best.lead(archive.f0) if best.final is None else best.final)}  # fmt: skip
 

@@ -18,25 +18,25 @@ def measure(domain: str, seconds: float) -> dict[str, float]:
 
     Tasks of the learning set in their order, for about `seconds`; `memory_` says with a retrieved memory.
     """
-    tasks = [task for task in envs.domain_class(domain).tasks() if task.split == "learning"]
-    rows: dict[str, list[tuple[float, float, int]]] = {"": [], "memory_": []}
-    envs.domain_class(domain).prepare([tasks[0].id])
+    engine, costs = envs.domain_class(domain), {"": [], "memory_": []}
+    tasks = [task for task in engine.tasks() if task.split == "learning"]
+    engine.prepare([tasks[0].id])
     _episode(domain, tasks[0], "")  # the first one loads packages and games
     started = time.process_time()
     for task in tasks:
-        if rows[""] and time.process_time() - started > seconds:
+        if costs[""] and time.process_time() - started > seconds:
             break
-        envs.domain_class(domain).prepare([task.id])
+        engine.prepare([task.id])
         trajectory, *cost = _episode(domain, task, "")
-        rows[""].append(cost)
+        costs[""].append(cost)
         taken = [step["action_took"] for step in trajectory.steps]
         memory = {"goal": trajectory.init["goal"], "actions": taken, "reward": trajectory.reward}
-        rows["memory_"].append(_episode(domain, task, json.dumps([memory], indent=1))[1:])
-    numbers: dict[str, float] = {"episodes": len(rows[""])}
-    for kind, costs in rows.items():
-        whole, agent, steps = (sum(column) for column in zip(*costs, strict=True))
-        each = {"episode_ms": whole / len(costs), "agent_ms": agent / len(costs), "action_ms": agent / steps}
-        numbers |= {f"{kind}{name}": value for name, value in each.items()}
+        costs["memory_"].append(_episode(domain, task, json.dumps([memory], indent=1))[1:])
+    numbers = {"episodes": len(costs[""])}
+    for kind, rows in costs.items():
+        whole, agent, steps = map(sum, zip(*rows, strict=True))
+        numbers |= {f"{kind}episode_ms": whole / len(rows), f"{kind}agent_ms": agent / len(rows)}
+        numbers[f"{kind}action_ms"] = agent / steps
     return numbers
 
 
