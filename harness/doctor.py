@@ -83,7 +83,8 @@ def examine(config: Config, domains: list[str]) -> list[Line]:
     with checked("sandbox", "solve this first: no memory design runs without it"):
         lines += asyncio.run(_sandbox(config.unsafe_sandbox))
     with checked("worker processes", "solve this first: they play all episodes") as say:
-        asyncio.run(_start_worker(config.scheduler))
+        with contextlib.closing(open_pool("babaisai", 1, config.scheduler, lambda _: None)) as pool:
+            asyncio.run(pool.run(os.getpid))
         say(config.scheduler or f"{config.workers} on {os.cpu_count()} cores")
     with checked("memory", "use fewer --workers") as say:
         found, do = "unknown", ""
@@ -141,12 +142,6 @@ async def _sandbox(unsafe: bool) -> list[Line]:
         found = "a memory is built again for each task, not forked: static mode takes longer"
         lines.append(Line("sandbox: forks", "warning", found, "Linux 5.9 or newer, with seccomp"))
     return lines
-
-
-async def _start_worker(scheduler: str) -> None:
-    """Start a process that plays, here or on the cluster."""
-    with contextlib.closing(open_pool("babaisai", 1, scheduler, lambda _: None)) as pool:
-        await pool.run(os.getpid)
 
 
 async def _ask_model(config: Config, role: str) -> tuple[str, str]:

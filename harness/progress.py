@@ -14,7 +14,6 @@ from pathlib import Path
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn
 from rich.progress_bar import ProgressBar
 from rich.rule import Rule
 from rich.table import Column, Table
@@ -54,18 +53,15 @@ class Display:
         self._usage: Callable[[], str | Mapping] = dict
         self._started = self._last = time.monotonic()
         self._terminal, self._saved, self._live = sys.stderr, [], None
-        self._bar = Progress(BarColumn(None), TextColumn("{task.description}", markup=False), expand=True)
-        self._bar.add_task("", total=None)
 
     def __enter__(self) -> "Display":
         if self._output:  # point file descriptors 1 and 2, which every child inherits, to the file
-            sys.stdout.flush()
-            sys.stderr.flush()
-            self._saved = [os.dup(1), os.dup(2)]
             self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
             with open(self._output, "ab") as file:
-                os.dup2(file.fileno(), 1)
-                os.dup2(file.fileno(), 2)
+                for descriptor, stream in enumerate((sys.stdout, sys.stderr), 1):
+                    stream.flush()
+                    self._saved.append((stream, descriptor, os.dup(descriptor)))
+                    os.dup2(file.fileno(), descriptor)
         if not self.plain:
             console = Console(file=self._terminal, highlight=False, markup=False, emoji=False)
             python = not self._output  # with a file, what Python prints goes there with all the rest
@@ -80,7 +76,7 @@ class Display:
             self._live.stop()
             self._live = None
         if self._saved:
-            for stream, descriptor, saved in zip((sys.stdout, sys.stderr), (1, 2), self._saved, strict=True):
+            for stream, descriptor, saved in self._saved:
                 with contextlib.suppress(OSError):  # no room in the file; the reason is still to be told on the terminal
                     stream.flush()
                 os.dup2(saved, descriptor)
@@ -193,8 +189,9 @@ class Display:
                 bar = [ProgressBar(row.expected, row.done, width=16) if row.expected else ""] if wide else []
                 table.add_row(Text(line(name, 30), "bold"), track, *bar, Text(row.note, "dim"))
             parts.append(table)
-        self._bar.update(0, total=self.total or None, completed=self._done, description="  ".join(played + times))
-        yield Group(*parts, self._bar, Text("  ·  ".join(known)))
+        bar = Table.grid(Column(), Column(no_wrap=True), padding=(0, 1), expand=True)
+        bar.add_row(ProgressBar(self.total or None, self._done), Text("  ".join(played + times)))
+        yield Group(*parts, bar, Text("  ·  ".join(known)))
 
 
 def usage_words(usage: str | Mapping) -> list[str]:
