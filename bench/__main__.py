@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from statistics import median
 
-from bench import latency, standin_episodes
+from bench import latency, standin_episodes, timed
 from bench.engines import ENGINES
 from sandbox import Sandbox
 
@@ -22,33 +22,24 @@ SECONDS = 4.0  # for each engine, and for the sandbox
 
 
 async def sandbox() -> dict[str, float]:
-    """Median milliseconds of starting a worker, of an empty retrieval, and of a cold start of Python.
-
-    The cold start is what each worker would cost without the template: `python -I` with the same imports.
-    """
+    """Median milliseconds of starting a worker, of an empty retrieval, and of a cold start of Python with the same
+    imports, which is what each worker would cost without the template."""
     source = "class Empty:\n async def general_update(self, t): pass\n async def general_retrieve(self, t): return {}"
     command = [sys.executable, "-I", "-c", "import numpy, networkx"]
     times: dict[str, list[float]] = {"worker": [], "retrieve": [], "cold_start": []}
-
-    @contextlib.contextmanager
-    def timed(name: str):
-        started = time.perf_counter()
-        yield
-        times[name].append(1000 * (time.perf_counter() - started))
-
     async with Sandbox() as box:
         end = time.monotonic() + SECONDS
         while time.monotonic() < end:
-            with timed("cold_start"):
+            with timed(times["cold_start"]):
                 await asyncio.to_thread(subprocess.run, command, check=True)
             for _ in range(10):
                 async with contextlib.AsyncExitStack() as stack:
-                    with timed("worker"):
+                    with timed(times["worker"]):
                         worker = await stack.enter_async_context(box.worker(source, None))
                     for _ in range(20):
-                        with timed("retrieve"):
+                        with timed(times["retrieve"]):
                             await worker.retrieve({})
-    return {name: median(values) for name, values in times.items()}
+    return {name: 1000 * median(values) for name, values in times.items()}
 
 
 def print_rows(title: str, rows: Iterable[tuple[str, dict[str, float]]]) -> None:

@@ -4,13 +4,16 @@ The two take turns, so that a busy machine slows both alike. Absolute numbers me
 ratios do.
 """
 
+import contextlib
 import random
-import time
+from collections import Counter
 from collections.abc import Callable, Sequence
+from statistics import mean
 
 import numpy as np
 from textworld.envs.pddl.pddl import PddlEnv
 
+from bench import timed
 from domains import textworld_games
 from domains.alfworld import ALFWorld
 from domains.babaisai import BabaIsAI, BabaIsAIEnv
@@ -45,35 +48,28 @@ def babaisai(seconds: float) -> dict[str, float]:
         "domain": lambda action: step(domain, ACTIONS[action]),
     }
     actions = [rng.randrange(len(ACTIONS)) for _ in range(1000)]
-    spent, turns = dict.fromkeys(contestants, 0.0), 0
-    while sum(spent.values()) < seconds or not turns:
-        turns += 1
+    spent = {name: [] for name in contestants}
+    while not spent["domain"] or sum(map(sum, spent.values())) < seconds:
         for name, act in contestants.items():
-            started = time.perf_counter()
-            for action in actions:
-                act(action)
-            spent[name] += time.perf_counter() - started
-    return {name: turns * len(actions) / spent[name] for name in contestants}
+            with timed(spent[name]):
+                for action in actions:
+                    act(action)
+    return {name: len(times) * len(actions) / sum(times) for name, times in spent.items()}
 
 
 def minihack(seconds: float) -> dict[str, float]:
     """The bare engine makes the observations that our text needs and no others, which is its fastest."""
-    task, engine = "MiniHack-Room-15x15-v0", None
+    task = "MiniHack-Room-15x15-v0"
+    with contextlib.ExitStack() as opened:
 
-    def reset(seed: int) -> Sequence[int]:
-        nonlocal engine
-        if engine:
-            engine.close()
-        engine = make_engine(task, seed)
-        engine.reset()
-        return range(len(engine.actions))
+        def reset(seed: int) -> tuple[Sequence[int], Callable]:
+            opened.close()
+            engine = opened.enter_context(contextlib.closing(make_engine(task, seed)))
+            engine.reset()
+            actions = range(len(engine.actions))
+            return actions, lambda action: (actions, engine.step(action)[2])
 
-    def step(action: int) -> tuple[Sequence[int], bool]:
-        return range(len(engine.actions)), engine.step(action)[2]
-
-    rates = side_by_side(MiniHack(task), reset, step, seconds)
-    engine.close()
-    return rates
+        return side_by_side(MiniHack(task), reset, seconds)
 
 
 def textworld(seconds: float) -> dict[str, float]:
@@ -95,43 +91,41 @@ def _beside_package(env: Domain, engine, seconds: float) -> dict[str, float]:
         state, _, over = engine.step(command)
         return state["admissible_commands"], over
 
-    rates = side_by_side(env, lambda seed: engine.reset()["admissible_commands"], step, seconds)
-    engine.close()
-    return rates
+    with contextlib.closing(engine):
+        return side_by_side(env, lambda seed: (engine.reset()["admissible_commands"], step), seconds)
 
 
-def side_by_side(env: Domain, raw_reset: Callable, raw_step: Callable, seconds: float) -> dict[str, float]:
+def side_by_side(env: Domain, raw_reset: Callable, seconds: float) -> dict[str, float]:
     """Play episodes of at most 50 random actions in `env` and in its bare engine, for about `seconds`.
 
-    `raw_reset(seed)` returns the valid actions, `raw_step(action)` the valid actions and whether the game is over.
-    Returns steps a second and milliseconds of a reset for both, and how many times faster `env` is.
+    `raw_reset(seed)` returns the valid actions and a function: of an action, to the next ones and whether the game is
+    over. Returns steps a second and milliseconds of a reset for both, and how many times faster `env` is.
     """
 
     def our_step(action: str) -> tuple[Sequence[str], bool]:
         _, _, terminated, truncated, info = env.step(action)
         return info["actions"], terminated or truncated
 
-    engines = {"ours": (lambda seed: env.reset(seed=seed)[1]["actions"], our_step), "raw": (raw_reset, raw_step)}
-    for reset, _ in engines.values():
+    engines = {"ours": lambda seed: (env.reset(seed=seed)[1]["actions"], our_step), "raw": raw_reset}
+    for reset in engines.values():
         reset(0)  # the first one loads packages and games
-    rng, episodes = random.Random(0), 0
-    resetting, stepping, done = (dict.fromkeys(engines, 0.0) for _ in range(3))
-    while not episodes or sum(resetting.values()) + sum(stepping.values()) < seconds:
-        for name, (reset, step) in engines.items():
-            started = time.perf_counter()
-            actions, over = reset(episodes), False
-            resetting[name] += time.perf_counter() - started
-            started, first = time.perf_counter(), done[name]
-            while not over and done[name] < first + 50:
-                actions, over = step(rng.choice(actions))
-                done[name] += 1
-            stepping[name] += time.perf_counter() - started
-        episodes += 1
+    rng, done = random.Random(0), Counter()
+    resets, steps = ({name: [] for name in engines} for _ in range(2))
+    while not done or sum(map(sum, (*resets.values(), *steps.values()))) < seconds:
+        seed = len(resets["raw"])
+        for name, reset in engines.items():
+            with timed(resets[name]):
+                actions, step = reset(seed)
+            with timed(steps[name]):
+                over, last = False, done[name] + 50
+                while not over and done[name] < last:
+                    actions, over = step(rng.choice(actions))
+                    done[name] += 1
     env.close()
-    ours, raw = (done[name] / stepping[name] for name in engines)
-    reset_ms = {f"{name}_reset_ms": 1000 * resetting[name] / episodes for name in engines}
-    ratio = resetting["raw"] / resetting["ours"]
-    return {"ours": ours, "raw": raw, "ratio": ours / raw, **reset_ms, "reset_ratio": ratio}
+    ours, raw = (done[name] / sum(steps[name]) for name in engines)
+    our_ms, raw_ms = (1000 * mean(resets[name]) for name in engines)
+    return {"ours": ours, "raw": raw, "ratio": ours / raw,
+            "ours_reset_ms": our_ms, "raw_reset_ms": raw_ms, "reset_ratio": raw_ms / our_ms}  # fmt: skip
 
 
 ENGINES = {"babaisai": babaisai, "minihack": minihack, "textworld": textworld, "alfworld": alfworld}

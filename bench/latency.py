@@ -17,8 +17,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import mean
 
 import envs
+from bench import timed
 from evaluate import folds
 from harness.config import Config, default_workers
 from harness.run import Run
@@ -87,18 +89,18 @@ def measure(domain: str, setting: Setting, url: str) -> dict:
     # CPU seconds of the engine: as many resets and steps, extrapolated from a sample of tasks.
     env, tasks = envs.domain_class(domain)(), envs.domain_class(domain).tasks()[:6]
     env.reset(seed=0, options={"task": tasks[0].id})  # loads what is shared by all resets
-    reset = step = 0.0
+    resets, steps = [], []
     for task in tasks:
-        before = time.process_time()
-        _, info = env.reset(seed=1, options={"task": task.id})
-        reset, before = reset + time.process_time() - before, time.process_time()
-        for number in range(4):
-            _, _, ended, cut, info = env.step(info["actions"][number % len(info["actions"])])
-            if ended or cut:
-                break
-        step += (time.process_time() - before) / (number + 1)
+        with timed(resets, time.process_time):
+            _, info = env.reset(seed=1, options={"task": task.id})
+        with timed(steps, time.process_time):
+            for number in range(4):
+                _, _, ended, cut, info = env.step(info["actions"][number % len(info["actions"])])
+                if ended or cut:
+                    break
+        steps[-1] /= number + 1
     env.close()
-    engine = (setting.episodes * reset + measured["calls"] * step) / len(tasks) / (os.cpu_count() or 1)
+    engine = (setting.episodes * mean(resets) + measured["calls"] * mean(steps)) / (os.cpu_count() or 1)
     floor = max(measured["calls"] * setting.latency / setting.in_flight, engine)
     return {**asdict(setting), **measured, "engine": engine, "floor": floor, "ratio": measured["seconds"] / floor}
 

@@ -11,6 +11,7 @@ from unittest import mock
 import envs
 import standins
 from agent import Episode, play
+from bench import timed
 
 
 def measure(domain: str, seconds: float) -> dict[str, float]:
@@ -42,16 +43,12 @@ def measure(domain: str, seconds: float) -> dict[str, float]:
 
 def _episode(domain: str, task: envs.Task, memory: str):
     """What was played, milliseconds of CPU of all of it and of the agent's answers, and its steps."""
-    chat, spent = standins.chat, []
+    chat, whole, spent = standins.chat, [], []
 
-    def timed(*arguments):
-        started = time.process_time()
-        answer = chat(*arguments)
-        spent.append(time.process_time() - started)
-        return answer
+    def timed_chat(*arguments):
+        with timed(spent, time.process_time):
+            return chat(*arguments)
 
-    with mock.patch.object(standins, "chat", timed):
-        started = time.process_time()
+    with mock.patch.object(standins, "chat", timed_chat), timed(whole, time.process_time):
         trajectory = play(Episode(domain, task.id, task.seed, "offline", memory, "", True)).trajectory
-        whole = time.process_time() - started
-    return trajectory, 1000 * whole, 1000 * sum(spent), len(trajectory.steps)
+    return trajectory, 1000 * whole[0], 1000 * sum(spent), len(trajectory.steps)
