@@ -24,14 +24,11 @@ from report.words import line
 
 STAGES = ("ideate", "implement", "verify", "evaluate")
 ENDS = {"archived": "green", "duplicate": "yellow", "dropped": "red"}
-LINES_EVERY = 10.0  # seconds between two plain lines about progress
 SHOWN = 8  # candidates at a time
 
 
 @dataclass
-class Row:
-    """A candidate of this learning step, or a design in a comparison."""
-
+class Row:  # a candidate of this learning step, or a design in a comparison
     stage: str = ""  # one of STAGES or ENDS, or any other word
     note: str = ""  # its parent, its score, or why it was dropped
     done: int = 0  # episodes
@@ -153,7 +150,7 @@ class Display:
                 print(text, file=self._terminal, flush=True)
 
     def _progress(self, now: bool = False) -> None:
-        if self.plain and (now or time.monotonic() - self._last > LINES_EVERY):
+        if self.plain and (now or time.monotonic() - self._last > 10):  # seconds between two lines
             self._last = time.monotonic()
             played, known, times = self._facts()
             self._say(f"{self._stage or 'starting'}: {'  '.join(played + known + times)}")
