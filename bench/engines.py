@@ -1,7 +1,6 @@
 """Steps a second of each domain beside its bare engine, both in this process with random actions.
 
-The two take turns, so that a busy machine slows both alike. Absolute numbers mean little on another machine; the
-ratios do.
+The two take turns, so that a busy machine slows both alike: on another machine the ratios mean something.
 """
 
 import contextlib
@@ -25,14 +24,10 @@ from envs import Domain
 
 
 def babaisai(seconds: float) -> dict[str, float]:
-    """Steps a second on a 13x9 level, starting again at each end.
-
-    `nothing`: a loop over the same actions that does nothing. `world`: moves and rules. `environment`:
-    BabaIsAIEnv.step, with the array and the text. `domain`: BabaIsAI.step, in episodes of 20 steps.
-    """
+    """Steps a second on a 13x9 level, starting again at each end: of a loop over the same actions that does nothing, of
+    moves and rules, of BabaIsAIEnv.step with the array and the text, of BabaIsAI.step in episodes of 20 steps."""
     level, rng = "two_room-break_stop-make_win-distr_obj_rule", random.Random(0)
-    world = World(draw_level(level, np.random.default_rng(0)))
-    environment, domain = BabaIsAIEnv(level), BabaIsAI(level)
+    world, environment, domain = World(draw_level(level, np.random.default_rng(0))), BabaIsAIEnv(level), BabaIsAI(level)
     environment.reset(seed=0)
     domain.reset(seed=0)
 
@@ -96,10 +91,10 @@ def _beside_package(env: Domain, engine, seconds: float) -> dict[str, float]:
 
 
 def side_by_side(env: Domain, raw_reset: Callable, seconds: float) -> dict[str, float]:
-    """Play episodes of at most 50 random actions in `env` and in its bare engine, for about `seconds`.
+    """Steps a second and milliseconds of a reset of `env` and of its bare engine, and how many times faster `env` is.
 
-    `raw_reset(seed)` returns the valid actions and a function: of an action, to the next ones and whether the game is
-    over. Returns steps a second and milliseconds of a reset for both, and how many times faster `env` is.
+    Both play episodes of at most 50 random actions, for about `seconds`. `raw_reset(seed)` returns the valid actions and
+    a function that takes one and returns the next valid ones and whether the game is over.
     """
 
     def our_step(action: str) -> tuple[Sequence[str], bool]:

@@ -50,14 +50,14 @@ async def search(config: Config, path: Path, known: Path | None) -> dict[str, fl
             archive = await learn(run)
         asked = collections.Counter(call.args[0] for call in get_episode.call_args_list)
         steps = {key: len(run.store.get_episode(key)["trajectory"]["steps"]) for key in asked}
-        calls, shared, best = sum(asked[key] * steps[key] for key in asked), sum(steps.values()), archive.best()
-        code = (run.folder.design(best.id) / "design.py").read_text(encoding="utf-8")
-        score = await run.score("learning", "true score", code, passes=range(1000, 1020))
-        return {"calls": calls, "shared": shared, "true": 100 * score.mean, "lead": 100 * score.difference,
+        best, fresh = archive.best(), range(1000, 1020)  # passes over seeds that no search has used
+        score = await run.score("learning", "true score", run.folder.code(best.id), passes=fresh)
+        return {"calls": sum(asked[key] * steps[key] for key in asked), "shared": sum(steps.values()),
+                "true": 100 * score.mean, "lead": 100 * score.difference,
                 "found": 100 * (best.lead(archive.f0) if best.final is None else best.final)}  # fmt: skip
 
 
-def main() -> None:
+if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m bench.protocols", description=__doc__.split("\n")[0])
     parser.add_argument("--env", required=True)
     parser.add_argument("--seeds", type=int, default=5)
@@ -80,7 +80,3 @@ def main() -> None:
         mean = {key: statistics.mean(row[key] for row in rows) for key in rows[0]}
         true = f"{mean['true']:.1f} ± {statistics.pstdev(row['true'] for row in rows):.1f}"
         print(f"{name:32}{mean['calls']:9,.0f}{mean['shared']:9,.0f}{true:>14}{mean['lead']:+12.1f}{mean['found']:+12.1f}")
-
-
-if __name__ == "__main__":
-    main()

@@ -15,10 +15,8 @@ from bench import timed
 
 
 def measure(domain: str, seconds: float) -> dict[str, float]:
-    """Milliseconds of CPU of an episode, of the agent in it and of one action of the agent.
-
-    Tasks of the learning set in their order, for about `seconds`; `memory_` says with a retrieved memory.
-    """
+    """Milliseconds of CPU of an episode, of the agent in it and of one action of the agent; `memory_`: with a retrieved
+    memory. Tasks of the learning set are played in their order, for about `seconds`."""
     engine, costs = envs.domain_class(domain), {"": [], "memory_": []}
     tasks = [task for task in engine.tasks() if task.split == "learning"]
     engine.prepare([tasks[0].id])

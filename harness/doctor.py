@@ -58,7 +58,7 @@ def examine(config: Config, domains: list[str]) -> list[Line]:
 
     @contextlib.contextmanager
     def checked(check: str, otherwise: str) -> Iterator[Callable]:
-        """Where this fails, something is missing, and `otherwise` says what to do; what is to be done else is a warning."""
+        """What fails in here is missing, and `otherwise` says what to do; what has a `do` of its own is a warning."""
         try:
             yield lambda found, do="": lines.append(Line(check, "warning" if do else "ok", found, do))
         except FAULTS as error:
@@ -107,8 +107,7 @@ def examine(config: Config, domains: list[str]) -> list[Line]:
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         needed = 50 + 10 * config.workers  # in all, and for each process that plays
         if 0 <= most < needed:
-            needs = f"{most}; {config.workers} workers need about {needed}"
-            say(needs, f"ulimit -n {needed}, or fewer --workers")
+            say(f"{most}; {config.workers} workers need about {needed}", f"ulimit -n {needed}, or fewer --workers")
         else:
             say("no limit" if most < 0 else str(most))
     for name in domains:
@@ -145,7 +144,7 @@ async def _sandbox(unsafe: bool) -> list[Line]:
 
 
 async def _ask_model(config: Config, role: str) -> tuple[str, str]:
-    """Make one short call to a role's model; returns what was found and what to do."""
+    """One short call to a role's model: what was found and what to do."""
     spec, keys = ModelSpec.parse(getattr(config, f"{role}_model"), role), Keys.read()
     if not spec.at_endpoint:
         return f"{spec}: at no endpoint, no call is made", ""

@@ -96,9 +96,7 @@ def planned_calls(config: Config, deployed: Mapping[str, Deployed], written: int
 def ask_before_paying(config: Config, deployed: Callable[[Config], Mapping[str, Deployed]], written: int, yes: bool,
                       seeds: int = 1) -> None:
     """Show the estimate of a paid run and ask whether to start; raises UserError where it must not.
-
-    `deployed`: what is deployed on each task set; `written`: how many designs the meta agent writes.
-    """
+    `deployed`: what is deployed on each task set; `written`: how many designs the meta agent writes."""
     prices, keys, paid = dict(map(parse_price, config.price)), Keys.read(), False
     for spec in (ModelSpec.parse(model, role) for role, model in config.models().items()):
         if spec.at_endpoint:

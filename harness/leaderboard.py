@@ -42,11 +42,8 @@ def check() -> None:
 
 
 def keep(env: str, agent: str, dollars: float | None, result: dict, known: Mapping[str, str]) -> None:
-    """Keep what was measured with this agent, and write the page.
-
-    `result`: scores by name, as a comparison gives them, and its noise. `known`: the code of each design of the domain
-    and of each baseline, by name.
-    """
+    """Keep what was measured with this agent, and write the page. `result`: scores by name, as a comparison gives them,
+    and its noise; `known`: the code of each design of the domain and of each baseline, by name."""
     path, own = recorded.DESIGNS / env / FILE, contributed(env)
     kept = _read(path) if path.exists() else {}
     rows = kept.get(agent, {}).get("rows", {})

@@ -76,9 +76,7 @@ class Pool:
 
     async def run(self, function: Callable, *args, length: float = 0.0):
         """`function(*args)` in a worker; an exception of the function itself is raised here.
-
-        Of the calls that wait, the one with the greatest `length` (in any unit) starts first.
-        """
+        Of the calls that wait, the one with the greatest `length` (in any unit) starts first."""
         async with self._queue.turn(priority=length):
             executor = self._idle.pop()
             try:
@@ -143,9 +141,7 @@ def _in_folder(function: Callable, *args):
 
 class Cluster:
     """The workers of a Dask scheduler. A lost worker's episodes are played by another one.
-
-    Raises UserError where Dask is missing or the scheduler cannot be reached.
-    """
+    Raises UserError where Dask is missing or the scheduler cannot be reached."""
 
     def __init__(self, address: str, log: Callable[[str], None]):
         try:
@@ -178,8 +174,7 @@ class Cluster:
     async def run(self, function: Callable, *args, length: float = 0.0):
         """As `Pool.run`."""
         for _ in range(ATTEMPTS):
-            client = self._client
-            executor = client.get_executor(pure=False)
+            executor = (client := self._client).get_executor(pure=False)
             future = executor.submit(in_worker, self._code, function, *args, priority=length)
             try:
                 return await asyncio.wrap_future(future)

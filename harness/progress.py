@@ -36,11 +36,8 @@ class Row:  # a candidate of this learning step, or a design in a comparison
 
 
 class Display:
-    """Progress and messages of a run; `with Display(...)` shows them.
-
-    `log(line)` keeps a message. `plain`: only lines, at most one about progress in ten seconds.
-    `output`: a file for everything that others print meanwhile.
-    """
+    """Progress and messages of a run; `with Display(...)` shows them. `log(line)` keeps a message. `plain`: only lines,
+    at most one about progress in ten seconds. `output`: a file for everything that others print meanwhile."""
 
     def __init__(self, log: Callable[[str], None], plain: bool, output: Path | None = None):
         self._write_log, self._output = log, output
@@ -102,9 +99,7 @@ class Display:
 
     def candidate(self, name: str, stage: str, note: str = "", design: str = "", episodes: int = 0) -> None:
         """A candidate enters a stage: one of STAGES, "repair", or one of ENDS.
-
-        `design`: the id under which its episodes are counted; `episodes`: how many there will be.
-        """
+        `design`: the id under which its episodes are counted; `episodes`: how many there will be."""
         row = self._rows.setdefault(name, Row())
         row.stage, row.note, row.expected = line(stage, 20), line(note, 100) or row.note, episodes or row.expected
         if design:
@@ -144,10 +139,9 @@ class Display:
 
     def _say(self, text: str) -> None:
         if self._live:
-            self._live.console.print(Text(text))
-        else:
-            with contextlib.suppress(OSError):  # a run goes on although its messages cannot be printed
-                print(text, file=self._terminal, flush=True)
+            return self._live.console.print(Text(text))
+        with contextlib.suppress(OSError):  # a run goes on although its messages cannot be printed
+            print(text, file=self._terminal, flush=True)
 
     def _progress(self, now: bool = False) -> None:
         if self.plain and (now or time.monotonic() - self._last > 10):  # seconds between two lines
