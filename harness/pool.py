@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 import errno
 import functools
-import multiprocessing
 import os
 import shutil
 import signal
@@ -17,7 +16,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
-from multiprocessing import forkserver, resource_tracker, util
+from multiprocessing import forkserver, get_context, parent_process, resource_tracker, util
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -44,7 +43,7 @@ class Pool:
 
     def __init__(self, domain: str, workers: int):
         # The fork server has neither the key nor a thread of the host.
-        context = multiprocessing.get_context("forkserver")
+        context = get_context("forkserver")
         context.set_forkserver_preload(["harness.preload"])
         # This process's folder for sockets: in TMPDIR, or elsewhere if the address would be too long.
         # `multiprocessing` removes it when this process ends.
@@ -69,8 +68,8 @@ class Pool:
             ) from None
         # Makes a worker; its process starts with its first task.
         self._executor = functools.partial(ProcessPoolExecutor, 1, context, _start_worker, (self._temporary,))
-        self._idle = [self._executor() for _ in range(workers)]
-        self._all, self._queue = set(self._idle), FairQueue(workers)
+        self._workers, self._idle = [self._executor() for _ in range(workers)], list(range(workers))
+        self._queue = FairQueue(workers)
         with _starting(domain):
             pass  # the fork server loads the engine while the host goes on
 
@@ -78,26 +77,25 @@ class Pool:
         """`function(*args)` in a worker; an exception of the function itself is raised here.
         Of the calls that wait, the one with the greatest `length` (in any unit) starts first."""
         async with self._queue.turn(priority=length):
-            executor = self._idle.pop()
+            number = self._idle.pop()
             try:
                 for attempt in range(ATTEMPTS):
                     await asyncio.sleep(attempt / 2)  # the cause may pass
                     try:
                         with _starting(self._domain):
-                            future = executor.submit(_in_folder, function, *args)
+                            future = self._workers[number].submit(_in_folder, function, *args)
                         return await asyncio.wrap_future(future)
                     except (BrokenProcessPool, ConnectionError, EOFError):  # a worker or the fork server died
-                        executor.shutdown(wait=False, cancel_futures=True)
-                        self._all.remove(executor)
-                        self._all.add(executor := self._executor())
+                        self._workers[number].shutdown(wait=False, cancel_futures=True)
+                        self._workers[number] = self._executor()
             finally:
-                self._idle.append(executor)
+                self._idle.append(number)
         raise InfrastructureError(f"workers died {ATTEMPTS} times over {function.__name__}{args}")
 
     def close(self) -> None:
         """End the workers at once and remove their temporary files."""
-        processes = [process for executor in self._all for process in (executor._processes or {}).values()]
-        for executor in self._all:
+        processes = [process for executor in self._workers for process in (executor._processes or {}).values()]
+        for executor in self._workers:
             executor.shutdown(wait=False, cancel_futures=True)
         for process in processes:
             process.terminate()
@@ -126,7 +124,7 @@ def _start_worker(temporary: str) -> None:
     """Set a worker's temporary folder, and end the worker when the host ends: one that is killed cannot do that."""
 
     def end_with_host() -> None:  # the fork server lives on with its workers
-        multiprocessing.parent_process().join()
+        parent_process().join()
         shutil.rmtree(Path(temporary).parent, ignore_errors=True)
         os._exit(1)
 
