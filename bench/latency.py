@@ -1,9 +1,8 @@
 """A whole evaluation against the least time that its model calls allow, with an endpoint of fixed latency.
 
 The floor is max(calls x latency / calls in flight, engine CPU seconds / cores). Measured is `Run.score` of designs side
-by side, as `alma.py evaluate` calls it, to the last episode; opening the run and starting the workers' engines is stated
-apart. Models inside designs are stand-ins. The endpoint (`tests/endpoint.py`), `python -m bench.latency DOMAIN SECONDS`,
-is a process of its own on the same cores. Episodes are cut, so resets weigh more than in real ones.
+by side; opening the run and starting the workers' engines is stated apart. The endpoint (`tests/endpoint.py`, started by
+`python -m bench.latency DOMAIN SECONDS`) is a process of its own on the same cores. Episodes are cut: resets weigh more.
 """
 
 import asyncio

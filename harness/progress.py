@@ -52,9 +52,9 @@ class Display:
         if self._output:  # point file descriptors 1 and 2, which every child inherits, to the file
             self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
             with open(self._output, "ab") as file:
-                for descriptor, stream in enumerate((sys.stdout, sys.stderr), 1):
+                for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
                     stream.flush()
-                    self._saved.append((stream, descriptor, os.dup(descriptor)))
+                    self._saved.append(os.dup(descriptor))
                     os.dup2(file.fileno(), descriptor)
         if not self.plain:
             console = Console(file=self._terminal, highlight=False, markup=False, emoji=False)
@@ -70,7 +70,7 @@ class Display:
             self._live.stop()
             self._live = None
         if self._saved:
-            for stream, descriptor, saved in self._saved:
+            for stream, descriptor, saved in zip((sys.stdout, sys.stderr), (1, 2), self._saved, strict=True):
                 with contextlib.suppress(OSError):  # no room in the file; the reason is still to be told on the terminal
                     stream.flush()
                 os.dup2(saved, descriptor)
