@@ -109,24 +109,22 @@ def ask_before_paying(config: Config, deployed: Callable[[Config], Mapping[str, 
             paid = paid or known is not None or not is_local(url)
     if not paid:
         return
-
-    def say_needed(words: str, config: Config, plan: Mapping[str, Deployed], more: str = "") -> None:
-        needed = estimate(planned_calls(config, plan, written, seeds), prices)
-        print(f"{words} {needed}{more}", file=sys.stderr)
-
     plan = deployed(config)
-    say_needed("this run will need", config, plan, " at most, by estimate")
+    needs = [("this run will need", config, plan, " at most, by estimate")]
     plays = written and ModelSpec.parse(config.agent_model).at_endpoint
     if plays and config.passes > 1:
         once = replace(config, passes=1, finalists=config.finalists or Config.finalists)
         names = ("passes", "test_passes", "finalists", "final_passes")
         flags = " ".join(f"--{name.replace('_', '-')} {getattr(once, name)}" for name in names)
-        say_needed(f"with {flags} it would need", once, deployed(once))
+        needs.append((f"with {flags} it would need", once, deployed(once), ""))
     if plays and not config.race and config.objective == "score":
         when = f"if each design is clearly behind after the first of {RACE_ROUNDS} parts of its episodes; few are"
         search, most = plan["learning"], plan["learning"].designs * config.passes
         raced = replace(search, passes=search.passes - round((1 - 1 / RACE_ROUNDS) * most))
-        say_needed("with --race it may need as little as", config, {**plan, "learning": raced}, f", {when}")
+        needs.append(("with --race it may need as little as", config, {**plan, "learning": raced}, f", {when}"))
+    for words, settings, played, more in needs:
+        needed = estimate(planned_calls(settings, played, written, seeds), prices)
+        print(f"{words} {needed}{more}", file=sys.stderr)
     limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
     limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
     if limits:
