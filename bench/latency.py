@@ -136,10 +136,11 @@ def endpoint(domain: str, latency: float) -> Iterator[str]:
             process.kill()
 
 
-def serve(domain: str, latency: str) -> None:
-    """Answer with a valid action, chosen by a hash of the prompt: a model that costs no CPU."""
+if __name__ == "__main__":  # the endpoint
+    domain, latency = sys.argv[1:]
 
     def answer(_role: str, body: dict) -> str:
+        """A valid action, chosen by a hash of the prompt: a model that costs no CPU."""
         said = body["messages"][-1]["content"]
         listed = [line[2:] for line in said.splitlines() if line.startswith("- ")]
         choices = MOVES.get(domain) or listed or ("look",)
@@ -147,7 +148,3 @@ def serve(domain: str, latency: str) -> None:
 
     server = ModelServer(answer, latency=float(latency))
     asyncio.run(server.serve(lambda: print(f"listening at {server.url}", flush=True)))
-
-
-if __name__ == "__main__":
-    serve(*sys.argv[1:])
