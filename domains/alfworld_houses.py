@@ -7,11 +7,11 @@ played to its end by a recorded plan before it is handed out. What is in a room,
 """
 
 import functools
-import importlib.util
 import random
 import runpy
 import tomllib
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ SIZES = {"learning": 48, "test": 48, "shift": 48}  # houses of each split
 HELD_OUT_LAYOUTS = 3  # of each room, for the distribution shift
 INSTANCES = (0.1, 0.4, 0.3, 0.2)  # probability of 0, 1, 2, 3 things of a kind
 TOGETHER = 0.5  # where two things are wanted: probability that one lies with the one before
-
 START = "loc_bar_0"  # where the agent begins, away from everything
-ABILITIES = ("Cleanable", "Heatable", "Coolable", "Toggleable", "Sliceable")  # the package's words
 LAMP = "DeskLamp_bar_01"
+# The package is found but not imported: that creates folders in the user's home and sets an environment variable.
+PACKAGE = Path(find_spec("alfworld").submodule_search_locations[0])
 
 
 @functools.cache
@@ -38,7 +38,7 @@ def tables() -> dict[str, Any]:
 @functools.cache
 def package_text(name: str) -> str:
     """A data file of the `alfworld` package: "alfred.pddl" or "alfred.twl2"."""
-    return Path(_package_folder(), "data", name).read_text(encoding="utf-8")
+    return (PACKAGE / "data" / name).read_text(encoding="utf-8")
 
 
 def grammar_of(task: str) -> str:
@@ -48,16 +48,8 @@ def grammar_of(task: str) -> str:
 
 @functools.cache
 def package_tables(name: str) -> dict[str, Any]:
-    """The tables of a module of the `alfworld` package, by name.
-
-    The package itself is not imported, because that creates folders in the user's home and sets an
-    environment variable.
-    """
-    return runpy.run_path(str(Path(_package_folder(), "gen", f"{name}.py")))
-
-
-def _package_folder() -> str:
-    return importlib.util.find_spec("alfworld").submodule_search_locations[0]
+    """The tables of a module of the `alfworld` package, by name."""
+    return runpy.run_path(str(PACKAGE / "gen" / f"{name}.py"))
 
 
 def fits(place: str, thing: str) -> bool:
@@ -65,29 +57,22 @@ def fits(place: str, thing: str) -> bool:
     return thing in package_tables("constants")["VAL_RECEPTACLE_OBJECTS"].get(place, ())
 
 
-def has(thing: str, ability: str) -> bool:
-    """Whether a kind of thing is "Cleanable", "Heatable", ..., by the package's table."""
-    return thing in package_tables("constants")["VAL_ACTION_OBJECTS"][ability]
+def _kind(entity: str) -> str:
+    """Kind of a place or thing from its id."""
+    first, *_, last = entity.split("_bar_")
+    return last if last.endswith("Basin") else first
 
 
 @functools.cache
 def layouts(room: str) -> tuple[dict[str, int], ...]:
     """Furniture of a room's layouts: those of learning and test first, then those of the shift split."""
     rng = random.Random(derive_seed("layouts", VERSION, room))
-    found: list[dict[str, int]] = []
-    while len(found) < tables()[room]["layouts"] + HELD_OUT_LAYOUTS:
-        furniture = tables()[room]["furniture"]
-        drawn = {kind: rng.randint(least, most) for kind, (least, most) in furniture.items()}
+    table, found = tables()[room], []
+    while len(found) < table["layouts"] + HELD_OUT_LAYOUTS:
+        drawn = {kind: rng.randint(least, most) for kind, (least, most) in table["furniture"].items()}
         if drawn not in found:
             found.append(drawn)
     return tuple(found)
-
-
-def houses() -> Iterator[tuple[str, "House"]]:
-    """All houses with their splits, in a fixed order."""
-    for split, size in SIZES.items():
-        for number in range(size):
-            yield split, house(split, number)
 
 
 class House:
@@ -105,8 +90,25 @@ class House:
         self.treatment = families[self.family].get("treatment")
         while not self._choose_task(shift=split == "shift"):
             pass
+
+        # Put every thing somewhere; none of the target's kind where that would be half the task.
         self.things: dict[str, str] = {}  # place of each thing that lies somewhere
-        self._furnish()
+        if not self.treatment:
+            self.homes[self.target].pop(self.goal, None)
+        for thing, homes in self.homes.items():
+            two = thing == self.target and self.family == "pick_two_obj_and_place"
+            count = self.rng.choices(range(4), weights=INSTANCES)[0]
+            if thing == self.target:
+                count = max(count, 2 if two else 1)
+            spot = ""
+            for n in range(count if homes else 0):
+                together = two and self.rng.random() < TOGETHER
+                if not spot or not together:
+                    spot = self._spot(homes)
+                self.things[f"{thing}_bar_{n + 1:02d}"] = spot
+        if self.lamp_place:
+            self.things[LAMP] = self.lamp_place
+
         entry = package_tables("goal_library")["gdict"][self.family]
         task = f"{self.family}-{self.target}-{self.goal or _kind(LAMP)}-{self.room}{self.layout}"
         words = {"obj": self.target.lower(), "recep": self.goal.lower(), "toggle": "desklamp"}
@@ -123,25 +125,31 @@ class House:
         room = tables()[self.room]
         first, count = (room["layouts"], HELD_OUT_LAYOUTS) if shift else (0, room["layouts"])
         self.layout = first + self.rng.randrange(count)
-        self.furniture, self.habits = layouts(self.room)[self.layout], room["habits"]
-        self.places = [_place_id(kind, n) for kind, count in self.furniture.items() for n in range(count)]
+        furniture = {kind: count for kind, count in layouts(self.room)[self.layout].items() if count}
+        self.places = []
+        for kind, count in furniture.items():  # basins are parts of a sink or bathtub, as in the official games
+            whole = kind.removesuffix("Basin")
+            part = "" if whole == kind else f"_bar_{kind}"
+            self.places += [f"{whole}_bar_{n:02d}{part}" for n in range(1, count + 1)]
+        # Kinds of place in this room where each kind of thing is kept, with weights.
+        self.homes = {
+            thing: {kind: weight for kind, weight in kinds.items() if kind in furniture and fits(kind, thing)}
+            for thing, kinds in room["habits"].items()
+        }
         lit = self.room in families["look_at_obj_in_light"]["rooms"]
-        kinds = {kind: w for kind, w in tables()["lamp_places"].items() if lit and self.furniture.get(kind)}
+        kinds = {kind: weight for kind, weight in tables()["lamp_places"].items() if lit and kind in furniture}
         self.lamp_place = self._spot(kinds) if kinds else None
 
         ability, treated_at, _ = self.treatment or ("", "", "")
-        things = [thing for thing in self.habits if self._homes(thing)]
-        self.target = self.rng.choice([thing for thing in things if not ability or has(thing, ability)])
+        able = package_tables("constants")["VAL_ACTION_OBJECTS"][ability] if ability else self.homes
+        self.target = self.rng.choice([thing for thing, homes in self.homes.items() if homes and thing in able])
         self.goal = ""
         if self.family == "look_at_obj_in_light":
             return self.lamp_place is not None
         # Likelier where the target is usually kept. Some other place must be left where it can be found.
-        homes = self._homes(self.target)
-        goals = {
-            kind: homes.get(kind, 0.5)
-            for kind, count in self.furniture.items()
-            if count and kind != treated_at and fits(kind, self.target) and set(homes) - {kind}
-        }
+        homes = self.homes[self.target]
+        goals = {kind: homes.get(kind, 0.5) for kind in furniture
+                 if kind != treated_at and fits(kind, self.target) and homes.keys() - {kind}}
         if goals:
             self.goal = self._weighted(goals)
         return bool(goals)
@@ -149,69 +157,32 @@ class House:
     def _weighted(self, weights: dict[str, float]) -> str:
         return self.rng.choices(list(weights), weights=list(weights.values()))[0]
 
-    def _homes(self, thing: str) -> dict[str, float]:
-        """Kinds of place in this room where a kind of thing is kept, with weights."""
-        habits = self.habits[thing]
-        return {kind: w for kind, w in habits.items() if self.furniture.get(kind) and fits(kind, thing)}
-
     def _spot(self, homes: dict[str, float]) -> str:
         """A place of one of these kinds."""
         kind = self._weighted(homes)
         return self.rng.choice([place for place in self.places if _kind(place) == kind])
 
-    def _furnish(self) -> None:
-        """Put every thing somewhere; none of the target's kind where that would be half the task."""
-        two = self.family == "pick_two_obj_and_place"
-        for thing in self.habits:
-            count = self.rng.choices(range(4), weights=INSTANCES)[0]
-            if thing == self.target:
-                count = max(count, 2 if two else 1)
-            homes = self._homes(thing)
-            if thing == self.target and not self.treatment:
-                homes.pop(self.goal, None)
-            spot = ""
-            for number in range(count if homes else 0):
-                together = two and thing == self.target and self.rng.random() < TOGETHER
-                if not spot or not together:
-                    spot = self._spot(homes)
-                self.things[f"{thing}_bar_{number + 1:02d}"] = spot
-        if self.lamp_place:
-            self.things[LAMP] = self.lamp_place
-
     def _plan(self) -> tuple[str, ...]:
         """Commands that do the task, for a player who knows where everything is."""
-        entities = (*self.places, *self.things)
-        named = entity_names(entity.lower() for entity in entities)
-        names = {entity: named[entity.lower()] for entity in entities}
-        commands: list[str] = []
-        here, opened = "", set()
-
-        def visit(place: str, reach: bool = True) -> None:
-            nonlocal here
-            if place != here:
-                commands.append(f"go to {names[place]}")
-                here = place
-            if reach and _openable(place) and place not in opened:
-                commands.append(f"open {names[place]}")
-                opened.add(place)
-
-        def first(kind: str) -> str:
-            return next(place for place in self.places if _kind(place) == kind)
-
+        named = entity_names(entity.lower() for entity in (*self.places, *self.things))
+        names = {entity: named[entity.lower()] for entity in (*self.places, *self.things)}
+        first = {_kind(place): place for place in reversed(self.places)}
+        openable = package_tables("constants")["OPENABLE_CLASS_SET"]
+        here, opened, commands = "", set(), []
         targets = [thing for thing in self.things if _kind(thing) == self.target]
         for thing in targets[: 2 if self.family == "pick_two_obj_and_place" else 1]:
-            visit(self.things[thing])
-            commands.append(f"take {names[thing]} from {names[here]}")
+            stops = [("take {} from {}", self.things[thing])]
             if self.treatment:
-                _, place, verb = self.treatment
-                visit(first(place), reach=False)
-                commands.append(f"{verb} {names[thing]} with {names[here]}")
-            if self.goal:
-                visit(first(self.goal))
-                commands.append(f"move {names[thing]} to {names[here]}")
-            else:
-                visit(self.lamp_place)
-                commands.append(f"use {names[LAMP]}")
+                stops.append((f"{self.treatment[2]} {{}} with {{}}", first[self.treatment[1]]))
+            stops.append(("move {} to {}", first[self.goal]) if self.goal else (f"use {names[LAMP]}", self.lamp_place))
+            for command, place in stops:
+                if place != here:
+                    commands.append(f"go to {names[place]}")
+                if _kind(place) in openable and place not in opened and " with " not in command:
+                    commands.append(f"open {names[place]}")
+                    opened.add(place)
+                commands.append(command.format(names[thing], names[place]))
+                here = place
         return tuple(commands)
 
     def _problem(self, name: str, goal: str) -> str:
@@ -220,80 +191,60 @@ class House:
         fixtures = [f"{kind}_bar_9{n}" for n, kind in enumerate(tables()[self.room]["fixtures"])]
 
         # Each place and fixture has a location of its own, but the burners of a stove share one.
-        spots: dict[str, str] = {}
-        for number, entity in enumerate((*self.places, *fixtures), start=1):
-            shared = [spots[other] for other in spots if _kind(other) == _kind(entity) == "StoveBurner"]
-            spots[entity] = shared[0] if shared else f"loc_bar_{number}"
+        spots = {entity: f"loc_bar_{n}" for n, entity in enumerate((*self.places, *fixtures), start=1)}
+        burners = [place for place in self.places if _kind(place) == "StoveBurner"]
+        spots |= {burner: spots[burners[0]] for burner in burners}
 
         # All objects. Types that do not occur in the house are declared too, because actions name some.
         movable = set(constants["MOVABLE_RECEPTACLES"])
-        kinds = sorted(set(constants["OBJECTS"]) - constants["RECEPTACLES"] | movable)
         rows = {
-            "otype": [f"{kind}Type" for kind in kinds],
+            "otype": [f"{kind}Type" for kind in sorted(set(constants["OBJECTS"]) - constants["RECEPTACLES"] | movable)],
             "rtype": [f"{kind}Type" for kind in sorted(constants["RECEPTACLES"] - movable)],
             "object": [*self.things, *fixtures],
             "receptacle": self.places,
             "location": [START, *sorted(set(spots.values()))],
         }
-        objects = ["agent1 - agent"]
-        objects += [f"{entity} - {kind}" for kind, entities in rows.items() for entity in entities]
+        objects = [f"{entity} - {kind}" for kind, entities in rows.items() for entity in entities]
 
         # Facts about places: their kinds, where they are, and what they can contain.
         facts = [f"atLocation agent1 {START}"]
         for place in self.places:
-            facts += [f"receptacleType {place} {_kind(place)}Type"]
-            facts += [f"receptacleAtLocation {place} {spots[place]}"]
-            facts += [f"openable {place}"] if _openable(place) else []
+            kind = _kind(place)
+            facts += [f"receptacleType {place} {kind}Type", f"receptacleAtLocation {place} {spots[place]}"]
+            facts += [f"openable {place}"] if kind in constants["OPENABLE_CLASS_SET"] else []
         kinds = sorted({_kind(thing) for thing in self.things})
         for place in sorted({_kind(place) for place in self.places}):
             facts += [f"canContain {place}Type {kind}Type" for kind in kinds if fits(place, kind)]
 
         # Facts about things: their kinds, where they are, and what can be done with them.
+        abilities = ("Cleanable", "Heatable", "Coolable", "Toggleable", "Sliceable")  # the package's words
         for thing, place in self.things.items():
             kind = _kind(thing)
             facts += [f"objectType {thing} {kind}Type", f"inReceptacle {thing} {place}"]
             facts += [f"objectAtLocation {thing} {spots[place]}"]
-            facts += [f"{ability.lower()} {thing}" for ability in ABILITIES if has(kind, ability)]
+            facts += [f"{one.lower()} {thing}" for one in abilities if kind in constants["VAL_ACTION_OBJECTS"][one]]
             facts += [f"pickupable {thing}"] if thing != LAMP else []
             facts += [f"isReceptacleObject {thing}"] if kind in movable else []
         for one in fixtures:
             facts += [f"objectType {one} {_kind(one)}Type", f"objectAtLocation {one} {spots[one]}"]
 
-        words = {"obj": self.target, "recep": self.goal, "toggle": _kind(LAMP)}
-        parts = [f"(define (problem {name})", "(:domain alfred)", "(:objects", *objects, ")"]
-        parts += ["(:init", *(f"({fact})" for fact in facts), ")", goal.format(**words).replace("#", "-")]
-        return "\n".join(parts)
+        goal = goal.format(obj=self.target, recep=self.goal, toggle=_kind(LAMP)).replace("#", "-")
+        parts = [f"(define (problem {name})", "(:domain alfred)", "(:objects", "agent1 - agent", *objects, ")"]
+        return "\n".join([*parts, "(:init", *(f"({fact})" for fact in facts), ")", goal])
 
 
 house = functools.cache(House)
 
 
-def _place_id(kind: str, number: int) -> str:
-    """Id of a place; basins are parts of a sink or bathtub, as in the official games."""
-    if kind.endswith("Basin"):
-        return f"{kind.removesuffix('Basin')}_bar_{number + 1:02d}_bar_{kind}"
-    return f"{kind}_bar_{number + 1:02d}"
-
-
-def _kind(entity: str) -> str:
-    """Kind of a place or thing from its id."""
-    last = entity.split("_bar_")[-1]
-    return last if last.endswith("Basin") else entity.split("_bar_")[0]
-
-
-def _openable(place: str) -> bool:
-    return _kind(place) in package_tables("constants")["OPENABLE_CLASS_SET"]
+def houses() -> Iterator[tuple[str, House]]:
+    """All houses with their splits, in a fixed order."""
+    return ((split, house(split, number)) for split, size in SIZES.items() for number in range(size))
 
 
 def game(house: House, engine: Engine) -> dict[str, Any]:
     """The house's game in the form of an official file, once the engine has played its plan to the end."""
-    data = {
-        "pddl_domain": package_text("alfred.pddl"),
-        "grammar": grammar_of(house.sentence),
-        "pddl_problem": house.problem,
-        "solvable": True,
-        "walkthrough": list(house.plan),
-    }
+    data = {"pddl_domain": package_text("alfred.pddl"), "grammar": grammar_of(house.sentence),
+            "pddl_problem": house.problem, "solvable": True, "walkthrough": list(house.plan)}
     if not house.proved:
         prove(data, engine)
         house.proved = True
