@@ -1,12 +1,9 @@
 """The text engine of ALFWorld's games, fast: the `textworld` package's `PddlEnv` without its repeated work.
 
-The words, the admissible commands and the wins are those of `PddlEnv` under `alfworld`'s `AlfredDemangler`,
-on every game; `tests/test_alfworld.py` plays both side by side. Cached are translated problems (on disk, by
-a hash of their text), parsed grammars, and the commands of operators; the rules of the game stay in the
-package's `libdownward`. Nothing of the package is patched. An engine plays one game at a time.
-
-Types are not looked at: in ALFWorld's domain no type has subtypes, a predicate's arguments have the same
-types in all its facts, and so has a slot in all conditions of the grammar.
+Words, admissible commands and wins are those of `PddlEnv` under `alfworld`'s `AlfredDemangler`, on every game.
+Cached are translated problems (on disk, by a hash of their text), parsed grammars, and the commands of operators;
+the rules stay in the package's `libdownward`. Nothing of the package is patched. Types are not looked at: in
+ALFWorld's domain none has subtypes, and a predicate's arguments and a grammar's slots have the same types everywhere.
 """
 
 import bisect
@@ -15,15 +12,15 @@ import ctypes
 import functools
 import gzip
 import hashlib
-import importlib.metadata
 import json
 import os
-import queue
 import re
 import secrets
 import sys
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +33,12 @@ from textworld.logic import Rule
 from errors import InfrastructureError
 
 FORMAT = 3  # of the files in the cache; raise it when `translation` changes
-GAMES_KEPT = 8  # prepared games in memory, about 3 MB each
 NOTHING = "Nothing happens."  # the answer to an invalid command
 
 # libdownward keeps its game in globals, so each engine needs a library of its own: the first of a
 # process has the installed file, others at the same time a copy (33 MB, 0.2 s). Engines return their
 # library for reuse: unloading one while another is loaded crashes the process when it exits.
-_FREE_LIBRARIES: queue.SimpleQueue[ctypes.CDLL | None] = queue.SimpleQueue()
-_FREE_LIBRARIES.put(None)  # the installed file, which is not loaded yet
+_FREE_LIBRARIES: list[ctypes.CDLL | None] = [None]  # the installed file, which is not loaded yet
 
 
 class GameError(ValueError):
@@ -56,8 +51,7 @@ def translation(domain: str, problem: str, folder: Path) -> dict[str, Any]:
     The package's translator takes half a second: what it makes of two texts is kept in `folder`. A damaged
     file is made again.
     """
-    versions = [importlib.metadata.version(name) for name in ("textworld", "fast-downward-textworld")]
-    text = json.dumps([FORMAT, *versions, domain, problem])
+    text = json.dumps([FORMAT, version("textworld"), version("fast-downward-textworld"), domain, problem])
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.gz"
     with contextlib.suppress(OSError, EOFError, ValueError, zlib.error):
         return json.loads(gzip.decompress(path.read_bytes()))
@@ -83,21 +77,17 @@ def translation(domain: str, problem: str, folder: Path) -> dict[str, Any]:
         "types": {thing.name: thing.type_name for thing in task.objects},
         "facts": facts,  # what is true at the start: a predicate and its arguments
     }
-    write_whole(path, gzip.compress(json.dumps(made).encode(), 4, mtime=0))
-    return made
-
-
-def write_whole(path: Path, data: bytes) -> None:
-    """Write under a temporary name, then rename: another process never sees half a file."""
+    # Renamed when it is whole: another process never sees half a file.
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(data)
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(gzip.compress(json.dumps(made).encode(), 4, mtime=0))
         os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise InfrastructureError(f"cannot write {path}: {error}; ALMA_CACHE sets the folder") from error
+    return made
 
 
 def parse_grammar(text: str) -> tuple[dict, dict]:
@@ -117,18 +107,14 @@ def parse_grammar(text: str) -> tuple[dict, dict]:
 
 
 @functools.lru_cache(maxsize=4)
-def _parse_grammar(text: str) -> tuple[dict, dict]:
-    """The same for a grammar whose task is left out; a fifth of a second."""
-
+def _parse_grammar(text: str) -> tuple[dict, dict]:  # a fifth of a second
     def symbols(phrase: str) -> list:
         grammar = textgen.ContextSensitiveGrammar.parse(json.dumps({"phrase": [{"rhs": phrase}]}))
         return grammar._rules["phrase"][0].rhs
 
     parsed = logic.GameLogic(domain="", grammar=text)
-    actions = {
-        name: (symbols(action.template), symbols(action.feedback_rule))
-        for name, action in parsed.actions.items()
-    }
+    actions = {name: (symbols(action.template), symbols(action.feedback_rule))
+               for name, action in parsed.actions.items()}
     return actions, dict(parsed.grammar._rules)
 
 
@@ -142,20 +128,17 @@ def _condition(text: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
 _compile = functools.cache(compile)  # the few expressions of a grammar
 
 
-def entity_names(entities) -> dict[str, str]:
+def entity_names(entities: Iterable[str]) -> dict[str, str]:
     """Name of each entity as players see it: "cabinet 3".
 
     Numbered as by `alfworld`'s Demangler: by kind, from the last in alphabetical order to the first.
     """
-    names, counts = {}, {}
+    names, counts = {}, Counter()
     for entity in sorted(entities, reverse=True):
         kind, _, place = entity.partition("_bar_")
-        if not place:
-            names[entity] = f"{entity} "
-            continue
-        kind += "basin" if "basin" in entity else ""
-        counts[kind] = counts.get(kind, 0) + 1
-        names[entity] = f"{kind} {counts[kind]}"
+        kind += "basin" if place and "basin" in entity else ""
+        counts[kind] += 1
+        names[entity] = f"{kind} {counts[kind]}" if place else f"{entity} "
     return names
 
 
@@ -165,23 +148,22 @@ class Game:
     def __init__(self, domain: str, problem: str, grammar: str, folder: Path):
         self.actions, self.rules = parse_grammar(grammar)
         made = translation(domain, problem, folder)
-        self.slots: dict[str, list[str]] = made["slots"]  # of each action
-        missing = sorted(set(self.slots) - set(self.actions))
-        if missing:
+        self.sas, self.slots = made["sas"].encode(), made["slots"]  # slots of each action
+        if missing := sorted(set(self.slots) - set(self.actions)):
             raise GameError(f"the grammar has no template for the action {missing[0]!r}")
-        self.sas = made["sas"].encode()
-        start: dict[str, set[tuple[str, ...]]] = {}
+        start = defaultdict(set)
         for name, *arguments in made["facts"]:
-            start.setdefault(name, set()).add(tuple(arguments))
+            start[name].add(tuple(arguments))
         self.start = {name: sorted(facts) for name, facts in start.items()}  # what is true at first
         self.entities: dict[str, EntityInfo] = {}  # all that facts speak of
         for entity, name in entity_names({one for fact in made["facts"] for one in fact[1:]}).items():
             info = self.entities[entity] = EntityInfo(entity, made["types"][entity])
             info.name, info.definite, info.indefinite = name, "the", "a"
-        self.commands: dict[int, tuple[str, str, dict]] = {}  # see `Engine._command`
+        # Command, action and mapping of an operator, by its id: they depend on facts that never change.
+        self.commands: dict[int, tuple[str, str, dict]] = {}
 
 
-prepare = functools.lru_cache(maxsize=GAMES_KEPT)(Game)
+prepare = functools.lru_cache(maxsize=8)(Game)  # prepared games in memory, about 3 MB each
 
 
 class Engine:
@@ -192,7 +174,14 @@ class Engine:
     """
 
     def __init__(self, folder: Path):
-        self._folder, self._library = folder, _borrow_library()
+        self._folder = folder
+        try:
+            self._library = _FREE_LIBRARIES.pop(0)
+        except IndexError:
+            self._library = fast_downward.load_lib()
+        if self._library is None:
+            self._library = ctypes.CDLL(str(DOWNWARD_LIB_PATH))
+            self._library.check_goal.restype = ctypes.c_bool  # the others used here return int or nothing
 
     def load(self, data: Mapping) -> None:
         """Load a game by the content of its file. Raises GameError."""
@@ -202,7 +191,7 @@ class Engine:
     def reset(self) -> str:
         """Start the game that is loaded; what the player reads first."""
         self._library.load_sas(self._game.sas)
-        self._facts = {name: list(facts) for name, facts in self._game.start.items()}
+        self._facts = defaultdict(list, {name: list(facts) for name, facts in self._game.start.items()})
         self._look()
         return self._write([textgen.NonterminalSymbol("intro")], {})
 
@@ -213,8 +202,16 @@ class Engine:
             return NOTHING
         effects = (fast_downward.Atom * operator.nb_effect_atoms)()
         self._library.apply_operator(operator.id, effects)
-        for effect in effects:
-            self._apply(effect.name)
+        for effect in effects:  # "Atom p(a, b)" or "NegatedAtom p(a, b)"
+            sign, _, rest = effect.name.partition(" ")
+            name, _, arguments = rest[:-1].partition("(")
+            arguments = tuple(arguments.split(", ")) if arguments else ()
+            # As in the package, a fact that ends is replaced by its negation ("not_p").
+            begins, ends = (name, f"not_{name}") if sign == "Atom" else (f"not_{name}", name)
+            if arguments not in self._facts[begins]:
+                bisect.insort(self._facts[begins], arguments)
+            with contextlib.suppress(ValueError):
+                self._facts[ends].remove(arguments)
         _, action, mapping = self._game.commands[operator.id]
         feedback = self._write(self._game.actions[action][1], mapping)
         self._look()
@@ -225,106 +222,61 @@ class Engine:
         applicable = (Operator * self._library.get_applicable_operators_count())()
         self._library.get_applicable_operators(applicable)
         self._operators: dict[str, Operator] = {}
+        known = self._game.commands
         for operator in applicable:
-            self._operators.setdefault(self._command(operator), operator)
+            if operator.id not in known:
+                action, *entities = operator.name.split()  # "openobject agent1 loc_1 cabinet_2"
+                mapping = dict(zip(self._game.slots[action], entities, strict=False))
+                known[operator.id] = (self._write(self._game.actions[action][0], mapping), action, mapping)
+            self._operators.setdefault(known[operator.id][0], operator)
         self.commands, self.won = sorted(self._operators), bool(self._library.check_goal())
 
-    def _command(self, operator: Operator) -> str:
-        """Command of an operator. It depends on facts that never change, so it is derived once in a game.
-
-        `Game.commands` keeps it by the operator's id, with its action and mapping.
-        """
-        known = self._game.commands.get(operator.id)
-        if known is None:
-            action, *entities = operator.name.split()  # "openobject agent1 loc_1 cabinet_2"
-            mapping = dict(zip(self._game.slots[action], entities, strict=False))
-            command = self._write(self._game.actions[action][0], mapping)
-            known = self._game.commands[operator.id] = (command, action, mapping)
-        return known[0]
-
-    # The text: what the package's grammar derives in a state
-
     def _write(self, symbols: Iterable, mapping: dict[str, str]) -> str:
-        """The text of symbols, where `mapping` says which entity fills a slot."""
+        """The text that the grammar derives from symbols, where `mapping` says which entity fills a slot."""
         return "".join(text for symbol in symbols for text in self._expand(symbol, mapping))
 
     def _expand(self, symbol: textgen.Symbol, mapping: dict[str, str]) -> list[str]:
         """Texts of a symbol, one for each way to fulfil its condition."""
-        if isinstance(symbol, textgen.TerminalSymbol):
-            return [symbol.symbol]
-        if isinstance(symbol, textgen.NonterminalSymbol):
-            for rule in self._game.rules.get(symbol.symbol, ()):
-                if not rule.condition or any(True for _ in self._find(_condition(rule.condition), mapping)):
-                    return [self._write(rule.rhs, mapping)]
-            raise GameError(f"the grammar has no rule for {symbol.symbol!r} that applies")
-        if isinstance(symbol, textgen.EvalSymbol):
-            variables = {slot: self._game.entities[entity] for slot, entity in mapping.items()}
-            return [str(eval(_compile(symbol.expression, "<grammar>", "eval"), {}, variables))]
-        if isinstance(symbol, textgen.ListSymbol):  # as the grammar separates items: "a, b, and c"
-            items = self._expand(symbol.symbol, mapping)
-            if len(items) == 1:
-                return items
-            names = ("list_separator", "list_last_separator") if items else ("list_empty",)
-            comma, *last = (self._write([textgen.NonterminalSymbol(name)], mapping) for name in names)
-            return [comma.join(items[:-1]) + last[0] + items[-1]] if items else [comma]
+        match symbol:
+            case textgen.TerminalSymbol():
+                return [symbol.symbol]
+            case textgen.NonterminalSymbol():
+                for rule in self._game.rules.get(symbol.symbol, ()):
+                    if not rule.condition or any(True for _ in self._find(_condition(rule.condition), mapping)):
+                        return [self._write(rule.rhs, mapping)]
+                raise GameError(f"the grammar has no rule for {symbol.symbol!r} that applies")
+            case textgen.EvalSymbol():
+                variables = {slot: self._game.entities[entity] for slot, entity in mapping.items()}
+                return [str(eval(_compile(symbol.expression, "<grammar>", "eval"), {}, variables))]
+            case textgen.ListSymbol():  # as the grammar separates items: "a, b, and c"
+                items = self._expand(symbol.symbol, mapping)
+                if len(items) > 1:
+                    names = map(textgen.NonterminalSymbol, ("list_separator", "list_last_separator"))
+                    comma, last = (self._write([name], mapping) for name in names)
+                    items = [comma.join(items[:-1]) + last + items[-1]]
+                return items or self._expand(textgen.NonterminalSymbol("list_empty"), mapping)
         found = self._find(_condition(symbol.given), mapping) if symbol.given else [mapping]
         return [self._write([symbol.expression], filled) for filled in found]
 
-    # The facts of the running game, as the grammar asks for them
-
-    def _apply(self, effect: str) -> None:
-        """Apply an effect in libdownward's words: "Atom p(a, b)" or "NegatedAtom p(a, b)".
-
-        As in the package, a fact that ends is replaced by its negation ("not_p").
-        """
-        sign, _, rest = effect.partition(" ")
-        name, _, arguments = rest[:-1].partition("(")
-        arguments = tuple(arguments.split(", ")) if arguments else ()
-        begins, ends = (name, f"not_{name}") if sign == "Atom" else (f"not_{name}", name)
-        facts = self._facts.setdefault(begins, [])
-        if arguments not in facts:
-            bisect.insort(facts, arguments)
-        with contextlib.suppress(ValueError):
-            self._facts.get(ends, []).remove(arguments)
-
     def _find(self, predicates: tuple, mapping: dict[str, str]) -> Iterator[dict[str, str]]:
-        """All ways to fill the free slots of a condition, in the package's order: by sorted facts.
-
-        No entity fills two slots.
-        """
+        """All ways to fill the free slots of a condition, in the package's order: by sorted facts."""
         if not predicates:
             yield mapping
             return
-        (name, slots), rest = predicates[0], predicates[1:]
-        bound = ((n, mapping[slot]) for n, slot in enumerate(slots) if slot in mapping)
-        place, known = next(bound, (0, None))
+        (name, slots), *rest = predicates
+        place = next((n for n, slot in enumerate(slots) if slot in mapping), None)
         for fact in self._facts.get(name, ()):
-            if known is not None and fact[place] != known:
+            if place is not None and fact[place] != mapping[slots[place]]:
                 continue  # most facts are about other entities
-            filled = mapping
+            filled = dict(mapping)
             for slot, entity in zip(slots, fact, strict=True):
-                if slot in filled:
-                    if filled[slot] != entity:
-                        break
-                elif entity in filled.values():
+                taken = slot not in filled and entity in filled.values()  # no entity fills two slots
+                if taken or filled.setdefault(slot, entity) != entity:
                     break
-                else:
-                    filled = {**filled, slot: entity}
             else:
                 yield from self._find(rest, filled)
 
     def close(self) -> None:
         if self._library is not None:
-            _FREE_LIBRARIES.put(self._library)
+            _FREE_LIBRARIES.append(self._library)
             self._library = None
-
-
-def _borrow_library() -> ctypes.CDLL:
-    try:
-        library = _FREE_LIBRARIES.get_nowait()
-    except queue.Empty:
-        return fast_downward.load_lib()
-    if library is None:
-        library = ctypes.CDLL(str(DOWNWARD_LIB_PATH))
-        library.check_goal.restype = ctypes.c_bool  # the other functions used here return int or nothing
-    return library
