@@ -1,9 +1,7 @@
 """ALFWorld: household tasks in text, on the PDDL engine of the `textworld` and `alfworld` packages.
 
-The official games are played where `ALFWORLD_DATA` has them (its files are never written to), else
-houses generated from seeds. What the agent reads, what it may do and when it has won are those of the
-package's own engine. An episode depends on the task alone. Generated houses need not be as hard as
-official games: `Task.source` is "official" or "generated", and results say which was played.
+The official games are played where `ALFWORLD_DATA` has them (its files are never written to), else houses generated
+from seeds, which need not be as hard: `Task.source` is "official" or "generated", and results say which was played.
 """
 
 import contextlib
@@ -12,7 +10,7 @@ import os
 import random
 import re
 from collections import Counter
-from itertools import zip_longest
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,7 @@ from errors import UserError
 
 LAYOUT = "json_2.1.1"  # folder of the official release
 FOLDERS = {"learning": "train", "test": "valid_seen", "shift": "valid_unseen"}
-LEARNING_TASKS = 30  # of the official `train`
-SELECTION_SEED = 0  # chooses those 30
+LEARNING_TASKS = 30  # of the official `train`, drawn with a fixed seed
 BANNER = "-= Welcome to TextWorld, ALFRED! =-"
 
 
@@ -48,11 +45,10 @@ def read_game(path: Path) -> dict:
 
 
 def load_official(path: Path, engine: Engine) -> None:
-    """Load an official file into the engine, updated in memory if it is old.
+    """Load an official file into the engine. Raises UserError if it cannot be played.
 
-    Files from before the package's release 0.4 have no `help` action, and the engine rejects some of
-    them: these get the package's current domain and grammar around their own problem and task.
-    Raises UserError for a game that cannot be played.
+    Files from before the package's release 0.4, which have no `help` action, and files that the engine
+    rejects get the package's current domain and grammar around their own problem and task, in memory.
     """
     game = read_game(path)
     try:
@@ -62,8 +58,8 @@ def load_official(path: Path, engine: Engine) -> None:
         task = re.search(r"Your task is to: ([^\"]*?)\.?\"", game["grammar"])
         if not task:
             raise GameError("the grammar states no task")
-        domain, grammar = houses.package_text("alfred.pddl"), houses.grammar_of(task[1])
-        engine.load({**game, "pddl_domain": domain, "grammar": grammar})
+        engine.load({**game, "pddl_domain": houses.package_text("alfred.pddl"),
+                     "grammar": houses.grammar_of(task[1])})
     except GameError as error:
         raise UserError(f"cannot play the ALFWorld game {path}: {error}") from error
 
@@ -71,20 +67,19 @@ def load_official(path: Path, engine: Engine) -> None:
 def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
     """Tasks of the official data, and a line for each file that is no game and was left out.
 
-    Each file that is used is read once. Families take turns, in an order shuffled with a fixed seed.
+    Families take turns, in an order shuffled with a fixed seed.
     """
     tasks, unreadable = [], []
     for split, name in FOLDERS.items():
         paths = sorted((folder / name).glob("*/*/game.tw-pddl"))
         ids = [path.parent.relative_to(folder).as_posix() for path in paths]
         found = [make_task(task, split, "official") for task in ids if "Sliced" not in task]
-        rng = random.Random(SELECTION_SEED)
-        families = houses.tables()["families"]
-        by_family = [[task for task in found if task.family == family] for family in families]
+        rng = random.Random(0)
+        by_family = [[task for task in found if task.family == one] for one in houses.tables()["families"]]
         for of_family in by_family:
             rng.shuffle(of_family)
         chosen: list[envs.Task] = []
-        for task in (task for row in zip_longest(*by_family) for task in row if task):
+        for task in filter(None, chain(*zip_longest(*by_family))):
             if split == "learning" and len(chosen) == LEARNING_TASKS:
                 break
             try:
@@ -106,12 +101,10 @@ class ALFWorld(envs.Domain):
     """Household tasks in text: find a thing, clean, heat or cool it, bring it somewhere.
 
     ## Action space
-    Text: one of the listed commands ("go to cabinet 1", "take mug 1 from shelf 2"). The answer to
-    any other says how the valid commands begin.
+    Text: one of the listed commands ("take mug 1 from shelf 2"). The answer to others says how those begin.
 
     ## Observation space
-    Text: what the game answers. `info["record"]` has it as `obs`, with the valid commands as
-    `actions_list` and, at reset, the task as `goal`.
+    Text: the game's answer. `info["record"]`: it as `obs`, valid commands as `actions_list`, at reset `goal`.
 
     ## Rewards
     1 for the step that wins the game, else 0.
@@ -121,9 +114,6 @@ class ALFWorld(envs.Domain):
 
     ## Episode end
     Terminated when the task is done, truncated after 100 steps.
-
-    ## Arguments
-    `task`: an id that `ALFWorld.tasks()` lists. `render_mode`: "ansi" for the last observation.
     """
 
     name = "alfworld"
@@ -133,16 +123,14 @@ class ALFWorld(envs.Domain):
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
-        folder = data_dir()
-        if folder:
+        if folder := data_dir():
             return official(folder)[0]
         return [make_task(house.id, split, "generated") for split, house in houses.houses()]
 
     @classmethod
     def notes(cls) -> list[str]:
         """Where the tasks come from, if not from the official data, and which files were left out."""
-        folder = data_dir()
-        if folder:
+        if folder := data_dir():
             return official(folder)[1]
         place = os.environ.get("ALFWORLD_DATA")
         looked = f"no {LAYOUT} games under ALFWORLD_DATA={place}" if place else "no ALFWORLD_DATA"
@@ -154,24 +142,23 @@ class ALFWorld(envs.Domain):
         parse_grammar(houses.package_text("alfred.twl2"))
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
+        """Raises UserError for an unknown task."""
         super().reset(seed=seed, options=options)
-        self._load(self.task)
+        self.engine = self.engine or Engine(envs.cache_dir() / "alfworld" / "translated")
+        house = None
+        if generated := re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", self.task):
+            split, number = generated[1], int(generated[2])
+            house = houses.house(split, number) if number < houses.SIZES.get(split, 0) else None
+        if house and house.id == self.task:
+            self.engine.load(houses.game(house, self.engine))
+        elif (not generated and ".." not in self.task and (folder := data_dir())
+              and (path := folder / self.task / "game.tw-pddl").is_file()):
+            load_official(path, self.engine)
+        else:
+            raise UserError(f"unknown ALFWorld task {self.task!r}: `alma.py tasks --env alfworld` lists the tasks")
         self.text = self.engine.reset().removeprefix(BANNER).strip()
         self._goal = self.text[self.text.rindex("Your task is to:") :]
         return self.text, self._info(valid=True, goal=self._goal)
-
-    def _load(self, task: str) -> None:
-        """Load a task's game. Raises UserError for an unknown id."""
-        self.engine = self.engine or Engine(envs.cache_dir() / "alfworld" / "translated")
-        if found := re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", task):
-            split, number = found[1], int(found[2])
-            if number < houses.SIZES.get(split, 0) and houses.house(split, number).id == task:
-                self.engine.load(houses.game(houses.house(split, number), self.engine))
-                return
-        elif (folder := data_dir()) and ".." not in task and (folder / task / "game.tw-pddl").is_file():
-            load_official(folder / task / "game.tw-pddl", self.engine)
-            return
-        raise UserError(f"unknown ALFWorld task {task!r}: `alma.py tasks --env alfworld` lists the tasks")
 
     def step(self, action: str):
         command = str(action).strip()
@@ -183,8 +170,7 @@ class ALFWorld(envs.Domain):
             listed = ", ".join(f"{verb} ({count})" for verb, count in verbs.items())
             self.text = f"{NOTHING} That is not a valid command here. Valid commands begin with: {listed}."
         won = self.engine.won
-        truncated = not won and self.steps >= self.max_steps
-        return self.text, float(won), won, truncated, self._info(valid)
+        return self.text, float(won), won, not won and self.steps >= self.max_steps, self._info(valid)
 
     def _info(self, valid: bool, **extra: str) -> dict[str, Any]:
         actions = list(self.engine.commands)
