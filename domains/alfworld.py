@@ -58,8 +58,7 @@ def load_official(path: Path, engine: Engine) -> None:
         task = re.search(r"Your task is to: ([^\"]*?)\.?\"", game["grammar"])
         if not task:
             raise GameError("the grammar states no task")
-        engine.load({**game, "pddl_domain": houses.package_text("alfred.pddl"),
-                     "grammar": houses.grammar_of(task[1])})
+        engine.load(houses.with_package_rules(game, task[1]))
     except GameError as error:
         raise UserError(f"cannot play the ALFWorld game {path}: {error}") from error
 
@@ -98,7 +97,7 @@ def make_task(task: str, split: str, source: str) -> envs.Task:
 
 
 class ALFWorld(envs.Domain):
-    """Household tasks in text: find a thing, clean, heat or cool it, bring it somewhere.
+    """Household tasks in text: find a thing, clean, heat or cool it, bring it somewhere. `seed` changes nothing.
 
     ## Action space
     Text: one of the listed commands ("take mug 1 from shelf 2"). The answer to others says how those begin.
@@ -108,9 +107,6 @@ class ALFWorld(envs.Domain):
 
     ## Rewards
     1 for the step that wins the game, else 0.
-
-    ## Starting state
-    In the middle of the room with empty hands. The game has no randomness: `seed` changes nothing.
 
     ## Episode end
     Terminated when the task is done, truncated after 100 steps.

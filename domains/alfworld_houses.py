@@ -1,9 +1,8 @@
 """Houses for ALFWorld without its data: one room and one task each, as PDDL generated from a seed.
 
-A house is a pure function of its split and number. Its problem is in the `alfworld` package's own
-domain; its goal, wording and rules of what fits where are the package's own tables. Every game is
-played to its end by a recorded plan before it is handed out. What is in a room, and where, is in
-`alfworld_houses.toml`: common sense, not ALFRED's, so results say `generated`.
+A house is a pure function of its split and number. Domain, goal, wording and rules of what fits where are the
+`alfworld` package's. Every game is won by a recorded plan before it is handed out. What is in a room, and where, is
+in `alfworld_houses.toml`: common sense, not ALFRED's, so results say `generated`.
 """
 
 import functools
@@ -41,9 +40,10 @@ def package_text(name: str) -> str:
     return (PACKAGE / "data" / name).read_text(encoding="utf-8")
 
 
-def grammar_of(task: str) -> str:
-    """The package's grammar for a game whose task is, in words, `task`."""
-    return package_text("alfred.twl2").replace("UNKNOWN GOAL", task)
+def with_package_rules(game: dict, task: str) -> dict[str, Any]:
+    """A game with the package's domain and grammar, which says the task in the words of `task`."""
+    grammar = package_text("alfred.twl2").replace("UNKNOWN GOAL", task)
+    return {**game, "pddl_domain": package_text("alfred.pddl"), "grammar": grammar}
 
 
 @functools.cache
@@ -111,9 +111,9 @@ class House:
 
         entry = package_tables("goal_library")["gdict"][self.family]
         task = f"{self.family}-{self.target}-{self.goal or _kind(LAMP)}-{self.room}{self.layout}"
-        words = {"obj": self.target.lower(), "recep": self.goal.lower(), "toggle": "desklamp"}
         self.id = f"houses/{task}/{split}_{number:03d}"
-        self.sentence = self.rng.choice(entry["templates"]).format(**words)
+        sentence = self.rng.choice(entry["templates"])
+        self.sentence = sentence.format(obj=self.target.lower(), recep=self.goal.lower(), toggle="desklamp")
         self.problem = self._problem(f"house_{split}_{number:03d}", entry["pddl"])
         self.plan = self._plan()
         self.proved = False  # whether the engine has won by the plan, in this process
@@ -243,8 +243,8 @@ def houses() -> Iterator[tuple[str, House]]:
 
 def game(house: House, engine: Engine) -> dict[str, Any]:
     """The house's game in the form of an official file, once the engine has played its plan to the end."""
-    data = {"pddl_domain": package_text("alfred.pddl"), "grammar": grammar_of(house.sentence),
-            "pddl_problem": house.problem, "solvable": True, "walkthrough": list(house.plan)}
+    data = {"pddl_problem": house.problem, "solvable": True, "walkthrough": list(house.plan)}
+    data = with_package_rules(data, house.sentence)
     if not house.proved:
         prove(data, engine)
         house.proved = True
