@@ -48,8 +48,7 @@ class GameError(ValueError):
 def translation(domain: str, problem: str, folder: Path) -> dict[str, Any]:
     """A PDDL problem in the form that libdownward takes, and what the text needs of it. Raises GameError.
 
-    The package's translator takes half a second: what it makes of two texts is kept in `folder`. A damaged
-    file is made again.
+    The translator takes half a second: what it makes is kept in `folder`. A damaged file is made again.
     """
     text = json.dumps([FORMAT, version("textworld"), version("fast-downward-textworld"), domain, problem])
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.gz"
@@ -91,10 +90,8 @@ def translation(domain: str, problem: str, folder: Path) -> dict[str, Any]:
 
 
 def parse_grammar(text: str) -> tuple[dict, dict]:
-    """The actions of a game, each with the symbols of its command and of its answer, and the grammar's rules.
-
-    Official games differ only in the sentence of the task, so the rest is parsed once. Raises GameError.
-    """
+    """A game's actions, each with the symbols of its command and answer, and the grammar's rules. Raises GameError."""
+    # Official games differ only in the sentence of the task, so the rest is parsed once, in a fifth of a second.
     task = re.search(r'"(Your task is to: [^"\\]*)"', text)
     try:
         actions, rules = _parse_grammar(text.replace(task[0], '""', 1) if task else text)
@@ -107,7 +104,7 @@ def parse_grammar(text: str) -> tuple[dict, dict]:
 
 
 @functools.lru_cache(maxsize=4)
-def _parse_grammar(text: str) -> tuple[dict, dict]:  # a fifth of a second
+def _parse_grammar(text: str) -> tuple[dict, dict]:
     def symbols(phrase: str) -> list:
         grammar = textgen.ContextSensitiveGrammar.parse(json.dumps({"phrase": [{"rhs": phrase}]}))
         return grammar._rules["phrase"][0].rhs
@@ -129,10 +126,7 @@ _compile = functools.cache(compile)  # the few expressions of a grammar
 
 
 def entity_names(entities: Iterable[str]) -> dict[str, str]:
-    """Name of each entity as players see it: "cabinet 3".
-
-    Numbered as by `alfworld`'s Demangler: by kind, from the last in alphabetical order to the first.
-    """
+    """What players read: "cabinet 3", numbered as by `alfworld`'s Demangler: by kind, from the alphabet's end."""
     names, counts = {}, Counter()
     for entity in sorted(entities, reverse=True):
         kind, _, place = entity.partition("_bar_")
@@ -151,10 +145,9 @@ class Game:
         self.sas, self.slots = made["sas"].encode(), made["slots"]  # slots of each action
         if missing := sorted(set(self.slots) - set(self.actions)):
             raise GameError(f"the grammar has no template for the action {missing[0]!r}")
-        start = defaultdict(set)
-        for name, *arguments in made["facts"]:
-            start[name].add(tuple(arguments))
-        self.start = {name: sorted(facts) for name, facts in start.items()}  # what is true at first
+        self.start: dict[str, list[tuple[str, ...]]] = defaultdict(list)  # what is true at first, sorted
+        for name, *arguments in sorted(set(map(tuple, made["facts"]))):
+            self.start[name].append(tuple(arguments))
         self.entities: dict[str, EntityInfo] = {}  # all that facts speak of
         for entity, name in entity_names({one for fact in made["facts"] for one in fact[1:]}).items():
             info = self.entities[entity] = EntityInfo(entity, made["types"][entity])
@@ -167,10 +160,9 @@ prepare = functools.lru_cache(maxsize=8)(Game)  # prepared games in memory, abou
 
 
 class Engine:
-    """Plays a game. After `reset` and each `step`, `commands` are the admissible ones, sorted, and
-    `won` says whether the game is won.
+    """Plays one game at a time, and keeps translations in `folder`.
 
-    `folder` is where translations are kept. Entities have `AlfredDemangler`'s names from the start.
+    After `reset` and each `step`, `commands` are the admissible ones, sorted, and `won` says whether the game is won.
     """
 
     def __init__(self, folder: Path):
@@ -213,22 +205,22 @@ class Engine:
             with contextlib.suppress(ValueError):
                 self._facts[ends].remove(arguments)
         _, action, mapping = self._game.commands[operator.id]
-        feedback = self._write(self._game.actions[action][1], mapping)
         self._look()
-        return feedback
+        return self._write(self._game.actions[action][1], mapping)
 
     def _look(self) -> None:
         """See what can be done now, and whether the game is won."""
         applicable = (Operator * self._library.get_applicable_operators_count())()
         self._library.get_applicable_operators(applicable)
         self._operators: dict[str, Operator] = {}
-        known = self._game.commands
         for operator in applicable:
-            if operator.id not in known:
+            known = self._game.commands.get(operator.id)
+            if known is None:
                 action, *entities = operator.name.split()  # "openobject agent1 loc_1 cabinet_2"
                 mapping = dict(zip(self._game.slots[action], entities, strict=False))
-                known[operator.id] = (self._write(self._game.actions[action][0], mapping), action, mapping)
-            self._operators.setdefault(known[operator.id][0], operator)
+                known = (self._write(self._game.actions[action][0], mapping), action, mapping)
+                self._game.commands[operator.id] = known
+            self._operators.setdefault(known[0], operator)
         self.commands, self.won = sorted(self._operators), bool(self._library.check_goal())
 
     def _write(self, symbols: Iterable, mapping: dict[str, str]) -> str:
