@@ -1,9 +1,8 @@
 """The engine of TextWorld's games, fast: the package's own environment without its repeated work.
 
-The words, the admissible commands in their order and the points are those of `textworld.start` on every
-game; `tests/test_textworld.py` plays both side by side. Cached are parsed games and the actions that apply
-in a state. Each episode has an interpreter of its own, so nothing of one reaches another. Nothing of the
-package is patched.
+Words, admissible commands in their order and points are those of `textworld.start` on every game. Cached are parsed
+games and the actions that apply in a state. Each episode has an interpreter of its own, so nothing of one reaches
+another. Nothing of the package is patched.
 """
 
 import functools
@@ -18,9 +17,6 @@ from textworld.generator.game import Game
 from textworld.logic import Action, Proposition, Rule, State
 
 from domains.textworld_games import GAME, instantiations
-
-GAMES_KEPT = 8  # parsed games in memory, about 2 MB each
-STATES_KEPT = 300  # states of a game, each with its actions, about 20 kB
 
 
 def start(folder: Path, untouched: bool = False) -> textworld.Environment:
@@ -40,11 +36,11 @@ def start(folder: Path, untouched: bool = False) -> textworld.Environment:
     return env
 
 
-@functools.lru_cache(maxsize=GAMES_KEPT)
+@functools.lru_cache(maxsize=8)  # games in memory, about 2 MB each
 def parsed(path: Path) -> Game:
     """A game as the package reads it, with `Facts` as its start; playing does not change it."""
     game = Game.load(str(path))
-    game.world._state = Facts.of(game.world.state)
+    game.world._state = Facts.copy(game.world.state)
     return game
 
 
@@ -70,30 +66,22 @@ class Facts(State):
     Copies share the actions found: players return to states, and episodes of a game begin alike.
     """
 
-    def __init__(self, logic, facts=None):
-        self._applicable: dict[frozenset[Proposition], tuple[Action, ...]] = {}  # by all facts, oldest first
-        self._tables: dict[tuple, dict] | None = None  # (signature, position) -> variable there -> facts
-        super().__init__(logic, facts)
+    _applicable: dict[frozenset[Proposition], tuple[Action, ...]]  # by all facts, oldest first
+    _tables: dict | None = None  # see `instantiations`: for all rules of one state
 
-    @classmethod
-    def of(cls, state: State) -> "Facts":
-        """A copy of a state of the package."""
-        made = cls(state._logic)
-        vars(made).update(vars(State.copy(state)))
-        return made
-
-    def copy(self) -> "Facts":
-        made = Facts.of(self)
-        made._applicable = self._applicable
+    def copy(self: State) -> "Facts":
+        """A copy, also of a state of the package."""
+        made = Facts(self._logic)
+        vars(made).update(vars(State.copy(self)), _applicable=vars(self).get("_applicable", {}))
         return made
 
     def all_applicable_actions(self, rules: Iterable[Rule], mapping=None) -> Iterable[Action]:
         """As in the package; `rules` are always those of the one game that the facts belong to."""
         facts = frozenset(self.facts)
         if facts not in self._applicable:
-            if len(self._applicable) == STATES_KEPT:
+            if len(self._applicable) == 300:  # states of a game, each with its actions, about 20 kB
                 del self._applicable[next(iter(self._applicable))]
-            self._tables = {}  # for all rules of this state
+            self._tables = {}
             self._applicable[facts] = tuple(super().all_applicable_actions(rules, mapping))
             self._tables = None
         return self._applicable[facts]
