@@ -1,9 +1,7 @@
 """TextWorld: treasure hunter, cooking and coin collector games, played through text.
 
-A task is one generated game (see `textworld_games`) that starts and answers alike in every process.
-One command is one step: the interpreter itself would take several commands in one line, and commands
-that save, restore or restart. The task score is points over maximum points. Games need not be winnable
-within the step limit.
+A task is one generated game (see `textworld_games`) that starts and answers alike in every process, with every seed.
+The score is points over maximum points. Games need not be winnable within the step limit.
 """
 
 import re
@@ -18,15 +16,13 @@ from domains.textworld_engine import parsed, start
 
 # Words that may begin a command, besides the verbs of the game.
 MORE_VERBS = frozenset((
-    "n", "s", "e", "w", "north", "south", "east", "west", "walk", "run", "l", "x", "read", "i", "inv",
-    "z", "wait", "get", "pick", "put", "discard", "help", "goal",
-))
+    "n", "s", "e", "w", "north", "south", "east", "west", "walk", "run", "l", "x", "read", "i", "inv", "z", "wait",
+    "get", "pick", "put", "discard", "help", "goal"))
 # Beginnings of the interpreter's answers to a command that it did not understand and that changed nothing.
 NOT_UNDERSTOOD = ("That's not a verb I recognise", "You can't see any such thing", "What do you want to",
                   "I didn't understand", "I only understood you", "I beg your pardon", "You must name",
                   "You excepted something", "You seem to want to talk", "That noun did not make sense",
                   "Which do you mean", "I didn't catch", "You can't use multiple objects")
-SEVERAL = re.compile(r"[.,;\n]|\b(?:then|and)\b")
 
 
 class TextWorld(envs.Domain):
@@ -37,21 +33,13 @@ class TextWorld(envs.Domain):
     has the engine's list of admissible commands; by default the agent is not shown it.
 
     ## Observation space
-    Text: what the game answers. After `reset` it is the description of the first room, without the
-    banner and without the objective, which is `info["goal"]`.
+    Text: the game's answer; after `reset` the description of the first room, without banner and objective.
 
     ## Rewards
-    Points won by the command, divided by the points of the game: an episode's rewards add up to
-    its score, 1.0 when the game is won.
-
-    ## Starting state
-    A task is one generated game; it starts the same way with every seed.
+    Points won by the command, divided by the points of the game; 1.0 in all when the game is won.
 
     ## Episode end
     Terminated when the game is won or lost, truncated after 80 steps.
-
-    ## Arguments
-    `task`: an id that `TextWorld.tasks()` lists.
     """
 
     name = "textworld"
@@ -66,8 +54,7 @@ class TextWorld(envs.Domain):
             for family, halves in games.SPLITS.items():
                 numbers = [n for n in range(games.GAMES) if halves[2 * n // games.GAMES] == split]
                 for name in (f"{family}-{n:02}" for n in numbers):
-                    seed = envs.derive_seed("textworld", name)
-                    tasks.append(envs.Task(name, split, family, "generated", seed))
+                    tasks.append(envs.Task(name, split, family, "generated", envs.derive_seed("textworld", name)))
         return tasks
 
     @classmethod
@@ -96,32 +83,28 @@ class TextWorld(envs.Domain):
         return self.text, self._info(valid=True, goal=self.goal)
 
     def step(self, action: str):
+        """One command: the interpreter itself would take several, and commands that save, restore or restart."""
         if self.engine is None:
             raise gymnasium.error.ResetNeeded("call reset before step")
         self.steps += 1
-        before, done = self.score(), False
+        before, done, valid = self.score(), False, False
         command = action.strip()
         verb = command.lower().partition(" ")[0]
-        refusal = None
-        if SEVERAL.search(command):
-            refusal = "One command at a time."
+        if re.search(r"[.,;\n]|\b(?:then|and)\b", command):
+            self.text = "One command at a time."
         elif not command.isascii() or (verb not in MORE_VERBS and verb not in self.state.verbs):
-            refusal = f"{NOT_UNDERSTOOD[0]}."  # the interpreter would understand words like "restore"
+            self.text = f"{NOT_UNDERSTOOD[0]}."
         else:
-            self.state, _, done = self.engine.step(" ".join(action.split()))
+            self.state, _, done = self.engine.step(" ".join(command.split()))
             self.text = spaced(self.state.feedback)
-            if self.text.startswith(NOT_UNDERSTOOD):
-                refusal = self.text
-        if refusal is not None:
-            self.text = f"{refusal}\nValid verbs: {', '.join(self.state.verbs)}."
+            valid = not self.text.startswith(NOT_UNDERSTOOD)
+        if not valid:
+            self.text += f"\nValid verbs: {', '.join(self.state.verbs)}."
         truncated = not done and self.steps >= self.max_steps
-        info = self._info(valid=refusal is None)
-        return self.text, self.score() - before, done, truncated, info
+        return self.text, self.score() - before, done, truncated, self._info(valid)
 
     def score(self) -> float:
-        if self.state.won:
-            return 1.0
-        return (self.state.score or 0) / self.state.max_score
+        return 1.0 if self.state.won else (self.state.score or 0) / self.state.max_score
 
     def _info(self, valid: bool, **init: str) -> dict[str, Any]:
         actions = list(self.state.admissible_commands)
