@@ -86,8 +86,8 @@ class House:
         self.rng = random.Random(derive_seed("house", VERSION, split, number))
         families = tables()["families"]
         self.family = list(families)[number % len(families)]
-        # How the thing is treated: the property that it must have, place, verb.
-        self.treatment = families[self.family].get("treatment")
+        self.wanted = 2 if self.family == "pick_two_obj_and_place" else 1  # things of the target's kind
+        self.treatment = families[self.family].get("treatment")  # property that the thing must have, place, verb
         while not self._choose_task(shift=split == "shift"):
             pass
 
@@ -96,13 +96,11 @@ class House:
         if not self.treatment:
             self.homes[self.target].pop(self.goal, None)
         for thing, homes in self.homes.items():
-            two = thing == self.target and self.family == "pick_two_obj_and_place"
-            count = self.rng.choices(range(4), weights=INSTANCES)[0]
-            if thing == self.target:
-                count = max(count, 2 if two else 1)
+            least = self.wanted if thing == self.target else 0
+            count = max(least, self.rng.choices(range(4), weights=INSTANCES)[0])
             spot = ""
             for n in range(count if homes else 0):
-                together = two and self.rng.random() < TOGETHER
+                together = least == 2 and self.rng.random() < TOGETHER
                 if not spot or not together:
                     spot = self._spot(homes)
                 self.things[f"{thing}_bar_{n + 1:02d}"] = spot
@@ -158,19 +156,19 @@ class House:
         return self.rng.choices(list(weights), weights=list(weights.values()))[0]
 
     def _spot(self, homes: dict[str, float]) -> str:
-        """A place of one of these kinds."""
         kind = self._weighted(homes)
         return self.rng.choice([place for place in self.places if _kind(place) == kind])
 
     def _plan(self) -> tuple[str, ...]:
         """Commands that do the task, for a player who knows where everything is."""
-        named = entity_names(entity.lower() for entity in (*self.places, *self.things))
-        names = {entity: named[entity.lower()] for entity in (*self.places, *self.things)}
+        entities = (*self.places, *self.things)
+        named = entity_names(map(str.lower, entities))
+        names = {entity: named[entity.lower()] for entity in entities}
         first = {_kind(place): place for place in reversed(self.places)}
         openable = package_tables("constants")["OPENABLE_CLASS_SET"]
         here, opened, commands = "", set(), []
         targets = [thing for thing in self.things if _kind(thing) == self.target]
-        for thing in targets[: 2 if self.family == "pick_two_obj_and_place" else 1]:
+        for thing in targets[: self.wanted]:
             stops = [("take {} from {}", self.things[thing])]
             if self.treatment:
                 stops.append((f"{self.treatment[2]} {{}} with {{}}", first[self.treatment[1]]))
