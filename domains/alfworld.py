@@ -47,8 +47,8 @@ def read_game(path: Path) -> dict:
 def load_official(path: Path, engine: Engine) -> None:
     """Load an official file into the engine. Raises UserError if it cannot be played.
 
-    Files from before the package's release 0.4, which have no `help` action, and files that the engine
-    rejects get the package's current domain and grammar around their own problem and task, in memory.
+    Files without a `help` action, from before the package's release 0.4, and files that the engine rejects
+    get the package's current domain and grammar around their own problem and task, in memory.
     """
     game = read_game(path)
     try:
@@ -64,10 +64,7 @@ def load_official(path: Path, engine: Engine) -> None:
 
 
 def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
-    """Tasks of the official data, and a line for each file that is no game and was left out.
-
-    Families take turns, in an order shuffled with a fixed seed.
-    """
+    """Tasks of the official data, and a line for each file that is no game and was left out."""
     tasks, unreadable = [], []
     for split, name in FOLDERS.items():
         paths = sorted((folder / name).glob("*/*/game.tw-pddl"))
@@ -77,7 +74,7 @@ def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
         by_family = [[task for task in found if task.family == one] for one in houses.tables()["families"]]
         for of_family in by_family:
             rng.shuffle(of_family)
-        chosen: list[envs.Task] = []
+        chosen: list[envs.Task] = []  # families take turns
         for task in filter(None, chain(*zip_longest(*by_family))):
             if split == "learning" and len(chosen) == LEARNING_TASKS:
                 break
@@ -92,8 +89,7 @@ def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
 
 def make_task(task: str, split: str, source: str) -> envs.Task:
     """A task of an id like "valid_seen/pick_two_obj_and_place-Mug-None-Desk-301/..."."""
-    family = task.split("/")[1].split("-")[0]
-    return envs.Task(task, split, family, source, envs.derive_seed("alfworld", task))
+    return envs.Task(task, split, task.split("/")[1].split("-")[0], source, envs.derive_seed("alfworld", task))
 
 
 class ALFWorld(envs.Domain):
