@@ -22,7 +22,6 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import fast_downward
 from fast_downward.interface import DOWNWARD_LIB_PATH, Operator
@@ -35,9 +34,9 @@ from errors import InfrastructureError
 FORMAT = 3  # of the files in the cache; raise it when `translation` changes
 NOTHING = "Nothing happens."  # the answer to an invalid command
 
-# libdownward keeps its game in globals, so each engine needs a library of its own: the first of a
-# process has the installed file, others at the same time a copy (33 MB, 0.2 s). Engines return their
-# library for reuse: unloading one while another is loaded crashes the process when it exits.
+# libdownward keeps its game in globals, so each engine needs a library of its own: the first of a process has the
+# installed file, others at the same time a copy (33 MB, 0.2 s). Engines return their library for reuse: unloading one
+# while another is loaded crashes the process when it exits.
 _FREE_LIBRARIES: list[ctypes.CDLL | None] = [None]  # the installed file, which is not loaded yet
 
 
@@ -45,7 +44,7 @@ class GameError(ValueError):
     """The engine cannot play a game; the message says why."""
 
 
-def translation(domain: str, problem: str, folder: Path) -> dict[str, Any]:
+def translation(domain: str, problem: str, folder: Path) -> dict:
     """A PDDL problem in the form that libdownward takes, and what the text needs of it. Raises GameError.
 
     The translator takes half a second: what it makes is kept in `folder`. A damaged file is made again.
@@ -110,8 +109,7 @@ def _parse_grammar(text: str) -> tuple[dict, dict]:
         return grammar._rules["phrase"][0].rhs
 
     parsed = logic.GameLogic(domain="", grammar=text)
-    actions = {name: (symbols(action.template), symbols(action.feedback_rule))
-               for name, action in parsed.actions.items()}
+    actions = {name: (symbols(one.template), symbols(one.feedback_rule)) for name, one in parsed.actions.items()}
     return actions, dict(parsed.grammar._rules)
 
 
@@ -209,7 +207,6 @@ class Engine:
         return self._write(self._game.actions[action][1], mapping)
 
     def _look(self) -> None:
-        """See what can be done now, and whether the game is won."""
         applicable = (Operator * self._library.get_applicable_operators_count())()
         self._library.get_applicable_operators(applicable)
         self._operators: dict[str, Operator] = {}
