@@ -15,22 +15,20 @@ from domains import textworld_games as games
 from domains.textworld_engine import parsed, start
 
 # Words that may begin a command, besides the verbs of the game.
-MORE_VERBS = frozenset((
-    "n", "s", "e", "w", "north", "south", "east", "west", "walk", "run", "l", "x", "read", "i", "inv", "z", "wait",
-    "get", "pick", "put", "discard", "help", "goal"))
+MORE_VERBS = frozenset(("n", "s", "e", "w", "north", "south", "east", "west", "walk", "run", "l", "x", "read", "i", "inv",
+                        "z", "wait", "get", "pick", "put", "discard", "help", "goal"))
 # Beginnings of the interpreter's answers to a command that it did not understand and that changed nothing.
-NOT_UNDERSTOOD = ("That's not a verb I recognise", "You can't see any such thing", "What do you want to",
-                  "I didn't understand", "I only understood you", "I beg your pardon", "You must name",
-                  "You excepted something", "You seem to want to talk", "That noun did not make sense",
-                  "Which do you mean", "I didn't catch", "You can't use multiple objects")
+NOT_UNDERSTOOD = (
+    "That's not a verb I recognise", "You can't see any such thing", "What do you want to", "I didn't understand",
+    "I only understood you", "I beg your pardon", "You must name", "You excepted something", "Which do you mean",
+    "You seem to want to talk", "That noun did not make sense", "I didn't catch", "You can't use multiple objects")
 
 
 class TextWorld(envs.Domain):
     """Houses in text: find and take a thing, cook a meal after a recipe, collect a coin in a maze.
 
     ## Action space
-    Text: one command, such as "open fridge" or "take red apple from counter". `info["actions"]`
-    has the engine's list of admissible commands; by default the agent is not shown it.
+    Text: one command, such as "open fridge". The agent is not shown `info["actions"]`, the admissible ones.
 
     ## Observation space
     Text: the game's answer; after `reset` the description of the first room, without banner and objective.
