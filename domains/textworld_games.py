@@ -116,9 +116,7 @@ def make(task: str) -> None:
 
 def write_game(task: str, folder: Path) -> None:
     """Make the game of a task in an empty folder: its two files and, last, their checksums."""
-    import textworld
-    from textworld.generator import compile_game
-    from textworld.generator.data import KnowledgeBase
+    import textworld.generator.data
 
     family, seed, settings = recipe(task)
     challenge = importlib.import_module(f"textworld.challenges.tw_{family}.{family}")
@@ -127,7 +125,7 @@ def write_game(task: str, folder: Path) -> None:
     options.grammar.only_last_action = True  # else the objective lists the whole solution
     if family == "treasure_hunter":
         options.seeds = envs.derive_seed(seed, settings["attempt"])
-        options.kb = KnowledgeBase.load(challenge.KB_PATH)
+        options.kb = textworld.generator.data.KnowledgeBase.load(challenge.KB_PATH)
         options.nb_rooms, options.quest_length = settings["rooms"], settings["quest"]
         game = challenge.make_game(settings["mode"], options)
         game.metadata["attempt"] = settings["attempt"]
@@ -138,7 +136,7 @@ def write_game(task: str, folder: Path) -> None:
         game = challenge.make(settings, options)
     options = textworld.GameOptions()
     options.path, options.force_recompile = str(folder / f"{GAME}.z8"), True
-    compile_game(game, options)
+    textworld.generator.compile_game(game, options)
     (folder / f"{GAME}.ni").unlink(missing_ok=True)  # the source, as large as the game itself
     (folder / "complete.json").write_text(json.dumps(checksums(folder, (f"{GAME}.z8", f"{GAME}.json"))))
 
@@ -155,8 +153,7 @@ def parse_text_grammar(text: str, filename: str | None = None):
         return [part.strip() for part in re.split(separator + r"(?![^\[\]]*\])(?![^()]*\))", text)]
 
     def alternative(text: str):
-        pair = split("<->", text)
-        if len(pair) == 2:
+        if len(pair := split("<->", text)) == 2:
             return textgen.MatchAlternative(*map(alternative, pair))
         words = [part.replace("\\n", "\n") for part in split(r"\|", text)]
         kind = textgen.AdjectiveNounAlternative if len(words) == 2 else textgen.LiteralAlternative
@@ -175,8 +172,7 @@ def instantiations(state, rule, mapping=None, facts=None):
     """All actions that a rule allows in a state: what textworld's State.all_instantiations yields, 8 times as fast.
 
     The package compares every fact with every other and sorts them each time; here a variable that is already bound
-    finds them, in the same order. `facts` keeps these tables for a state: (signature, position) -> variable there ->
-    facts in order.
+    finds them in order. `facts` keeps a state's tables: (signature, position) -> variable there -> facts in order.
     """
     named = {one for predicate in rule.preconditions for one in predicate.parameters}
     if not named.issuperset(rule.placeholders):  # a few rules of cooking games create new entities
