@@ -33,7 +33,7 @@ TOO_EASY = 20  # a treasure hunter game whose solution has at most this many com
 # or none, because their search for a quest does not end within minutes.
 ATTEMPTS = (1, 25, 7, 11, 1, 9, 0, 12, 6, 8, 13, 0, 39, 34, 5, 2, 3, 3, 3, 1, 1, 11, 3, 1, 7, 3)
 GAME = "tw-game"  # jericho recognises TextWorld's games by "tw-" and drops the status line of their answers
-TIMEOUT = 900  # seconds, for making one game on a busy machine
+MAKING_TIMEOUT = 900  # seconds, for making one game on a busy machine
 
 
 def recipe(task: str) -> tuple[str, int, dict[str, Any]]:
@@ -104,8 +104,8 @@ def make(task: str) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if is_whole(folder):
             return
-        signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"it took more than {TIMEOUT} seconds"))
-        signal.alarm(TIMEOUT)
+        signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"it took more than {MAKING_TIMEOUT} seconds"))
+        signal.alarm(MAKING_TIMEOUT)
         with tempfile.TemporaryDirectory(prefix=".making-", dir=folder.parent) as making:
             game = Path(making) / "game"
             game.mkdir()
