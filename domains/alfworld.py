@@ -93,19 +93,27 @@ def make_task(task: str, split: str, source: str) -> envs.Task:
 
 
 class ALFWorld(envs.Domain):
-    """Household tasks in text: find a thing, clean, heat or cool it, bring it somewhere. `seed` changes nothing.
+    """Household tasks in text: find a thing, clean, heat or cool it, bring it somewhere.
 
     ## Action space
-    Text: one of the listed commands ("take mug 1 from shelf 2"). The answer to others says how those begin.
+    Text: one of the listed commands ("go to cabinet 1", "take mug 1 from shelf 2"). The answer to
+    any other says how the valid commands begin.
 
     ## Observation space
-    Text: the game's answer. `info["record"]`: it as `obs`, valid commands as `actions_list`, at reset `goal`.
+    Text: what the game answers. `info["record"]` has it as `obs`, with the valid commands as
+    `actions_list` and, at reset, the task as `goal`.
 
     ## Rewards
     1 for the step that wins the game, else 0.
 
+    ## Starting state
+    In the middle of the room with empty hands. The game has no randomness: `seed` changes nothing.
+
     ## Episode end
     Terminated when the task is done, truncated after 100 steps.
+
+    ## Arguments
+    `task`: an id that `ALFWorld.tasks()` lists. `render_mode`: "ansi" for the last observation.
     """
 
     name = "alfworld"

@@ -28,16 +28,25 @@ class TextWorld(envs.Domain):
     """Houses in text: find and take a thing, cook a meal after a recipe, collect a coin in a maze.
 
     ## Action space
-    Text: one command, such as "open fridge". The agent is not shown `info["actions"]`, the admissible ones.
+    Text: one command, such as "open fridge" or "take red apple from counter". `info["actions"]`
+    has the engine's list of admissible commands; by default the agent is not shown it.
 
     ## Observation space
-    Text: the game's answer; after `reset` the description of the first room, without banner and objective.
+    Text: what the game answers. After `reset` it is the description of the first room, without the
+    banner and without the objective, which is `info["goal"]`.
 
     ## Rewards
-    Points won by the command, divided by the points of the game; 1.0 in all when the game is won.
+    Points won by the command, divided by the points of the game: an episode's rewards add up to
+    its score, 1.0 when the game is won.
+
+    ## Starting state
+    A task is one generated game; it starts the same way with every seed.
 
     ## Episode end
     Terminated when the game is won or lost, truncated after 80 steps.
+
+    ## Arguments
+    `task`: an id that `TextWorld.tasks()` lists.
     """
 
     name = "textworld"
