@@ -24,8 +24,6 @@ INSTANCES = (0.1, 0.4, 0.3, 0.2)  # probability of 0, 1, 2, 3 things of a kind
 TOGETHER = 0.5  # where two things are wanted: probability that one lies with the one before
 START = "loc_bar_0"  # where the agent begins, away from everything
 LAMP = "DeskLamp_bar_01"
-# The package is found but not imported: that creates folders in the user's home and sets an environment variable.
-PACKAGE = Path(find_spec("alfworld").submodule_search_locations[0])
 
 
 @functools.cache
@@ -34,10 +32,15 @@ def tables() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
+def package() -> Path:
+    """The `alfworld` package's folder. It is not imported: that makes folders in the home and sets a variable."""
+    return Path(find_spec("alfworld").submodule_search_locations[0])
+
+
 @functools.cache
 def package_text(name: str) -> str:
     """A data file of the `alfworld` package: "alfred.pddl" or "alfred.twl2"."""
-    return (PACKAGE / "data" / name).read_text(encoding="utf-8")
+    return (package() / "data" / name).read_text(encoding="utf-8")
 
 
 def with_package_rules(game: dict, task: str) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def with_package_rules(game: dict, task: str) -> dict[str, Any]:
 @functools.cache
 def package_tables(name: str) -> dict[str, Any]:
     """The tables of a module of the `alfworld` package, by name."""
-    return runpy.run_path(str(PACKAGE / "gen" / f"{name}.py"))
+    return runpy.run_path(str(package() / "gen" / f"{name}.py"))
 
 
 def fits(place: str, thing: str) -> bool:
