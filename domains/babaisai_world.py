@@ -1,12 +1,13 @@
-"""The engine of Baba Is AI: stacks of things, the rules that their words spell, and one move.
+"""The engine of Baba Is AI: stacks of things, the rules that their words spell, one move, and a picture.
 
-It does what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP,
-colours and noun-is-noun. The benchmark's quirks are reproduced and marked "Quirk". No level has
-LOSE, PUSH, OPEN or SHUT; they work in their plain meaning. PULL and MOVE form rules without effect.
-A picture of the grid is at the end. Levels, rewards and episodes are in `babaisai.py`.
+It does what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP, colours and
+noun-is-noun; its quirks are reproduced and marked "Quirk". No level has LOSE, PUSH, OPEN or SHUT; they work in
+their plain meaning. PULL and MOVE form rules without effect. Levels, rewards and episodes are in `babaisai.py`.
 """
 
+from collections import defaultdict
 from functools import lru_cache
+from itertools import chain
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -17,9 +18,7 @@ ACTIONS = ("idle", "up", "right", "down", "left")
 # A word or a colour -> its second code in the array observation, an object -> its first.
 OBJECTS = {"ball": 11, "wall": 12, "door": 13, "key": 14, "baba": 15}
 NOUNS = {"wall": 7, "ball": 8, "door": 9, "key": 10, "baba": 21}
-PROPERTIES = {
-    "push": 11, "stop": 12, "win": 13, "lose": 14, "you": 16, "pull": 17, "move": 18, "open": 19, "shut": 20,
-}  # fmt: skip
+PROPERTIES = {"push": 11, "stop": 12, "win": 13, "lose": 14, "you": 16, "pull": 17, "move": 18, "open": 19, "shut": 20}
 COLOURS = {"red": 0, "green": 1, "blue": 2, "purple": 3, "yellow": 4, "grey": 5, "white": 6}
 DEFAULT_COLOUR = {"baba": "white", "wall": "grey", "ball": "green", "door": "red", "key": "blue"}
 
@@ -41,61 +40,48 @@ THINGS = {kind: tuple(name.split(":")[1:]) for kind, name in enumerate(KINDS) if
 # A translation table that keeps texts only: two grids with the same texts on top have the same rules.
 ONLY_TEXTS = bytes(kind if kind in TEXTS else EMPTY for kind in range(256))
 # The name of each kind in the text observation. Baba, border and colour words are never listed.
-_NAME = {kind: f"rule `{word}`" for kind, word in TEXTS.items() if word not in COLOURS} | {
-    kind: noun for kind, (noun, _) in THINGS.items() if noun != "baba"
+NAMES = dict.fromkeys(range(len(KINDS)), "") | {
+    **{kind: f"rule `{word}`" for kind, word in TEXTS.items() if word not in COLOURS},
+    **{kind: noun for kind, (noun, _) in THINGS.items() if noun != "baba"},
 }
-NAMES = tuple(_NAME.get(kind) for kind in range(len(KINDS)))
-Sentence = tuple[str, str, str]  # a colour or "", a noun, and what it is
-
-
-def read_sentences(tops: bytes, width: int) -> tuple[Sentence, ...]:
-    """The sentences that the visible texts form, in the original's order, duplicates kept."""
-    sentences = []
-    cell = tops.find(IS)
-    while cell >= 0:
-        for step in (1, width):  # left to right, then top to bottom
-            noun, word = TEXTS.get(tops[cell - step]), TEXTS.get(tops[cell + step])
-            if noun in NOUNS and (word in NOUNS or word in PROPERTIES):
-                # The noun is not on the border, so the cell before it is inside the grid.
-                colour = TEXTS.get(tops[cell - 2 * step])
-                coloured = colour in COLOURS and word in PROPERTIES  # noun-is-noun ignores the colour
-                sentences.append((colour if coloured else "", noun, word))
-        cell = tops.find(IS, cell + 1)
-    return tuple(sentences)
 
 
 class Law:
-    """What sentences mean; the tables are indexed by kind and hold 0 or 1."""
+    """What sentences mean; the tables are indexed by kind and hold 0 or 1.
 
-    def __init__(self, sentences: tuple[Sentence, ...]):
+    A sentence: a colour or "", a noun, and what it is.
+    """
+
+    def __init__(self, sentences: tuple[tuple[str, str, str], ...]):
         self.rules = [f"{colour} {noun} is {word}".strip() for colour, noun, word in sentences]
+        listed = [f"{noun} is {word}" for _, noun, word in sentences if word in PROPERTIES]
+        self.header = "Active rules:\n" + "\n".join(listed) + "\n\nObjects on the map:\n"
         things = [THINGS.get(kind, ("", "")) for kind in range(len(KINDS))]
-        colours: dict[tuple[str, str], set[str]] = {}  # of the sentences for a noun and a word
+        colours = defaultdict(set)  # of the sentences for a noun and a word
         for colour, noun, word in sentences:
-            colours.setdefault((noun, word), set()).add(colour)
-        self.has: dict[str, bytes] = {}  # for each property, the objects that have it
-        for word in PROPERTIES:
-            said = [(colour, colours.get((noun, word), set())) for noun, colour in things]
-            # Quirk: one rule with a colour takes the property from all other colours of the noun,
-            # even where the same sentence stands without a colour too.
-            self.has[word] = bytes(colour in found or found == {""} for colour, found in said)
-        push = self.has["push"]
-        # Quirk: an object that is YOU by a rule with a colour is STOP too.
-        coloured_you = [colour in colours.get((noun, "you"), ()) for noun, colour in things]
-        stops = [any(flags) for flags in zip(self.has["stop"], push, coloured_you, strict=True)]
+            colours[noun, word].add(colour)
+        # For each property, the objects that have it. Quirk: one rule with a colour takes the property from all
+        # other colours of the noun, even where the same sentence stands without a colour too.
+        self.has = {
+            word: bytes(colour in colours[noun, word] or colours[noun, word] == {""} for noun, colour in things)
+            for word in PROPERTIES
+        }
+        stop, push = self.has["stop"], self.has["push"]
         # What is pushed on: texts, and objects that are PUSH.
         self.push = bytes(kind in TEXTS or flag for kind, flag in enumerate(push))
-        # What can be stepped onto: empty cells and objects without STOP.
-        self.enter = bytes(kind == EMPTY or (kind in THINGS and not stop) for kind, stop in enumerate(stops))
+        # What can be stepped onto: empty cells, and objects that are neither STOP nor PUSH.
+        # Quirk: an object that is YOU by a rule with a colour is STOP too.
+        self.enter = bytes(
+            kind == EMPTY or not (stop[kind] or push[kind] or kind not in THINGS or colour in colours[noun, "you"])
+            for kind, (noun, colour) in enumerate(things)
+        )
         of_noun = {noun: bytes(one == noun for one, _ in things) for noun in NOUNS}
         # What noun-is-noun turns into another kind, in the rules' order.
         becomes = [(of_noun[noun], word) for _, noun, word in sentences if word in NOUNS]
         self.becomes = [(table, CODE[f"o:{noun}:{DEFAULT_COLOUR[noun]}"]) for table, noun in becomes]
-        # The objects that positions in the text are relative to: by the last YOU rule.
-        players = [noun for _, noun, word in sentences if word == "you"]
-        self.player = of_noun[players[-1]] if players else None
-        listed = [f"{noun} is {word}" for _, noun, word in sentences if word in PROPERTIES]
-        self.header = "Active rules:\n" + "\n".join(listed) + "\n\nObjects on the map:\n"
+        # The objects that positions in the text are relative to, as a translation table: by the last YOU rule.
+        players = [of_noun[noun] for _, noun, word in sentences if word == "you"]
+        self.player = (players[-1] if players else b"").ljust(256, b"\0")
 
 
 law_of = lru_cache(maxsize=1024)(Law)  # few different lists of sentences occur
@@ -104,21 +90,26 @@ law_of = lru_cache(maxsize=1024)(Law)  # few different lists of sentences occur
 class World:
     """Stacks of things and the rules that they spell: the engine, without levels and rewards.
 
-    A cell is a number, row by row. Only the top of a stack acts; `tops` repeats the tops of the
-    stacks because everything reads them.
+    A cell is a number, row by row. Only the top of a stack acts; `tops` repeats the tops of the stacks because
+    everything reads them. Below each stack lies an EMPTY that is always there.
     """
 
     def __init__(self, rows: Rows):
         self.height, self.width = len(rows), len(rows[0]) if rows else 0
-        self.stacks = [list(_stack(cell)) for row in rows for cell in row]
+        stacks = {}  # of each cell's text; most cells are alike
+        for cell in dict.fromkeys(chain(*rows)):
+            names = cell.split(">")
+            if unknown := [name for name in names if name not in CODE]:
+                raise ValueError(f"unknown thing {unknown[0]!r} in cell {cell!r}; known are {', '.join(KINDS[1:])}")
+            stacks[cell] = [EMPTY, *(CODE[name] for name in names if name)]
+        self.stacks = [list(stacks[cell]) for row in rows for cell in row]
         if not self.width or any(len(row) != self.width for row in rows):
             raise ValueError(f"rows must have one length above 0, not {[len(row) for row in rows]}")
         self.tops = bytearray(stack[-1] for stack in self.stacks)
         tops, width = self.tops, self.width
-        ring = tops[:width] + tops[-width:] + tops[::width] + tops[width - 1 :: width]
-        if set(ring) != {BORDER}:
+        if set(tops[:width] + tops[-width:] + tops[::width] + tops[width - 1 :: width]) != {BORDER}:
             raise ValueError("the outermost ring of rows must be border, '#'")
-        self._texts, self._text = b"", (b"", "")  # what the rules and the observation were last made of
+        self._texts = b""  # what the rules were last read from
         self._read_rules()
 
     def rows(self) -> list[list[str]]:
@@ -176,77 +167,64 @@ class World:
         self.tops[cell] = kind
 
     def _read_rules(self) -> None:
-        """Read the rules again if the visible texts have changed."""
-        texts = self.tops.translate(ONLY_TEXTS)
-        if texts != self._texts:
-            self._texts = texts
-            self.law = law_of(read_sentences(texts, self.width))
+        """Read the sentences that the visible texts form, in the original's order, duplicates kept."""
+        texts, sentences, cell = self.tops.translate(ONLY_TEXTS), [], -1
+        if texts == self._texts:
+            return
+        while (cell := texts.find(IS, cell + 1)) >= 0:
+            for step in (1, self.width):  # left to right, then top to bottom
+                noun, word = TEXTS.get(texts[cell - step]), TEXTS.get(texts[cell + step])
+                if noun in NOUNS and (word in NOUNS or word in PROPERTIES):
+                    # The noun is not on the border, so the cell before it is inside the grid.
+                    colour = TEXTS.get(texts[cell - 2 * step])
+                    coloured = colour in COLOURS and word in PROPERTIES  # noun-is-noun ignores the colour
+                    sentences.append((colour if coloured else "", noun, word))
+        self._texts, self.law = texts, law_of(tuple(sentences))
 
     def player(self) -> int | None:
         """Cell that the text's positions are relative to; None where nobody visible is YOU.
 
         Quirk: it goes by the noun of the last YOU rule and ignores the rule's colour.
         """
-        table = self.law.player
-        found = self.tops.translate(table.ljust(256, b"\0")).find(1) if table else -1
+        found = self.tops.translate(self.law.player).find(1)
         return None if found < 0 else found
 
     def text(self) -> str:
         """The text observation; without positions where nobody visible is YOU."""
-        tops = bytes(self.tops)
-        if self._text[0] == tops:
-            return self._text[1]
-        player = self.player()
-        if player is None:
-            lines = [NAMES[top] for top in tops if NAMES[top]]
-        else:
-            cells = zip(tops, _places(self.width, self.height, player), strict=True)
-            lines = [NAMES[top] + place if place else "" for top, place in cells if NAMES[top]]
-        self._text = tops, self.law.header + "\n".join(lines)
-        return self._text[1]
-
-
-@lru_cache(maxsize=1024)
-def _stack(cell: str) -> tuple[int, ...]:
-    """Kinds from bottom to top, above an EMPTY that is always there."""
-    unknown = [name for name in cell.split(">") if name not in CODE]
-    if unknown:
-        raise ValueError(f"unknown thing {unknown[0]!r} in cell {cell!r}; known are {', '.join(KINDS[1:])}")
-    return EMPTY, *(CODE[name] for name in cell.split(">") if name)
+        return _text(bytes(self.tops), self.width, self.player(), self.law.header)
 
 
 @lru_cache(maxsize=256)
-def _places(width: int, height: int, player: int) -> tuple[str, ...]:
-    """For each cell, its position relative to the cell `player`, with a space before it."""
-    x0, y0 = player % width, player // width
+def _text(tops: bytes, width: int, player: int | None, header: str) -> str:
+    if player is None:
+        lines = [NAMES[top] for top in tops if NAMES[top]]
+    else:
+        cells = zip(tops, _places(width, len(tops), player), strict=True)
+        lines = [NAMES[top] + place if place else "" for top, place in cells if NAMES[top]]
+    return header + "\n".join(lines)
+
+
+@lru_cache(maxsize=256)
+def _places(width: int, cells: int, player: int) -> list[str]:
+    """For each cell, a space and its position relative to the cell `player`. Quirk: the player's own is empty."""
     places = []
-    for y in range(height):
-        for x in range(width):
-            dx, dy = x - x0, y - y0
-            # Quirk: only right and down have a plural.
-            right, down = f"step{'s' * (dx > 1)} to the right", f"step{'s' * (dy > 1)} down"
-            across = f"{dx} {right}" if dx > 0 else f"{-dx} step to the left" if dx else ""
-            along = f"{dy} {down}" if dy > 0 else f"{-dy} step up" if dy else ""
-            both = " and ".join(part for part in (across, along) if part)
-            places.append(f" {both}" if both else "")  # Quirk: the player itself gives an empty line.
-    return tuple(places)
-
-
-TILE = 24  # pixels of a cell's side
+    for cell in range(cells):
+        dx, dy = cell % width - player % width, cell // width - player // width
+        # Quirk: only right and down have a plural.
+        across = f"{dx} step{'s' * (dx > 1)} to the right" if dx > 0 else f"{-dx} step to the left" if dx else ""
+        along = f"{dy} step{'s' * (dy > 1)} down" if dy > 0 else f"{-dy} step up" if dy else ""
+        places.append(" and".join(f" {way}" for way in (across, along) if way))
+    return places
 
 
 def picture(world: World) -> np.ndarray:
-    """The top of each cell as an RGB image of shape (24 * height, 24 * width, 3).
-
-    A text is a bright word on black, an object a black word on its colour.
-    """
-    image = Image.new("RGB", (TILE * world.width, TILE * world.height))
+    """The tops as an RGB image, (24 * height, 24 * width, 3): texts bright on black, objects black on their colour."""
+    image = Image.new("RGB", (24 * world.width, 24 * world.height))
     draw = ImageDraw.Draw(image)
     for cell, kind in enumerate(world.tops):
         y, x = divmod(cell, world.width)
         word, ground = THINGS.get(kind, (TEXTS.get(kind, ""), "dimgrey" if kind == BORDER else "black"))
+        draw.rectangle((24 * x + 1, 24 * y + 1, 24 * x + 22, 24 * y + 22), ground)
         ink = "black" if kind in THINGS else word if word in COLOURS else "white"
-        left, top = TILE * x, TILE * y
-        draw.rectangle((left + 1, top + 1, left + TILE - 2, top + TILE - 2), ground)
-        draw.text((left + TILE / 2, top + TILE / 2), word, ink, anchor="mm", font_size=9)
+        draw.text((24 * x + 12, 24 * y + 12), word, ink, anchor="mm", font_size=9)
     return np.array(image)
