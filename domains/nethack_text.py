@@ -1,13 +1,8 @@
 """NetHack's screen in English, by the convention of the NetHack language wrapper.
 
-`describe_nethack` turns the arrays that NLE returns into the wrapper's texts, character for
-character, with its spelling ("alter") and its oddities, several thousand times a second. Agents and
-memory designs of this field know these texts, so they are not improved here.
-
-The screen is described from far to near, then clockwise from north. Monsters, objects, closed doors,
-stairs, lava and the like are seen anywhere on the screen. Walls, dark areas, doorways, traps and other
-ground are seen only along the eight compass directions, up to nine squares away and not behind a wall
-or a dark area.
+`describe_nethack` turns the arrays that NLE returns into the wrapper's texts, character for character, with its
+spelling ("alter") and its oddities, several thousand times a second. Agents and memory designs of this field know
+these texts, so they are not improved here.
 """
 
 import functools
@@ -20,21 +15,12 @@ from typing import Any
 import numpy as np
 
 DISTANCES = ("very far", "far", "near", "very near", "adjacent")  # in the order of the lines
-FURTHEST = (79, 19, 5, 2, 1)  # the largest distance of each, in squares
 DIRECTIONS = (
-    "north", "northnortheast", "northeast", "eastnortheast", "east", "eastsoutheast", "southeast",
-    "southsoutheast", "south", "southsouthwest", "southwest", "westsouthwest", "west",
-    "westnorthwest", "northwest", "northnorthwest",
+    "north", "northnortheast", "northeast", "eastnortheast", "east", "eastsoutheast", "southeast", "southsoutheast",
+    "south", "southsouthwest", "southwest", "westsouthwest", "west", "westnorthwest", "northwest", "northnorthwest",
 )
 ROWS, COLUMNS = 21, 79  # of the map
-RAY_LENGTH = 9
 RAYS = ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1))  # (dx, dy), clockwise
-
-# Indices of the ground that is seen anywhere: closed doors to trees, stairs to lava, raised drawbridges.
-SEEN_ANYWHERE = frozenset((*range(15, 19), *range(23, 35), 37, 38))
-# Names whose first words take the plural: "scrolls labeled FOOBIE BLETCH".
-PLURAL_HEADS = ("scroll", "worthless piece", "unknown creature", "swallow", "shield", "boom")
-
 NOTHING, ANYWHERE, ON_A_RAY, ENDS_A_RAY = range(4)  # how a glyph is seen
 
 
@@ -44,53 +30,46 @@ def words() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-def object_name(index: int) -> str:
-    """The name of a kind of object: its appearance if NetHack has a word for that."""
-    from nle import nethack as nh  # slow
-
-    name = nh.objdescr.from_idx(index).oc_name or ""
-    looks = nh.objdescr.from_idx(index).oc_descr or ""
-    kind = ord(nh.objclass(index).oc_class)
-    if kind in (nh.ARMOR_CLASS, nh.TOOL_CLASS):
-        return looks or name
-    if kind == nh.AMULET_CLASS:
-        return looks if "Amulet" in looks else f"{looks} amulet"
-    if kind == nh.GEM_CLASS:
-        return name if looks in name else f"{looks} {name}"
-    forms = {nh.RING_CLASS: f"{looks} ring", nh.POTION_CLASS: f"{looks} potion",
-             nh.WAND_CLASS: f"{looks} wand", nh.SPBOOK_CLASS: f"{looks} spellbook",
-             nh.SCROLL_CLASS: f"scroll labeled {looks}", nh.FOOD_CLASS: name + looks,
-             nh.VENOM_CLASS: f"splash of {name}"}
-    return forms.get(kind, name)
-
-
 def glyph_names() -> list[str]:
     """The name of every glyph, in NLE's order of glyphs."""
     from nle import nethack as nh  # slow
 
-    square, beams, feelings = words()["square"], words()["beams"], words()["feelings"]
+    square, beams = words()["square"], words()["beams"]
     around = [place for place in square if place != "middle center"]
     monsters = [nh.permonst(index).mname for index in range(nh.NUMMONS)]
-    names = list(monsters)
-    names += [f"tame {name}" for name in monsters]
-    names += ["invisible creature"]
-    names += [f"detected {name}" for name in monsters]
-    names += [f"{name} corpse" for name in monsters]
-    names += [f"ridden {name}" for name in monsters]
-    names += [object_name(index) for index in range(nh.NUM_OBJECTS)]
-    ground = words()["ground"] + [f"swallow {place}" for place in around]
-    names += ground[: nh.GLYPH_EXPLODE_OFF - nh.GLYPH_CMAP_OFF]
-    names += [f"explosion {square[i % 9]}" for i in range(nh.GLYPH_ZAP_OFF - nh.GLYPH_EXPLODE_OFF)]
-    names += [f"{beams[i % 4]} zap beam" for i in range(nh.GLYPH_SWALLOW_OFF - nh.GLYPH_ZAP_OFF)]
-    names += [f"swallow {around[i % 8]}" for i in range(nh.GLYPH_WARNING_OFF - nh.GLYPH_SWALLOW_OFF)]
-    names += [f"unknown creature causing you {feeling}" for feeling in feelings]
-    names += [f"{name} statue" for name in monsters]
-    return names
+    objects = []  # an object goes by its appearance if NetHack has a word for that
+    for index in range(nh.NUM_OBJECTS):
+        name, looks = nh.objdescr.from_idx(index).oc_name or "", nh.objdescr.from_idx(index).oc_descr or ""
+        forms = {
+            nh.ARMOR_CLASS: looks or name, nh.TOOL_CLASS: looks or name,
+            nh.AMULET_CLASS: looks if "Amulet" in looks else f"{looks} amulet",
+            nh.GEM_CLASS: name if looks in name else f"{looks} {name}",
+            nh.RING_CLASS: f"{looks} ring", nh.POTION_CLASS: f"{looks} potion", nh.WAND_CLASS: f"{looks} wand",
+            nh.SPBOOK_CLASS: f"{looks} spellbook", nh.SCROLL_CLASS: f"scroll labeled {looks}",
+            nh.FOOD_CLASS: name + looks, nh.VENOM_CLASS: f"splash of {name}",
+        }  # fmt: skip
+        objects.append(forms.get(ord(nh.objclass(index).oc_class), name))
+    return [
+        *monsters,
+        *(f"tame {name}" for name in monsters),
+        "invisible creature",
+        *(f"detected {name}" for name in monsters),
+        *(f"{name} corpse" for name in monsters),
+        *(f"ridden {name}" for name in monsters),
+        *objects,
+        *words()["ground"],
+        *(f"swallow {place}" for place in around),
+        *(f"explosion {square[i % 9]}" for i in range(nh.GLYPH_ZAP_OFF - nh.GLYPH_EXPLODE_OFF)),
+        *(f"{beams[i % 4]} zap beam" for i in range(nh.GLYPH_SWALLOW_OFF - nh.GLYPH_ZAP_OFF)),
+        *(f"swallow {around[i % 8]}" for i in range(nh.GLYPH_WARNING_OFF - nh.GLYPH_SWALLOW_OFF)),
+        *(f"unknown creature causing you {feeling}" for feeling in words()["feelings"]),
+        *(f"{name} statue" for name in monsters),
+    ]
 
 
 def place(dx: int, dy: int) -> int:
     """16 * distance + direction of a square (dx to the east, dy to the south), as indices."""
-    distance = sum(max(abs(dx), abs(dy)) <= furthest for furthest in FURTHEST) - 1
+    distance = sum(max(abs(dx), abs(dy)) <= furthest for furthest in (79, 19, 5, 2, 1)) - 1  # in squares
     vertical = "north" if dy < 0 else "south" if dy > 0 else ""
     horizontal = "west" if dx < 0 else "east" if dx > 0 else ""
     direction = vertical + horizontal
@@ -101,17 +80,16 @@ def place(dx: int, dy: int) -> int:
 
 @functools.cache
 def tables() -> tuple[list[str], np.ndarray, list[int]]:
-    """The name of each glyph ("" for ground that is never mentioned), how it is seen (uint8), and the place
-    of a square at (dy + ROWS) * 2 * COLUMNS + dx + COLUMNS. The first call takes 40 ms.
-    """
+    """The name of each glyph ("" for ground that is never mentioned), how it is seen (uint8), and the place of a square
+    at (dy + ROWS) * 2 * COLUMNS + dx + COLUMNS. The first call takes 40 ms."""
     from nle import nethack as nh  # slow
 
     names = glyph_names()
     seen = np.full(len(names), ANYWHERE, dtype=np.uint8)
-    for index, name in enumerate(names[nh.GLYPH_CMAP_OFF: nh.GLYPH_EXPLODE_OFF]):
-        if index not in SEEN_ANYWHERE:
-            how = NOTHING if not name else ENDS_A_RAY if index < 12 else ON_A_RAY
-            seen[nh.GLYPH_CMAP_OFF + index] = how
+    anywhere = {*range(15, 19), *range(23, 35), 37, 38}  # closed doors to trees, stairs to lava, raised drawbridges
+    for index, name in enumerate(names[nh.GLYPH_CMAP_OFF : nh.GLYPH_EXPLODE_OFF]):
+        if index not in anywhere:
+            seen[nh.GLYPH_CMAP_OFF + index] = NOTHING if not name else ENDS_A_RAY if index < 12 else ON_A_RAY
     places = [place(dx, dy) for dy in range(-ROWS, ROWS) for dx in range(-COLUMNS, COLUMNS)]
     return names, seen, places
 
@@ -119,9 +97,9 @@ def tables() -> tuple[list[str], np.ndarray, list[int]]:
 @functools.cache
 def plural(noun: str) -> str:
     """The plural as the convention forms it, which is not always English."""
-    for head in PLURAL_HEADS:
+    for head in ("scroll", "worthless piece", "unknown creature", "swallow", "shield", "boom"):
         if noun.startswith(f"{head} "):
-            return noun.replace(head, f"{head}s", 1)
+            return noun.replace(head, f"{head}s", 1)  # "scrolls labeled FOOBIE BLETCH"
     if noun.endswith(("boots", "shoes", "scales", "lenses", "bars")):
         return noun
     if noun in ("ice", "lava"):
@@ -136,12 +114,16 @@ def plural(noun: str) -> str:
 
 
 def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
-    """One line for each thing and distance: "boulders far southwest and west"."""
+    """One line for each thing and distance, far to near, then clockwise: "boulders far southwest and west".
+
+    Monsters, objects, closed doors, stairs, lava and the like are seen anywhere on the screen; walls, dark areas,
+    doorways, traps and other ground only along the eight compass directions, up to nine squares away and not
+    behind a wall or a dark area.
+    """
     names, kinds, places = tables()
     x, y = int(blstats[0]), int(blstats[1])
     flat = np.ascontiguousarray(glyphs).reshape(-1)
-    seen = kinds[flat]
-    here = y * COLUMNS + x
+    seen, here = kinds[flat], y * COLUMNS + x
     # The place of square i is places[offset + i + (i's row) * COLUMNS], with rows 2 * COLUMNS wide.
     offset = (ROWS - y) * 2 * COLUMNS + COLUMNS - x
 
@@ -150,9 +132,8 @@ def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
     found = [(places[offset + i + i // COLUMNS * COLUMNS], names[flat[i]]) for i in cells if i != here]
     seen = seen.tobytes()
     for dx, dy in RAYS:
-        column, row = x, y
-        for _ in range(RAY_LENGTH):
-            column, row = column + dx, row + dy
+        for step in range(1, 10):
+            column, row = x + step * dx, y + step * dy
             if not (0 <= column < COLUMNS and 0 <= row < ROWS):
                 break
             i = row * COLUMNS + column
@@ -166,22 +147,16 @@ def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
     for where, name in found:
         counts = groups.setdefault((name, where >> 4), {})
         counts[where & 15] = counts.get(where & 15, 0) + 1
-    keys: list[tuple[str, int]] = []  # (noun, distance) of each line
-    directions: dict[tuple[str, int], list[str]] = {}
+    lines, listed = [], {}  # (noun, distance) of each line, and the directions of each in words
     for (name, distance), counts in groups.items():
         for several in (False, True):
-            where = [DIRECTIONS[one] for one, count in counts.items() if (count > 1) == several]
-            if where:
+            if where := [DIRECTIONS[one] for one, count in counts.items() if (count > 1) == several]:
                 # Quirk: where singular and plural are the same word ("bars"), the plural's directions
                 # replace those of the singular, and the line appears twice.
-                keys.append((plural(name) if several else name, distance))
-                directions[keys[-1]] = where
-    lines = []
-    for noun, distance in keys:
-        *first, last = directions[noun, distance]
-        listed = f"{', '.join(first)}, and {last}" if len(first) > 1 else " and ".join([*first, last])
-        lines.append(f"{noun} {DISTANCES[distance]} {listed}")
-    return "\n".join(lines)
+                lines.append((plural(name) if several else name, distance))
+                more = len(where) > 2
+                listed[lines[-1]] = f"{', '.join(where[:-1])}, and {where[-1]}" if more else " and ".join(where)
+    return "\n".join(f"{noun} {DISTANCES[distance]} {listed[noun, distance]}" for noun, distance in lines)
 
 
 def cursor_text(glyphs: np.ndarray, blstats: np.ndarray, tty_cursor: np.ndarray) -> str:
@@ -204,21 +179,19 @@ def message_text(tty_chars: np.ndarray) -> str:
     """The message on the screen's first row, or the whole page or menu that begins there."""
     width = tty_chars.shape[1]
     screen = tty_chars.tobytes().decode("latin-1").replace("\0", " ")
-    first = screen[:width]
-    indent = width - len(first.lstrip(" "))
-    if not first.strip(" "):
-        return ""
-    if not any(mark in screen for mark in ("--More--", "(end)", " of ")):
-        return first.strip(" ")
+    first = screen[:width].strip(" ")
+    if not first or not any(mark in screen for mark in ("--More--", "(end)", " of ")):
+        return first
+    indent = width - len(screen[:width].lstrip(" "))
     lines = []
     for start in range(0, len(screen), width):
-        line = screen[start + indent: start + width].strip(" ")
+        line = screen[start + indent : start + width].strip(" ")
         lines.append(line)
         of = line.find(" of ")
-        numbered = of >= 2 and line[of - 2] == "(" and line[of + 5: of + 6] == ")"  # "(1 of 2)"
+        numbered = of >= 2 and line[of - 2] == "(" and line[of + 5 : of + 6] == ")"  # "(1 of 2)"
         if numbered or "--More--" in line or "(end)" in line:
             return "\n".join(lines)
-    return lines[0]
+    return first
 
 
 def inventory_text(inv_strs: np.ndarray, inv_letters: np.ndarray) -> str:
@@ -230,39 +203,34 @@ def inventory_text(inv_strs: np.ndarray, inv_letters: np.ndarray) -> str:
     return "\n".join(lines)
 
 
-def blstats_text(blstats: np.ndarray) -> str:
-    """The status lines of the screen in words."""
-    numbers, said = blstats.tolist(), words()
-    held = [condition for bit, condition in enumerate(said["conditions"]) if numbers[25] >> bit & 1]
-    return said["status"].format(
-        *numbers,
-        hunger=said["hunger"][numbers[21]],
-        encumbrance=said["encumbrance"][numbers[22]],
-        alignment=said["alignments"].get(str(numbers[26]), "None"),
-        condition=" ".join(held) or "None",
-    )
-
-
 def map_text(tty_chars: np.ndarray) -> str:
     """The map as the terminal shows it, without empty rows around it and empty columns left of it."""
     width = tty_chars.shape[1]
-    screen = tty_chars[1: ROWS + 1].tobytes().decode("latin-1").replace("\0", " ")
-    rows = [screen[start: start + width].rstrip() for start in range(0, len(screen), width)]
+    screen = tty_chars[1 : ROWS + 1].tobytes().decode("latin-1").replace("\0", " ")
+    rows = [screen[start : start + width].rstrip() for start in range(0, len(screen), width)]
     return textwrap.dedent("\n".join(rows).strip("\n"))
 
 
 def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
     """The texts of one observation, as the NetHack language wrapper makes them.
 
-    `observation`: arrays as NLE returns them, by NLE's names; `glyphs`, `blstats`, `tty_chars`,
-    `tty_cursor`, `inv_strs` and `inv_letters` are read. Returns `text_message`, `text_glyphs`,
-    `text_cursor`, `text_inventory` and `text_blstats`.
+    `observation`: arrays as NLE returns them, by NLE's names; `glyphs`, `blstats`, `tty_chars`, `tty_cursor`,
+    `inv_strs` and `inv_letters` are read. Returns `text_message`, `text_glyphs`, `text_cursor`, `text_inventory` and
+    `text_blstats` (the status lines).
     """
     glyphs, blstats = observation["glyphs"], observation["blstats"]
+    numbers, said = blstats.tolist(), words()
+    held = [condition for bit, condition in enumerate(said["conditions"]) if numbers[25] >> bit & 1]
     return {
         "text_message": message_text(observation["tty_chars"]),
         "text_glyphs": glyphs_text(glyphs, blstats),
         "text_cursor": cursor_text(glyphs, blstats, observation["tty_cursor"]),
         "text_inventory": inventory_text(observation["inv_strs"], observation["inv_letters"]),
-        "text_blstats": blstats_text(blstats),
+        "text_blstats": said["status"].format(
+            *numbers,
+            hunger=said["hunger"][numbers[21]],
+            encumbrance=said["encumbrance"][numbers[22]],
+            alignment=said["alignments"].get(str(numbers[26]), "None"),
+            condition=" ".join(held) or "None",
+        ),
     }
