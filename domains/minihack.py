@@ -1,10 +1,8 @@
 """MiniHack: navigation and skill tasks of NetHack, played through text.
 
-Every id that the installed package registers can be played, without `Custom`, `MultiRoom`,
-`LavaCrossing` and `SimpleCrossing`. Success is what the engine calls success, never a threshold of the
-reward. A task and a seed give one episode, whatever was played before and on whatever day. Tasks need
-not be winnable within the step limit. Boxoban's three ids need its levels, which are a download;
-without them the ids are left out, and `notes` says so.
+Every id that the installed package registers can be played, but for those of LEFT_OUT, and for Boxoban's where its
+levels are missing. Success is what the engine calls success, never a threshold of the reward. A task and a seed give
+one episode, whatever was played before and on whatever day. Tasks need not be winnable within the step limit.
 """
 
 import functools
@@ -31,9 +29,8 @@ BOXOBAN_FOLDERS = {
     "MiniHack-Boxoban-Medium-v0": "medium/train",
     "MiniHack-Boxoban-Hard-v0": "hard",
 }
-
 COMPASS = {"N": "north", "E": "east", "S": "south", "W": "west",
-           "NE": "northeast", "SE": "southeast", "SW": "southwest", "NW": "northwest"}
+           "NE": "northeast", "SE": "southeast", "SW": "southwest", "NW": "northwest"}  # fmt: skip
 
 
 @functools.cache
@@ -55,10 +52,9 @@ def boxoban_levels() -> Path | None:
     """The folder of Boxoban's levels: $BOXOBAN_LEVELS, else where minihack downloads them to."""
     import minihack  # takes 1.5 s
 
-    named = os.environ.get("BOXOBAN_LEVELS")
-    path = Path(named) if named else Path(minihack.__file__).parent / "dat" / "boxoban-levels-master"
-    found = all(any((path / folder).glob("*.txt")) for folder in BOXOBAN_FOLDERS.values())
-    return path if found else None
+    default = Path(minihack.__file__).parent / "dat" / "boxoban-levels-master"
+    path = Path(os.environ.get("BOXOBAN_LEVELS") or default)
+    return path if all(any((path / folder).glob("*.txt")) for folder in BOXOBAN_FOLDERS.values()) else None
 
 
 def make_engine(task: str, seed: int):
@@ -118,13 +114,12 @@ def engine_class(entry_point: str) -> type:
 class SkippedScreens:
     """NLE's game, which also keeps the screens that NLE skips.
 
-    NLE presses space at every `--More--`: the messages on those pages are kept in `pages`. When the
-    game is over, NLE goes on to the list of scores: the last observation before it is kept in `end`.
+    NLE presses space at every `--More--`: the messages on those pages are kept in `pages`. When the game is over,
+    NLE goes on to the list of scores: the last observation before it is kept in `end`.
     """
 
     def __init__(self, game, observation_keys: list[str]):
-        self.game = game
-        self.keys = observation_keys
+        self.game, self.keys = game, observation_keys
         self.pages: list[str] = []
         self.end: dict[str, np.ndarray] | None = None
 
@@ -141,30 +136,13 @@ class SkippedScreens:
         return observation, done
 
 
-def commands(keys) -> tuple[dict[str, str], dict[str, int]]:
-    """What each of an engine's commands does, and the index of each command and each printable key."""
-    descriptions, indices = {}, {}
-    for index, key in enumerate(keys):
-        direction = COMPASS.get(key.name)
-        if direction is None:
-            name, description = key.name.lower(), texts()["commands"][key.name.lower()]
-        elif type(key).__name__.endswith("Longer"):
-            name, description = f"far {direction}", f"move {direction} until something is in the way"
-        else:
-            name, description = direction, f"move {direction}"
-        descriptions[name], indices[name] = description, index
-        if 32 < key.value < 127:
-            indices[chr(key.value)] = index
-    return descriptions, indices
-
-
 class MiniHack(envs.Domain):
     """Small levels of NetHack: find the way, use an item, fight or avoid a monster.
 
     ## Action space
-    Text: a command by its name ("north", "far east", "apply") or, where the game asks a question, a
-    single key ("f", "y"). An answer is a step of its own. The task decides which commands there are.
-    The case of names does not matter, that of keys does.
+    Text: a command by its name ("north", "far east", "apply") or, where the game asks a question, a single key ("f",
+    "y"). An answer is a step of its own. The task decides which commands there are. The case of names does not
+    matter, that of keys does.
 
     ## Observation space
     Text: message, language description, cursor and map; `info["now"]` is the inventory.
@@ -173,8 +151,8 @@ class MiniHack(envs.Domain):
     1 when the engine reports that the task is accomplished, else 0.
 
     ## Starting state
-    The level that the package draws for the seed. Each reset makes a fresh engine (5 ms), so
-    nothing of an earlier episode can reach this one.
+    The level that the package draws for the seed. Each reset makes a fresh engine (5 ms), so nothing of an earlier
+    episode can reach this one.
 
     ## Episode end
     Terminated when the engine ends the game (success or death), truncated after 100 steps.
@@ -192,16 +170,13 @@ class MiniHack(envs.Domain):
 
         Boxoban's ids are shift tasks, so missing levels do not change the other splits.
         """
-        ids = registered_ids()
-        if boxoban_levels() is None:
-            ids = [name for name in ids if name not in BOXOBAN_FOLDERS]
+        ids = [name for name in registered_ids() if name not in BOXOBAN_FOLDERS or boxoban_levels()]
         shift = [name for name in ids if any(word in name for word in SHIFT)]
         rest = [name for name in ids if name not in shift]
         random.Random(42).shuffle(rest)
         count = round(0.3 * len(rest))
-        splits = {"learning": sorted(rest[:count]), "test": sorted(rest[count:]), "shift": shift}
         tasks = []
-        for split, names in splits.items():
+        for split, names in ("learning", sorted(rest[:count])), ("test", sorted(rest[count:])), ("shift", shift):
             for name in names:
                 family = re.match(r"MiniHack-([A-Za-z]+)", name)[1]  # "Sokoban" of "MiniHack-Sokoban1a-v1"
                 source = "official" if name in BOXOBAN_FOLDERS else "engine"
@@ -211,9 +186,8 @@ class MiniHack(envs.Domain):
     @classmethod
     def notes(cls) -> list[str]:
         """Whether Boxoban's tasks are left out."""
-        if boxoban_levels():
-            return []
-        return ["Boxoban's three tasks are left out: no levels (make data-boxoban, or set BOXOBAN_LEVELS)"]
+        left_out = "Boxoban's three tasks are left out: no levels (make data-boxoban, or set BOXOBAN_LEVELS)"
+        return [] if boxoban_levels() else [left_out]
 
     @classmethod
     def load(cls) -> None:
@@ -226,8 +200,7 @@ class MiniHack(envs.Domain):
         task = self.task
         if task not in registered_ids():
             raise ValueError(f"task={task!r} is unknown; `alma.py tasks --env minihack` lists the tasks")
-        seed = envs.derive_seed("minihack", task) if seed is None else seed
-        engine_seed = envs.derive_seed("minihack", task, seed)
+        engine_seed = envs.derive_seed("minihack", task, envs.derive_seed("minihack", task) if seed is None else seed)
         # Some of minihack's levels use the global generators: they are seeded, and restored at the end.
         state, numpy_state = random.getstate(), np.random.get_state()
         random.seed(engine_seed)
@@ -239,10 +212,22 @@ class MiniHack(envs.Domain):
         finally:
             random.setstate(state)
             np.random.set_state(numpy_state)
-        self.action_descriptions, self.indices = commands(self.engine.actions)
+
+        # What each of the engine's commands does, and its index; a printable key has the index too.
+        self.action_descriptions, self.indices = {}, {}
+        for index, key in enumerate(self.engine.actions):
+            direction = COMPASS.get(key.name)
+            if direction is None:
+                name, description = key.name.lower(), texts()["commands"][key.name.lower()]
+            elif type(key).__name__.endswith("Longer"):
+                name, description = f"far {direction}", f"move {direction} until something is in the way"
+            else:
+                name, description = direction, f"move {direction}"
+            self.action_descriptions[name], self.indices[name] = description, index
+            if 32 < key.value < 127:
+                self.indices[chr(key.value)] = index
         self.commands = list(self.action_descriptions)
-        self.success = False
-        goals = texts()["goals"]
+        self.success, goals = False, texts()["goals"]
         self.goal = goals[max((key for key in goals if task.startswith(f"MiniHack-{key}")), key=len)]
         return self._observe(action_dict=self.action_descriptions, goal=self.goal)
 
@@ -253,17 +238,20 @@ class MiniHack(envs.Domain):
         self.steps += 1
         done, refusal = False, ""
         if index is None:
-            valid = ", ".join(self.commands)
-            if self.engine._allow_all_yn_questions:
-                valid += ", or a single key where the game asks for one"
+            keys = ", or a single key where the game asks for one" if self.engine._allow_all_yn_questions else ""
+            valid = ", ".join(self.commands) + keys
             refusal = f"{action[:80]!r} is no valid action here. Valid actions: {valid}."
         else:
             self.engine.nethack.pages.clear()
             _, _, done, _, engine_info = self.engine.step(index)
             self.success = engine_info["end_status"] == self.engine.StepStatus.TASK_SUCCESSFUL
-        truncated = not done and self.steps >= self.max_steps
         text, info = self._observe(refusal)
-        return text, float(self.success), done, truncated, info
+        return text, float(self.success), done, not done and self.steps >= self.max_steps, info
+
+    def index(self, text: str) -> int | None:
+        """The engine's index of a command by its name in any case, or of a single key; else None."""
+        text = text.strip()
+        return self.indices.get(text if len(text) == 1 else " ".join(text.lower().split()))
 
     def _observe(self, refusal: str = "", **init: Any) -> tuple[str, dict[str, Any]]:
         """The engine's last observation in words, or a refusal in place of its message, and the info."""
@@ -281,27 +269,18 @@ class MiniHack(envs.Domain):
         self.text = "\n\n".join(f"{title}:\n{text}" for title, text in screen.items())
         now = f"inventory:\n{nethack.inventory_text(seen['inv_strs'], seen['inv_letters'])}"
         record = {"long_term_context": self.text, "short_term_context": now, **init}
-        asked = seen["internal"][1]  # the game waits for the answer to a question
-        answers = self.answers(message) if asked else []
+
+        # Possible answers where the game waits for one and asks for a direction or an item.
+        answers, asked = [], seen["internal"][1]
+        if asked and "direction?" in message:
+            answers = [name for name in (*COMPASS.values(), "wait", "down") if name in self.indices]
+        elif asked and (choices := re.search(r"\[(.+?)\]", message)):  # "[a-c or ?*]" offers the items a, b and c
+            letters = re.sub(r"(\w)-(\w)", lambda m: "".join(map(chr, range(ord(m[1]), ord(m[2]) + 1))),
+                             choices[1].replace(" or ", ""))  # fmt: skip
+            answers = [letter for letter in letters if letter in self.indices and letter.isalpha()]
+            if answers and "esc" in self.indices:
+                answers.append("esc")
         if answers:
             now += "\n\nValid actions:\n" + "\n".join(f"- {answer}" for answer in answers)
         actions = answers or list(self.commands)
         return self.text, self.info(record, actions, self.goal, self.success, not refusal, now=now)
-
-    def index(self, text: str) -> int | None:
-        """The engine's index of a command by its name in any case, or of a single key; else None."""
-        text = text.strip()
-        return self.indices.get(text if len(text) == 1 else " ".join(text.lower().split()))
-
-    def answers(self, message: str) -> list[str]:
-        """Possible answers to the question in `message`; empty if it asks for no direction and no item."""
-        if "direction?" in message:
-            return [name for name in (*COMPASS.values(), "wait", "down") if name in self.indices]
-        choices = re.search(r"\[(.+?)\]", message)
-        if not choices:
-            return []
-        # "[a-c or ?*]" offers the items a, b and c.
-        letters = re.sub(r"(\w)-(\w)", lambda m: "".join(map(chr, range(ord(m[1]), ord(m[2]) + 1))),
-                         choices[1].replace(" or ", ""))
-        found = [letter for letter in letters if letter in self.indices and letter.isalpha()]
-        return [*found, "esc"] if found and "esc" in self.indices else found
