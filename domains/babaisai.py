@@ -33,12 +33,7 @@ class BabaIsAIEnv(gymnasium.Env):
 
     ## Observation Space
     `Box(0, 255, (width, height, 3), uint8)`, indexed `[x, y]`, x to the right, y downwards. For the top thing of
-    each cell: a code for its type, a code for its colour or word, and 0.
-
-    * type: 1 empty, 2 border, 11 ball, 12 wall, 13 door, 14 key, 15 baba, 17 noun, 18 IS, 19 property, 20 colour text
-    * colour: 0 red, 1 green, 2 blue, 3 purple, 4 yellow, 5 grey (border too), 6 white
-    * word: 7 wall, 8 ball, 9 door, 10 key, 11 push, 12 stop, 13 win, 14 lose, 15 is, 16 you, 17 pull, 18 move,
-      19 open, 20 shut, 21 baba
+    each cell: a code for its type, a code for its colour or word, and 0, as the tables in `babaisai_world.py` list them.
 
     `info` has `text` (the observation in words), `rules` (list of str) and `step_count` (int). The text gives
     positions relative to the first object that the last YOU rule names. Where nobody visible is YOU it has no
@@ -197,34 +192,27 @@ class BabaIsAI(Domain):
             self.engine = BabaIsAIEnv(level)
         self.engine.np_random = self.np_random  # so new layouts within the episode follow from its seed
         self._success = False
-        self.engine.reset()
-        self.text = self._read()
-        return self.text, self._info(self.text, goal=GOAL)
+        self.text = self._playable(self.engine.reset()[1]["text"])
+        return self.text, self.info({"obs": self.text, "goal": GOAL}, list(ACTIONS), GOAL, False, True)
 
     def step(self, action: str):
         self.steps += 1
         reward, valid = 0.0, action in ACTIONS
         if valid:
-            won = self.engine.step(ACTIONS.index(action))[1] > 0
-            reward, self._success = float(won and not self._success), self._success or won
-            observation = self.text = self._read()
+            _, points, _, _, engine_info = self.engine.step(ACTIONS.index(action))
+            reward, self._success = float(points > 0 and not self._success), self._success or points > 0
+            observation = self.text = self._playable(engine_info["text"])
         else:
             observation = f"{action[:60]!a} is not valid. Valid actions: {', '.join(ACTIONS)}.\n{self.text}"
-        truncated = self.steps >= self.max_steps
-        return observation, reward, self._success, truncated, self._info(observation, valid=valid)
+        info = self.info({"obs": observation}, list(ACTIONS), GOAL, self._success, valid)
+        return observation, reward, self._success, self.steps >= self.max_steps, info
 
-    def _read(self) -> str:
-        """The text, after a new layout was drawn where nobody is YOU."""
-        broken = ""
+    def _playable(self, text: str) -> str:
+        """The text, or that of a new layout where nobody is YOU. Differs from the benchmark, which appends the old rules
+        without a newline and quotes the new text inside the representation of a Python dictionary."""
         while self.engine.world.player() is None:
-            self.engine.reset()
-            # Differs from the benchmark, which appends the old rules without a newline and quotes the new
-            # text inside the representation of a Python dictionary.
-            broken = f"{BROKEN}\n"
-        return broken + self.engine.text()
-
-    def _info(self, observation: str, valid: bool = True, **init: str) -> dict[str, Any]:
-        return self.info({"obs": observation, **init}, list(ACTIONS), GOAL, self._success, valid)
+            text = f"{BROKEN}\n{self.engine.reset()[1]['text']}"
+        return text
 
 
 def _known(task: str) -> str:

@@ -52,8 +52,7 @@ class Canvas:
     def empty(self, region: tuple[int, int, int, int]) -> tuple[int, int]:
         """An empty cell, each with the same chance. The region: first x, first y, last x, last y, inclusive."""
         x0, y0, x1, y1 = region
-        inside = ((x, y) for y in range(y0, y1 + 1) for x in range(x0, x1 + 1))
-        return self.choice([(x, y) for x, y in inside if not self.rows[y][x]])
+        return self.choice([(x, y) for y in range(y0, y1 + 1) for x in range(x0, x1 + 1) if not self.rows[y][x]])
 
     def put(self, at: tuple[int, int], things: str) -> None:
         """Put things, separated by spaces, side by side from the cell `at` rightwards, on top of what is there."""

@@ -39,6 +39,8 @@ TEXTS = {kind: name[2:] for kind, name in enumerate(KINDS) if name[:2] in ("t:",
 THINGS = {kind: tuple(name.split(":")[1:]) for kind, name in enumerate(KINDS) if name[:2] == "o:"}
 # A translation table that keeps texts only: two grids with the same texts on top have the same rules.
 ONLY_TEXTS = bytes(kind if kind in TEXTS else EMPTY for kind in range(256))
+# For each noun, a translation table that has 1 for its objects.
+OF_NOUN = {noun: bytes(THINGS.get(kind, ("",))[0] == noun for kind in range(256)) for noun in NOUNS}
 # The name of each kind in the text observation. Baba, border and colour words are never listed.
 NAMES = dict.fromkeys(range(len(KINDS)), "") | {
     **{kind: f"rule `{word}`" for kind, word in TEXTS.items() if word not in COLOURS},
@@ -47,10 +49,7 @@ NAMES = dict.fromkeys(range(len(KINDS)), "") | {
 
 
 class Law:
-    """What sentences mean; the tables are indexed by kind and hold 0 or 1.
-
-    A sentence: a colour or "", a noun, and what it is.
-    """
+    """What sentences (a colour or "", a noun, what it is) mean; the tables are indexed by kind and hold 0 or 1."""
 
     def __init__(self, sentences: tuple[tuple[str, str, str], ...]):
         self.rules = [f"{colour} {noun} is {word}".strip() for colour, noun, word in sentences]
@@ -75,13 +74,12 @@ class Law:
             kind == EMPTY or not (stop[kind] or push[kind] or kind not in THINGS or colour in colours[noun, "you"])
             for kind, (noun, colour) in enumerate(things)
         )
-        of_noun = {noun: bytes(one == noun for one, _ in things) for noun in NOUNS}
         # What noun-is-noun turns into another kind, in the rules' order.
-        becomes = [(of_noun[noun], word) for _, noun, word in sentences if word in NOUNS]
+        becomes = [(OF_NOUN[noun], word) for _, noun, word in sentences if word in NOUNS]
         self.becomes = [(table, CODE[f"o:{noun}:{DEFAULT_COLOUR[noun]}"]) for table, noun in becomes]
-        # The objects that positions in the text are relative to, as a translation table: by the last YOU rule.
-        players = [of_noun[noun] for _, noun, word in sentences if word == "you"]
-        self.player = (players[-1] if players else b"").ljust(256, b"\0")
+        # The objects that positions in the text are relative to.
+        # Quirk: by the noun of the last YOU rule, whatever the rule's colour.
+        self.player = next((OF_NOUN[noun] for _, noun, word in reversed(sentences) if word == "you"), bytes(256))
 
 
 law_of = lru_cache(maxsize=1024)(Law)  # few different lists of sentences occur
@@ -157,9 +155,8 @@ class World:
         return met
 
     def _take(self, cell: int) -> int:
-        stack = self.stacks[cell]
-        kind = stack.pop()
-        self.tops[cell] = stack[-1]
+        kind = self.stacks[cell].pop()
+        self.tops[cell] = self.stacks[cell][-1]
         return kind
 
     def _put(self, cell: int, kind: int) -> None:
@@ -182,39 +179,27 @@ class World:
         self._texts, self.law = texts, law_of(tuple(sentences))
 
     def player(self) -> int | None:
-        """Cell that the text's positions are relative to; None where nobody visible is YOU.
-
-        Quirk: it goes by the noun of the last YOU rule and ignores the rule's colour.
-        """
+        """Cell that the text's positions are relative to; None where nobody visible is YOU."""
         found = self.tops.translate(self.law.player).find(1)
         return None if found < 0 else found
 
     def text(self) -> str:
         """The text observation; without positions where nobody visible is YOU."""
-        return _text(bytes(self.tops), self.width, self.player(), self.law.header)
+        player, width = self.player(), self.width
+        lines = [_line(NAMES[top], cell, player, width) for cell, top in enumerate(self.tops) if NAMES[top]]
+        return self.law.header + "\n".join(lines)
 
 
-@lru_cache(maxsize=256)
-def _text(tops: bytes, width: int, player: int | None, header: str) -> str:
+@lru_cache(maxsize=65536)
+def _line(name: str, cell: int, player: int | None, width: int) -> str:
+    """A thing and its position relative to the player, as cells. Quirks: the player's own line is empty, and only
+    right and down have a plural."""
     if player is None:
-        lines = [NAMES[top] for top in tops if NAMES[top]]
-    else:
-        cells = zip(tops, _places(width, len(tops), player), strict=True)
-        lines = [NAMES[top] + place if place else "" for top, place in cells if NAMES[top]]
-    return header + "\n".join(lines)
-
-
-@lru_cache(maxsize=256)
-def _places(width: int, cells: int, player: int) -> list[str]:
-    """For each cell, a space and its position relative to the cell `player`. Quirk: the player's own is empty."""
-    places = []
-    for cell in range(cells):
-        dx, dy = cell % width - player % width, cell // width - player // width
-        # Quirk: only right and down have a plural.
-        across = f"{dx} step{'s' * (dx > 1)} to the right" if dx > 0 else f"{-dx} step to the left" if dx else ""
-        along = f"{dy} step{'s' * (dy > 1)} down" if dy > 0 else f"{-dy} step up" if dy else ""
-        places.append(" and".join(f" {way}" for way in (across, along) if way))
-    return places
+        return name
+    dx, dy = cell % width - player % width, cell // width - player // width
+    across = f"{dx} step{'s' * (dx > 1)} to the right" if dx > 0 else f"{-dx} step to the left" if dx else ""
+    along = f"{dy} step{'s' * (dy > 1)} down" if dy > 0 else f"{-dy} step up" if dy else ""
+    return f"{name} {across}{' and ' if across and along else ''}{along}" if across or along else ""
 
 
 def picture(world: World) -> np.ndarray:
