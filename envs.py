@@ -1,11 +1,8 @@
-"""The interface that all domains share: tasks, one text environment, and seeds.
+"""The interface that all domains share: tasks, one text environment, and seeds. Names are in `domains.DOMAINS`.
 
 Every domain is a `gymnasium.Env` whose observations and actions are text; a task is named by an id; the same task
-and seed give the same episode in every process and on every machine, whatever was played before. The registry of
-names is `domains.DOMAINS`.
-
-Try it: `python alma.py tasks --env minihack` and `python alma.py play --env babaisai`.
-"""
+and seed give the same episode in every process and on every machine, whatever was played before.
+Try it: `python alma.py tasks --env minihack` and `python alma.py play --env babaisai`."""
 
 import hashlib
 import importlib
@@ -44,8 +41,8 @@ class Domain(gymnasium.Env):
     """Base class of a domain: subclass it, describe it in `<name>.md`, and it plays. All hooks stand here.
 
     ## Action space
-    Text: one action or command. An action that is not valid costs a step, changes nothing else,
-    and is answered with a line that says what is valid.
+    Text: one action or command. An action that is not valid costs a step, changes nothing else, and is answered with
+    a line that says what is valid.
 
     ## Observation space
     Text: what stays in the agent's dialogue. `info` has the rest:
@@ -78,15 +75,14 @@ class Domain(gymnasium.Env):
     # episodes cost milliseconds: as many as tell designs apart.
     offline_passes: ClassVar[tuple[int, int]] = (2, 6)
     substitute: ClassVar[str] = ""  # source of tasks that stand in for published ones; labels every result
-    # What each action does, where the actions are the same at every step of a task: shown once, at the top of
-    # the agent's prompt, and then not listed at each turn. A subclass may set it in `reset`.
+    # What each action does, where the actions are the same at every step of a task: shown once, at the top of the
+    # agent's prompt, and then not listed at each turn. A subclass may set it in `reset`.
     action_descriptions: dict[str, str] = {}  # noqa: RUF012 - replaced, never changed
     engine: Any = None  # what plays the game, where there is something to close
     text = ""  # the last observation
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
-        self.render_mode = render_mode
-        self.task_id = task
+        self.task_id, self.render_mode = task, render_mode
 
     @classmethod
     def tasks(cls) -> list[Task]:
@@ -95,14 +91,10 @@ class Domain(gymnasium.Env):
 
     @classmethod
     def description(cls) -> str:
-        """What the domain is, as the agent and the meta agent are told.
-
-        `prompts/domains/<name>.md`, or for a domain of one's own the file `<name>.md` beside its module.
-        """
+        """What the agents are told of it: `prompts/domains/<name>.md`, or `<name>.md` beside a module of one's own."""
         places = [DESCRIPTIONS / f"{cls.name}.md", Path(sys.modules[cls.__module__].__file__).parent / f"{cls.name}.md"]
-        for path in places:
-            if path.is_file():
-                return path.read_text(encoding="utf-8").strip()
+        for path in filter(Path.is_file, places):
+            return path.read_text(encoding="utf-8").strip()
         raise UserError(f"the domain {cls.__name__} has no description: write {places[0]} or {places[1]}")
 
     @classmethod
@@ -121,8 +113,7 @@ class Domain(gymnasium.Env):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         """Start `options["task"]` (else the constructor's task, else the first) with `seed`.
 
-        A subclass calls this first: it names the task, starts to count steps, and seeds `self.np_random`.
-        """
+        A subclass calls this first: it names the task, starts to count steps, and seeds `self.np_random`."""
         super().reset(seed=seed)
         self.task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
         self.steps = 0
@@ -146,10 +137,9 @@ class Domain(gymnasium.Env):
 
 def domain_class(name: str) -> type[Domain]:
     """The class of a domain, by its name in `domains.DOMAINS` or as "module:Class"; raises UserError."""
-    path = DOMAINS.get(name, name)
-    if ":" not in path:
+    module, colon, cls = DOMAINS.get(name, name).partition(":")
+    if not colon:
         raise UserError(f"unknown environment {name!r}: choose from {', '.join(DOMAINS)}, or module:Class of your own")
-    module, cls = path.split(":", 1)
     try:
         found = getattr(importlib.import_module(module), cls)
     except (ImportError, AttributeError) as error:

@@ -70,8 +70,7 @@ def make_engine(task: str, seed: int):
     if task in BOXOBAN_FOLDERS:
         from minihack.envs.boxohack import BoxoHack  # slow: imports minihack
 
-        levels = boxoban_levels()
-        if levels is None:
+        if not (levels := boxoban_levels()):
             raise ValueError(f"task={task!r} needs Boxoban's levels: set BOXOBAN_LEVELS to their folder")
         # One level, chosen by the seed: the package's class would read all levels of a folder.
         rng = random.Random(seed)
@@ -83,7 +82,7 @@ def make_engine(task: str, seed: int):
         engine._goal_pos_set = {None}  # its reset tests for the end before it has looked for the goals
     else:
         spec = gymnasium.spec(task)
-        engine = engine_class(spec.entry_point)(**{**spec.kwargs, **settings})
+        engine = engine_class(spec.entry_point)(**spec.kwargs | settings)
     # After a success NLE types the command to quit and answers its questions. We close the engine
     # instead, so that the last screen is that of the success.
     engine._quit_game = lambda observation, done: None
@@ -166,10 +165,8 @@ class MiniHack(envs.Domain):
 
     @classmethod
     def tasks(cls) -> list[envs.Task]:
-        """Learning (30 %) and test tasks, drawn by `random.Random(42)` from the sorted ids, then shift.
-
-        Boxoban's ids are shift tasks, so missing levels do not change the other splits.
-        """
+        """Learning (30 %) and test tasks, drawn by `random.Random(42)` from the sorted ids, then shift with Boxoban's:
+        levels that are missing do not change the other splits."""
         ids = [name for name in registered_ids() if name not in BOXOBAN_FOLDERS or boxoban_levels()]
         shift = [name for name in ids if any(word in name for word in SHIFT)]
         rest = [name for name in ids if name not in shift]

@@ -53,9 +53,7 @@ def glyph_names() -> list[str]:
         *monsters,
         *(f"tame {name}" for name in monsters),
         "invisible creature",
-        *(f"detected {name}" for name in monsters),
-        *(f"{name} corpse" for name in monsters),
-        *(f"ridden {name}" for name in monsters),
+        *(form.format(name) for form in ("detected {}", "{} corpse", "ridden {}") for name in monsters),
         *objects,
         *words()["ground"],
         *(f"swallow {place}" for place in around),
@@ -195,12 +193,9 @@ def message_text(tty_chars: np.ndarray) -> str:
 
 
 def inventory_text(inv_strs: np.ndarray, inv_letters: np.ndarray) -> str:
-    lines = []
-    for letter, item in zip(inv_letters.tobytes(), inv_strs, strict=True):
-        if not letter:
-            break
-        lines.append(f"{chr(letter)}: {item.tobytes().partition(bytes(1))[0].decode('latin-1')}")
-    return "\n".join(lines)
+    letters = inv_letters.tobytes().partition(b"\0")[0]
+    items = (item.tobytes().partition(b"\0")[0].decode("latin-1") for item in inv_strs)
+    return "\n".join(f"{chr(letter)}: {item}" for letter, item in zip(letters, items, strict=False))
 
 
 def map_text(tty_chars: np.ndarray) -> str:
