@@ -56,9 +56,7 @@ class BabaIsAIEnv(gymnasium.Env):
     * `render_mode`: `"ansi"` (the text) or `"rgb_array"` (24 pixels a cell, height x width x 3)
     * `max_steps`: steps of an episode
 
-    ```python
-    env = gymnasium.make("alma/BabaIsAI-v0", level="goto_win")
-    ```
+    Try it: `env = gymnasium.make("alma/BabaIsAI-v0", level="goto_win")`
     """
 
     metadata: ClassVar = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}

@@ -42,10 +42,8 @@ ONLY_TEXTS = bytes(kind if kind in TEXTS else EMPTY for kind in range(256))
 # For each noun, a translation table that has 1 for its objects.
 OF_NOUN = {noun: bytes(THINGS.get(kind, ("",))[0] == noun for kind in range(256)) for noun in NOUNS}
 # The name of each kind in the text observation. Baba, border and colour words are never listed.
-NAMES = dict.fromkeys(range(len(KINDS)), "") | {
-    **{kind: f"rule `{word}`" for kind, word in TEXTS.items() if word not in COLOURS},
-    **{kind: noun for kind, (noun, _) in THINGS.items() if noun != "baba"},
-}
+NAMES = {kind: f"rule `{word}`" for kind, word in TEXTS.items() if word not in COLOURS}
+NAMES |= {kind: noun for kind, (noun, _) in THINGS.items() if noun != "baba"}
 
 
 class Law:
@@ -116,10 +114,8 @@ class World:
         return [cells[start : start + self.width] for start in range(0, len(cells), self.width)]
 
     def move(self, direction: int) -> tuple[bool, bool]:
-        """Everything that a step which is not idle does; `direction` in 1..4 as in ACTIONS.
-
-        Returns whether the step wins and whether it loses, by the rules from before the move.
-        """
+        """Everything that a step which is not idle does; `direction` in 1..4 as in ACTIONS. Returns whether the step wins
+        and whether it loses, by the rules from before the move."""
         delta = (0, -self.width, 1, self.width, -1)[direction]
         law, tops, moved, met = self.law, self.tops, set(), EMPTY
         you = law.has["you"]
@@ -186,7 +182,7 @@ class World:
     def text(self) -> str:
         """The text observation; without positions where nobody visible is YOU."""
         player, width = self.player(), self.width
-        lines = [_line(NAMES[top], cell, player, width) for cell, top in enumerate(self.tops) if NAMES[top]]
+        lines = [_line(NAMES[top], cell, player, width) for cell, top in enumerate(self.tops) if top in NAMES]
         return self.law.header + "\n".join(lines)
 
 

@@ -59,9 +59,7 @@ def boxoban_levels() -> Path | None:
 
 def make_engine(task: str, seed: int):
     """A fresh engine, ready for reset. It costs 5 ms, and has a temporary folder until it is closed.
-
-    Raises ValueError for a task of Boxoban where its levels are missing.
-    """
+    Raises ValueError for a task of Boxoban where its levels are missing."""
     settings = {
         "observation_keys": ("glyphs", "blstats", "tty_chars", "tty_cursor", "inv_strs", "inv_letters"),
         "max_episode_steps": 10**9,  # not the engine's own 40 to 5000: `max_steps` holds for all tasks
@@ -111,11 +109,8 @@ def engine_class(entry_point: str) -> type:
 
 
 class SkippedScreens:
-    """NLE's game, which also keeps the screens that NLE skips.
-
-    NLE presses space at every `--More--`: the messages on those pages are kept in `pages`. When the game is over,
-    NLE goes on to the list of scores: the last observation before it is kept in `end`.
-    """
+    """NLE's game, which also keeps the screens that NLE skips: as it presses space at every `--More--`, the messages on
+    those pages in `pages`; as it goes on to the list of scores when the game is over, the last observation in `end`."""
 
     def __init__(self, game, observation_keys: list[str]):
         self.game, self.keys = game, observation_keys

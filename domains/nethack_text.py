@@ -20,7 +20,6 @@ DIRECTIONS = (
     "south", "southsouthwest", "southwest", "westsouthwest", "west", "westnorthwest", "northwest", "northnorthwest",
 )
 ROWS, COLUMNS = 21, 79  # of the map
-RAYS = ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1))  # (dx, dy), clockwise
 NOTHING, ANYWHERE, ON_A_RAY, ENDS_A_RAY = range(4)  # how a glyph is seen
 
 
@@ -129,7 +128,7 @@ def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
     cells = np.flatnonzero(seen == ANYWHERE).tolist()
     found = [(places[offset + i + i // COLUMNS * COLUMNS], names[flat[i]]) for i in cells if i != here]
     seen = seen.tobytes()
-    for dx, dy in RAYS:
+    for dx, dy in ((1, 0), (1, 1), (0, 1), (-1, 1), (-1, 0), (-1, -1), (0, -1), (1, -1)):
         for step in range(1, 10):
             column, row = x + step * dx, y + step * dy
             if not (0 <= column < COLUMNS and 0 <= row < ROWS):
@@ -222,10 +221,7 @@ def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
         "text_cursor": cursor_text(glyphs, blstats, observation["tty_cursor"]),
         "text_inventory": inventory_text(observation["inv_strs"], observation["inv_letters"]),
         "text_blstats": said["status"].format(
-            *numbers,
-            hunger=said["hunger"][numbers[21]],
-            encumbrance=said["encumbrance"][numbers[22]],
-            alignment=said["alignments"].get(str(numbers[26]), "None"),
-            condition=" ".join(held) or "None",
+            *numbers, hunger=said["hunger"][numbers[21]], encumbrance=said["encumbrance"][numbers[22]],
+            alignment=said["alignments"].get(str(numbers[26]), "None"), condition=" ".join(held) or "None",
         ),
     }
