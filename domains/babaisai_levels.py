@@ -95,7 +95,7 @@ def draw_level(level: str, rng: np.random.Generator) -> Rows:
     two_objects = parts & {"distr_obj", "distr_obj_rule", "distr_win_rule", "make_you", "make_wall_win"}
 
     if "two_room" not in parts:
-        left = others = (1, 2, 6, 6)
+        left = others = (1, 2, 6, 6)  # where baba lies, and where objects lie
         canvas.put((1, 6), "t:baba t:is p:you")
         canvas.put((1, 1), f"t:{nouns[0]} t:is p:win")
         if "make_win" in parts:
@@ -104,7 +104,7 @@ def draw_level(level: str, rng: np.random.Generator) -> Rows:
             canvas.put(canvas.choice(ONE_ROOM_SPOTS), distractor)
     else:  # two rooms with a column of walls between them
         make_you, make_wall = "make_you" in parts, "make_wall_win" in parts  # another noun YOU, or the wall WIN
-        # Where a text can be pushed back and forth in each room, and where objects lie.
+        # Where a text can be pushed back and forth in each room (baba lies on the left), and where objects lie.
         left, right, others = (2, 3, 5, 5), (7, 3, 10, 5), (7, 2, 10, 7)
         if make_you or make_wall:
             left, right = (2, 3, 4, 5), (8, 3, 10, 5)

@@ -124,7 +124,7 @@ def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
     # The place of square i is places[offset + i + (i's row) * COLUMNS], with rows 2 * COLUMNS wide.
     offset = (ROWS - y) * 2 * COLUMNS + COLUMNS - x
 
-    # What can be seen, as (place, name): anywhere, then along the rays.
+    # What can be seen, as (place, name): anywhere, then along the rays, clockwise.
     cells = np.flatnonzero(seen == ANYWHERE).tolist()
     found = [(places[offset + i + i // COLUMNS * COLUMNS], names[flat[i]]) for i in cells if i != here]
     seen = seen.tobytes()
