@@ -1,10 +1,7 @@
 """The SQLite store of one run: every finished model call, every embedding, every finished episode.
 
-Promises: once `put_*` has returned, a SIGKILL of the process loses nothing; a full disk is an
-`InfrastructureError` and leaves the file intact; a broken file is a `UserError` of one line; only one
-process writes. After a power cut the last calls may be lost (WAL with synchronous=NORMAL) and would be
-asked again. Episodes, long requests and long answers are compressed.
-
+Promises: once `put_*` has returned, a SIGKILL loses nothing (a power cut may lose the last calls, which are then
+asked again); a full disk leaves the file intact; only one process writes.
 Try it: `sqlite3 runs/<run>/store.sqlite 'select model, count(*), sum(usd) from calls group by model'`
 """
 
@@ -15,7 +12,7 @@ import fcntl
 import json
 import sqlite3
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -45,40 +42,30 @@ class Call:
     created: float = 0.0  # Unix time, seconds
 
 
-TYPES = {str: "text", int: "integer"}  # of columns; others are real numbers
-COLUMNS = {field.name: TYPES.get(field.type, "real") for field in fields(Call)}
-DECLARED = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-SCHEMA = (
-    f"create table if not exists calls ({DECLARED}, primary key (key)) without rowid",
-    "create table if not exists embeddings (key text primary key, vector blob) without rowid",
-    "create table if not exists notes (key text primary key, note text) without rowid",
-    # Large values, which fill the pages of a table with row ids better.
-    "create table if not exists episodes (key text primary key, episode text)",
+COLUMNS = {field.name: {str: "text", int: "integer"}.get(field.type, "real") for field in fields(Call)}
+TABLES = (
+    f"calls ({', '.join(map(' '.join, COLUMNS.items()))}, primary key (key)) without rowid",
+    "embeddings (key text primary key, vector blob) without rowid",
+    "notes (key text primary key, note text) without rowid",
+    "episodes (key text primary key, episode text)",  # large values fill the pages of a table with row ids better
 )
-PUT_CALL = f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))})"
 BY = ("role", "model", "design", "stage")  # what usage is told apart by
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 SUMS = (*TOKENS, "usd", "seconds")
 TOTALS = ("calls", *SUMS, "unpriced")  # what usage says
-USAGE = f"""
-select {", ".join(BY)}, count(*), {", ".join(f"sum({name})" for name in SUMS)}, sum(usd is null)
-from calls group by {", ".join(BY)} order by {", ".join(BY)}
-"""
 # What SQLite's errors mean, by the beginnings of their names: a full disk is not a broken file.
 FAULTS = (
     (("SQLITE_FULL",), InfrastructureError, "disk is full: {path} cannot grow: make room, then resume"),
     (("SQLITE_IOERR",), InfrastructureError, "{path} cannot be written ({name}): is the disk full or gone?"),
     (("SQLITE_BUSY", "SQLITE_LOCKED"), InfrastructureError, "{path} is locked by another program"),
-    (("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"), UserError,
-     "{path} cannot be opened or written: {error}"),
+    (("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM"), UserError, "{path} cannot be opened or written: {error}"),
     (("",), UserError, "{path} is not a store that can be read: {error}; restore or remove it"),
-)  # fmt: skip
-SHORT = 1000  # characters; a text that is shorter stays readable for `sqlite3`
+)
 
 
 def _packed(text: str) -> str | bytes:
-    """A text as it is stored: a long one is a zlib stream (a MiniHack episode shrinks to a 24th)."""
-    return text if len(text) < SHORT else zlib.compress(text.encode(), 9)
+    """A text as it is stored: a long one as a zlib stream, a short one such that `sqlite3` shows it."""
+    return text if len(text) < 1000 else zlib.compress(text.encode(), 9)
 
 
 def _unpacked(stored: str | bytes) -> str:
@@ -86,12 +73,11 @@ def _unpacked(stored: str | bytes) -> str:
     return zlib.decompress(stored).decode() if isinstance(stored, bytes) else stored
 
 
-def _row(call: Call) -> tuple:
-    return tuple({**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}.values())
-
-
 class Store(contextlib.AbstractContextManager):
-    """The file, open for one process; `with Store(path) as store` closes it."""
+    """The file, open for one process; `with Store(path) as store` closes it.
+
+    Every method raises InfrastructureError for a full disk and UserError, in one line, for a broken file.
+    """
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -104,45 +90,41 @@ class Store(contextlib.AbstractContextManager):
             if error.errno == errno.ENOSPC:
                 raise InfrastructureError(f"disk is full: {self.path.parent}: make room, then resume") from None
             raise UserError(f"{self.path} cannot be opened: {error.strerror}") from None
-        try:
+        with self._faults():
             # Autocommit: each finished call is on its way to the disk before its answer is used.
             uri = self.path.absolute().as_uri()
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise self._fault(error) from None
         self._do("pragma busy_timeout = 10000")
         self._do("pragma page_size = 512")  # of a new file: episodes of 2 kB fill these better, a fifth is saved
-        if self._do("pragma quick_check(1)") != [("ok",)]:
-            raise self._fault(sqlite3.DatabaseError("malformed"))
+        with self._faults():
+            if self._do("pragma quick_check(1)") != [("ok",)]:
+                raise sqlite3.DatabaseError("malformed")
         self._do("pragma journal_mode = wal")
         self._do("pragma synchronous = normal")  # outlives a SIGKILL, no sync for each call
-        for statement in SCHEMA:
-            self._do(statement)
+        for table in TABLES:
+            self._do(f"create table if not exists {table}")
 
     def _do(self, statement: str, *values) -> list[tuple]:
         """The rows that a statement gives; it is committed when this returns, but for one in a transaction."""
-        try:
+        with self._faults():
             return self._db.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
-            raise self._fault(error) from None
 
-    def _fault(self, error: sqlite3.Error) -> Exception:
-        name = getattr(error, "sqlite_errorname", None) or ""
-        kind, message = next((kind, message) for starts, kind, message in FAULTS if name.startswith(starts))
-        return kind(message.format(path=self.path, name=name, error=error))
+    @contextlib.contextmanager
+    def _faults(self) -> Iterator[None]:
+        """SQLite's errors are raised as what they mean."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", None) or ""
+            kind, message = next((kind, message) for starts, kind, message in FAULTS if name.startswith(starts))
+            raise kind(message.format(path=self.path, name=name, error=error)) from None
 
     def __exit__(self, *exception) -> None:
         self.close()
 
     def close(self) -> None:
-        try:
+        with contextlib.closing(self._lock), self._faults():
             self._db.close()
-        except sqlite3.Error as error:
-            raise self._fault(error) from None
-        finally:
-            self._lock.close()
-
-    # Calls.
 
     def get_call(self, key: str) -> Call | None:
         return next(iter(self._calls("key = ?", key)), None)
@@ -152,13 +134,13 @@ class Store(contextlib.AbstractContextManager):
         return self._calls("role = ? and key not like '% set aside %' order by created, key", role)
 
     def _calls(self, where: str, value: str) -> list[Call]:
-        rows = self._do(f"select {', '.join(COLUMNS)} from calls where {where}", value)
-        calls = [Call(**dict(zip(COLUMNS, row, strict=True))) for row in rows]
+        calls = [Call(*row) for row in self._do(f"select {', '.join(COLUMNS)} from calls where {where}", value)]
         return [replace(one, request=_unpacked(one.request), answer=_unpacked(one.answer)) for one in calls]
 
     def put_call(self, call: Call) -> None:
         """Store a finished call; it is committed when this returns."""
-        self._do(PUT_CALL, *_row(call))
+        row = {**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}
+        self._do(f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))})", *row.values())
 
     def faulty(self, fault: str) -> list[str]:
         """The keys of calls whose answers are of no use for this reason and were not set aside."""
@@ -174,9 +156,9 @@ class Store(contextlib.AbstractContextManager):
 
         `usd` is None where no call of the group has a known price; `unpriced` counts those without.
         """
-        return [dict(zip((*BY, *TOTALS), row, strict=True)) for row in self._do(USAGE)]
-
-    # Embeddings.
+        groups, sums = ", ".join(BY), ", ".join(f"sum({name})" for name in SUMS)
+        counted = f"select {groups}, count(*), {sums}, sum(usd is null) from calls group by {groups} order by {groups}"
+        return [dict(zip((*BY, *TOTALS), row, strict=True)) for row in self._do(counted)]
 
     def get_vectors(self, keys: Sequence[str]) -> dict[str, list[float]]:
         """The vectors that are known, by key."""
@@ -184,14 +166,11 @@ class Store(contextlib.AbstractContextManager):
         return {key: array.array("f", rows[0][0]).tolist() for key, rows in found.items() if rows}
 
     def put_vectors(self, call: Call, vectors: dict[str, list[float]]) -> dict[str, list[float]]:
-        """Store a call and its vectors, both or neither; returns the vectors as `get_vectors` will.
-
-        Vectors are stored as 32-bit floats, so they are rounded: use the returned ones.
-        """
+        """Store a call and its vectors, both or neither; returns the vectors as `get_vectors` will: in 32 bits."""
         packed = {key: array.array("f", vector) for key, vector in vectors.items()}
         self._do("begin immediate")
         try:
-            self._do(PUT_CALL, *_row(call))
+            self.put_call(call)
             for key, vector in packed.items():
                 self._do("insert or ignore into embeddings values (?, ?)", key, vector.tobytes())
             self._do("commit")
@@ -200,8 +179,6 @@ class Store(contextlib.AbstractContextManager):
                 self._do("rollback")
             raise
         return {key: vector.tolist() for key, vector in packed.items()}
-
-    # Episodes.
 
     def get_episode(self, key: str) -> dict | None:
         rows = self._do("select episode from episodes where key = ?", key)
@@ -216,8 +193,6 @@ class Store(contextlib.AbstractContextManager):
         self._do("attach ? as other", f"{other.absolute().as_uri()}?mode=ro")
         self._do("insert or ignore into main.episodes select key, episode from other.episodes")
         self._do("detach other")
-
-    # Notes on endpoints.
 
     def get_note(self, key: str) -> str | None:
         """What was found out about an endpoint, such as the parts of a request that it does not understand."""
