@@ -1,8 +1,8 @@
 """Prices of models, and the budget and the estimate of a run.
 
-Promises: a price is what the user says, or the list price of that very model (or its snapshot or alias) at
-the provider asked, else it is unknown and the run says so; a budget counts calls in flight, so one call at
-most goes over it. It does not know what a provider charges for a request that timed out.
+Promises: a price is what the user says, or the list price of that very model (or its snapshot or alias) at the
+provider asked, else it is unknown; a budget counts calls in flight, so one call at most goes over it. What a
+provider charges for a request that timed out is not known here.
 """
 
 import asyncio
@@ -44,44 +44,32 @@ def price(name: str, own: Mapping[str, Price], base_url: str = OPENAI_URL) -> Pr
 
 @functools.cache
 def _list_price(name: str, base_url: str) -> Price | None:
+    """The price of calls in text, with its tiers; None where other things than tokens cost."""
     from genai_prices.data_snapshot import get_snapshot  # 0.8 s; its data is in the package, no network
 
-    models = [
-        model
-        for provider in get_snapshot().providers
-        if re.match(rf"(?:{provider.api_pattern})(?=[:/]|$)", base_url)  # not the beginning of another host
-        for model in provider.models
-    ]
-    for wanted in (name, SNAPSHOT.sub("", name)):
-        for model in models:
-            if wanted.lower() in (model.id.lower(), *_names(model.match)):
-                return _from_list(model)
-    return None
+    # The pattern of an address must not end within the name of another host.
+    providers = [one for one in get_snapshot().providers if re.match(rf"(?:{one.api_pattern})(?=[:/]|$)", base_url)]
+    models = [(model, {model.id.lower(), *_names(model.match)}) for one in providers for model in one.models]
+    wanted = (name.lower(), SNAPSHOT.sub("", name).lower())
+    found = next((model for name in wanted for model, names in models if name in names), None)
+    listed = found and found.get_prices(datetime.now(UTC))
+    if not listed or listed.input_mtok is None or listed.requests_kcount or listed.output_reasoning_mtok:
+        return None
+    parts = [listed.input_mtok, listed.cache_read_mtok or listed.input_mtok, listed.output_mtok or 0]
+
+    def at(tokens: int, part) -> float:
+        tiers = [tier.price for tier in getattr(part, "tiers", ()) if tier.start <= tokens]
+        return float(tiers[-1] if tiers else getattr(part, "base", part))
+
+    starts = sorted({tier.start for part in parts for tier in getattr(part, "tiers", ())})
+    base, *tiers = [Price(*(at(start, part) for part in parts)) for start in (0, *starts)]
+    return replace(base, tiers=tuple(zip(starts, tiers, strict=True)))
 
 
 def _names(clause) -> list[str]:
     """The whole names in a rule of genai-prices; the rule itself also matches names that only look alike."""
     name = getattr(clause, "equals", None) or getattr(clause, "starts_with", None)
-    parts = getattr(clause, "or_", [])
-    return [name.lower()] if name else [name for part in parts for name in _names(part)]
-
-
-def _from_list(model) -> Price | None:
-    """The price of a model for calls in text, with its tiers; None where other things than tokens cost."""
-    listed = model.get_prices(datetime.now(UTC))
-    parts = [listed.input_mtok, listed.cache_read_mtok or listed.input_mtok, listed.output_mtok or 0]
-    if listed.input_mtok is None or listed.requests_kcount or listed.output_reasoning_mtok:
-        return None
-
-    def at(tokens: int) -> Price:
-        values = []
-        for part in parts:
-            tiers = [tier.price for tier in getattr(part, "tiers", ()) if tier.start <= tokens]
-            values.append(float(tiers[-1] if tiers else getattr(part, "base", part)))
-        return Price(*values)
-
-    starts = sorted({tier.start for part in parts for tier in getattr(part, "tiers", ())})
-    return replace(at(0), tiers=tuple((start, at(start)) for start in starts))
+    return [name.lower()] if name else [name for part in getattr(clause, "or_", []) for name in _names(part)]
 
 
 def parse_price(text: str) -> tuple[str, Price]:
@@ -99,9 +87,8 @@ def parse_price(text: str) -> tuple[str, Price]:
 class Budget:
     """Limits in dollars and tokens; `None` is no limit.
 
-    A call reserves the most that it may cost before it is sent and settles what it did cost. Where a
-    reservation does not fit beside those in flight, it waits for them; with none in flight, a call
-    may go while the budget is not spent. So at most one call goes over.
+    A call reserves the most that it may cost before it is sent. Where that does not fit beside those in flight, it
+    waits for them; with none in flight, a call may go while the budget is not spent. So at most one goes over.
     """
 
     def __init__(self, usd: float | None, tokens: int | None, log: Callable[[str], None]):
@@ -123,19 +110,12 @@ class Budget:
 
     @contextlib.asynccontextmanager
     async def reserved(self, usd: float | None, tokens: int) -> AsyncIterator[None]:
-        """Wait until a call of at most `usd` and `tokens` may be sent; raises BudgetError.
-
-        Within the context the caller will `spend` what the call did cost.
-        """
-        most = {"usd": usd or 0.0, "tokens": tokens}
-
-        def taken(unit: str) -> float:
-            return self._spent[unit] + self._reserved[unit] + most[unit]
-
-        while any(taken(unit) > limit for unit, limit in self._limits.items()):
-            if gone := [unit for unit, limit in self._limits.items() if self._spent[unit] >= limit]:
-                more = f"resume with a larger --budget-{gone[0]}"
-                raise BudgetError(f"the budget is spent: {self._state(gone[0])}; {more}")
+        """Wait until a call of at most `usd` and `tokens` may be sent, which then will `spend`; raises BudgetError."""
+        most, limits = {"usd": usd or 0.0, "tokens": tokens}, self._limits.items()
+        while any(self._spent[unit] + self._reserved[unit] + most[unit] > limit for unit, limit in limits):
+            if gone := next((unit for unit, limit in limits if self._spent[unit] >= limit), ""):
+                more = f"resume with a larger --budget-{gone}"
+                raise BudgetError(f"the budget is spent: {self._state(gone)}; {more}")
             if not self._in_flight:
                 break  # the one call that may go over
             await self._freed.wait()
@@ -180,23 +160,24 @@ class Estimate:
     source: str = ""  # of the prices, with their date
 
     def __str__(self) -> str:
-        unknown = f"price of {', '.join(self.unpriced)} unknown"
-        dollars = unknown if self.usd is None else f"${self.usd:.2f} ({self.source})"
+        dollars = f"price of {', '.join(self.unpriced)} unknown"
+        if self.usd is not None:
+            dollars = f"${self.usd:.2f} ({self.source})"
         return f"about {self.calls:,} calls, {self.tokens / 1e6:.1f} million tokens, {dollars}"
 
 
 def estimate(planned: Iterable[PlannedCalls], own: Mapping[str, Price]) -> Estimate:
     """Calls, tokens and dollars of all `planned` calls of endpoints."""
-    planned = [one for one in planned if one.calls and one.base_url]
-    usd, unpriced, sources = 0.0, set(), set()
+    calls, tokens, usd, unpriced, sources = 0, 0, 0.0, set(), set()
     for one in planned:
+        if not one.calls or not one.base_url:
+            continue
+        calls += one.calls
+        tokens += one.calls * (one.prompt_tokens + one.completion_tokens)
         if known := price(one.model, own, one.base_url):
             cached = round(one.prompt_tokens * one.cached_share)
             usd += one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
             sources.add("--price" if known in own.values() else SOURCE)
         else:
             unpriced.add(one.model)
-    calls = sum(one.calls for one in planned)
-    tokens = sum(one.calls * (one.prompt_tokens + one.completion_tokens) for one in planned)
-    source = " and ".join(sorted(sources))
-    return Estimate(calls, tokens, None if unpriced else usd, tuple(sorted(unpriced)), source)
+    return Estimate(calls, tokens, None if unpriced else usd, tuple(sorted(unpriced)), " and ".join(sorted(sources)))
