@@ -1,9 +1,8 @@
 """How a worker process asks the host's models: it holds no key and knows no endpoint.
 
-Promises: one TCP connection for each client, frames as in `jail.frames` of bounded size, a random token
-compared in constant time; the host's errors are raised by their type in the worker; a broken connection is
-opened again, and the same question is not paid for twice. Nothing is encrypted: use it on one machine or
-inside a network that you trust.
+Promises: one TCP connection for each client, frames as in `jail.frames` of bounded size, a random token; the host's
+errors are raised by their type in the worker; a broken connection is opened again, and no question is paid for twice.
+Nothing is encrypted: use it on one machine or inside a network that you trust.
 """
 
 import asyncio
@@ -18,14 +17,10 @@ from collections.abc import AsyncIterator
 from errors import BudgetError, ContextOverflow, InfrastructureError, UserError
 from jail.frames import LENGTH, length, pack
 
-MOST_BYTES = 64 * 1024 * 1024  # of one message
-MOST_TOKEN_BYTES = 1024  # of the first message, before the token is known to be right
-HELLO_SECONDS = 10.0  # for the first message
+MOST_BYTES = 64 << 20  # of one message
+HELLO_SECONDS = 10.0  # for a connection, and for the first message
 RECONNECTS = (0.0, 0.2, 1.0, 3.0)  # seconds before each further try of a client
 ERRORS = {error.__name__: error for error in (InfrastructureError, BudgetError, ContextOverflow, UserError)}
-
-
-# ---------------------------------------------------------------------------------------- host
 
 
 @contextlib.asynccontextmanager
@@ -33,15 +28,23 @@ async def serve(models, host: str = "127.0.0.1") -> AsyncIterator[str]:
     """Serve `models` to clients while the context is open; yields the address "host:port/token"."""
     token, tasks = secrets.token_urlsafe(24), set()
 
+    async def read(reader, most: int):
+        return json.loads(await reader.readexactly(length(await reader.readexactly(LENGTH.size), most)))
+
     async def connected(reader, writer):
         task = asyncio.current_task()
         tasks.add(task)
         try:
             async with asyncio.timeout(HELLO_SECONDS):
-                hello = await _read(reader, MOST_TOKEN_BYTES)
+                hello = await read(reader, 1024)  # few bytes, before the token is known to be right
             welcome = isinstance(hello, str) and hmac.compare_digest(hello.encode(), token.encode())
             while welcome:  # until the client leaves
-                writer.write(pack(await _answer(models, await _read(reader, MOST_BYTES))))
+                question = await read(reader, MOST_BYTES)
+                try:
+                    answer = {"answer": await models.chat(**question)}
+                except tuple(ERRORS.values()) as error:
+                    answer = {"error": type(error).__name__, "message": str(error)}
+                writer.write(pack(answer))
                 await writer.drain()
         except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ValueError):
             pass  # the worker is gone or no worker of ours: its episode is played again elsewhere
@@ -61,25 +64,8 @@ async def serve(models, host: str = "127.0.0.1") -> AsyncIterator[str]:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _read(reader, most: int):
-    return json.loads(await reader.readexactly(length(await reader.readexactly(LENGTH.size), most)))
-
-
-async def _answer(models, question: dict) -> dict:
-    try:
-        return {"answer": await models.chat(**question)}
-    except tuple(ERRORS.values()) as error:
-        return {"error": type(error).__name__, "message": str(error)}
-
-
-# -------------------------------------------------------------------------------------- worker
-
-
 class GatewayClient:
-    """Asks the host's models from plain synchronous code; one question at a time.
-
-    Raises InfrastructureError, BudgetError and ContextOverflow as the host does.
-    """
+    """Asks the host's models from plain synchronous code, one question at a time; raises what the host raises."""
 
     def __init__(self, address: str):
         place, _, self._token = address.partition("/")
@@ -92,7 +78,17 @@ class GatewayClient:
         question = pack({"role": role, "messages": messages, **options})
         for pause in (*RECONNECTS, None):
             try:
-                reply = self._exchange(question)
+                if self._socket is None:
+                    self._socket = socket.create_connection(self._place, timeout=HELLO_SECONDS)
+                    self._socket.settimeout(None)  # an answer takes as long as it takes; a dead host resets
+                    self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                    self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                    self._socket.sendall(pack(self._token))
+                self._socket.sendall(question)
+                with self._socket.makefile("rb") as stream:  # the host sends nothing more until it is asked again
+                    header = stream.read(LENGTH.size)
+                    body = stream.read(length(header, MOST_BYTES)) if len(header) == LENGTH.size else b""
+                reply = json.loads(body)  # a ValueError where the connection was closed
                 break
             except (OSError, ValueError) as error:
                 if self._socket:
@@ -104,16 +100,3 @@ class GatewayClient:
         if "error" in reply:
             raise ERRORS[reply["error"]](reply["message"])
         return reply["answer"]
-
-    def _exchange(self, packed: bytes) -> dict:
-        if self._socket is None:
-            self._socket = socket.create_connection(self._place, timeout=HELLO_SECONDS)
-            self._socket.settimeout(None)  # an answer takes as long as it takes; a dead host resets
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.sendall(pack(self._token))
-        self._socket.sendall(packed)
-        with self._socket.makefile("rb") as stream:  # the host sends nothing more until it is asked again
-            header = stream.read(LENGTH.size)
-            body = stream.read(length(header, MOST_BYTES)) if len(header) == LENGTH.size else b""
-        return json.loads(body)  # a ValueError where the connection was closed
