@@ -1,8 +1,8 @@
 """A model that is answered by files, by a person with a chat window or by another program.
 
-Promises: each request becomes `inbox/NNN.md` in the run's folder, numbered in the order of asking, and waits
-without a deadline for `NNN.answer.md`; after a kill it finds its file again by the hash in the file's head; a
-half-written answer is not read, and what cannot be read is said. It does not know who answers, or from what.
+Promises: each request becomes `inbox/NNN.md` in the run's folder, numbered in the order of asking, and waits without
+a deadline for `NNN.answer.md`; after a kill it finds its file again by the hash in the file's head; a half-written
+answer is not read, and what cannot be read is said.
 """
 
 import asyncio
@@ -30,7 +30,6 @@ REST_SECONDS = 10.0  # a file that has not changed for so long is not being writ
 SAY_SECONDS, SAY_AGAIN_SECONDS = 1.0, 1200.0  # that a request waits before a line says so, the next one
 END = "=== end of answer {} ==="
 EMPTY = {"role": "user", "content": "The answer was empty. Give the whole answer, in the form that was asked for."}
-IN_MOVED_TO, CLOEXEC_NONBLOCK = 0x80, 0o2004000  # of Linux's inotify
 
 
 class Manual(Model):
@@ -41,20 +40,19 @@ class Manual(Model):
     def __init__(self, folder: Path, log: Callable[[str], None]):
         self._inbox, self._log = folder / "inbox", log
         self.waiting: dict[str, str] = {}  # number of each request that waits, and what it is about
-        self._numbers: dict[str, str] = {}  # of all requests, by key
-        self._last = 0  # the highest number of any file in the inbox
+        self._numbers, self._last = {}, 0  # of all requests, by key; the highest number of any file in the inbox
         self._renamed: set[str] = set()  # files that came by a rename while this process watched
         self._refused: dict[str, str] = {}  # why an answer is not read, as it was said last, by file
         self._said, self._say_at = set(), 0.0  # numbers in the last line; when it is said again
-        # Requests of an earlier process.
-        for path in sorted(self._inbox.glob("[0-9]*.md"), reverse=True):  # of two with one key the first counts
+        # Requests of an earlier process; of two with one key the first counts.
+        for path in sorted(self._inbox.glob("[0-9]*.md"), reverse=True):
             self._last = max(self._last, int(re.match(r"\d+", path.name)[0]))
             with contextlib.suppress(OSError):
                 head = _read(path)[0].partition(b"\n## Messages")[0] if path.stem.isdigit() else b""
                 if key := re.search(rb"(?m)^- request: ([0-9a-f]{64})$", head):
                     self._numbers[key[1].decode()] = path.stem
         # A descriptor of inotify. macOS has none: there a rename is known by its time alone.
-        self._notify = getattr(ctypes.CDLL(None), "inotify_init1", lambda flags: -1)(CLOEXEC_NONBLOCK)
+        self._notify = getattr(ctypes.CDLL(None), "inotify_init1", lambda flags: -1)(0o2004000)  # CLOEXEC, NONBLOCK
 
     async def aclose(self) -> None:
         if self._notify > 0:
@@ -63,19 +61,24 @@ class Manual(Model):
 
     async def ask(self, question: Question) -> Reply:
         """The answer, once its file is there, with estimated tokens; an empty one is asked for again."""
-        shaping = (question.role, question.schema, question.limit, question.sample, question.seed)
+        shaping = [question.role, question.schema, question.limit, question.sample, question.seed]
         key = hashlib.sha256(json.dumps([shaping, question.messages]).encode()).hexdigest()
         if key not in self._numbers:
             self._last += 1
             self._numbers[key] = f"{self._last:03}"
-        number, started = self._numbers[key], time.monotonic()
+        number, say_from = self._numbers[key], time.monotonic() + SAY_SECONDS
         request, answer = self._inbox / f"{number}.md", self._inbox / f"{number}.answer.md"
         came_before = os.path.lexists(answer)  # while no process watched
         self.waiting[number] = " ".join(filter(None, (question.role, question.stage, question.design)))
         try:
             while (text := self._read_answer(number, answer, came_before)) is None:
                 self._inbox.mkdir(parents=True, exist_ok=True)  # somebody may have deleted it
-                self._watch()
+                # Note which files came by a rename: whoever renames a file has written it whole.
+                with contextlib.suppress(OSError):  # nothing happened
+                    events = os.read(self._notify, 1 << 16)  # in each a name, between zero bytes
+                    self._renamed.update(map(os.fsdecode, re.findall(rb"\0(\d+\.answer\.md)\0", events)))
+                if self._notify > 0:  # again each time: the folder may be a new one
+                    ctypes.CDLL(None).inotify_add_watch(self._notify, os.fsencode(self._inbox), 0x80)  # IN_MOVED_TO
                 if not request.exists():
                     shown = {"number": number, "end": END.format(number), "key": key, "question": question}
                     text = render("manual", schema=json.dumps(question.schema, indent=1), **shown)
@@ -83,7 +86,12 @@ class Manual(Model):
                     unnamed.write_text(f"{text}\n", encoding="utf-8")
                     unnamed.replace(request)
                 await asyncio.sleep(POLL_SECONDS)
-                self._say(started)
+                # Say what waits where; again after a long time.
+                now, is_new = time.monotonic(), not self._said.issuperset(self.waiting)
+                if now > say_from and (is_new or now > self._say_at):
+                    self._said, self._say_at = set(self.waiting), now + SAY_AGAIN_SECONDS
+                    requests = ", ".join(f"{number}.md ({about})" for number, about in sorted(self.waiting.items()))
+                    self._log(f"waiting for answers in {self._inbox}: {requests}; answer NNN.md in NNN.answer.md")
         except OSError as error:
             raise InfrastructureError(machine_fault(error)) from None
         finally:
@@ -92,14 +100,6 @@ class Manual(Model):
             return await self.ask(replace(question, messages=(*question.messages, EMPTY)))
         prompt = sum(count_tokens(message["content"]) for message in question.messages)
         return Reply(text, prompt_tokens=prompt, completion_tokens=count_tokens(text), counted=False)
-
-    def _watch(self) -> None:
-        """Note which files came by a rename: whoever renames a file has written it whole."""
-        with contextlib.suppress(OSError):  # nothing happened
-            events = os.read(self._notify, 1 << 16)  # in each a name, between zero bytes
-            self._renamed.update(map(os.fsdecode, re.findall(rb"\0(\d+\.answer\.md)\0", events)))
-        if self._notify > 0:  # again each time: the folder may be a new one
-            ctypes.CDLL(None).inotify_add_watch(self._notify, os.fsencode(self._inbox), IN_MOVED_TO)
 
     def _read_answer(self, number: str, path: Path, came_before: bool) -> str | None:
         """The text of a whole answer; None where there is none, and a line where something else is there."""
@@ -112,12 +112,11 @@ class Manual(Model):
             body, _, last = text.rpartition("\n")
             if last.strip() == END.format(number):
                 return body
+            why = f"nobody renamed it, and its last line is not {END.format(number)}" if at_rest else ""
             if re.fullmatch(END.format(r"\d+"), last.strip()):
                 why = f"it ends as the answer to another request: {last.strip()}"
             elif renamed or (came_before and at_rest):
                 return text
-            else:
-                why = f"nobody renamed it, and its last line is not {END.format(number)}" if at_rest else ""
         except UnicodeDecodeError as error:  # the rest of a character may be on its way
             why = f"it is not UTF-8 at byte {error.start}" if renamed or at_rest else ""
         except OSError as error:
@@ -126,14 +125,6 @@ class Manual(Model):
             self._renamed.discard(path.name)
             self._log(f"{path} is not read, and the run still waits for it: {why}")
         self._refused[path.name] = why
-
-    def _say(self, started: float) -> None:
-        """Say what waits where, for one that has waited since `started`; again after a long time."""
-        now, is_new = time.monotonic(), not self._said.issuperset(self.waiting)
-        if now > started + SAY_SECONDS and (is_new or now > self._say_at):
-            self._said, self._say_at = set(self.waiting), now + SAY_AGAIN_SECONDS
-            requests = ", ".join(f"{number}.md ({about})" for number, about in sorted(self.waiting.items()))
-            self._log(f"waiting for answers in {self._inbox}: {requests}; answer NNN.md in NNN.answer.md")
 
 
 def _read(path: Path) -> tuple[bytes, os.stat_result]:
