@@ -1,12 +1,8 @@
 """A search that happened, replayed: the recorded answers of its meta agent are given again in their places.
 
-A recording is a folder. In its `search.jsonl` the first line is the head (domain, seed, settings, versions, date, who
-answered), and each other line is one answer. The main recording of a domain is in `designs/ENV/`, those of other seeds
-are in `designs/ENV/seed-N/`: a run replays the one of its seed, else the main one. `harness/recording.py` makes them.
-
-Promises: the k-th child of some parents is given the answers of their k-th recorded child, in whatever order requests
-come. Where there is none, `sketch` writes the whole candidate. An answer that a recorded candidate lacks is never made
-up: that candidate is dropped. A damaged file is one clear line. Whether designs score as they did is not known here.
+The k-th child of some parents is given the answers of their k-th recorded child, in whatever order requests come;
+where there is none, `sketch` writes the whole candidate. An answer that a recorded candidate lacks is never made up:
+that candidate is dropped. `harness/recording.py` makes recordings.
 """
 
 import gzip
@@ -25,10 +21,10 @@ from models.endpoint import Model, Question
 from models.replies import Reply
 
 DESIGNS = Path(__file__).resolve().parents[1] / "designs"
-FILE = "search.jsonl"
+FILE = "search.jsonl"  # its first line is the head, each other line one answer
 COPY = "search.jsonl.gz"  # in the folder of a run that replays it
 TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
-# What each line has at least.
+# What the lines have at least.
 HEAD = {"domain": TEXT, "seed": {"type": "integer"}, "settings": {"type": "object"}, "date": TEXT, "by": TEXT}
 ANSWER = {"candidate": TEXT, "parents": TEXTS, "stage": TEXT, "try": TEXT, "prompt": TEXT, "answer": TEXT}
 
@@ -37,7 +33,7 @@ Origin = tuple[tuple[str, ...], int]
 
 
 def find(env: str, seed: int) -> Path | None:
-    """The folder of the recording for a run with this seed; None where nothing is recorded."""
+    """The folder of the recording for a run: that of its seed, else the main one; None where nothing is recorded."""
     places = DESIGNS / env / f"seed-{seed}", DESIGNS / env
     return next((folder for folder in places if (folder / FILE).is_file()), None)
 
@@ -59,10 +55,19 @@ class Recording:
         except (OSError, EOFError, zlib.error, ValueError) as error:
             why = "it is not UTF-8" if isinstance(error, ValueError) else getattr(error, "strerror", "") or "it is damaged"
             raise UserError(f"cannot read {path}: {why}") from None
-        head = _line(path, 1, lines[0], HEAD, "the head of a recording")
-        found, origins, made = {}, {}, []
-        for number, text in enumerate(lines[1:], 2):
-            line = _line(path, number, text, ANSWER, "an answer of a recording")
+        head, found, origins, made = {}, {}, {}, []
+        for number, text in enumerate(lines, 1):
+            properties, what = (ANSWER, "an answer") if number > 1 else (HEAD, "the head")
+            try:
+                line = json.loads(text)
+            except (ValueError, RecursionError):
+                line = None
+            schema = {"type": "object", "properties": {"fault": TEXT, **properties}, "required": list(properties)}
+            if not Draft202012Validator(schema).is_valid(line):
+                raise UserError(f"{path}, line {number} is not {what} of a recording")
+            if number == 1:
+                head = line
+                continue
             name, parents = line["candidate"], tuple(line["parents"])
             if name not in origins:
                 made.append(parents)
@@ -85,27 +90,14 @@ class Recording:
     def introduction(self, seed: int) -> str:
         """What is recorded and what is not, for the first line of a run with this seed."""
         sketch = "sketch, a small stand-in, writes"
-        if not self.head:
+        if not (head := self.head):
             return f"recorded: there is no recording for this run, so {sketch} all designs."
-        head = self.head
         other = f"Nothing is recorded for seed {seed}, with which other parents are drawn. " if seed != head["seed"] else ""
         return (
             f"recorded: the meta agent's answers are those of an earlier search (seed {head['seed']}, {len(self.candidates)} "
             f"candidates, {head['date'][:10]}; who answered: {' '.join(head['by'].split())[:200]}). Every design is evaluated anew. {other}"
             f"Where a parent has no recorded child left, {sketch} the design, which is marked."
         )
-
-
-def _line(path: Path, number: int, text: str, properties: dict, what: str) -> dict:
-    """The object in a line of a recording."""
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):
-        value = None
-    schema = {"type": "object", "properties": {"fault": TEXT, **properties}, "required": list(properties)}
-    if not Draft202012Validator(schema).is_valid(value):
-        raise UserError(f"{path}, line {number} is not {what}")
-    return value
 
 
 class Recorded(Model):
@@ -128,8 +120,6 @@ class Recorded(Model):
         if not self._said and line["prompt"] != hashlib.sha256(question.written.encode()).hexdigest():
             self._said = True
             changed = f"that of candidate {question.design}, {what}, is the first that differs"
-            self._log(
-                f"recorded with other prompts: {changed}, as is so with another seed, other scores or other code; "
-                "the recorded answers are replayed all the same"
-            )
+            why = "as is so with another seed, other scores or other code"
+            self._log(f"recorded with other prompts: {changed}, {why}; the recorded answers are replayed all the same")
         return Reply(line["answer"], line.get("fault", ""))
