@@ -1,8 +1,8 @@
 """Providers of models, their addresses and their keys: where keys come from and how they stay hidden.
 
-Promises: a key is read from the environment or from `.env` in the current folder; it goes to its own
-provider's address and to no other; no repr shows it, no child process inherits it, no pickle and no core
-dump holds it. It does not hide from root, nor from a program that already traces this process.
+Promises: a key is read from the environment or from `.env` in the current folder; it goes to its own provider's
+address and to no other; no repr shows it, no child process inherits it, no pickle and no core dump holds it. It
+does not hide from root, nor from a program that already traces this process.
 """
 
 import ctypes
@@ -42,9 +42,6 @@ PROVIDERS = {
 }
 
 
-# ---------------------------------------------------------------------------------- addresses
-
-
 def check_url(url: str) -> str:
     """The address of an endpoint, without a slash at its end; raises UserError for anything else."""
     try:
@@ -80,15 +77,6 @@ def is_this_machine(url: str) -> bool:
     return mapped.is_loopback or mapped.is_unspecified
 
 
-def _origin(url: str) -> tuple:
-    """Whom a key sent to this address reaches: scheme, host and port."""
-    parts = urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-
-
-# --------------------------------------------------------------------------------------- keys
-
-
 class Key(str):
     """A key that is shown to nobody but the server it is for; `variable` names where it came from."""
 
@@ -105,8 +93,7 @@ class Key(str):
 
 
 def _is_key(name: str) -> bool:
-    own = {variable for _, variable in PROVIDERS.values() if variable}
-    return name.startswith("OPENAI_API_KEY") or name in own
+    return name.startswith("OPENAI_API_KEY") or any(name and name == own for _, own in PROVIDERS.values())
 
 
 @dataclass(frozen=True)
@@ -119,9 +106,9 @@ class Keys:
 
     @classmethod
     def read(cls, take: bool = False) -> "Keys":
-        """Read them; `take` also removes every secret from this process's environment, so that no
-        child inherits one, and remembers the keys for later calls."""
-        values = {**_read_dotenv(Path(".env")), **_taken(), **os.environ}
+        """Read them; `take` also removes every secret from this process's environment, so that no child inherits one,
+        and remembers the keys for later calls. A process that holds a key leaves no core dump."""
+        values = _variables()
         base_url = values.get("OPENAI_BASE_URL", "").strip()
         found = {name: Key(name, value.strip()) for name, value in values.items() if _is_key(name) and value.strip()}
         if take:
@@ -129,7 +116,10 @@ class Keys:
             for name in os.environ.keys() - child_environment().keys():
                 del os.environ[name]
         if found:
-            forbid_core_dumps()
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            if sys.platform == "linux":  # where the kernel pipes dumps to a program, a limit of 0 does not hold
+                pr_set_dumpable = 4  # 0 also keeps the user's other processes from tracing this one
+                ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
         return cls(check_url(base_url) if base_url else OPENAI_URL, bool(base_url), found)
 
     def __bool__(self) -> bool:
@@ -139,26 +129,29 @@ class Keys:
     def of(self, base_url: str) -> Key:
         """The key for an address, empty for a local server without one; raises UserError.
 
-        The first that is set of: OPENAI_API_KEY_<HOST>; the variable of the provider at that address;
-        OPENAI_API_KEY, if OPENAI_BASE_URL is exactly this address.
+        The first that is set of `variables_of`, and of OPENAI_API_KEY if OPENAI_BASE_URL is exactly this address.
         """
         variables = variables_of(base_url)
         if self.named and base_url == self.base_url:
             variables.append("OPENAI_API_KEY")
-        for name in variables:
-            if key := self._values.get(name):
-                if not re.fullmatch(r"[!-~]+", key):
-                    raise UserError(f"{name} holds a space or a character that no key has")
-                return key
-        if is_local(base_url):
-            return Key("", "")
-        raise UserError(f"no key for {base_url}: set {variables[-1]} in the environment or in .env, or use offline")
+        key = next((self._values[name] for name in variables if name in self._values), Key("", ""))
+        if key and not re.fullmatch(r"[!-~]+", key):
+            raise UserError(f"{key.variable} holds a space or a character that no key has")
+        if not key and not is_local(base_url):
+            raise UserError(f"no key for {base_url}: set {variables[-1]} in the environment or in .env, or use offline")
+        return key
 
 
 def variables_of(base_url: str) -> list[str]:
-    """Names of the variables that may hold the key for an address, whatever OPENAI_BASE_URL is."""
+    """Names of the variables that may hold the key for an address: OPENAI_API_KEY_<HOST>, and its provider's own."""
+
+    def reached(url: str) -> tuple:
+        """Whom a key that is sent to this address reaches."""
+        parts = urlsplit(url)
+        return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+
+    own = [name for url, name in PROVIDERS.values() if name and reached(url) == reached(base_url)]
     host = re.sub(r"\W", "_", urlsplit(base_url).hostname or "").upper()
-    own = [name for url, name in PROVIDERS.values() if name and _origin(url) == _origin(base_url)]
     return [f"OPENAI_API_KEY_{host}", *own]
 
 
@@ -168,16 +161,17 @@ def _taken() -> dict[str, Key]:
     return {}
 
 
-def _read_dotenv(path: Path) -> dict[str, str]:
-    """The variables in a `.env` file; raises UserError for a broken line about a key or an address."""
-    if not path.is_file():
-        return {}
+def _variables() -> dict[str, str]:
+    """Those in `.env`, which come last, those that were taken, and those of the environment.
+
+    Raises UserError for a file that cannot be read, and for a broken line in it about a key or an address.
+    """
+    path, found = Path(".env"), {}
     try:
-        text = path.read_text(encoding="utf-8-sig")  # Windows editors begin a file with a byte order mark
+        text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", "it is not UTF-8 text")
         raise UserError(f"{path} cannot be read: {reason}") from None
-    found = {}
     for line in parse_stream(io.StringIO(text)):  # not load_dotenv: it expands variables and searches upwards
         name = re.match(r"\s*(?:export\s+)?(\w*)", line.original.string)[1]
         if line.value is not None:
@@ -185,10 +179,8 @@ def _read_dotenv(path: Path) -> dict[str, str]:
         elif _is_key(name) or name.startswith("OPENAI_"):
             number = line.original.line + line.original.string.partition(name)[0].count("\n")
             raise UserError(f"{path}, line {number}, is not NAME=value")  # not the line: it may hold a key
-    return found
+    return {**found, **_taken(), **os.environ}
 
-
-# ------------------------------------------------------------------------- children and core dumps
 
 _SECRET = re.compile(r"(^|_)(API_?KEY|KEY|TOKEN|SECRET|PASSWORD|PASSWD|CREDENTIALS?)(_|$)", re.I)
 # What the keys of common services look like; a word of that form with no digit in it is no key.
@@ -200,7 +192,7 @@ _LIKE_A_KEY = re.compile(
 
 def find_secret(data: bytes) -> str:
     """What secret of this machine's environment or `.env` is in some bytes, or what looks like one; "" for none."""
-    for name, value in {**_read_dotenv(Path(".env")), **_taken(), **os.environ}.items():
+    for name, value in _variables().items():
         if (_is_key(name) or _SECRET.search(name)) and len(value.strip()) >= 8 and value.strip().encode() in data:
             return f"the value of {name}"
     found = _LIKE_A_KEY.search(data)
@@ -210,11 +202,3 @@ def find_secret(data: bytes) -> str:
 def child_environment() -> dict[str, str]:
     """This process's environment without keys, tokens and passwords: for every child."""
     return {name: value for name, value in os.environ.items() if not _SECRET.search(name)}
-
-
-def forbid_core_dumps() -> None:
-    """No core dump of this process, which holds a key; nor may its user's other processes trace it."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if sys.platform == "linux":
-        pr_set_dumpable = 4  # a limit of 0 does not hold where the kernel pipes dumps to a program
-        ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
