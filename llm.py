@@ -1,22 +1,13 @@
 """Every model by role: asked, counted, stored.
 
-Promises: every finished call is in the store before its answer is used, and none is made twice; whatever
-answers (an endpoint, a stand-in) is asked in the same way, as a `Model`; the budget counts calls in flight;
-no key is logged, stored, or seen in a traceback, a repr, a child process or a core dump. A model need not
-answer the same twice: `sample` tells such calls apart.
-
-    models = Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite"))
-    await models.chat("agent", [{"role": "user", "content": "Hello"}])
-
-In `models/`: `endpoint.py` declares `Model` and sends a request until it is answered, `replies.py` reads what
-comes back, `manual.py` waits until somebody has written the answer, `recorded.py` replays, `flights.py` holds what
-is under way, `credentials.py` knows providers and keys, `prices.py` counts, `store.py` keeps, `gateway.py` lets
-worker processes ask, `answers.py` reads a model's words.
+Promises: every finished call is in the store before its answer is used, and none is made twice (`sample` tells apart
+those that ask the same); whatever answers is asked in the same way, as a `Model`; the budget counts calls in flight;
+no key is logged, stored, or seen in a traceback, a repr, a child process or a core dump.
+Try it: `await Models({"agent": ModelSpec.parse("qwen3:8b@ollama")}, Store("store.sqlite")).chat("agent", messages)`
 """
 
 import asyncio
 import contextlib
-import functools
 import hashlib
 import json
 import re
@@ -24,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import standins
 from errors import AnswerError, ContextOverflow, DesignError, InfrastructureError, UserError
@@ -42,15 +34,10 @@ from models.store import BY, TOKENS, TOTALS, Call, Store
 __all__ = ["Keys", "Model", "ModelSpec", "Models", "Patience", "is_local"]
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh")
-KEPT_REQUESTS = ("meta", "memory")  # an agent's are long, many, and follow from its episode
 MOST_ANSWERS = 3  # that are read before it is given up, each sent back with the error
 DRAIN_SECONDS = 5.0  # for the calls in flight when a run stops
-UNUSABLE = ("refusal", "content filter", "rejected")  # answers that no error message improves
 BARREN = 10  # questions in a row without an answer: then the endpoint is at fault, not an answer
 AGAIN = "Your answer could not be used. Give the whole answer again, in the form that was asked for."
-
-
-# ------------------------------------------------------------------------------- what answers
 
 
 class StandIn(Model):
@@ -100,34 +87,21 @@ class ModelSpec:
         return self.name not in NAMED
 
     def __str__(self) -> str:
-        effort = f":{self.effort}" if self.effort else ""
-        return f"{self.name}{effort}" + (f"@{self.base_url}" if self.base_url else "")
-
-
-# ------------------------------------------------------------------------------------ models
+        return self.name + (self.effort and f":{self.effort}") + (self.base_url and f"@{self.base_url}")
 
 
 class Models(contextlib.AbstractAsyncContextManager):
     """Every model of a run, by role, behind one store and one budget.
 
-    `specs` has a ModelSpec for each role that is used; `in_flight` limits the calls of each endpoint;
-    `prices` (dollars for a million tokens, by name of model) come before the list prices. Raises
+    `in_flight` limits the calls of each endpoint; `prices` (by name of model) come before the list prices. Raises
     UserError for a missing key, and for a budget in dollars that a model without a price cannot keep.
     """
 
     def __init__(
-        self,
-        specs: Mapping[str, ModelSpec],
-        store: Store,
-        *,
-        in_flight: int = 10,
-        budget_usd: float | None = None,
-        budget_tokens: int | None = None,
-        prices: Mapping[str, Price] | None = None,
-        log: Callable[[str], None] = print,
-        keys: Keys | None = None,
-        patience: Patience | None = None,
-    ):
+        self, specs: Mapping[str, ModelSpec], store: Store, *, in_flight: int = 10, budget_usd: float | None = None,
+        budget_tokens: int | None = None, prices: Mapping[str, Price] | None = None,
+        log: Callable[[str], None] = print, keys: Keys | None = None, patience: Patience | None = None,
+    ):  # fmt: skip
         keys, patience = Keys.read() if keys is None else keys, patience or Patience()
         self.specs, self.store = {}, store
         self._models: dict[str, Model] = {}  # by address, or by name where no endpoint has it
@@ -172,15 +146,12 @@ class Models(contextlib.AbstractAsyncContextManager):
         for model in self._models.values():
             await model.aclose()
 
-    # Asking.
-
     async def chat(self, role: str, messages: Sequence[dict], *, schema: dict | None = None, **asked) -> str:
         """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
 
-        `asked`: `model`, another one at the endpoint of the role; `limit`, most tokens of the answer (0:
-        MOST_OUTPUT); other fields of `Question`. An agent's answer is taken as it is, JSON or not. Where
-        the model gives no usable answer (a refusal, nothing at all, no JSON when asked again), the last
-        one is the answer. Raises InfrastructureError, BudgetError, ContextOverflow.
+        `asked`: `model`, another one at the endpoint of the role; `limit`, most tokens of the answer (0: MOST_OUTPUT);
+        other fields of `Question`. An agent's answer is taken as it is, JSON or not. Where no answer is usable, the
+        last one is returned. Raises InfrastructureError, BudgetError, ContextOverflow.
         """
         if role == "agent" or not is_schema(schema):
             return (await self._complete(self._question(role, messages, schema=schema, **asked))).answer
@@ -198,15 +169,13 @@ class Models(contextlib.AbstractAsyncContextManager):
         `asked` as in `chat`. Raises AnswerError after `tries` answers.
         """
         question = self._question(role, messages, schema=schema, **asked)
-        return await self._until_read(question, functools.partial(extract_json, schema=least or schema), tries)
+        return await self._until_read(question, partial(extract_json, schema=least or schema), tries)
 
     async def ask_code(self, role: str, messages: Sequence[dict], *, tries: int = MOST_ANSWERS, **asked) -> str:
         """The Python module in the answer; otherwise as `ask_json`."""
         return await self._until_read(self._question(role, messages, **asked), extract_code, tries)
 
-    def _question(
-        self, role: str, messages: Sequence[dict] = (), *, model: str = "", limit: int = 0, **asked
-    ) -> Question:
+    def _question(self, role: str, messages: Sequence[dict] = (), *, model="", limit=0, **asked) -> Question:
         if role not in self.specs:
             raise UserError(f"no model for the role {role!r}; there are {', '.join(self.specs)}")
         spec = self.specs[role]
@@ -220,7 +189,7 @@ class Models(contextlib.AbstractAsyncContextManager):
         asked = question
         for number in range(1, tries + 1):
             call = await self._complete(asked)
-            if call.fault in UNUSABLE:
+            if call.fault in ("refusal", "content filter", "rejected"):  # no error message improves these
                 message = f"{question.role} gave no answer: {call.fault}: {call.answer[:200]}"
                 raise AnswerError(message, call.answer)
             try:
@@ -228,8 +197,7 @@ class Models(contextlib.AbstractAsyncContextManager):
             except AnswerError as error:
                 complaint = error
             sent_back = {"role": "assistant", "content": call.answer or "(empty)"}
-            again = {"role": "user", "content": f"{complaint}\n{AGAIN}"}
-            messages = (*question.messages, sent_back, again)
+            messages = (*question.messages, sent_back, {"role": "user", "content": f"{complaint}\n{AGAIN}"})
             asked = replace(question, messages=messages, sample=f"{question.sample} try {number + 1}")
         message = f"{tries} answers of {question.role} could not be used, the last because: {complaint}"
         raise AnswerError(message, call.answer)
@@ -244,8 +212,10 @@ class Models(contextlib.AbstractAsyncContextManager):
         digest = _sha(f"[{model}, {question.written}, {rest[1:]}")  # of all that shapes the answer
         keys = []
         for attempt in range(1 + max(tries for rule, tries in RULES.values() if rule == "again")):
-            keys.append(_sha(f"{digest} {attempt}"))
-            call = await self._finished(keys[-1], question)
+            keys.append(key := _sha(f"{digest} {attempt}"))
+            if not (call := self.store.get_call(key)):
+                flight = self._flights.get(key) or self._flights.start([key], partial(self._ask, [key], question))
+                call = await flight.join()
             if not call.fault or attempt >= RULES[call.fault][1]:
                 break
             if call.fault == "length" and call.answer and question.limit < MOST_OUTPUT[question.role]:
@@ -259,31 +229,19 @@ class Models(contextlib.AbstractAsyncContextManager):
             barren.clear()
         elif len(barren) >= BARREN:
             self.store.set_aside([key for keys in barren for key in keys])
-            why = HINTS.get(call.fault, "there is not a word in the answers")
-            why = f"{BARREN} questions in a row without an answer: {why}"
+            why = f"{BARREN} questions in a row without an answer: {HINTS.get(call.fault, 'there is not a word in the answers')}"
             raise InfrastructureError(f"{question.model} at {question.place}: {why}")
         return call
-
-    async def _finished(self, key: str, question: Question) -> Call:
-        """The call of that key: stored, in flight, or made now."""
-        if stored := self.store.get_call(key):
-            return stored
-
-        async def make(flight: Flight) -> Call:
-            call, _ = await self._ask(key, question, flight)
-            self.store.put_call(call)
-            return call
-
-        return await (self._flights.get(key) or self._flights.start([key], make)).join()
-
-    # Paying.
 
     async def _ask_unstored(self, question: Question) -> Reply:
         self._count({**vars(question), **dict.fromkeys(TOTALS, 0), "calls": 1})
         return await self._models[question.place].ask(question)
 
-    async def _ask(self, key: str, question: Question, flight: Flight) -> tuple[Call, Reply]:
-        """Make the call of that key, counted against the budget; it is still to be stored."""
+    async def _ask(self, keys: list[str], question: Question, flight: Flight) -> Call | dict:
+        """Make a call, counted against the budget, and store it.
+
+        Returns the call; for texts to embed their vectors by key, a DesignError for a text that is refused.
+        """
         model, known = self._models[question.place], self._price(question.model, question.base_url)
         if known is None and self._in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
@@ -291,6 +249,7 @@ class Models(contextlib.AbstractAsyncContextManager):
         texts = [message["content"] for message in question.messages] + list(question.texts)
         most_prompt = sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(question.schema or ""))
         most_usd = known.usd(most_prompt, 0, question.limit) if known else None
+        every = _sha(json.dumps([question.model, question.base_url, *question.texts]))  # of several texts
         async with (
             self._queues[question.place].turn(question.design),
             self._budget.reserved(most_usd, most_prompt + question.limit),
@@ -299,14 +258,20 @@ class Models(contextlib.AbstractAsyncContextManager):
             reply = await model.ask(question)
             usd = known and known.usd(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
             call = Call(
-                key, question.role, str(ModelSpec(question.model, question.effort, question.base_url)),
+                every if question.texts else keys[0], question.role, str(ModelSpec(question.model, question.effort, question.base_url)),
                 question.design, question.stage, question.sample, _sha(question.written),
-                request=question.written if question.role in KEPT_REQUESTS else "", answer=reply.text,
+                # An agent's requests are long, many, and follow from its episode.
+                request=question.written if question.role in ("meta", "memory") else "", answer=reply.text,
                 fault=reply.fault, usd=usd, seconds=reply.seconds, created=time.time(),
                 **{name: getattr(reply, name) for name in TOKENS},
             )  # fmt: skip
             self._count({**vars(call), "calls": 1, "usd": usd or 0.0, "unpriced": usd is None})
-        return call, reply
+        if not question.texts:
+            self.store.put_call(call)
+            return call
+        found = dict(zip(keys, reply.vectors, strict=True))
+        good = {key: vector for key, vector in found.items() if not isinstance(vector, DesignError)}
+        return {**found, **self.store.put_vectors(call, good)}
 
     def _price(self, name: str, base_url: str) -> Price | None:
         """What a model costs; None where that is unknown."""
@@ -338,8 +303,6 @@ class Models(contextlib.AbstractAsyncContextManager):
         """Calls that wait for a person's or another program's answer."""
         return sum(len(model.waiting) for model in self._models.values())
 
-    # Embedding.
-
     async def embed(self, texts: Sequence[str], *, design: str = "", stage: str = "") -> list[list[float]]:
         """A vector for each text; no text is paid for twice in a run.
 
@@ -360,21 +323,13 @@ class Models(contextlib.AbstractAsyncContextManager):
         most = model.most_texts(question.model)
         for part in (new[start : start + most] for start in range(0, len(new), most)):
             asked = replace(question, texts=tuple(wanted[key] for key in part))
-            flights.add(self._flights.start(part, functools.partial(self._embed, part, asked)))
+            flights.add(self._flights.start(part, partial(self._ask, part, asked)))
         for result in await asyncio.gather(*(flight.join() for flight in flights)):
             known.update(result)
         for key in keys:
             if isinstance(known[key], DesignError):
                 raise known[key]
         return [known[key] for key in keys]
-
-    async def _embed(self, keys: list[str], question: Question, flight: Flight) -> dict:
-        """Vectors by key, or a DesignError for a text that is refused, by one call that is stored."""
-        key = _sha(json.dumps([question.model, question.base_url, *question.texts]))
-        call, reply = await self._ask(key, question, flight)
-        found = dict(zip(keys, reply.vectors, strict=True))
-        good = {key: vector for key, vector in found.items() if not isinstance(vector, DesignError)}
-        return {**found, **self.store.put_vectors(call, good)}
 
 
 def _sha(text: str) -> str:
