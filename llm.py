@@ -72,8 +72,7 @@ class ModelSpec:
             rest, effort = name, ""
         is_url = place.startswith(("http://", "https://"))
         if at and not is_url and place not in PROVIDERS:
-            known = ", ".join(PROVIDERS)
-            raise UserError(f"model {text!r}: after @ comes http://host:port/v1 or one of {known}")
+            raise UserError(f"model {text!r}: after @ comes http://host:port/v1 or one of {', '.join(PROVIDERS)}")
         if not re.fullmatch(r"\S+", rest) or (rest in NAMED and (effort or at)):
             kinds = f"{', '.join(NAMED)}, name, name:effort, or one of the last two with @provider or @url"
             raise UserError(f"model {text!r} is none of {kinds}")
@@ -114,8 +113,7 @@ class Models(contextlib.AbstractAsyncContextManager):
                 continue
             self._queues[place] = FairQueue(in_flight)
             if spec.at_endpoint:
-                foreign = place != keys.base_url
-                self._models[place] = Endpoint(place, keys.of(place), patience, log, store, foreign)
+                self._models[place] = Endpoint(place, keys.of(place), patience, log, store, place != keys.base_url)
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
         self._prices = dict(prices or {})
@@ -160,13 +158,10 @@ class Models(contextlib.AbstractAsyncContextManager):
         except AnswerError as error:
             return error.answer
 
-    async def ask_json(
-        self, role: str, messages: Sequence[dict], schema: dict, *, least: dict | None = None,
-        tries: int = MOST_ANSWERS, **asked,
-    ) -> dict:  # fmt: skip
+    async def ask_json(self, role, messages, schema: dict, *, least: dict | None = None, tries=MOST_ANSWERS, **asked) -> dict:
         """The JSON object that `schema` asks for; one that does not fit it, or `least`, is sent back with the error.
 
-        `asked` as in `chat`. Raises AnswerError after `tries` answers.
+        Arguments as in `chat`. Raises AnswerError after `tries` answers.
         """
         question = self._question(role, messages, schema=schema, **asked)
         return await self._until_read(question, partial(extract_json, schema=least or schema), tries)
@@ -220,8 +215,9 @@ class Models(contextlib.AbstractAsyncContextManager):
                 break
             if call.fault == "length" and call.answer and question.limit < MOST_OUTPUT[question.role]:
                 break  # a small model writes on after its action: --agent-tokens cuts it there
+        where = f"{question.model} at {question.place}"
         if call.fault == "context":  # of an answer that was begun, paid and stored
-            raise ContextOverflow(f"{question.model} at {question.place}: {call.answer}")
+            raise ContextOverflow(f"{where}: {call.answer}")
         # After BARREN questions in a row without an answer nothing was the agent's fault: ask again when resumed.
         barren = self._barren.setdefault(call.model, [])
         barren.append(keys)
@@ -229,8 +225,8 @@ class Models(contextlib.AbstractAsyncContextManager):
             barren.clear()
         elif len(barren) >= BARREN:
             self.store.set_aside([key for keys in barren for key in keys])
-            why = f"{BARREN} questions in a row without an answer: {HINTS.get(call.fault, 'there is not a word in the answers')}"
-            raise InfrastructureError(f"{question.model} at {question.place}: {why}")
+            why = HINTS.get(call.fault, "there is not a word in the answers")
+            raise InfrastructureError(f"{where}: {BARREN} questions in a row without an answer: {why}")
         return call
 
     async def _ask_unstored(self, question: Question) -> Reply:
@@ -249,16 +245,14 @@ class Models(contextlib.AbstractAsyncContextManager):
         texts = [message["content"] for message in question.messages] + list(question.texts)
         most_prompt = sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(question.schema or ""))
         most_usd = known.usd(most_prompt, 0, question.limit) if known else None
-        every = _sha(json.dumps([question.model, question.base_url, *question.texts]))  # of several texts
-        async with (
-            self._queues[question.place].turn(question.design),
-            self._budget.reserved(most_usd, most_prompt + question.limit),
-        ):
+        key = _sha(json.dumps([question.model, question.base_url, *question.texts])) if question.texts else keys[0]
+        reserved = self._budget.reserved(most_usd, most_prompt + question.limit)
+        async with self._queues[question.place].turn(question.design), reserved:
             flight.sent = not model.free
             reply = await model.ask(question)
             usd = known and known.usd(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
             call = Call(
-                every if question.texts else keys[0], question.role, str(ModelSpec(question.model, question.effort, question.base_url)),
+                key, question.role, str(ModelSpec(question.model, question.effort, question.base_url)),
                 question.design, question.stage, question.sample, _sha(question.written),
                 # An agent's requests are long, many, and follow from its episode.
                 request=question.written if question.role in ("meta", "memory") else "", answer=reply.text,
@@ -274,7 +268,6 @@ class Models(contextlib.AbstractAsyncContextManager):
         return {**found, **self.store.put_vectors(call, good)}
 
     def _price(self, name: str, base_url: str) -> Price | None:
-        """What a model costs; None where that is unknown."""
         free = self._models[base_url or name].free
         return Price(0.0, 0.0, 0.0) if free else price(name, self._prices, base_url)
 
