@@ -127,10 +127,8 @@ class Keys:
         return self.named or "OPENAI_API_KEY" in self._values
 
     def of(self, base_url: str) -> Key:
-        """The key for an address, empty for a local server without one; raises UserError.
-
-        The first that is set of `variables_of`, and of OPENAI_API_KEY if OPENAI_BASE_URL is exactly this address.
-        """
+        """The key for an address, empty for a local server without one: the first that is set of `variables_of`, and of
+        OPENAI_API_KEY if OPENAI_BASE_URL is exactly this address. Raises UserError."""
         variables = variables_of(base_url)
         if self.named and base_url == self.base_url:
             variables.append("OPENAI_API_KEY")
@@ -162,7 +160,7 @@ def _taken() -> dict[str, Key]:
 
 
 def _variables() -> dict[str, str]:
-    """Those in `.env`, which come last, those that were taken, and those of the environment.
+    """Those of the environment, else those that were taken, else those in `.env`.
 
     Raises UserError for a file that cannot be read, and for a broken line in it about a key or an address.
     """

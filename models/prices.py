@@ -99,7 +99,7 @@ class Budget:
         self._freed = asyncio.Event()  # set when a call has ended
 
     def spend(self, usd: float | None, tokens: int) -> None:
-        """Count what was spent; says so at 50 and 80 %."""
+        """Count what was spent; says so at 50, 80 and 100 %."""
         self._spent.update(usd=usd or 0.0, tokens=tokens)
         for unit, limit in self._limits.items():
             share = 100 * self._spent[unit] / limit if limit else 100

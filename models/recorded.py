@@ -24,12 +24,10 @@ DESIGNS = Path(__file__).resolve().parents[1] / "designs"
 FILE = "search.jsonl"  # its first line is the head, each other line one answer
 COPY = "search.jsonl.gz"  # in the folder of a run that replays it
 TEXT, TEXTS = {"type": "string"}, {"type": "array", "items": {"type": "string"}}
-# What the lines have at least.
+# What the lines have at least; the settings are those of `harness.config` that shape a search.
 HEAD = {"domain": TEXT, "seed": {"type": "integer"}, "settings": {"type": "object"}, "date": TEXT, "by": TEXT}
 ANSWER = {"candidate": TEXT, "parents": TEXTS, "stage": TEXT, "try": TEXT, "prompt": TEXT, "answer": TEXT}
-
-# The ids of a candidate's parents, and which of their children it is, from 1.
-Origin = tuple[tuple[str, ...], int]
+Origin = tuple[tuple[str, ...], int]  # the ids of a candidate's parents, and which of their children it is, from 1
 
 
 def find(env: str, seed: int) -> Path | None:
@@ -42,9 +40,8 @@ def find(env: str, seed: int) -> Path | None:
 class Recording:
     """What is recorded of one search; nothing, by default."""
 
-    head: dict = field(default_factory=dict)  # see HEAD; `settings` are those of `harness.config` that shape a search
-    # The lines of each candidate, by their stage and try.
-    candidates: dict[Origin, dict[tuple[str, str], dict]] = field(default_factory=dict)
+    head: dict = field(default_factory=dict)  # see HEAD
+    candidates: dict[Origin, dict[tuple[str, str], dict]] = field(default_factory=dict)  # lines by stage and try
 
     @classmethod
     def read(cls, path: Path) -> "Recording":
@@ -110,8 +107,7 @@ class Recorded(Model):
 
     async def ask(self, question: Question) -> Reply:
         """The recorded answer, or that of `sketch`; AnswerError where a recorded candidate has none."""
-        answers = self._candidates.get(question.origin)
-        if answers is None:
+        if (answers := self._candidates.get(question.origin)) is None:
             return Reply(standins.chat(question.role, list(question.messages), question.schema, question.seed))
         again = question.sample.removeprefix(question.design).strip()
         line, what = answers.get((question.stage, again)), f"{question.stage} {again}".rstrip()

@@ -53,8 +53,7 @@ BY = ("role", "model", "design", "stage")  # what usage is told apart by
 TOKENS = ("prompt_tokens", "cached_tokens", "completion_tokens", "reasoning_tokens")
 SUMS = (*TOKENS, "usd", "seconds")
 TOTALS = ("calls", *SUMS, "unpriced")  # what usage says
-# What SQLite's errors mean, by the beginnings of their names: a full disk is not a broken file.
-FAULTS = (
+FAULTS = (  # what SQLite's errors mean, by the beginnings of their names: a full disk is not a broken file
     (("SQLITE_FULL",), InfrastructureError, "disk is full: {path} cannot grow: make room, then resume"),
     (("SQLITE_IOERR",), InfrastructureError, "{path} cannot be written ({name}): is the disk full or gone?"),
     (("SQLITE_BUSY", "SQLITE_LOCKED"), InfrastructureError, "{path} is locked by another program"),
@@ -74,10 +73,7 @@ def _unpacked(stored: str | bytes) -> str:
 
 
 class Store(contextlib.AbstractContextManager):
-    """The file, open for one process; `with Store(path) as store` closes it.
-
-    Every method raises InfrastructureError for a full disk and UserError, in one line, for a broken file.
-    """
+    """The file, open for one process; `with Store(path) as store` closes it. Its methods raise what FAULTS says."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -94,9 +90,8 @@ class Store(contextlib.AbstractContextManager):
             # Autocommit: each finished call is on its way to the disk before its answer is used.
             uri = self.path.absolute().as_uri()
             self._db = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
-        self._do("pragma busy_timeout = 10000")
-        self._do("pragma page_size = 512")  # of a new file: episodes of 2 kB fill these better, a fifth is saved
-        with self._faults():
+            self._do("pragma busy_timeout = 10000")
+            self._do("pragma page_size = 512")  # of a new file: episodes of 2 kB fill these better, a fifth is saved
             if self._do("pragma quick_check(1)") != [("ok",)]:
                 raise sqlite3.DatabaseError("malformed")
         self._do("pragma journal_mode = wal")
@@ -152,18 +147,15 @@ class Store(contextlib.AbstractContextManager):
             self._do("update calls set key = key || ' set aside ' || created where key = ?", key)
 
     def usage(self) -> list[dict]:
-        """Calls, tokens, dollars and seconds by role, model, design and stage.
-
-        `usd` is None where no call of the group has a known price; `unpriced` counts those without.
-        """
+        """TOTALS by role, model, design and stage; `usd` is None where no call of the group has a known price."""
         groups, sums = ", ".join(BY), ", ".join(f"sum({name})" for name in SUMS)
         counted = f"select {groups}, count(*), {sums}, sum(usd is null) from calls group by {groups} order by {groups}"
         return [dict(zip((*BY, *TOTALS), row, strict=True)) for row in self._do(counted)]
 
     def get_vectors(self, keys: Sequence[str]) -> dict[str, list[float]]:
         """The vectors that are known, by key."""
-        found = {key: self._do("select vector from embeddings where key = ?", key) for key in keys}
-        return {key: array.array("f", rows[0][0]).tolist() for key, rows in found.items() if rows}
+        found = (self._do("select key, vector from embeddings where key = ?", key) for key in keys)
+        return {key: array.array("f", vector).tolist() for rows in found for key, vector in rows}
 
     def put_vectors(self, call: Call, vectors: dict[str, list[float]]) -> dict[str, list[float]]:
         """Store a call and its vectors, both or neither; returns the vectors as `get_vectors` will: in 32 bits."""
