@@ -118,8 +118,7 @@ class Models(contextlib.AbstractAsyncContextManager):
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
         self._prices = dict(prices or {})
         self._in_dollars = budget_usd is not None  # so that each call needs a price
-        unpriced = {spec.name for spec in self.specs.values() if not self._price(spec.name, spec.base_url)}
-        for name in sorted(unpriced):
+        for name in sorted({one.name for one in self.specs.values() if not self._price(one.name, one.base_url)}):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
             if self._in_dollars:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
@@ -160,9 +159,7 @@ class Models(contextlib.AbstractAsyncContextManager):
 
     async def ask_json(self, role, messages, schema: dict, *, least: dict | None = None, tries=MOST_ANSWERS, **asked) -> dict:
         """The JSON object that `schema` asks for; one that does not fit it, or `least`, is sent back with the error.
-
-        Arguments as in `chat`. Raises AnswerError after `tries` answers.
-        """
+        Arguments as in `chat`. Raises AnswerError after `tries` answers."""
         question = self._question(role, messages, schema=schema, **asked)
         return await self._until_read(question, partial(extract_json, schema=least or schema), tries)
 
@@ -185,8 +182,7 @@ class Models(contextlib.AbstractAsyncContextManager):
         for number in range(1, tries + 1):
             call = await self._complete(asked)
             if call.fault in ("refusal", "content filter", "rejected"):  # no error message improves these
-                message = f"{question.role} gave no answer: {call.fault}: {call.answer[:200]}"
-                raise AnswerError(message, call.answer)
+                raise AnswerError(f"{question.role} gave no answer: {call.fault}: {call.answer[:200]}", call.answer)
             try:
                 return read(call.answer)
             except AnswerError as error:
@@ -234,10 +230,8 @@ class Models(contextlib.AbstractAsyncContextManager):
         return await self._models[question.place].ask(question)
 
     async def _ask(self, keys: list[str], question: Question, flight: Flight) -> Call | dict:
-        """Make a call, counted against the budget, and store it.
-
-        Returns the call; for texts to embed their vectors by key, a DesignError for a text that is refused.
-        """
+        """Make a call, counted against the budget, and store it. Returns the call; for texts to embed their vectors
+        by key, a DesignError for a text that is refused."""
         model, known = self._models[question.place], self._price(question.model, question.base_url)
         if known is None and self._in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
@@ -297,10 +291,7 @@ class Models(contextlib.AbstractAsyncContextManager):
         return sum(len(model.waiting) for model in self._models.values())
 
     async def embed(self, texts: Sequence[str], *, design: str = "", stage: str = "") -> list[list[float]]:
-        """A vector for each text; no text is paid for twice in a run.
-
-        A text that is longer than the model takes is cut. Raises DesignError for a text that is refused.
-        """
+        """A vector for each text, paid for once in a run; a long one is cut. Raises DesignError for one that is refused."""
         cleaned = tuple(without_surrogates(text) or " " for text in texts)
         question = self._question("embedding", texts=cleaned, design=design, stage=stage)
         model = self._models[question.place]
