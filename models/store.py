@@ -160,16 +160,11 @@ class Store(contextlib.AbstractContextManager):
     def put_vectors(self, call: Call, vectors: dict[str, list[float]]) -> dict[str, list[float]]:
         """Store a call and its vectors, both or neither; returns the vectors as `get_vectors` will: in 32 bits."""
         packed = {key: array.array("f", vector) for key, vector in vectors.items()}
-        self._do("begin immediate")
-        try:
+        with self._faults(), self._db:  # which commits, or rolls back
+            self._do("begin immediate")
             self.put_call(call)
             for key, vector in packed.items():
                 self._do("insert or ignore into embeddings values (?, ?)", key, vector.tobytes())
-            self._do("commit")
-        except BaseException:
-            if self._db.in_transaction:  # SQLite may have ended it
-                self._do("rollback")
-            raise
         return {key: vector.tolist() for key, vector in packed.items()}
 
     def get_episode(self, key: str) -> dict | None:
