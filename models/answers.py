@@ -1,8 +1,7 @@
 """Reads a model's answer: the Python module, the JSON object or the action in it.
 
 Understands what models really write: thoughts, chat templates, prose around, several code fences, a fence inside a
-string, "Action: `go north`." Nothing is executed, and what is wrong is said in one sentence that can be sent back to
-the model. Whether the code works is for the sandbox to find out.
+string, "Action: `go north`." Executes nothing; says in one sentence, which can be sent back, what is wrong.
 """
 
 import ast
@@ -98,25 +97,22 @@ def extract_code(text: str) -> str:
     lines = strip_thoughts(text).replace("\r\n", "\n").split("\n")
 
     # A block stands between any fence line and any later one, for a string in the code may hold fences.
-    fences = [(number, match[2]) for number, line in enumerate(lines) if (match := _FENCE.fullmatch(line))]
+    fences = {number: match[2] for number, line in enumerate(lines) if (match := _FENCE.fullmatch(line))}
     spans = []  # (number of blocks that begin where it does and end before it, first line, line behind the last)
-    for index, (start, _) in enumerate(fences[-MOST_FENCES:], 1):
-        ends = [*(number for number, language in fences[-MOST_FENCES:][index:] if not language), len(lines)]
-        filled = [end for end in ends if "".join(lines[start + 1 : end]).strip()]
-        spans += [(number, start + 1, end) for number, end in enumerate(filled)]
+    for fence in list(fences)[-MOST_FENCES:]:
+        ends = [*(number for number, language in fences.items() if number > fence and not language), len(lines)]
+        filled = [end for end in ends if "".join(lines[fence + 1 : end]).strip()]
+        spans += [(number, fence + 1, end) for number, end in enumerate(filled)]
     # A module may begin before the first fence and go on after it: that fence stands in a string.
-    first = fences[0][0] if fences else 0
+    first = min(fences, default=0)
     spans += [(0, start, end) for start, end, tree in _bare_runs(lines, first) if tree and end > first][:1]
-
     blocks = []  # (worth, first line, line behind the last)
     for number, start, end in sorted(spans, key=lambda span: (span[0] > 0, span[1] - span[2]))[:200]:
-        code = "\n".join(lines[start:end])
-        tree, _ = _parse(code)
+        tree, _ = _parse(lines[start:end])
         if tree or number == 0:
-            blocks.append((_worth(code, tree), start, end))
+            blocks.append((_worth(lines[start:end], tree), start, end))
     if all(worth < 1 for worth, *_ in blocks):
-        runs = _bare_runs(lines, len(lines))
-        blocks += [(_worth("\n".join(lines[start:end]), tree), start, end) for start, end, tree in runs]
+        blocks += [(_worth(lines[start:end], tree), start, end) for start, end, tree in _bare_runs(lines, len(lines))]
     best = max(blocks, default=(0,))[0]
     spans = [span for worth, *span in blocks if worth == best]
     # What begins inside another one is a part of it.
@@ -127,11 +123,12 @@ def extract_code(text: str) -> str:
     return textwrap.dedent("\n".join(lines[start:end])).strip("\n") + "\n"
 
 
-def _worth(code: str, tree: ast.Module | None) -> int:
+def _worth(lines: list[str], tree: ast.Module | None) -> int:
     """4 for a whole memory design, 3 for a part of one, 2 for another class, 0 for other definitions, else -1."""
     # Without a syntax tree the words count, and what may be a class is worth 1: a new design that does not parse
     # comes before an old one, so that its error goes back to the model.
     if tree is None:
+        code = "\n".join(lines)
         is_whole = all(name in code for name in _METHODS) and not _FENCE_LINE.search(code)
         return 4 if is_whole else 1 if re.search(r"(?m)^[ \t]*class\s+\w+.*:", code) else -1
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
@@ -156,7 +153,7 @@ def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[int, int, ast.Modu
             continue  # a part of a run that was read
         end, tree = len(lines), None
         for _ in range(MOST_FENCES):
-            tree, bad = _parse("\n".join(lines[start:end]))
+            tree, bad = _parse(lines[start:end])
             if tree:
                 break
             end = start + min(end - start, bad) - 1
@@ -168,12 +165,12 @@ def _bare_runs(lines: list[str], stop: int) -> Iterator[tuple[int, int, ast.Modu
             yield start, end, tree
 
 
-def _parse(code: str) -> tuple[ast.Module | None, int]:
+def _parse(lines: list[str]) -> tuple[ast.Module | None, int]:
     """The syntax tree, else the line that Python cannot read (1 where it cannot read anything)."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # an invalid escape in a model's code does not concern the user
-            return ast.parse(textwrap.dedent(code)), 0
+            return ast.parse(textwrap.dedent("\n".join(lines))), 0
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return None, getattr(error, "lineno", None) or 1
 
@@ -192,17 +189,16 @@ def extract_json(text: str, schema: dict | None = None) -> dict:
         raise ValueError(f"{constant} is no JSON")
 
     text, decoder = strip_thoughts(text), json.JSONDecoder(parse_constant=refuse)
-    found, why, position = [], "", text.find("{")  # length and value of each outermost object
+    found, why, end = [], "", 0  # length and value of each outermost object
     for _ in range(2000):  # most opening braces that are tried
-        if position < 0:
+        if (start := text.find("{", end)) < 0:
             break
         try:
-            value, end = decoder.raw_decode(text, position)
-            found.append((end - position, value))
+            value, end = decoder.raw_decode(text, start)
+            found.append((end - start, value))
         except (ValueError, RecursionError) as error:
             why = why or f": {'it is nested too deeply' if isinstance(error, RecursionError) else error}"
-            end = position + 1
-        position = text.find("{", end)
+            end = start + 1
     found.sort(key=lambda item: item[0], reverse=True)
     complaint = f"The answer has no JSON object that can be parsed{why}."
     for length, value in found:
@@ -311,27 +307,18 @@ def match_action(answer: str, actions: Sequence[str]) -> str | None:
     text = re.sub(rf"(?is)<{_ANSWER}(.*?)(?:</{_ANSWER}|\Z)", r"\nFinal answer:\n\1\n", text)
     text = re.sub(r"</?(?:b|i|em|strong|code)>", "`", re.sub(rf"(?i)</?{_ANSWER}", "\n", text))
     text = "\n".join(line.strip() for line in text.splitlines() if not _FENCE.fullmatch(line))
-    if actions:
-        meant = _meant(text, actions)
-        return (meant.pop() or None) if len(meant) == 1 else None
+    if not actions:
 
-    def clean(line: str) -> str:  # of {"action": "look", ...} the action
-        return _trim(re.sub(r"^[\[{(\s]*\"([^\"]+)\"\s*[\]}),].*", r"\1", _BULLET.sub("", line).replace("`", "")))
+        def clean(line: str) -> str:  # of {"action": "look", ...} the action
+            line = _BULLET.sub("", line).replace("`", "")
+            return _trim(re.sub(r"^[\[{(\s]*\"([^\"]+)\"\s*[\]}),].*", r"\1", line))
 
-    leads = [(bool(lead["final"]), lead["clear"] is not None, lead.end()) for lead in _LEAD.finditer(text)]
-    led = [clean(text[end:].partition("\n")[0]) for *_, end in sorted(leads, reverse=True)]
-    lines = [line for line in map(clean, text.splitlines()) if line] or [""]
-    return next(filter(None, led), min(lines[0], lines[-1], key=len)) or None
+        leads = [(bool(lead["final"]), lead["clear"] is not None, lead.end()) for lead in _LEAD.finditer(text)]
+        led = [clean(text[end:].partition("\n")[0]) for *_, end in sorted(leads, reverse=True)]
+        lines = [line for line in map(clean, text.splitlines()) if line] or [""]
+        return next(filter(None, led), min(lines[0], lines[-1], key=len)) or None
 
-
-def _meant(text: str, actions: Sequence[str]) -> set[str]:
-    """The actions that a text names, and "" where it goes on with what is not in the list.
-
-    The clearest signs count: a label, then a line of its own, then quotes and sentences such as "I will go north.".
-    """
-    exact, folded = set(actions), {}
-    for action in actions:
-        folded.setdefault(_trim(_plain(action).lower()), action)
+    exact, folded = set(actions), {_trim(_plain(action).lower()): action for action in reversed(actions)}
     folded.pop("", None)  # ">" is found as it stands alone
     longest_first = sorted(map(re.escape, folded), key=len, reverse=True)
     names = "|".join(longest_first).replace(r"\ ", r"\s+") or "(?!)"
@@ -347,7 +334,7 @@ def _meant(text: str, actions: Sequence[str]) -> set[str]:
         return folded.get(part) or folded.get(re.sub(rf"^{_VERB}", "", part))
 
     def begins(line: str) -> set[str]:
-        """What is meant by a line that begins with an action: "right, because left is blocked"."""
+        """What is meant by a line that begins with an action ("right, because left is blocked"); "" for another one."""
         if whole := find(line):
             return {whole}
         if not (match := first.match(line)):
@@ -362,7 +349,8 @@ def _meant(text: str, actions: Sequence[str]) -> set[str]:
         return {action, find(follows[1])} if follows else {action}
 
     if whole := find(text):
-        return {whole}
+        return whole
+    # The clearest signs count: a label, then a line of its own, then quotes and sentences such as "I will go north.".
     final, clear, plain = set(), set(), set()
     turns, end = [turn.start() for turn in _NEXT_TURN.finditer(text)], len(text)
     for lead in _LEAD.finditer(text):
@@ -378,7 +366,8 @@ def _meant(text: str, actions: Sequence[str]) -> set[str]:
     said = {find(one[one.lastindex]) for one in quoted} - {None}
     for lead in _SAID.finditer(text):
         said |= begins(text[lead.end() :].partition("\n")[0])
-    return final or clear or plain | alone or in_list or said
+    meant = final or clear or plain | alone or in_list or said
+    return (meant.pop() or None) if len(meant) == 1 else None
 
 
 def _plain(text: str) -> str:
