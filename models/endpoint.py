@@ -3,7 +3,6 @@
 Promises: every kind of fault has one rule, in `RULES`; what a model does not understand (an effort, a JSON schema, a
 limit of tokens, many texts in a call) is found out, logged and left out from then on; the key goes to this address
 alone, follows no redirect, and is in no message. It does not know whether a provider charges for what went wrong.
-
 Try it: `python tests/endpoint.py --port 8911 --fault-rate 0.2` and a run with `@http://127.0.0.1:8911/v1`
 """
 
@@ -233,25 +232,18 @@ class Endpoint(Model):
             reason = f"cannot be read ({error.strerror or error}): mend or unset it"
             raise UserError(f"{self._certificates} names certificates that {reason}") from None
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
-            reason = str(error).replace(self._proxy, "...")  # it may hold a password
-            if isinstance(error, ImportError):
-                reason = "a SOCKS proxy needs another package: pip install socksio"
+            no_socks = isinstance(error, ImportError) and "a SOCKS proxy needs another package: pip install socksio"
+            reason = no_socks or str(error).replace(self._proxy, "...")  # it may hold a password
             raise UserError(f"{self.base_url} cannot be reached{self._through}: {self._hide(reason)}") from None
 
-        class Bounded(httpx2.AsyncByteStream):  # a body without an end would fill the memory before its deadline
-            def __init__(self, stream):
-                self.stream, self.aclose = stream, stream.aclose
-
-            async def __aiter__(self):
-                size = 0
-                async for part in self.stream:
-                    size += len(part)
-                    if size > 64 << 20:
-                        raise ValueError("it is longer than 64 MiB")
-                    yield part
-
-        async def bound(response) -> None:
-            response.stream = Bounded(response.stream)
+        async def bound(response) -> None:  # a body without an end would fill the memory before its deadline
+            body = bytearray()
+            async for part in response.stream:
+                body += part
+                if len(body) > 64 << 20:
+                    raise ValueError("it is longer than 64 MiB")
+            await response.stream.aclose()
+            response.stream = httpx2.ByteStream(bytes(body))
 
         # Without what openai's client adds from the environment (OPENAI_CUSTOM_HEADERS, OPENAI_ORG_ID).
         async def own_headers(request) -> None:
@@ -260,16 +252,13 @@ class Endpoint(Model):
                 del request.headers[name]
             request.headers["authorization"] = f"Bearer {self._key or 'none'}"
 
+        http_client = httpx2.AsyncClient(
+            transport=transport, follow_redirects=False,  # the key is for this address alone
+            headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
+            event_hooks={"response": [bound], "request": [own_headers] if self._foreign else []})  # fmt: skip
         # Its own retries would hide faults from the log and know no budget of time: RULES has them.
-        self._client = openai.AsyncOpenAI(
-            base_url=self.base_url, api_key=self._key or "none", max_retries=0, timeout=openai.Timeout(None, connect=15.0),
-            http_client=httpx2.AsyncClient(
-                headers={"accept-encoding": "identity"},  # so that what is counted is what is unpacked
-                event_hooks={"response": [bound], "request": [own_headers] if self._foreign else []},
-                follow_redirects=False,  # the key is for this address alone
-                transport=transport,
-            ),
-        )  # fmt: skip
+        self._client = openai.AsyncOpenAI(base_url=self.base_url, api_key=self._key or "none", http_client=http_client,
+                                          max_retries=0, timeout=openai.Timeout(None, connect=15.0))  # fmt: skip
         return self._client
 
     async def aclose(self) -> None:
@@ -371,13 +360,12 @@ class Endpoint(Model):
         while True:
             if question.model in self._stopped:
                 raise InfrastructureError(self._stopped[question.model])
-            try:
-                reply = await self._send(question, left_out)
+            reply = await self._send(question, left_out)
+            if isinstance(reply, Reply):
                 if reply.fault == "context":  # an answer that was paid for; whoever asks for more is told
                     self._say("context", f"{where}: {reply.text}: the oldest turns are left out")
                 return reply
-            except Fault as error:
-                fault, (rule, most), line = error, RULES[error.kind], f"{where}: {error}"
+            fault, (rule, most), line = reply, RULES[reply.kind], f"{where}: {reply}"
             too_many = len(question.texts) > 1 and tries >= 3 and str(fault).startswith("500")  # it may mean their number
             if rule == "adapt" or too_many or (question.texts and fault.kind in ("context", "content filter")):
                 raise fault
@@ -416,8 +404,8 @@ class Endpoint(Model):
         self._stopped[question.model] = f"{question.model} at {self.base_url}: {fault}" + (f": {hint}" if hint else "")
         return InfrastructureError(self._stopped[question.model])
 
-    async def _send(self, question: Question, left_out: Collection[str] = ()) -> Reply:
-        """The reply to one request; raises Fault."""
+    async def _send(self, question: Question, left_out: Collection[str]) -> Reply | Fault:
+        """What comes of one request."""
         import openai
 
         client, body, started = self.open(), question.body(left_out), time.monotonic()
@@ -458,8 +446,8 @@ class Endpoint(Model):
         if fault.kind == "content filter" and not question.texts:
             return Reply("", fault.kind, seconds=time.monotonic() - started)
         way = self._through if fault.kind in ("timeout", "connection", "environment") else ""
-        # A new one outside of the handlers: the request, with the key in its headers, ends here.
-        raise Fault(fault.kind, self._hide(str(fault)) + way, fault.retry_after)
+        # A new one, outside of the handlers: the request, with the key in its headers, ends here.
+        return Fault(fault.kind, self._hide(str(fault)) + way, fault.retry_after)
 
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""
