@@ -270,29 +270,24 @@ class Endpoint(Model):
             return await self._embed(question)
         known = self._known(question.model)
         left_out, trusted, remember = set(known.left_out), known.answered, True
-        while True:
-            try:
-                reply = await self._patiently(question, left_out)
-                if remember:
-                    self._learn(question.model, left_out)
-                return reply
-            except Fault as error:
-                fault = error
+        while isinstance(reply := await self._patiently(question, left_out), Fault):
             if trusted:  # it has answered before: a passing fault must not cost the run a part of its requests
                 trusted = False
-            elif parts := replies.suspects(question.body(left_out), str(fault)):
+            elif parts := replies.suspects(question.body(left_out), reply.detail):
                 left_out.add(parts[0])
                 # A schema of a design's own making may be at fault, not the endpoint.
-                remember = remember and not replies.BAD_SCHEMA.search(str(fault))
+                remember = remember and not replies.BAD_SCHEMA.search(reply.detail)
             elif not self._known(question.model).answered:
-                raise self._stop(question, fault)
-            else:
-                try:  # whether it answers anything at all
-                    simplest = await self._patiently(replace(question, messages=PROBE, schema=None), left_out)
-                except Fault:
-                    raise self._stop(question, fault, "it answered before and now refuses every request") from None
-                self._log(f"{question.model} at {self.base_url}: {fault}: the prompt counts as unanswered")
+                raise self._stop(question, reply)
+            else:  # whether it answers anything at all
+                simplest = await self._patiently(replace(question, messages=PROBE, schema=None), left_out)
+                if isinstance(simplest, Fault):
+                    raise self._stop(question, reply, "it answered before and now refuses every request")
+                self._log(f"{question.model} at {self.base_url}: {reply.detail}: the prompt counts as unanswered")
                 return replace(simplest, text="", fault="rejected")
+        if remember:
+            self._learn(question.model, left_out)
+        return reply
 
     async def _embed(self, question: Question) -> Reply:
         """Vectors: refused texts are sent in halves, and one that is too long is halved; the limits are remembered."""
@@ -300,23 +295,20 @@ class Endpoint(Model):
         size, refused = known.texts, None
         if len(texts) <= size:
             asked = replace(question, texts=tuple(text[: known.chars] for text in texts))
-            try:
-                return await self._patiently(asked)
-            except Fault as fault:
-                refused = fault
+            refused = await self._patiently(asked)
+            if isinstance(refused, Reply):
+                return refused
             if len(texts) == 1:
                 length = len(asked.texts[0])
-                too_long = refused.kind == "context" or replies.TOO_LARGE.search(str(refused)) or length > 2_000
+                too_long = refused.kind == "context" or replies.TOO_LARGE.search(refused.detail) or length > 2_000
                 if too_long and length > 100:  # characters; a shorter text is not too long, whatever is said
                     reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
                     if isinstance(reply.vectors[0], list):  # its length was at fault
                         self._learn(model, chars=length // 2)
                     return reply
-                try:  # whether it embeds anything at all
-                    await self._patiently(replace(question, texts=("text",)))
-                except Fault:
-                    raise self._stop(question, refused) from None
-                why = f"a text cannot be embedded: {model} at {self.base_url}: {refused}"
+                if isinstance(await self._patiently(replace(question, texts=("text",))), Fault):
+                    raise self._stop(question, refused)  # it embeds nothing at all
+                why = f"a text cannot be embedded: {model} at {self.base_url}: {refused.detail}"
                 return Reply("", vectors=(DesignError("error", why),))
             size = (len(texts) + 1) // 2
         starts = range(0, len(texts), size)
@@ -354,8 +346,8 @@ class Endpoint(Model):
         elif now.texts < before.texts:
             self._log(f"{where}: at most {now.texts} texts in a call")
 
-    async def _patiently(self, question: Question, left_out: Collection[str] = ()) -> Reply:
-        """Send until there is an answer, by RULES; raises Fault where the request itself is refused."""
+    async def _patiently(self, question: Question, left_out: Collection[str] = ()) -> Reply | Fault:
+        """Send until there is an answer, by RULES; a Fault where the request itself is refused."""
         patience, first_fault, tries, where = self._patience, None, 0, f"{question.model} at {self.base_url}"
         while True:
             if question.model in self._stopped:
@@ -365,10 +357,10 @@ class Endpoint(Model):
                 if reply.fault == "context":  # an answer that was paid for; whoever asks for more is told
                     self._say("context", f"{where}: {reply.text}: the oldest turns are left out")
                 return reply
-            fault, (rule, most), line = reply, RULES[reply.kind], f"{where}: {reply}"
-            too_many = len(question.texts) > 1 and tries >= 3 and str(fault).startswith("500")  # it may mean their number
+            fault, (rule, most), line = reply, RULES[reply.kind], f"{where}: {reply.detail}"
+            too_many = len(question.texts) > 1 and tries >= 3 and fault.detail.startswith("500")  # it may mean their number
             if rule == "adapt" or too_many or (question.texts and fault.kind in ("context", "content filter")):
-                raise fault
+                return fault
             if rule == "shorten":
                 self._say("context", f"{line}: the oldest turns are left out")
                 raise ContextOverflow(line)
@@ -400,8 +392,8 @@ class Endpoint(Model):
         """The error that ends the run; the model is not asked again."""
         if fault.kind == "key":
             hint = f"check {self._key.variable}" if self._key else f"set {variables_of(self.base_url)[-1]}"
-        hint = hint or HINTS.get(fault.kind)
-        self._stopped[question.model] = f"{question.model} at {self.base_url}: {fault}" + (f": {hint}" if hint else "")
+        why = ": ".join(filter(None, (fault.detail, hint or HINTS.get(fault.kind))))
+        self._stopped[question.model] = f"{question.model} at {self.base_url}: {why}"
         return InfrastructureError(self._stopped[question.model])
 
     async def _send(self, question: Question, left_out: Collection[str]) -> Reply | Fault:
@@ -410,19 +402,17 @@ class Endpoint(Model):
 
         client, body, started = self.open(), question.body(left_out), time.monotonic()
         path = "/embeddings" if question.texts else "/chat/completions"
-        seconds = self._patience.deadline * dict(self._patience.deadlines).get(question.role, 1.0)
+        deadline = self._patience.deadline * dict(self._patience.deadlines).get(question.role, 1.0)
         try:
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(deadline):
                 # As bytes: the typed methods walk through every message first (12 ms of CPU for 40 turns,
                 # this takes 1.5), and they cannot read what servers send under another content type.
                 content = await client.post(path, body=body, cast_to=bytes)
             reply = replies.read(content, body)
-        except Fault as error:
-            fault = error
         except (TimeoutError, openai.APITimeoutError):
-            fault = Fault("timeout", "no answer within the deadline of the call")
+            reply = Fault("timeout", "no answer within the deadline of the call")
         except openai.APIStatusError as error:
-            fault = replies.refusal(error.body or error.message, body, error.status_code, error.response.headers)
+            reply = replies.refusal(error.body or error.message, body, error.status_code, error.response.headers)
         except openai.APIConnectionError as error:  # certificates and proxies are the user's to mend, the rest may pass
             tls = cause = error.__cause__ or error
             while tls is not None and not isinstance(tls, ssl.SSLError):
@@ -435,19 +425,19 @@ class Endpoint(Model):
                 detail += ": the server speaks http, not https"
             elif type(cause).__name__ != "ProxyError" or not re.match(r"4\d\d", str(cause)):
                 kind = "connection"
-            fault = Fault(kind, detail)
+            reply = Fault(kind, detail)
         except (openai.OpenAIError, ValueError, RecursionError) as error:
-            fault = Fault("garbled", f"the answer is no JSON: {error}")
-        else:
+            reply = Fault("garbled", f"the answer is no JSON: {error}")
+        seconds = time.monotonic() - started
+        if isinstance(reply, Reply):
             if not reply.counted and question.model not in self._estimated:
                 self._estimated.add(question.model)
                 self._log(f"{question.model} at {self.base_url} counts no tokens: they are estimated")
-            return replace(reply, seconds=time.monotonic() - started)
-        if fault.kind == "content filter" and not question.texts:
-            return Reply("", fault.kind, seconds=time.monotonic() - started)
-        way = self._through if fault.kind in ("timeout", "connection", "environment") else ""
-        # A new one, outside of the handlers: the request, with the key in its headers, ends here.
-        return Fault(fault.kind, self._hide(str(fault)) + way, fault.retry_after)
+            return replace(reply, seconds=seconds)
+        if reply.kind == "content filter" and not question.texts:
+            return Reply("", reply.kind, seconds=seconds)
+        way = self._through if reply.kind in ("timeout", "connection", "environment") else ""
+        return replace(reply, detail=self._hide(reply.detail) + way)
 
     def _hide(self, text: str) -> str:
         """Text of others as one short line, without the key."""

@@ -1,8 +1,7 @@
 """Reads what an endpoint sends back: the answer or the vectors, the tokens, and which fault an error stands for.
 
 Promises: whatever the body holds comes out as a `Reply`, a `Fault` or a ValueError; an error counts the same with
-status 200; a stream that nobody asked for is put together; numbers that are none are estimated. What servers and
-providers do each in their own way is known here alone.
+status 200; a stream that nobody asked for is put together; numbers that are none are estimated.
 """
 
 import array
@@ -35,21 +34,21 @@ class Reply:
     seconds: float = 0.0
 
 
-class Fault(Exception):
-    """Something went wrong with a request; `kind` is a key of RULES."""
+@dataclass(frozen=True)
+class Fault:
+    """What went wrong with a request."""
 
-    def __init__(self, kind: str, detail: str, retry_after: float | None = None):
-        super().__init__(detail)
-        self.kind, self.retry_after = kind, retry_after
+    kind: str  # a key of RULES
+    detail: str
+    retry_after: float | None = None  # seconds
 
 
-FORMATS = ("json_schema", "json_object")  # of an answer in JSON; without them the prompt alone asks for it
 LIMITS = ("max_completion_tokens", "max_tokens")  # names of the limit of tokens
 SYSTEM = "messages of the system"  # where they are left out, their text is prepended to the first user message
 # The parts of a request that not every endpoint understands, the least common first, with the words of complaints.
 PARTS = {
     "reasoning_effort": r"reasoning|effort|think",
-    **dict.fromkeys(FORMATS, r"response_format|json|schema|grammar|guided|structured"),
+    **dict.fromkeys(("json_schema", "json_object"), r"response_format|json|schema|grammar|guided|structured"),
     **dict.fromkeys(LIMITS, r"max_completion_tokens|max_tokens|max_new_tokens|completion"),
     SYSTEM: r"system|\broles?\b",
 }
@@ -78,8 +77,8 @@ FINISHED = {
 }
 
 
-def read(content: bytes, body: dict) -> Reply:
-    """The reply to the request `body`; raises Fault, and ValueError where the content holds no JSON."""
+def read(content: bytes, body: dict) -> Reply | Fault:
+    """The reply to the request `body`; raises ValueError where the content holds no JSON."""
     data, choice = _read_body(content)
     finish = str(choice.get("finish_reason") or "").lower()
     # An error may come with status 200, also beside an answer.
@@ -91,7 +90,7 @@ def read(content: bytes, body: dict) -> Reply:
     if not error and re.search(r"error|abort|cancel|fail|insufficient", finish):
         error = f"the answer was broken off ({finish})"
     if error:
-        raise refusal(error, body, 0, {})
+        return refusal(error, body, 0, {})
 
     # Vectors, in the order of the texts.
     if texts := body.get("input"):
@@ -107,7 +106,7 @@ def read(content: bytes, body: dict) -> Reply:
         # Below what 32 bits hold; NaN is not below it either.
         finite = all(abs(number) < 3e38 for vector in vectors for number in vector)
         if len(vectors) != len(texts) or len(set(map(len, vectors))) != 1 or not vectors[0] or not finite:
-            raise Fault("no vectors", "the answer has no vector of numbers for each text")
+            return Fault("no vectors", "the answer has no vector of numbers for each text")
         return Reply("", vectors=vectors, **_read_usage(data.get("usage"), sum(map(len, texts)) // 4, 0))
 
     # An answer; no choice and no message are an empty one.
@@ -149,9 +148,7 @@ def _read_body(body: bytes) -> tuple[dict, dict]:
     # A stream that nobody asked for.
     whole = {key: value for chunk in chunks for key, value in chunk.items() if value}
     message, finish, error = {}, None, None
-    for choice in choices:
-        if choice.get("index"):
-            continue  # another answer
+    for choice in (one for one in choices if not one.get("index")):  # the rest is another answer
         part = choice.get("delta")
         if isinstance(choice.get("message"), dict):  # the whole of it
             part, message = choice["message"], {}
@@ -175,9 +172,8 @@ def _read_usage(usage, prompt: int, completion: int) -> dict:
     usage = usage if isinstance(usage, dict) else {}
     details = [usage.get(f"{part}_tokens_details") for part in ("prompt", "completion")]
     counts = {name: count for part in details if isinstance(part, dict) for name, count in part.items()} | usage
-    numbers = {name: n for name, n in counts.items() if isinstance(n, int | float) and not isinstance(n, bool)}
     # More tokens in one call are miscounted; NaN is in no range.
-    counted = Counter({name: int(number) for name, number in numbers.items() if 0 <= number <= 10_000_000})
+    counted = Counter({name: int(n) for name, n in counts.items() if type(n) in (int, float) and 0 <= n <= 10_000_000})
     asked, written = counted["prompt_tokens"], counted["completion_tokens"]
     # 0 for what has text is no count either; an embedding has no completion.
     all_counted = bool((asked or not prompt) and (written or not completion))
@@ -231,10 +227,9 @@ def refusal(error, body: dict, status: int, headers: Mapping) -> Fault:
 
 def _described(error) -> tuple[int, str, str]:
     """Status (0: it has none), codes and message of an error, in whichever form an endpoint gives it."""
-    status, codes, messages = 0, [], []
+    statuses, codes, messages = [], [], []
 
     def look(name: str, value, depth: int) -> None:
-        nonlocal status
         if isinstance(value, str) and value.lstrip().startswith("{"):
             with contextlib.suppress(ValueError, RecursionError):
                 value = json.loads(value)
@@ -242,14 +237,14 @@ def _described(error) -> tuple[int, str, str]:
             for key, part in value.items() if isinstance(value, dict) else ((name, part) for part in value):
                 look(str(key).lower(), part, depth + 1)
         elif name.endswith(("code", "status")) and re.fullmatch(r"[45]\d\d", str(value)):
-            status = status or int(value)
+            statuses.append(int(value))
         elif name in ("code", "type", "status", "reason", "error_type") and value:
             codes.append(str(value))
         elif name in (*MESSAGES, "error", "errors", "raw", "loc", "param") and value:
             messages.append(str(value))  # FastAPI names the parameter in `loc`
 
     look("error", error, 0)
-    return status, " ".join(codes), ": ".join(dict.fromkeys(messages)) or str(error)
+    return next(iter(statuses), 0), " ".join(codes), ": ".join(dict.fromkeys(messages)) or str(error)
 
 
 def _retry_after(headers: Mapping) -> float | None:
