@@ -208,7 +208,6 @@ class Endpoint(Model):
                 self._proxy = proxy if "://" in proxy else f"http://{proxy}"
                 self._through = f" (through the proxy of {variable})"
         self._random = random.Random(0)  # spreads retries; decides no result
-        self._found: dict[str, Known] = {}  # by model
         self._stopped: dict[str, str] = {}  # by model, why it is not asked again
         self._said: dict[str, float] = {}  # when a line was logged last, by kind
         self._estimated: set[str] = set()  # models whose tokens are estimated
@@ -291,18 +290,17 @@ class Endpoint(Model):
 
     async def _embed(self, question: Question) -> Reply:
         """Vectors: refused texts are sent in halves, and one that is too long is halved; the limits are remembered."""
-        model, texts, known = question.model, question.texts, self._known(question.model)
-        size, refused = known.texts, None
+        model, known = question.model, self._known(question.model)
+        texts, size, refused = tuple(text[: known.chars] for text in question.texts), known.texts, None
         if len(texts) <= size:
-            asked = replace(question, texts=tuple(text[: known.chars] for text in texts))
-            refused = await self._patiently(asked)
+            refused = await self._patiently(replace(question, texts=texts))
             if isinstance(refused, Reply):
                 return refused
             if len(texts) == 1:
-                length = len(asked.texts[0])
+                length = len(texts[0])
                 too_long = refused.kind == "context" or replies.TOO_LARGE.search(refused.detail) or length > 2_000
                 if too_long and length > 100:  # characters; a shorter text is not too long, whatever is said
-                    reply = await self._embed(replace(question, texts=(asked.texts[0][: length // 2],)))
+                    reply = await self._embed(replace(question, texts=(texts[0][: length // 2],)))
                     if isinstance(reply.vectors[0], list):  # its length was at fault
                         self._learn(model, chars=length // 2)
                     return reply
@@ -322,10 +320,7 @@ class Endpoint(Model):
 
     def _known(self, model: str) -> Known:
         """What was found out about a model, before a kill too."""
-        if model not in self._found:
-            note = self._store.get_note(f"limits of {model} at {self.base_url}")
-            self._found[model] = Known(**json.loads(note)) if note else Known()
-        return self._found[model]
+        return Known(**json.loads(self._store.get_note(f"limits of {model} at {self.base_url}") or "{}"))
 
     def most_texts(self, model: str) -> int:
         return self._known(model).texts
@@ -337,9 +332,8 @@ class Endpoint(Model):
         now = Known(True, lost, min(before.texts, texts), min(before.chars, chars))
         if now == before:
             return
-        self._found[model] = now
         self._store.put_note(f"limits of {where}", json.dumps(vars(now)))
-        if now.left_out != before.left_out:
+        if lost != before.left_out:
             self._log(f"{where} does not understand {', '.join(lost)}: left out from now on")
         elif now.chars < before.chars:
             self._log(f"{where}: texts over {now.chars:,} characters are cut: they are too long to embed")

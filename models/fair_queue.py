@@ -1,9 +1,9 @@
 """A queue for what there are only so many of: calls in flight, workers of the sandbox or of the pool."""
 
 import asyncio
+import bisect
 import contextlib
-import heapq
-import itertools
+import operator
 from collections import Counter
 from collections.abc import AsyncIterator
 
@@ -18,14 +18,13 @@ class FairQueue:
     def __init__(self, size: int):
         self._free = size
         self._busy: Counter[str] = Counter()  # turns under way
-        # Who waits, in order of their last turn: heaps of (-priority, order of coming, the turn itself).
-        self._waiting: dict[str, list[tuple[float, int, asyncio.Future]]] = {}
-        self._numbers = itertools.count()
+        # Who waits, in order of their last turn: (-priority, the turn itself), sorted, among equals as they came.
+        self._waiting: dict[str, list[tuple[float, asyncio.Future]]] = {}
 
     @contextlib.asynccontextmanager
     async def turn(self, who: str = "", priority: float = 0.0) -> AsyncIterator[None]:
         future = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting.setdefault(who, []), (-priority, next(self._numbers), future))
+        bisect.insort(self._waiting.setdefault(who, []), (-priority, future), key=operator.itemgetter(0))
         self._serve()
         try:
             await future
@@ -40,7 +39,7 @@ class FairQueue:
         while self._free and self._waiting:
             who = min(self._waiting, key=lambda who: (self._waiting[who][0][0], self._busy[who]))
             queue = self._waiting.pop(who)
-            *_, future = heapq.heappop(queue)
+            _, future = queue.pop(0)
             if queue:
                 self._waiting[who] = queue  # at the end: its turn was now
             if not future.done():  # else its waiter was cancelled

@@ -220,9 +220,8 @@ def refusal(error, body: dict, status: int, headers: Mapping) -> Fault:
     # llama.cpp says 500 where its template knows no system.
     named = any(re.search(words, message, re.I) for words in PARTS.values())
     unsupported = named and re.search(r"not support|n't support|unsupported", message, re.I)
-    if status in (408, 409, 425, 429) or (status >= 500 and status != 501 and not unsupported):
-        return Fault("busy", detail, _retry_after(headers))
-    return Fault("request", detail)
+    busy = status in (408, 409, 425, 429) or (status >= 500 and status != 501 and not unsupported)
+    return Fault("busy", detail, _retry_after(headers)) if busy else Fault("request", detail)
 
 
 def _described(error) -> tuple[int, str, str]:
