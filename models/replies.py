@@ -1,4 +1,4 @@
-"""Reads what an endpoint sends back: the answer or the vectors, the tokens, and which fault an error stands for.
+"""Reads what an endpoint sends back, in each server's own way: the answer or the vectors, the tokens, or the fault.
 
 Promises: whatever the body holds comes out as a `Reply`, a `Fault` or a ValueError; an error counts the same with
 status 200; a stream that nobody asked for is put together; numbers that are none are estimated.
