@@ -39,7 +39,7 @@ class Display:
     """Progress and messages of a run; `with Display(...)` shows them. `log(line)` keeps a message. `plain`: only lines,
     at most one about progress in ten seconds. `output`: a file for everything that others print meanwhile."""
 
-    def __init__(self, log: Callable[[str], None], plain: bool, output: Path | None = None):
+    def __init__(self, log: Callable[[str], None], plain: bool, output: Path | str = os.devnull):
         self._write_log, self._output = log, output
         self.plain = plain or not sys.stderr.isatty() or os.environ.get("TERM") in ("dumb", "unknown")
         self._stage, self._best, self._rows, self._designs, self._once = "", "", {}, {}, set()
@@ -49,18 +49,16 @@ class Display:
         self._terminal, self._saved, self._live = sys.stderr, [], None
 
     def __enter__(self) -> "Display":
-        if self._output:  # point file descriptors 1 and 2, which every child inherits, to the file
-            self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
-            with open(self._output, "ab") as file:
-                for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
-                    stream.flush()
-                    self._saved.append(os.dup(descriptor))
-                    os.dup2(file.fileno(), descriptor)
+        self._terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
+        with open(self._output, "ab") as file:  # file descriptors 1 and 2, which every child inherits, point to it
+            for stream, descriptor in ((sys.stdout, 1), (sys.stderr, 2)):
+                stream.flush()
+                self._saved.append((stream, descriptor, os.dup(descriptor)))
+                os.dup2(file.fileno(), descriptor)
         if not self.plain:
             console = Console(file=self._terminal, highlight=False, markup=False, emoji=False)
-            python = not self._output  # with a file, what Python prints goes there with all the rest
-            self._live = Live(self, console=console, refresh_per_second=4, transient=True,
-                              redirect_stdout=python, redirect_stderr=python)
+            others = {"redirect_stdout": False, "redirect_stderr": False}  # what Python prints goes to the file too
+            self._live = Live(self, console=console, refresh_per_second=4, transient=True, **others)
             self._live.start()
             console.show_cursor(True)  # a killed process must leave a terminal with a cursor
         return self
@@ -69,15 +67,14 @@ class Display:
         if self._live:
             self._live.stop()
             self._live = None
-        if self._saved:
-            for stream, descriptor, saved in zip((sys.stdout, sys.stderr), (1, 2), self._saved, strict=True):
-                with contextlib.suppress(OSError):  # no room in the file; the reason is still to be told on the terminal
-                    stream.flush()
-                os.dup2(saved, descriptor)
-                os.close(saved)
-            with contextlib.suppress(OSError):
-                self._terminal.close()
-            self._terminal, self._saved = sys.stderr, []
+        for stream, descriptor, saved in self._saved:
+            with contextlib.suppress(OSError):  # no room in the file; the reason is still to be told on the terminal
+                stream.flush()
+            os.dup2(saved, descriptor)
+            os.close(saved)
+        with contextlib.suppress(OSError):
+            self._terminal.close()
+        self._terminal, self._saved = sys.stderr, []
 
     def cost_from(self, usage: Callable[[], str | Mapping]) -> None:
         """`usage()` is a short text, or a mapping with any of the keys that `usage_words` knows."""
@@ -160,29 +157,27 @@ class Display:
     def __rich_console__(self, console, options):
         """The live picture: title, candidates, the bar of all episodes, and what is known."""
         played, known, times = self._facts()
-        rows, wide = list(self._rows.items())[-SHOWN:], options.max_width >= 90
+        rows, wide = dict(list(self._rows.items())[-SHOWN:]), options.max_width >= 90
         parts = [Rule(Text(self._stage or "starting", "bold"), align="left", style="dim")]
         if len(self._rows) > SHOWN:
             parts.append(Text(f"and {len(self._rows) - SHOWN} more", "dim"))
-        if rows:
-            others = (Column(no_wrap=True) for _ in range(2 + wide))
-            widest = min(30, max(len(name) for name, _ in rows))
-            table = Table.grid(Column(no_wrap=True, min_width=widest), *others, padding=(0, 2))
-            for name, row in rows:
-                # The stage, and where there is room, the stages before and after it.
-                stages = STAGES if wide and row.stage in STAGES else (row.stage,)
-                track, at = Text(), stages.index(row.stage)
-                for place, stage in enumerate(stages):
-                    track.append(" › " if place else "", "dim")
-                    track.append(stage, ENDS.get(stage, "bold cyan") if place == at else "dim" if place > at else "")
-                if row.expected and row.stage not in ENDS:
-                    track.append(f" {row.done}/{row.expected}", "cyan")
-                bar = [ProgressBar(row.expected, row.done, width=16) if row.expected else ""] if wide else []
-                table.add_row(Text(line(name, 30), "bold"), track, *bar, Text(row.note, "dim"))
-            parts.append(table)
+        widest = min(30, max(map(len, rows), default=0))
+        others = (Column(no_wrap=True) for _ in range(2 + wide))
+        table = Table.grid(Column(no_wrap=True, min_width=widest), *others, padding=(0, 2))
+        for name, row in rows.items():
+            # The stage, and where there is room, the stages before and after it.
+            stages = STAGES if wide and row.stage in STAGES else (row.stage,)
+            track, at = Text(), stages.index(row.stage)
+            for place, stage in enumerate(stages):
+                track.append(" › " if place else "", "dim")
+                track.append(stage, ENDS.get(stage, "bold cyan") if place == at else "dim" if place > at else "")
+            if row.expected and row.stage not in ENDS:
+                track.append(f" {row.done}/{row.expected}", "cyan")
+            bar = [ProgressBar(row.expected, row.done, width=16) if row.expected else ""] if wide else []
+            table.add_row(Text(line(name, 30), "bold"), track, *bar, Text(row.note, "dim"))
         bar = Table.grid(Column(), Column(no_wrap=True), padding=(0, 1), expand=True)
         bar.add_row(ProgressBar(self.total or None, self._done), Text("  ".join(played + times)))
-        yield Group(*parts, bar, Text("  ·  ".join(known)))
+        yield Group(*parts, table, bar, Text("  ·  ".join(known)))
 
 
 def usage_words(usage: str | Mapping) -> list[str]:
@@ -190,10 +185,10 @@ def usage_words(usage: str | Mapping) -> list[str]:
     if isinstance(usage, str):
         return [line(usage, 80)] if usage else []
     waiting, in_flight, tokens, usd, most = map(usage.get, ("waiting", "in_flight", "tokens", "usd", "budget_usd"))
-    words = [f"waiting for answers in inbox/: {waiting}"] if waiting else []
-    words += [f"{in_flight} calls in flight"] if in_flight else []
-    words += [f"{short(tokens)} tokens"] if tokens else []
-    return words + ([f"${usd or 0:,.2f}" + (f" of {most:,.2f}" if most else "")] if usd or tokens else [])
+    words = ((waiting, f"waiting for answers in inbox/: {waiting}"), (in_flight, f"{in_flight} calls in flight"),
+             (tokens, f"{short(tokens or 0)} tokens"),
+             (usd or tokens, f"${usd or 0:,.2f}" + (f" of {most:,.2f}" if most else "")))  # fmt: skip
+    return [text for known, text in words if known]
 
 
 def short(number: float) -> str:
