@@ -30,7 +30,6 @@ from models.prices import parse_price
 from models.store import Store
 from sandbox import Sandbox
 
-FAULTS = (UserError, InfrastructureError, BudgetError, DesignError, ContextOverflow, OSError, RuntimeError)
 LAYERS = {  # of the sandbox: what a design could do without it
     "namespaces": "see which processes run; its files are kept on this machine's disk, and are fewer",
     "no-new-privs": "gain rights by starting a program",
@@ -44,9 +43,7 @@ FREE_BYTES = 1 << 30  # of disk and of memory; with less there is a warning
 
 @dataclass(frozen=True)
 class Line:
-    """One thing that was looked at."""
-
-    check: str
+    check: str  # what was looked at
     status: str  # "ok", "warning" or "missing": then no run can start
     found: str
     do: str = ""  # what to do where it is not ok
@@ -61,13 +58,12 @@ def examine(config: Config, domains: list[str]) -> list[Line]:
         """What fails in here is missing, and `otherwise` says what to do; what has a `do` of its own is a warning."""
         try:
             yield lambda found, do="": lines.append(Line(check, "warning" if do else "ok", found, do))
-        except FAULTS as error:
+        except (UserError, InfrastructureError, BudgetError, DesignError, ContextOverflow, OSError, RuntimeError) as error:
             why = " ".join((machine_fault(error) or str(error)).split())
             lines.append(Line(check, "missing", why, otherwise))
 
     with checked("python", "make install, then .venv/bin/python alma.py ...") as say:
-        required = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        pinned = dict(line.strip().split("==") for line in required if "==" in line)
+        pinned = dict(re.findall(r"(\S+)==(\S+)", (ROOT / "requirements.txt").read_text(encoding="utf-8")))
         installed = versions(pinned)
         found = f"{platform.python_version()}, {len(installed)} of {len(pinned)} packages"
         if absent := [name for name in pinned if name not in installed]:
@@ -95,8 +91,7 @@ def examine(config: Config, domains: list[str]) -> list[Line]:
                 free = min(free, limit - used)
             found, do = f"{free / 1e9:.1f} GB free", "" if free >= FREE_BYTES else "use fewer --workers"
         say(found, do)
-    places = {"runs": lambda: "runs", "games": envs.cache_dir, "temporary files": tempfile.gettempdir}
-    for what, place in places.items():
+    for what, place in (("runs", lambda: "runs"), ("games", envs.cache_dir), ("temporary files", tempfile.gettempdir)):
         with checked(f"disk: {what}", "set --runs, ALMA_CACHE or TMPDIR to a folder that can be written") as say:
             wanted = Path(place()).absolute()
             folder = next(one for one in (wanted, *wanted.parents) if one.exists())
@@ -128,15 +123,15 @@ async def _sandbox(unsafe: bool) -> list[Line]:
         source = (ROOT / "baselines" / "no_memory.py").read_text(encoding="utf-8")
         async with box.worker(source, None, forks=True) as worker:
             forks = worker.can_fork
-    lines = [Line("sandbox", "ok", ", ".join(box.layers))]
+    status, found, do = "ok", ", ".join(box.layers), ""
     if box.unsafe:
+        status, found = "warning" if unsafe else "missing", f"not safe; it holds {found or 'nothing'}"
         do = "use Linux 5.13 or newer on x86-64 and a container that allows it, or give --unsafe-sandbox"
-        found = f"not safe; it holds {', '.join(box.layers) or 'nothing'}"
-        lines = [Line("sandbox", "warning" if unsafe else "missing", found, do)]
+    lines = [Line("sandbox", status, found, do)]
     do = "see README, safety: a newer kernel, or a container with fewer restrictions"
     held = {name.split()[0] for name in box.layers}
-    without = ((name, harm) for name, harm in LAYERS.items() if name not in held)
-    lines += [Line(f"sandbox: {name}", "warning", f"missing: a design could {harm}", do) for name, harm in without]
+    lines += [Line(f"sandbox: {name}", "warning", f"missing: a design could {harm}", do)
+              for name, harm in LAYERS.items() if name not in held]  # fmt: skip
     if not forks:
         found = "a memory is built again for each task, not forked: static mode takes longer"
         lines.append(Line("sandbox: forks", "warning", found, "Linux 5.9 or newer, with seccomp"))
@@ -149,14 +144,14 @@ async def _ask_model(config: Config, role: str) -> tuple[str, str]:
     if not spec.at_endpoint:
         return f"{spec}: at no endpoint, no call is made", ""
     place = spec.base_url or keys.base_url
-    variable = getattr(keys.of(place), "variable", "")
+    key = f"key from {variable}" if (variable := getattr(keys.of(place), "variable", "")) else "no key"
     with tempfile.TemporaryDirectory(prefix="alma-") as folder, Store(Path(folder) / "store.sqlite") as store:
-        options = {"log": lambda _: None, "keys": keys, "prices": dict(map(parse_price, config.price))}
-        async with Models({role: spec}, store, patience=Patience(outage=5.0, deadline=60.0), **options) as models:
+        prices, patience = dict(map(parse_price, config.price)), Patience(outage=5.0, deadline=60.0)
+        async with Models({role: spec}, store, log=lambda _: None, keys=keys, prices=prices, patience=patience) as models:
             started = time.monotonic()
             await (models.embed(["OK"]) if role == "embedding" else models.chat(role, PROBE))
             seconds, [usage] = time.monotonic() - started, models.usage()
-    unknown, tokens = usage["usd"] is None, usage["prompt_tokens"] + usage["completion_tokens"]
-    usd, key = "price unknown" if unknown else f"${usage['usd']:.6f}", f"key from {variable}" if variable else "no key"
-    found = f"{spec.name} at {place} answers in {seconds:.1f} s: {tokens} tokens, {usd}; {key}"
-    return found, f"for budgets in dollars: --price {spec.name}=in,cached,out" if unknown else ""
+    tokens, unknown = usage["prompt_tokens"] + usage["completion_tokens"], usage["usd"] is None
+    usd = "price unknown" if unknown else f"${usage['usd']:.6f}"
+    do = f"for budgets in dollars: --price {spec.name}=in,cached,out" if unknown else ""
+    return f"{spec.name} at {place} answers in {seconds:.1f} s: {tokens} tokens, {usd}; {key}", do
