@@ -1,8 +1,7 @@
 """The leaderboard: each design in `designs/ENV/` and each baseline by one protocol, and the page `designs/README.md`.
 
 What was measured is kept in `designs/ENV/leaderboard.json`, by agent. The page is written from these files, so the
-lines of other domains and agents stay; one whose design has changed or is gone is left out of page and file. With the
-stand-in agent a line is the same on every machine.
+lines of other domains and agents stay; one whose design has changed or is gone is left out of page and file.
 """
 
 import ast
@@ -35,45 +34,40 @@ def contributed(env: str) -> dict[str, Path]:
     return found
 
 
-def check() -> None:
-    """Raises UserError where a kept board is damaged."""
+def check() -> dict[str, dict[str, dict]]:
+    """The kept boards by domain and agent. Raises UserError where one is damaged."""
+    boards = {}
     for path in recorded.DESIGNS.glob(f"*/{FILE}"):
-        _read(path)
+        try:
+            boards[path.parent.name] = json.loads(path.read_text(encoding="utf-8"))
+            for board in boards[path.parent.name].values():
+                _ranked(board)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise UserError(f"{path} is damaged: restore it, or remove it and measure all designs again") from None
+    return boards
 
 
 def keep(env: str, agent: str, dollars: float | None, result: dict, known: Mapping[str, str]) -> None:
     """Keep what was measured with this agent, and write the page. `result`: scores by name, as a comparison gives them,
     and its noise; `known`: the code of each design of the domain and of each baseline, by name."""
-    path, own = recorded.DESIGNS / env / FILE, contributed(env)
-    kept = _read(path) if path.exists() else {}
+    boards, own = check(), contributed(env)
+    kept = boards.setdefault(env, {})
     rows = kept.get(agent, {}).get("rows", {})
     names = ("id", "mean", "stderr", "difference", "interval", "retrieved_tokens", "steps", "experience")
     for name, score in result["scores"].items():
-        by, written = "not said" if name in own else "baseline", None
+        by, error = "not said" if name in own else "baseline", line((score.get("errors") or [""])[0], 100)
         with contextlib.suppress(SyntaxError, ValueError):
-            written = name in own and AUTHOR.search(ast.get_docstring(ast.parse(known[name])) or "")
-        error = line(score["errors"][0], 100) if score.get("errors") else ""
-        rows[name] = {"by": line(written[1], 120) if written else by, "error": error, **{key: score.get(key) for key in names}}
+            if name in own and (written := AUTHOR.search(ast.get_docstring(ast.parse(known[name])) or "")):
+                by = line(written[1], 120)
+        rows[name] = {"by": by, "error": error, **{key: score.get(key) for key in names}}
     kept[agent] = {"noise": result["noise"]["noise"], "dollars": dollars, "rows": rows}
     current = {name: design_id(code) for name, code in known.items()}
     for one in kept.values():
         one["rows"] = {name: row for name, row in one["rows"].items() if row["id"] == current.get(name)}
-    boards = {one.parent.name: _read(one) for one in recorded.DESIGNS.glob(f"*/{FILE}")} | {env: kept}
     boards = {name: {agent: _ranked(one) for agent, one in sorted(boards[name].items())} for name in sorted(boards)}
     shown = templates("md").get_template("leaderboard.md").render(boards=boards, protocol=PROTOCOL)
-    write_atomic(path, json.dumps(kept, indent=1, sort_keys=True) + "\n")
+    write_atomic(recorded.DESIGNS / env / FILE, json.dumps(kept, indent=1, sort_keys=True) + "\n")
     write_atomic(recorded.DESIGNS / "README.md", shown)
-
-
-def _read(path: Path) -> dict[str, dict]:
-    """What is kept for a domain, by agent. Raises UserError where it is damaged."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-        for board in found.values():
-            _ranked(board)
-        return found
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise UserError(f"{path} is damaged: restore it, or remove it and measure all designs again") from None
 
 
 def _ranked(board: dict) -> dict:
