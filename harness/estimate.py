@@ -21,9 +21,9 @@ EXPERIENCE_DEPLOYMENTS = 1 + SINGLES  # of a design whose experience is measured
 
 def designs_of(steps: int) -> int:
     """The number of designs made in so many learning steps: 1, 1, 2, 4, 5, 5, ... (43 in eleven steps)."""
-    made = min(steps, 1)
-    for _ in range(steps - 1):
-        made += min(made, MAX_PARENTS)
+    made = 0
+    for _ in range(steps):
+        made += min(made, MAX_PARENTS) or 1
     return made
 
 
@@ -109,22 +109,22 @@ def ask_before_paying(config: Config, deployed: Callable[[Config], Mapping[str, 
             paid = paid or known is not None or not is_local(url)
     if not paid:
         return
-    plan = deployed(config)
-    needs = [("this run will need", config, plan, " at most, by estimate")]
-    plays = written and ModelSpec.parse(config.agent_model).at_endpoint
+
+    def show(words: str, settings: Config, played: Mapping[str, Deployed], more: str = "") -> None:
+        needed = estimate(planned_calls(settings, played, written, seeds), prices)
+        print(f"{words} {needed}{more}", file=sys.stderr)
+
+    plan, plays = deployed(config), written and ModelSpec.parse(config.agent_model).at_endpoint
+    show("this run will need", config, plan, " at most, by estimate")
     if plays and config.passes > 1:
         once = replace(config, passes=1, finalists=config.finalists or Config.finalists)
-        names = ("passes", "test_passes", "finalists", "final_passes")
-        flags = " ".join(f"--{name.replace('_', '-')} {getattr(once, name)}" for name in names)
-        needs.append((f"with {flags} it would need", once, deployed(once), ""))
+        flags = f"--test-passes {once.test_passes} --finalists {once.finalists} --final-passes {once.final_passes}"
+        show(f"with --passes 1 {flags} it would need", once, deployed(once))
     if plays and not config.race and config.objective == "score":
         when = f"if each design is clearly behind after the first of {RACE_ROUNDS} parts of its episodes; few are"
         search, most = plan["learning"], plan["learning"].designs * config.passes
         raced = replace(search, passes=search.passes - round((1 - 1 / RACE_ROUNDS) * most))
-        needs.append(("with --race it may need as little as", config, {**plan, "learning": raced}, f", {when}"))
-    for words, settings, played, more in needs:
-        needed = estimate(planned_calls(settings, played, written, seeds), prices)
-        print(f"{words} {needed}{more}", file=sys.stderr)
+        show("with --race it may need as little as", config, {**plan, "learning": raced}, f", {when}")
     limits = [f"${config.budget_usd:,.2f}"] if config.budget_usd else []
     limits += [f"{config.budget_tokens:,} tokens"] if config.budget_tokens else []
     if limits:
