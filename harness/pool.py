@@ -42,11 +42,9 @@ class Pool:
     host = "127.0.0.1"  # address of this machine under which workers reach it
 
     def __init__(self, domain: str, workers: int):
-        # The fork server has neither the key nor a thread of the host.
-        context = get_context("forkserver")
+        context = get_context("forkserver")  # it has neither the key nor a thread of the host
         context.set_forkserver_preload(["harness.preload"])
-        # This process's folder for sockets: in TMPDIR, or elsewhere if the address would be too long.
-        # `multiprocessing` removes it when this process ends.
+        # The folder for sockets, in TMPDIR or where its path is shorter; `multiprocessing` removes it at the end.
         chosen, places = tempfile.tempdir, ("/tmp", "/var/tmp", "/dev/shm")
         try:
             if len(os.fsencode(tempfile.gettempdir())) > SOCKET_FOLDER:
@@ -62,10 +60,8 @@ class Pool:
         except (OSError, ImportError) as error:
             if getattr(error, "errno", 0) in (errno.EMFILE, errno.ENFILE):
                 raise
-            raise UserError(
-                f"worker processes need shared memory, and /dev/shm cannot be used here ({error}): "
-                "in a container, mount a tmpfs there (docker run --shm-size=64m)"
-            ) from None
+            raise UserError(f"worker processes need shared memory, and /dev/shm cannot be used here ({error}): "
+                            "in a container, mount a tmpfs there (docker run --shm-size=64m)") from None  # fmt: skip
         # Makes a worker; its process starts with its first task.
         self._executor = functools.partial(ProcessPoolExecutor, 1, context, _start_worker, (self._temporary,))
         self._workers, self._idle = [self._executor() for _ in range(workers)], list(range(workers))
@@ -81,9 +77,10 @@ class Pool:
             try:
                 for attempt in range(ATTEMPTS):
                     await asyncio.sleep(attempt / 2)  # the cause may pass
+                    os.makedirs(self._temporary, exist_ok=True)  # somebody may have removed the workers' folder
                     try:
                         with _starting(self._domain):
-                            future = self._workers[number].submit(_in_folder, function, *args)
+                            future = self._workers[number].submit(function, *args)
                         return await asyncio.wrap_future(future)
                     except (BrokenProcessPool, ConnectionError, EOFError):  # a worker or the fork server died
                         self._workers[number].shutdown(wait=False, cancel_futures=True)
@@ -121,20 +118,15 @@ def _starting(domain: str) -> Iterator[None]:
 
 
 def _start_worker(temporary: str) -> None:
-    """Set a worker's temporary folder, and end the worker when the host ends: one that is killed cannot do that."""
+    """Set a worker's temporary folder, and let the worker end with the host: the fork server outlives a killed one."""
 
-    def end_with_host() -> None:  # the fork server lives on with its workers
+    def end_with_host() -> None:
         parent_process().join()
         shutil.rmtree(Path(temporary).parent, ignore_errors=True)
         os._exit(1)
 
     tempfile.tempdir = temporary
     threading.Thread(target=end_with_host, daemon=True).start()
-
-
-def _in_folder(function: Callable, *args):
-    os.makedirs(tempfile.gettempdir(), exist_ok=True)  # somebody may have removed the worker's temporary folder
-    return function(*args)
 
 
 class Cluster:
@@ -145,9 +137,9 @@ class Cluster:
         try:
             import distributed  # slow, and installed only where it is wanted
         except ImportError:
-            needs = "--scheduler needs Dask: pip install -r requirements-dask.txt, here and on every worker"
-            raise UserError(needs) from None
+            raise UserError("--scheduler needs Dask: pip install -r requirements-dask.txt, here and on every worker") from None
         self._distributed, self._address, self._code = distributed, address, fingerprint()
+        self._connect = functools.partial(distributed.Client, address, timeout=CONNECT_SECONDS, set_as_default=False)
         self._reconnecting, host, port = asyncio.Lock(), None, None
         with contextlib.suppress(ValueError):
             if (place := urlsplit(address)).scheme == "tcp":
@@ -157,17 +149,11 @@ class Cluster:
         try:  # the interface that reaches the scheduler: its workers can reach it too
             with socket.create_connection((host, port), timeout=CONNECT_SECONDS) as connection:
                 self.host = connection.getsockname()[0]
-        except OSError as error:
+            self._client = self._connect()
+        except (OSError, ValueError) as error:
             raise UserError(f"no Dask scheduler answers at {address}: {error}") from None
-        self._client = self._connect()
         workers = len(self._client.scheduler_info(n_workers=-1)["workers"])
         log(f"episodes go to {address}: {workers} workers" + ("" if workers else "; waiting for the first"))
-
-    def _connect(self):
-        try:
-            return self._distributed.Client(self._address, timeout=CONNECT_SECONDS, set_as_default=False)
-        except (OSError, TimeoutError, ValueError) as error:
-            raise UserError(f"no Dask scheduler answers at {self._address}: {error}") from None
 
     async def run(self, function: Callable, *args, length: float = 0.0):
         """As `Pool.run`."""
@@ -187,8 +173,8 @@ class Cluster:
                 if client is self._client and client.status != "running":  # the scheduler has dropped it
                     try:
                         self._client = await asyncio.to_thread(self._connect)
-                    except UserError as error:
-                        raise InfrastructureError(str(error)) from None
+                    except (OSError, ValueError) as error:
+                        raise InfrastructureError(f"no Dask scheduler answers at {self._address}: {error}") from None
         raise InfrastructureError(f"workers of {self._address} died {ATTEMPTS} times over {function.__name__}{args}")
 
     def close(self) -> None:
