@@ -57,8 +57,8 @@ class Display:
                 os.dup2(file.fileno(), descriptor)
         if not self.plain:
             console = Console(file=self._terminal, highlight=False, markup=False, emoji=False)
-            others = {"redirect_stdout": False, "redirect_stderr": False}  # what Python prints goes to the file too
-            self._live = Live(self, console=console, refresh_per_second=4, transient=True, **others)
+            self._live = Live(self, console=console, refresh_per_second=4, transient=True,
+                              redirect_stdout=False, redirect_stderr=False)  # what Python prints is in the file
             self._live.start()
             console.show_cursor(True)  # a killed process must leave a terminal with a cursor
         return self
