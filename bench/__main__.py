@@ -1,8 +1,8 @@
 """Prints ratios, measured side by side in one run: absolute times prove nothing on another machine.
 
-Domains against their bare engines and against a loop that does nothing; the sandbox against a cold start of Python;
-episodes of the stand-in agent (`python -m bench standins` prints them alone, `standins DOMAIN` those of one); whole
-evaluations against the time that their model calls alone would need (`python -m bench latency`).
+Domains against their bare engines; the sandbox against a cold start of Python; episodes of the stand-in agent; whole
+evaluations against the time that their model calls alone would need. `python -m bench standins [DOMAIN ...]` and
+`python -m bench latency [DOMAIN ...]` print one part.
 """
 
 import argparse
@@ -22,8 +22,7 @@ SECONDS = 4.0  # for each engine, and for the sandbox
 
 
 async def sandbox() -> dict[str, float]:
-    """Median milliseconds of starting a worker, of an empty retrieval, and of a cold start of Python with the same
-    imports, which is what each worker would cost without the template."""
+    """Median milliseconds of a worker's start, an empty retrieval, and a cold start, the worker's cost without template."""
     source = "class Empty:\n async def general_update(self, t): pass\n async def general_retrieve(self, t): return {}"
     command = [sys.executable, "-I", "-c", "import numpy, networkx"]
     times: dict[str, list[float]] = {"worker": [], "retrieve": [], "cold_start": []}
@@ -43,7 +42,6 @@ async def sandbox() -> dict[str, float]:
 
 
 def print_rows(title: str, rows: Iterable[tuple[str, dict[str, float]]]) -> None:
-    """A title, and a line for each row as soon as it is measured."""
     print(title)
     for name, numbers in rows:
         parts = (f"{key} {one:,.3g}" if isinstance(one, float) else f"{key} {one}" for key, one in numbers.items())

@@ -24,23 +24,17 @@ from envs import Domain
 
 
 def babaisai(seconds: float) -> dict[str, float]:
-    """Steps a second on a 13x9 level, starting again at each end: of a loop over the same actions that does nothing, of
-    moves and rules, of BabaIsAIEnv.step with the array and the text, of BabaIsAI.step in episodes of 20 steps."""
+    """Steps a second on a 13x9 level, starting again at each end."""
     level, rng = "two_room-break_stop-make_win-distr_obj_rule", random.Random(0)
     world, environment, domain = World(draw_level(level, np.random.default_rng(0))), BabaIsAIEnv(level), BabaIsAI(level)
     environment.reset(seed=0)
     domain.reset(seed=0)
-
-    def step(env, action: int | str) -> None:
-        _, _, terminated, truncated, _ = env.step(action)
-        if terminated or truncated:
-            env.reset()
-
     contestants = {
         "nothing": lambda action: None,
-        "world": lambda action: action and world.move(action),
-        "environment": lambda action: step(environment, action),
-        "domain": lambda action: step(domain, ACTIONS[action]),
+        "world": lambda action: action and world.move(action),  # moves and rules
+        # With the array and the text, and in episodes of 20 steps; both start again where one is over or cut.
+        "environment": lambda action: any(environment.step(action)[2:4]) and environment.reset(),
+        "domain": lambda action: any(domain.step(ACTIONS[action])[2:4]) and domain.reset(),
     }
     actions = [rng.randrange(len(ACTIONS)) for _ in range(1000)]
     spent = {name: [] for name in contestants}
@@ -68,8 +62,7 @@ def minihack(seconds: float) -> dict[str, float]:
 
 
 def textworld(seconds: float) -> dict[str, float]:
-    task = "cooking-00"
-    return _beside_package(TextWorld(task), start(textworld_games.ensure(task), untouched=True), seconds)
+    return _beside_package(TextWorld("cooking-00"), start(textworld_games.ensure("cooking-00"), untouched=True), seconds)
 
 
 def alfworld(seconds: float) -> dict[str, float]:

@@ -1,8 +1,8 @@
 """A whole evaluation against the least time that its model calls allow, with an endpoint of fixed latency.
 
 The floor is max(calls x latency / calls in flight, engine CPU seconds / cores). Measured is `Run.score` of designs side
-by side; opening the run and starting the workers' engines is stated apart. The endpoint (`tests/endpoint.py`, started by
-`python -m bench.latency DOMAIN SECONDS`) is a process of its own on the same cores. Episodes are cut: resets weigh more.
+by side; start-up is stated apart. Episodes are cut, so resets weigh more. The endpoint (`tests/endpoint.py`, started by
+`python -m bench.latency DOMAIN SECONDS`) is a process of its own on the same cores.
 """
 
 import asyncio
@@ -17,11 +17,13 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import mean
+from unittest import mock
 
 import envs
 from bench import timed
 from evaluate import folds
 from harness.config import Config, default_workers
+from harness.progress import Display
 from harness.run import Run
 from harness.run_folder import ROOT, RunFolder
 from tests.endpoint import ModelServer
@@ -46,8 +48,6 @@ class Nearest(MemoryDesign):
 
 @dataclass(frozen=True)
 class Setting:
-    """One evaluation to be measured."""
-
     latency: float  # seconds of the endpoint
     in_flight: int
     steps: int = 6  # of an episode
@@ -57,8 +57,7 @@ class Setting:
 
     @property
     def episodes(self) -> int:
-        """Collected, without memory, and of each design."""
-        return self.tasks // 2 * (1 + self.passes * (1 + self.designs))
+        return self.tasks // 2 * (1 + self.passes * (1 + self.designs))  # collected, without memory, of each design
 
 
 # 95 and 286 episodes are eight and nine rounds of the workers, with the last round nearly full. 247 episodes
@@ -77,14 +76,9 @@ def rows(name: str) -> Iterator[dict]:
 
 def measure(domain: str, setting: Setting, url: str) -> dict:
     """The row of a setting: seconds, floor, their ratio, start-up, CPU of the host a call."""
-    shown = os.dup(2)
-    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)  # the table is what one looks at, not the progress of each run
-        try:
-            measured = asyncio.run(_evaluate(domain, setting, url, Path(folder)))
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
+    # The table is what one looks at, not the progress of each run.
+    with tempfile.TemporaryDirectory() as folder, mock.patch.object(Display, "_say"):
+        measured = asyncio.run(_evaluate(domain, setting, url, Path(folder)))
     # CPU seconds of the engine: as many resets and steps, extrapolated from a sample of tasks.
     env, tasks = envs.domain_class(domain)(), envs.domain_class(domain).tasks()[:6]
     env.reset(seed=0, options={"task": tasks[0].id})  # loads what is shared by all resets

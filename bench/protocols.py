@@ -1,9 +1,8 @@
 """What a search finds for the agent calls that it spends: the paper's protocol beside cheaper ones.
 
-Stand-ins play; a call of the agent is a step of an episode. Each protocol searches with the same seeds; `true` is the
-score of the chosen design over others. Designs that retrieve the same thing share an episode: `shared` counts it once,
-`calls` each time, for a language model's designs share few.
-`python -m bench.protocols --env babaisai --seeds 5` prints a line a protocol; it takes an hour.
+Stand-ins play; a call is a step of an episode. Each protocol searches with the same seeds; `true` is the score of the
+chosen design over others. Designs that retrieve the same thing share an episode: `shared` counts it once, `calls` each
+time, for a language model's designs share few. `python -m bench.protocols --env babaisai --seeds 5` takes an hour.
 """
 
 import argparse
