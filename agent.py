@@ -118,11 +118,8 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
         now = turn(episode, env, text, info)
         while True:  # until the dialogue fits the model's context
             note = f"\n\nThe first {left_out} turns are left out: the dialogue was too long." if left_out else ""
-            messages = [
-                {"role": "system", "content": system + note},
-                *itertools.chain.from_iterable(turns[left_out:]),
-                {"role": "user", "content": now},
-            ]
+            kept = itertools.chain.from_iterable(turns[left_out:])
+            messages = [{"role": "system", "content": system + note}, *kept, {"role": "user", "content": now}]
             try:
                 answer = ask(episode, messages, gateway, design, actions if shown else [])
                 break
@@ -132,9 +129,8 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
                 left_out += max(1, (len(turns) - left_out) // 4)
         action, said = read(answer, actions)
         action = action or " ".join(answer.split())[:200] or "(no answer)"
-        turns.append(
-            ({"role": "user", "content": f"Observation:\n{text}"}, {"role": "assistant", "content": said or action})
-        )
+        seen = {"role": "user", "content": f"Observation:\n{text}"}
+        turns.append((seen, {"role": "assistant", "content": said or action}))
         text, _, terminated, truncated, info = env.step(action)
         done = terminated or truncated
         if not info["valid"]:
@@ -171,27 +167,14 @@ def ask(episode: Episode, messages: list[dict], gateway: str | None, design: str
     if episode.agent_model == OFFLINE:
         return standins.chat("agent", messages, None, episode.seed)
     schema = action_schema(actions) if episode.constrain and actions else None
-    return _client(gateway).chat(
-        "agent",
-        messages,
-        schema=schema,
-        limit=episode.tokens,
-        sample=episode.sample,
-        design=design,
-        stage="play",
-        seed=episode.seed,
-    )
+    booked = {"sample": episode.sample, "design": design, "stage": "play", "seed": episode.seed}
+    return _client(gateway).chat("agent", messages, schema=schema, limit=episode.tokens, **booked)
 
 
 def action_schema(actions: list[str]) -> dict:
     """JSON schema of an answer that is one of the actions; closed, so that OpenAI takes it as strict."""
-    action = {"type": "string", "enum": actions}
-    return {
-        "type": "object",
-        "properties": {"action": action},
-        "required": ["action"],
-        "additionalProperties": False,
-    }
+    properties = {"action": {"type": "string", "enum": actions}}
+    return {"type": "object", "properties": properties, "required": ["action"], "additionalProperties": False}
 
 
 @functools.cache

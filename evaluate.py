@@ -70,9 +70,7 @@ class DesignTools:
     and is not paid for twice.
     """
 
-    def __init__(
-        self, models, design: str, stage: str, asked: Counter[str] | None = None, keep_models: bool = False
-    ):
+    def __init__(self, models, design: str, stage: str, asked: Counter[str] | None = None, keep_models: bool = False):
         self._models, self._asked, self._keep_models = models, Counter(asked), keep_models
         self._account = {"design": design, "stage": stage}  # whom calls are booked to
 
@@ -88,9 +86,7 @@ class DesignTools:
         self._asked[question] += 1
         sample = f"memory {self._asked[question]}"
         try:
-            return await self._models.chat(
-                "memory", messages, schema=schema, sample=sample, model=model, **self._account
-            )
+            return await self._models.chat("memory", messages, schema=schema, sample=sample, model=model, **self._account)
         except ContextOverflow:
             raise DesignError("error", f"a prompt of {len(user)} characters is too long for the model") from None
 
@@ -295,18 +291,9 @@ class Fold:
 
     def episode(self, task: envs.Task, phase: int | str, memory: str = "") -> Episode:
         protocol = self.protocol
-        return Episode(
-            domain=protocol.domain,
-            task=task.id,
-            seed=envs.derive_seed(task.seed, protocol.seed, phase),
-            agent_model=protocol.agent_model,
-            memory=memory,
-            sample=str(phase),
-            show_admissible=protocol.show_admissible,
-            style=protocol.style,
-            tokens=protocol.tokens,
-            constrain=protocol.constrain,
-        )
+        seed = envs.derive_seed(task.seed, protocol.seed, phase)
+        shared = {name: getattr(protocol, name) for name in ("show_admissible", "style", "tokens", "constrain")}
+        return Episode(protocol.domain, task.id, seed, protocol.agent_model, memory, str(phase), **shared)
 
     def _play_first(self, episode: Episode) -> Awaitable[Played]:
         return self.play(episode, NO_MEMORY, length=math.inf)  # high priority: others wait for it

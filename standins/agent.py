@@ -55,14 +55,8 @@ def act(messages: list[dict], seed: int) -> str:
     """Choose the valid action with the most evidence for it and the least against it."""
     game = Game(messages)
     walk = ways(game)
-    evidence = (
-        (W.plan, next_of_plans(game)),
-        (1.0, follow(game)),
-        (W.goal, shared_with_goal(game)),
-        (W.notes, noted(game)),
-        (W.pointed, pointed_at(game)),
-        (W.walk, walk),
-    )
+    evidence = ((W.plan, next_of_plans(game)), (1.0, follow(game)), (W.goal, shared_with_goal(game)),
+                (W.notes, noted(game)), (W.pointed, pointed_at(game)), (W.walk, walk))
     total = {action: -against for action, against in exploration(game, walk).items()}
     for weight, scores in evidence:
         for action, score in scores.items():
