@@ -71,20 +71,16 @@ class DesignTools:
     """
 
     def __init__(self, models, design: str, stage: str, asked: Counter[str] | None = None, keep_models: bool = False):
-        self._models, self._asked, self._keep_models = models, Counter(asked), keep_models
+        self._models, self._keep_models = models, keep_models
         self._account = {"design": design, "stage": stage}  # whom calls are booked to
-
-    @property
-    def asked(self) -> Counter[str]:
-        """How often each thing was asked so far."""
-        return Counter(self._asked)
+        self.asked = Counter(asked)  # how often each thing was asked so far
 
     async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": user}]
         model = (model or "") if self._keep_models else ""
         question = json.dumps([messages, schema, model], sort_keys=True)
-        self._asked[question] += 1
-        sample = f"memory {self._asked[question]}"
+        self.asked[question] += 1
+        sample = f"memory {self.asked[question]}"
         try:
             return await self._models.chat("memory", messages, schema=schema, sample=sample, model=model, **self._account)
         except ContextOverflow:
@@ -133,7 +129,7 @@ class Evaluator:
     @property
     def episodes(self) -> int:
         """How many episodes of each design are deployed."""
-        return sum(fold.episodes for fold in self.folds)
+        return sum(len(fold.places()) for fold in self.folds)
 
     @property
     def unsafe(self) -> bool:
@@ -259,11 +255,6 @@ class Fold:
         if self.sandbox is not None:
             await self.sandbox.__aexit__(*exception)
 
-    @property
-    def episodes(self) -> int:
-        """How many episodes of each design are deployed."""
-        return self.protocol.passes * len(self.deployment)
-
     def places(self, passes: range | None = None) -> list[tuple[envs.Task, int]]:
         """Each deployed task in each pass, one pass after the other."""
         passes = passes or range(self.protocol.passes)
@@ -386,20 +377,16 @@ class Deployment:
         try:
             retrieved = await retrieve(without_memory.trajectory.init)
         except DesignError as error:
-            errors[f"retrieve: {error.status}: {error}"] += 1
             message = f"{error.status}: {error}"
+            errors[f"retrieve: {message}"] += 1
             return Outcome(task.id, task.family, number, 0.0, without, 0, None, 0, None, message)
         memory = memory_text(retrieved)
         episode, length = fold.episode(task, number, memory), len(without_memory.trajectory.steps)
         same = self._design == NO_MEMORY and not memory  # which has been counted
         played = without_memory if same else await fold.play(episode, self._design, length)
-        trajectory, steps = played.trajectory, len(played.trajectory.steps)
-        tokens = count_tokens(memory)
-        score = trajectory.reward
-        return Outcome(
-            task.id, task.family, number, score, without, steps, retrieved, tokens, trajectory,
-            invalid=played.invalid, example=played.invalid_answer,
-        )  # fmt: skip
+        trajectory, tokens = played.trajectory, count_tokens(memory)
+        known = (task.id, task.family, number, trajectory.reward, without, len(trajectory.steps), retrieved, tokens)
+        return Outcome(*known, trajectory, invalid=played.invalid, example=played.invalid_answer)
 
     async def _frozen_retrieval(self, init: dict) -> Any:
         """What a memory that has learned the collected trajectories, and nothing else, says of `init`.
@@ -429,18 +416,15 @@ class Deployment:
                     return await memory.retrieve(init)
             except CannotFork as error:
                 once = worker.ended and again
-                self._say(f"learns again{'' if once else ' for each task, which takes longer'}: {error}")
+                what = f"learns again{'' if once else ' for each task, which takes longer'}: {error}"
+                if (kind := what.partition("\n")[0]) not in self._said:  # what it printed may differ each time
+                    self._said.add(kind)
+                    self._fold.log(f"design {self._design} {what}")
                 if not once:
                     break
         async with self._worker(self._tools()) as memory:
             await self._learn(memory, Counter())
             return await memory.retrieve(init)
-
-    def _say(self, what: str) -> None:
-        """Log something about the design, once."""
-        if (kind := what.partition("\n")[0]) not in self._said:  # what it printed may differ each time
-            self._said.add(kind)
-            self._fold.log(f"design {self._design} {what}")
 
     async def _learn_once(self) -> tuple[Worker, Counter[str]]:
         """A worker that has learned the collected trajectories, and what the design has asked of models until then."""
@@ -458,7 +442,7 @@ class Deployment:
                 self.errors.update(errors)
             self.output = worker.output
         self._times_learned += 1
-        return worker, tools.asked
+        return worker, Counter(tools.asked)
 
     def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
         return self._fold.tools(self._design, self._stage, asked)
