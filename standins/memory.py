@@ -4,25 +4,19 @@ Promises: answers are sentences and numbers of the text, in the form of the sche
 """
 
 import hashlib
-import itertools
 import json
 import math
 import re
 from collections import Counter
-from functools import lru_cache
+from itertools import pairwise
 
 from standins.prompt import NEGATIVE, tokens, words
-
-SENTENCES = 6  # of an answer without a schema
-ITEMS = 4  # of a list, where the schema does not say
-DIMENSIONS = 256
 
 
 def extract(messages: list[dict], schema: dict | None) -> str:
     """The sentences of the last message that carry most, best those about what the system message asks for."""
     text = messages[-1]["content"]
     asked = words(" ".join(message["content"] for message in messages if message["role"] == "system"))
-    sentences = [part.strip(" -*>\"'{}[],") for part in re.split(r"(?<=[.!?;])\s+|\n+", text)]
     count = Counter(tokens(text))
 
     def carried(sentence: str) -> float:
@@ -30,10 +24,11 @@ def extract(messages: list[dict], schema: dict | None) -> str:
         weight = sum(math.log1p(count[word]) * (2.0 if word in asked else 1.0) for word in sorted(mine))
         return weight / math.sqrt(len(mine) + 4)
 
+    sentences = (part.strip(" -*>\"'{}[],") for part in re.split(r"(?<=[.!?;])\s+|\n+", text))
     distinct = dict.fromkeys(part for part in sentences if 3 < len(part) < 400)
     ranked = sorted(distinct, key=carried, reverse=True)  # stable: of equals the first
     if schema is None:
-        return "\n".join(ranked[:SENTENCES])
+        return "\n".join(ranked[:6])
     return json.dumps(_fill(schema, ranked, text), ensure_ascii=False)
 
 
@@ -50,7 +45,8 @@ def _fill(schema: dict, ranked: list[str], text: str):
             filled[name] = _fill(part, sorted(ranked, key=lambda one: -len(words(one) & asked)), text)
         return filled
     if form == "array":
-        count = min(schema.get("maxItems", ITEMS), max(schema.get("minItems", 0), min(ITEMS, len(ranked))))
+        # Four items, where the schema does not say.
+        count = min(schema.get("maxItems", 4), max(schema.get("minItems", 0), min(4, len(ranked))))
         return [_fill(schema.get("items", {}), ranked[n:] or [""], text) for n in range(count)]
     if form in ("number", "integer"):
         found = re.search(r"-?\d+(?:\.\d+)?", text)
@@ -65,17 +61,10 @@ def embed(texts: list[str]) -> list[list[float]]:
     """Hashed bags of words and pairs of words: 256 numbers a text, of length 1 (all 0 for no words)."""
     vectors = []
     for found in map(tokens, texts):
-        vector = [0.0] * DIMENSIONS
-        for feature in (*found, *map(" ".join, itertools.pairwise(found))):
-            place, sign = _place(feature)
-            vector[place] += sign
+        vector = [0.0] * 256
+        for feature in (*found, *map(" ".join, pairwise(found))):
+            digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=4).digest()  # hash() varies
+            vector[digest[1]] += 1.0 if digest[2] & 1 else -1.0
         length = math.sqrt(sum(number * number for number in vector)) or 1.0
         vectors.append([number / length for number in vector])
     return vectors
-
-
-@lru_cache(maxsize=100_000)
-def _place(feature: str) -> tuple[int, float]:
-    """Where a word or pair counts, and with which sign: stable, unlike hash()."""
-    digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=4).digest()
-    return int.from_bytes(digest[:2], "big") % DIMENSIONS, 1.0 if digest[2] & 1 else -1.0
