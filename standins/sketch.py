@@ -1,8 +1,7 @@
 """The stand-in for the meta agent: it writes memory designs out of the layers in `layers.py`, for any domain.
 
-Promises: an answer follows from the prompt and the seed. It changes one thing at a time, by what the prompt shows; a
-change that hurt is taken back together with a new one. It reads its parent from the constants in the parent's code
-and repeats no change that the prompt shows. What it finds is no result.
+Promises: an answer follows from the prompt and the seed. It changes one thing at a time and repeats no change that the
+prompt shows; a change that hurt is taken back together with a new one. What it finds is no result.
 """
 
 import ast
@@ -21,7 +20,7 @@ STAGE = re.compile(r"^# Stage: (\w+)", re.M)
 DESIGN = re.compile(r"^## Design\n(?P<fence>`{3,})python\n(?P<code>.*?)\n(?P=fence)$", re.M | re.S)
 PLAN = re.compile(r"^## Plan\n```json\n(.*?)\n```$", re.M | re.S)
 ERRORS = re.compile(r"^## Errors?\n(.*?)(?=^## |\Z)", re.M | re.S)
-NUMBER = r"^{}: ([+-]?\d+(?:\.\d+)?)$"
+NUMBER = re.compile(r"^(score difference|standard error|retrieved tokens): ([+-]?\d+(?:\.\d+)?)$", re.M)
 EPISODE = re.compile(r"^### .*?\| score ([\d.]+)\nRetrieved:\n```json\n(.*?)\n```\n(.*?)(?=^### |^## |\Z)", re.M | re.S)
 ACTION = re.compile(r"^> (.*)$", re.M)
 CHANGE = re.compile(r"(Add|Remove) the layer `(\w+)`|Set `(\w+)` to ([\d.]+) \(it was ([\d.]+)\)")
@@ -33,8 +32,6 @@ LAYERS = {
     if isinstance(node, ast.ClassDef) and any(getattr(part, "name", "") == "tell" for part in node.body)
 }
 STEPS = {"TOP": (1, 2, 3, 5), "LENGTH": (6, 12, 25), "RATE": (0.1, 0.2, 0.3, 0.5), "TRUST": (1.0, 2.0, 5.0)}
-LONG = 600  # tokens of retrieved memory that are too many
-MATTERS = 0.01  # score difference that counts as better or worse, where the standard error is less
 
 
 @dataclass(frozen=True)
@@ -55,18 +52,14 @@ class Sketch:
         return f'"""A memory of these layers.\n\n{told}\n"""\n\n{source}'
 
 
-def constants_of(code: str) -> dict:
-    """The settings that a module begins with, by name."""
-    nodes = [node for node in ast.parse(code).body if isinstance(node, ast.Assign)]
-    named = [(getattr(node.targets[0], "id", ""), node.value) for node in nodes]
-    return {name: ast.literal_eval(value) for name, value in named if name in ("LAYERS", *STEPS)}
-
-
 def read(code: str) -> Sketch:
-    """What a module was written from; no layers where it is no sketch."""
-    found = constants_of(LIBRARY) | {"LAYERS": []}
-    with contextlib.suppress(SyntaxError, ValueError):
-        found |= constants_of(code) if "class Memory(MemoryDesign)" in code else {}
+    """What a module was written from, by the constants that it begins with; no layers where it is no sketch."""
+    found: dict = {}
+    for source in (LIBRARY, "LAYERS = []", code if "class Memory(MemoryDesign)" in code else ""):
+        with contextlib.suppress(SyntaxError, ValueError):
+            nodes = [node for node in ast.parse(source).body if isinstance(node, ast.Assign)]
+            named = [(getattr(node.targets[0], "id", ""), node.value) for node in nodes]
+            found |= {name: ast.literal_eval(value) for name, value in named if name in ("LAYERS", *STEPS)}
     return Sketch(tuple(name for name in found["LAYERS"] if name in LAYERS), tuple(found[name] for name in STEPS))
 
 
@@ -76,11 +69,9 @@ def apply(sketch: Sketch, change: str) -> Sketch:
     if not found:
         return sketch
     verb, layer, name, value, _ = found.groups()
-    if name in STEPS:
-        constants = dict(zip(STEPS, sketch.constants, strict=True)) | {name: float(value)}
-        return replace(sketch, constants=tuple(constants.values()))
+    constants = (float(value) if one == name else old for one, old in zip(STEPS, sketch.constants, strict=True))
     rest = tuple(one for one in sketch.layers if one != layer)
-    return replace(sketch, layers=(*rest, layer) if verb == "Add" and layer in LAYERS else rest)
+    return Sketch((*rest, layer) if verb == "Add" and layer in LAYERS else rest, tuple(constants))
 
 
 def write(messages: list[dict], seed: int) -> str:
@@ -101,7 +92,7 @@ def first(prompt: str, rng: random.Random) -> Sketch:
 
 def implement(prompt: str, rng: random.Random) -> Sketch:
     """The parent with the plan's changes carried out."""
-    sketch, plan = parent(prompt), PLAN.search(prompt)
+    sketch, plan = read(parent(prompt)), PLAN.search(prompt)
     with contextlib.suppress(ValueError, KeyError, TypeError):
         for change in json.loads(plan[1])["changes"] if plan else ():
             sketch = apply(sketch, str(change["what"]))
@@ -110,91 +101,79 @@ def implement(prompt: str, rng: random.Random) -> Sketch:
 
 def repair(prompt: str, rng: random.Random) -> Sketch:
     """Leave out the layer in which it failed, else the last one."""
-    sketch, design, error = parent(prompt), DESIGN.search(prompt), ERRORS.search(prompt)
+    code, error = parent(prompt), ERRORS.search(prompt)
+    sketch = read(code)
     guilty = sketch.layers[-1:]
-    for number in map(int, re.findall(r"line (\d+)", error[1] if error else "")):
-        classes = re.findall(r"^class (\w+)", "\n".join(design["code"].splitlines()[:number]), re.M) if design else []
-        guilty = tuple(classes[-1:]) if classes and classes[-1] in sketch.layers else guilty
+    for number in re.findall(r"line (\d+)", error[1] if error else ""):
+        classes = re.findall(r"^class (\w+)", "\n".join(code.splitlines()[: int(number)]), re.M)
+        guilty = tuple(name for name in classes[-1:] if name in sketch.layers) or guilty
     rest = tuple(name for name in sketch.layers if name not in guilty)
     return replace(sketch, layers=rest) if rest else first(prompt, rng)
 
 
-def parent(prompt: str) -> Sketch:
+def parent(prompt: str) -> str:
     design = DESIGN.search(prompt)
-    return read(design["code"]) if design else read("")
+    return design["code"] if design else ""
 
 
 def ideate(prompt: str, rng: random.Random) -> dict:
     """A plan: a verdict on each layer, and the change that the evidence speaks for most, with some chance."""
-    sketch = parent(prompt)
-    text = DESIGN.sub("", prompt)
-
-    def number(name: str) -> float:
-        found = re.search(NUMBER.format(name), text, re.M)
-        return float(found[1]) if found else 0.0
-
-    episodes = [(float(score), told, set(ACTION.findall(rest))) for score, told, rest in EPISODE.findall(text)]
-    verdicts = {layer: verdict(layer, episodes) for layer in sketch.layers}
-    made = [found.group() for found in CHANGE.finditer(text)]  # on the way from the first design to this one
-    gain, noise = number("score difference"), max(MATTERS, number("standard error"))
-    back = []
-    if made and gain < -noise:  # take back the last change
-        verb, layer, name, new, old = CHANGE.match(made[0]).groups()
-        undone = f"Set `{name}` to {old} (it was {new})." if name else ""
-        back = [undone or f"{'Remove' if verb == 'Add' else 'Add'} the layer `{layer}`."]
-        sketch = apply(sketch, back[0])
+    sketch, text = read(parent(prompt)), DESIGN.sub("", prompt)
+    numbers = {name: float(number) for name, number in reversed(NUMBER.findall(text))}  # of two the first
     errors = ERRORS.search(text)
 
-    ideas: dict[str, tuple[float, str]] = {}  # changes: how much speaks for each, and what
+    # Whether what a layer told was done in the better or in the worse episodes.
+    episodes = [(float(score), told, set(ACTION.findall(rest))) for score, told, rest in EPISODE.findall(text)]
     wins = sum(score >= 0.5 for score, *_ in episodes)
+    mean = sum(score for score, *_ in episodes) / (len(episodes) or 1)
+    verdicts = {}
+    for layer in sketch.layers:
+        good, told = 0.0, False
+        for score, retrieved, actions in episodes:
+            part = retrieved.partition(f'"{layer.lower()}"')[2].partition("\n ]")[0]
+            told = told or bool(part)
+            done = sum(re.sub(r" \d+", "", action) in part for action in actions)
+            good += (score - mean) * done / (len(actions) or 1)
+        verdicts[layer] = "missing" if not told else "helped" if good > 0.02 else "misled" if good < -0.02 else "neutral"
+
+    # The last change is taken back if it hurt; a score difference of 0.01 says nothing.
+    made = [found.groups() for found in CHANGE.finditer(text)]  # on the way from the first design to this one
+    gain, noise = numbers.get("score difference", 0.0), max(0.01, numbers.get("standard error", 0.0))
+    changes = []
+    if made and gain < -noise:
+        verb, layer, name, new, old = made[0]
+        undone = f"Set `{name}` to {old} (it was {new})." if name else ""
+        undone = undone or f"{'Remove' if verb == 'Add' else 'Add'} the layer `{layer}`."
+        changes, sketch = [(undone, "the last change hurt")], apply(sketch, undone)
+
+    # One new change is drawn: of each how much speaks for it, what does, and whether it was made before.
+    ideas: dict[str, tuple[float, str, bool]] = {}
     wanted = {"Plans": wins, "Targets": wins, "Places": len(episodes) - wins}
     for layer in LAYERS:
+        again = any(layer == other for _, other, *_ in made)
         if layer not in sketch.layers:
             weight = 1 + 3 * wanted.get(layer, 0.0) / (len(episodes) or 1)
-            ideas[f"Add the layer `{layer}`."] = (weight, "the episodes shown have what it learns from")
+            ideas[f"Add the layer `{layer}`."] = (weight, "the episodes shown have what it learns from", again)
         elif len(sketch.layers) > 1:
-            failed = bool(errors) and layer in errors[1]
-            said = verdicts.get(layer, "neutral")
+            failed, said = bool(errors) and layer in errors[1], verdicts.get(layer, "neutral")
             weight = {"misled": 1.5, "missing": 1.0, "neutral": 0.3, "helped": 0.1}[said] + 20 * failed
-            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {said}")
-    for name, value in zip(STEPS, sketch.constants, strict=True):
-        at = min(range(len(STEPS[name])), key=lambda n: abs(STEPS[name][n] - value))
-        for step in (-1, 1):
-            if 0 <= at + step < len(STEPS[name]):
-                shorter = number("retrieved tokens") > LONG and name in ("TOP", "LENGTH") and step < 0
-                further = gain > noise and any(f"`{name}`" in change for change in made[:1])
-                why = "it tells too much" if shorter else "the last change helped" if further else "a small trial"
-                idea = f"Set `{name}` to {STEPS[name][at + step]} (it was {value})."
-                ideas[idea] = (0.15 + 5 * shorter + 2 * further, why)
-    fresh = {change: idea for change, idea in ideas.items() if not repeats(change, made)} or ideas
-    what = rng.choices(list(fresh), [weight for weight, _ in fresh.values()])[0]
-    changes = [{"what": change, "why": "the last change hurt"} for change in back]
+            ideas[f"Remove the layer `{layer}`."] = (weight, "it failed" if failed else f"what it told: {said}", again)
+    for (name, steps), value in zip(STEPS.items(), sketch.constants, strict=True):
+        at = min(range(len(steps)), key=lambda n: abs(steps[n] - value))
+        for new in (*steps[max(0, at - 1) : at], *steps[at + 1 : at + 2]):
+            shorter = numbers.get("retrieved tokens", 0.0) > 600 and name in ("TOP", "LENGTH") and new < steps[at]
+            further = gain > noise and any(name in change for change in made[:1])
+            why = "it tells too much" if shorter else "the last change helped" if further else "a small trial"
+            again = any(name == other and new in (float(then), float(old)) for _, _, other, then, old in made)
+            ideas[f"Set `{name}` to {new} (it was {value})."] = (0.15 + 5 * shorter + 2 * further, why, again)
+    fresh = {change: idea for change, idea in ideas.items() if not idea[2]} or ideas
+    what = rng.choices(list(fresh), [weight for weight, *_ in fresh.values()])[0]
+    changes.append((what, fresh[what][1]))
     why = {"helped": "the better episodes did what it told", "neutral": "better and worse episodes used it alike",
            "misled": "the worse episodes did what it told", "missing": "it told nothing"}  # fmt: skip
     return {
         "worked": [layer for layer, said in verdicts.items() if said == "helped"],
         "verdicts": [{"item": layer, "verdict": said, "why": why[said]} for layer, said in verdicts.items()],
         "problems": [f"{layer}: {why[said]}" for layer, said in verdicts.items() if said in ("misled", "missing")],
-        "changes": [{**change, "expected": "more tasks won"} for change in (*changes, {"what": what, "why": fresh[what][1]})],
+        "changes": [{"what": change, "why": reason, "expected": "more tasks won"} for change, reason in changes],
     }
-
-
-def verdict(layer: str, episodes: list[tuple]) -> str:
-    """Whether what a layer told was done in the better or in the worse episodes."""
-    mean = sum(score for score, *_ in episodes) / (len(episodes) or 1)
-    gain, told = 0.0, False
-    for score, retrieved, actions in episodes:
-        part = retrieved.partition(f'"{layer.lower()}"')[2].partition("\n ]")[0]
-        told = told or bool(part)
-        gain += (score - mean) * sum(re.sub(r" \d+", "", action) in part for action in actions) / (len(actions) or 1)
-    return "missing" if not told else "helped" if gain > 0.02 else "misled" if gain < -0.02 else "neutral"
-
-
-def repeats(change: str, made: list[str]) -> bool:
-    """Whether a change touches what a change before it has set to the same, or was set from."""
-    _, layer, name, new, _ = CHANGE.match(change).groups()
-    for one in made:
-        _, other, constant, value, old = CHANGE.match(one).groups()
-        if (layer and layer == other) or (name and name == constant and float(new) in (float(value), float(old))):
-            return True
-    return False
