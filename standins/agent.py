@@ -7,48 +7,30 @@ the memory says. It knows no domain, no task and no thing; good memory helps it 
 
 import math
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
 
-from standins.prompt import (
-    OUTCOME,
-    Observation,
-    Plan,
-    command,
-    noise,
-    read_brief,
-    read_memory,
-    read_observation,
-    words,
-)
-from standins.state import UNKNOWN, Inventory, Map, Progress, Thing, read_directions, ways
+from standins.prompt import OUTCOME, Plan, command, noise, read_brief, read_memory, read_observation
+from standins.state import UNKNOWN, Map, Progress, Thing, read_directions, ways
 
 
-@dataclass(frozen=True)
-class Weights:
+class W:
     """How much each kind of evidence counts. One setting for all domains."""
 
-    plan: float = 4.0  # the next command of a plan of the memory: somebody has thought about the order
-    directed: float = 3.0  # a step of directions in an observation: true, but terse
-    fetch: float = 1.5  # to get what directions need
-    spoil: float = 2.4  # against: what directions tell is done twice, too early or to other things
-    goal: float = 2.0  # words shared with the goal
-    notes: float = 1.6  # sentences and pairs of the memory: what they mean is guessed
-    pointed: float = 1.0  # words shared with lines about what is wanted
-    walk: float = 1.2  # ways to places that are unknown, or where something needed was seen
-    news: float = 1.6  # commands whose verb has brought something new
-    tried: float = 0.9  # against: each time that it was done in this situation
-    idle: float = 0.9  # against: each time that it changed nothing there
-    used: float = 0.2  # against: how often it was done anywhere
-    leave: float = 1.0  # against: another command on a thing that commands have changed
-    aside: float = 1.0  # against: a thing that is not of the goal with another, without directions
-    chance: float = 0.2  # to break ties
-
-
-W = Weights()
-SOON = (1.0, 0.4, 0.2, 0.1)  # trust in the first steps of a plan that are not done
-LATER = 0.97  # what is left of the worth of a step of directions for each one that may come before it
-FOLLOWED = 6  # plans that are followed at once, those of tasks most like this one
+    plan = 4.0  # the next command of a plan of the memory: somebody has thought about the order
+    directed = 3.0  # a step of directions in an observation: true, but terse
+    fetch = 1.5  # to get what directions need
+    spoil = 2.4  # against: what directions tell is done twice, too early or to other things
+    goal = 2.0  # words shared with the goal
+    notes = 1.6  # sentences and pairs of the memory: what they mean is guessed
+    pointed = 1.0  # words shared with lines about what is wanted
+    walk = 1.2  # ways to places that are unknown, or where something needed was seen
+    news = 1.6  # commands whose verb has brought something new
+    tried = 0.9  # against: each time that it was done in this situation
+    idle = 0.9  # against: each time that it changed nothing there
+    used = 0.2  # against: how often it was done anywhere
+    leave = 1.0  # against: another command on a thing that commands have changed
+    aside = 1.0  # against: a thing that is not of the goal with another, without directions
+    chance = 0.2  # to break ties
 
 
 def act(messages: list[dict], seed: int) -> str:
@@ -75,50 +57,47 @@ class Game:
     """What the prompt of one turn says, made ready for weighing the actions."""
 
     def __init__(self, messages: list[dict]):
-        self.brief = read_brief(messages[0]["content"])
+        self.goal, static, self.quoted, memory = read_brief(messages[0]["content"])
         self.turns = tuple(read_observation(m["content"]) for m in messages if m["role"] == "user")
         self.taken = tuple(m["content"].strip() for m in messages if m["role"] == "assistant")
-        self.now, self.goal, static = self.turns[-1], self.brief.goal, tuple(self.brief.actions)
+        self.now = self.turns[-1]
         self.actions = self.now.actions or static or ("look",)
         self.listed = bool(self.now.actions) and set(self.now.actions) != set(static)  # each turn has its own
         self.commands = {action: command(action) for action in self.actions}
         self.rare = rarity(self.actions)
         self.mass = {one: sum([self.rare[word] for word in one.words]) for one in self.commands.values()}
-        known = (*(static or self.brief.quoted), *self.now.actions, *self.taken)
-        self.verbs = frozenset(command(action).verb for action in known)
-        self.memory = read_memory(self.brief.memory, self.verbs)
+        taken = [command(action) for action in self.taken]
+        known = (*map(command, static or self.quoted), *map(command, self.now.actions), *taken)
+        self.verbs = frozenset(one.verb for one in known)
+        self.memory = read_memory(memory, self.verbs)
         self.map = Map(self.turns, self.taken)
         told = (read_directions(turn, self.verbs) for turn in reversed(self.turns) if self.listed)
         self.told = next((found for found in told if found), None)
         self.seen = frozenset().union(*(turn.words for turn in self.turns))
         self.progress = Progress(self) if self.told else None
-        self.news = self._news()
+        # Whether each step brought a new place, a score or new words, with listed actions useful ones.
+        useful = self.goal.union(*(one.words for one in (*taken, *self.commands.values())))
+        useful = useful.union(*(self.told.things if self.told else ())) - self.verbs
+        words, places, self.news = set(self.turns[0].words), {self.map.places[0]}, []
+        for turn, place in zip(self.turns[1:], self.map.places[1:], strict=True):
+            fresh = turn.words - words
+            scored = any(OUTCOME.fullmatch(word) for word in fresh)
+            self.news.append(scored or place not in places or bool(fresh & useful if self.listed else fresh))
+            words |= fresh
+            places.add(place)
         # How often each was done lately: less where it brought news, or before something new for the goal.
         self.counts: dict[str, float] = {}
         left = 1.0
         for number, action in reversed(list(enumerate(self.taken))):
             self.counts[action] = self.counts.get(action, 0.0) + left * (0.3 if self.news[number] else 1.0)
-            one = command(action)
+            one = taken[number]
             left *= 0.3 if one.others and one.thing & self.goal and action not in self.taken[:number] else 0.97
-
-    def _news(self) -> list[bool]:
-        """Whether each step brought a new place, a score or new words, with listed actions useful ones."""
-        useful = self.goal.union(*(one.words for one in (*map(command, self.taken), *self.commands.values())))
-        useful = useful.union(*(self.told.things if self.told else ())) - self.verbs
-        known, places, found = set(self.turns[0].words), {self.map.places[0]}, []
-        for turn, place in zip(self.turns[1:], self.map.places[1:], strict=True):
-            fresh = turn.words - known
-            scored = any(OUTCOME.fullmatch(word) for word in fresh)
-            found.append(scored or place not in places or bool(fresh & useful if self.listed else fresh))
-            known |= fresh
-            places.add(place)
-        return found
 
 
 @lru_cache(maxsize=512)
 def rarity(actions: tuple[str, ...]) -> dict[str, float]:
     """How much each word tells about which of the actions is meant."""
-    count = Counter(word for action in actions for word in words(action))
+    count = Counter(word for action in actions for word in command(action).words)
     return {word: 0.1 + math.log(len(actions) / n) for word, n in count.items()}
 
 
@@ -174,31 +153,29 @@ def pointed_at(game: Game) -> dict[str, float]:
 def follow(game: Game) -> dict[str, float]:
     """For the next steps of directions and what they take; against steps too early, twice, on other things."""
     told, progress, scores = game.told, game.progress, {}
-    if not told or not game.listed:
+    if not told:
         return scores
-    left, done, tools = progress.left, progress.done, progress.tools
-    work = {command(action).verb for action in done}.union(progress.explained, *progress.explained.values())
-    held = Inventory(game, work & game.verbs)
-    missing = {Thing(step[1:]) for step in left}.union(told.listed) - held.things if left else set()
+    left, done, tools, held = progress.left, progress.done, progress.tools, progress.held
+    missing = {Thing(step[1:]) for step in left}.union(told.listed) - held if left else set()
     does = {action: {step: does_step(game, action, step) for step in progress.ready} for action in game.actions}
     # Hands are full where something listed, or the tool of a step that nothing does, is at hand and cannot be got.
-    stuck = {s for s in progress.ready if Thing(s[1:]) in held.things and not any(one[s] for one in does.values())}
+    stuck = {step for step in progress.ready if Thing(step[1:]) in held and not any(one[step] for one in does.values())}
     lacking = Thing().union(*(progress.explained[step[0]] for step in stuck)) - game.verbs
-    full = any(one & lacking or one in missing.intersection(told.listed) for one in held.out_of_reach - held.things)
+    full = any(one & lacking or one in missing.intersection(told.listed) for one in progress.out_of_reach - held)
     for action, one in game.commands.items():
-        best = max((LATER**n * share for n, share in enumerate(does[action].values())), default=0.0)
+        best = max((0.97**n * share for n, share in enumerate(does[action].values())), default=0.0)
         thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
         early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
         if best and action not in done:
             scores[action] = W.directed * best / (1 + game.counts.get(action, 0.0))
-        elif action in done or early or (thing and one.verb in work & game.verbs):
+        elif action in done or early or (thing and one.verb in progress.work):
             scores[action] = -W.spoil  # done before, too early, or told of other things
-        elif one.thing in held.things:
+        elif one.thing in held:
             named = one.thing in told.things
-            if (named or one.thing & tools) and not (full and (one.verb in held.letting or not named)):
+            if (named or one.thing & tools) and not (full and (one.verb in progress.letting or not named)):
                 scores[action] = -W.spoil  # it is needed, and hands are free
         elif one.thing in missing or one.thing & tools:
-            scores[action] = W.fetch if one.verb in held.getting or not held.getting else 0.0
+            scores[action] = W.fetch if one.verb in progress.getting or not progress.getting else 0.0
     return scores
 
 
@@ -225,8 +202,8 @@ def next_of_plans(game: Game) -> dict[str, float]:
         return {}
     steps = zip(game.taken, game.turns, game.turns[1:], strict=False)
     done = tuple(action for action, before, after in steps if not before.is_like(after))
-    fits = [(fitting(plan, game.goal, game.turns[0]), plan) for plan in game.memory.plans]
-    best = sorted(fits, key=lambda one: -one[0])[:FOLLOWED]
+    fits = [(fitting(plan, game.goal, game.turns[0].words), plan) for plan in game.memory.plans]
+    best = sorted(fits, key=lambda one: -one[0])[:6]
     trust = 0.6 + 0.4 * min(1.0, 2 * best[0][0])  # of another task's is hearsay
     total = sum(0.02 + fit**2 for fit, _ in best)
     scores = dict.fromkeys(game.actions, 0.0)
@@ -234,15 +211,15 @@ def next_of_plans(game: Game) -> dict[str, float]:
         behind = carried_out(plan, done)
         coming = [step for number, step in enumerate(plan.steps) if number not in behind]
         for action in game.actions:
-            sure = max((soon * alike(action, step) for soon, step in zip(SOON, coming, strict=False)), default=0.0)
-            scores[action] += trust * plan.sign * (0.02 + fit**2) / total * sure
+            likes = (soon * alike(action, step) for soon, step in zip((1.0, 0.4, 0.2, 0.1), coming, strict=False))
+            scores[action] += trust * plan.sign * (0.02 + fit**2) / total * max(likes, default=0.0)
     return scores
 
 
 @lru_cache(maxsize=4096)
-def fitting(plan: Plan, goal: frozenset[str], first: Observation) -> float:
+def fitting(plan: Plan, goal: frozenset[str], first: frozenset[str]) -> float:
     """How like this task a plan's is: by what stands around it, or by what it does."""
-    pairs = ((plan.about, goal | first.words), (plan.words, goal))
+    pairs = ((plan.about, goal | first), (plan.words, goal))
     return max(len(a & b) / math.sqrt(len(a) * len(b) or 1) for a, b in pairs)
 
 

@@ -8,26 +8,20 @@ import hashlib
 import json
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 
-# Words that carry grammar, not matter. Nothing here names a thing, a place or a command of a game.
-_STOP = (
-    "a an the of to in on at by for from with without and or but is are was were be been it its this that these "
-    "those you your yours i me my mine we our they their he she as if then than there here into onto over under so "
-    "do does did has have had having can could will would may might shall should must what which who when where how "
-    "why some any all each every one more most other another such only own same just also very too again s t"
-)
-_NEGATIVE = (
-    "avoid never not no don doesn didn cannot useless fail fails failed failure failures wrong bad mistake "
-    "mistakes wasted waste nothing pointless harmful dead lost unsuccessful"
-)
-STOP, NEGATIVE = frozenset(_STOP.split()), frozenset(_NEGATIVE.split())
+# Words that carry grammar and not matter, and words of warnings. No thing, place or command of a game is named here.
+STOP, NEGATIVE = (frozenset(text.split()) for text in (
+    "a an the of to in on at by for from with without and or but is are was were be been it its this that these those "
+    "you your yours i me my mine we our they their he she as if then than there here into onto over under so do does did "
+    "has have had having can could will would may might shall should must what which who when where how why some any all "
+    "each every one more most other another such only own same just also very too again s t",
+    "avoid never not no don doesn didn cannot useless fail fails failed failure failures wrong bad mistake mistakes "
+    "wasted waste nothing pointless harmful dead lost unsuccessful"))  # fmt: skip
 OUTCOME = re.compile(r"reward|score|success|won|win_rate|outcome|result", re.I)
 LETTERS = re.compile(r"[a-z]+|[^\W\d_a-z]", re.I)
 PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
-SAME = 0.8  # share of common lines from which two observations count as one situation
-NOTES, PLANS, PLAN_STEPS = 1500, 60, 100  # of a longer memory the rest is not read
 
 
 @lru_cache(maxsize=50_000)
@@ -99,8 +93,8 @@ class Observation:
 
     def is_like(self, other: "Observation") -> bool:
         """Whether most lines are the same; the present observation may have more than it has later."""
-        common = len(self.line_set & other.line_set)
-        return self.question == other.question and common >= SAME * min(len(self.line_set), len(other.line_set))
+        least = 0.8 * min(len(self.line_set), len(other.line_set))
+        return self.question == other.question and len(self.line_set & other.line_set) >= least
 
 
 @lru_cache(maxsize=4096)
@@ -108,7 +102,8 @@ def read_observation(text: str) -> Observation:
     body, _, listed = text.partition("\nValid actions:\n")
     body = body.removeprefix("Observation:").strip()
     lines = tuple(line.strip() for line in body.splitlines() if line.strip())
-    clauses = tuple(dict.fromkeys(clause for line in lines for clause in _clauses(line)))
+    parts = (tokens(part) for line in lines for part in re.split(r"(?<=[.;,!?])\s", line))
+    clauses = tuple(dict.fromkeys((frozenset(part), part[0]) for part in parts if part))
     title = lines[0] if lines and len(tokens(lines[0])) <= 5 and lines[0][-1] not in ".!?:," else ""
     asked = "?" in body and re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)
     actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
@@ -116,30 +111,15 @@ def read_observation(text: str) -> Observation:
     return Observation(lines, frozenset(lines), clauses, seen, title, actions, asked.group() if asked else "")
 
 
-@lru_cache(maxsize=20_000)
-def _clauses(line: str) -> list[tuple[frozenset[str], str]]:
-    parts = (tokens(part) for part in re.split(r"(?<=[.;,!?])\s", line))
-    return [(frozenset(part), part[0]) for part in parts if part]
-
-
-@dataclass(frozen=True, eq=False)
-class Brief:
-    """The system message: what does not change during an episode."""
-
-    goal: frozenset[str]  # words of the goal
-    actions: dict[str, str]  # the actions of all turns and what is said of each; empty where each turn has its own
-    quoted: tuple[str, ...]  # commands that the text quotes
-    memory: str  # the text of the retrieved memory
-
-
 @lru_cache(maxsize=64)
-def read_brief(text: str) -> Brief:
-    actions = re.search(r"(?ms)^## Actions\n(.*?)(?=^## |\Z)", text)
+def read_brief(text: str) -> tuple[frozenset[str], tuple[str, ...], tuple[str, ...], str]:
+    """Of the system message: words of the goal, the actions of all turns, quoted commands, the retrieved memory."""
+    actions = re.search(r"(?ms)^## Actions\n(.*?)(?=^## |\Z)", text)  # none where each turn has its own
     memory = re.search(r"(?ms)^## Memory\n.*?```json\n(.*?)\n```\n", text)
     goal = text.rpartition("\n## Goal\n")[2] if "\n## Goal\n" in text else ""
-    listed = dict(re.findall(r"(?m)^([^\n]+?): (.*)$", actions.group(1))) if actions else {}
+    listed = dict.fromkeys(re.findall(r"(?m)^([^\n]+?): ", actions[1])) if actions else ()
     quoted = re.findall(r"`([a-z][^`\n]*)`", text.partition("\n## ")[0])
-    return Brief(words(goal), listed, tuple(quoted), memory.group(1) if memory else "")
+    return words(goal), tuple(listed), tuple(quoted), memory[1] if memory else ""
 
 
 @dataclass(frozen=True)
@@ -161,81 +141,76 @@ class Plan:
     sign: float  # 1 if it is told to have gone well or nothing is told, -0.5 if badly
 
 
-@dataclass
 class Memory:
-    """What was read out of the retrieved memory."""
+    """What was read out of the retrieved memory, any JSON or text; of a longer one the rest is not read."""
 
-    notes: list[Note] = field(default_factory=list)
-    plans: list[Plan] = field(default_factory=list)
-    having: dict[str, list[Note]] = field(default_factory=dict)  # the notes that have a word
-    weight: dict[str, float] = field(default_factory=dict)  # of a word: rare ones tell more
+    def __init__(self, text: str, verbs: frozenset[str]):
+        """`verbs` are the first words of the actions known so far."""
+        self.verbs = verbs
+        self.plans: list[Plan] = []  # at most 60
+        self.notes: list[Note] = []  # at most 1500
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        if text:
+            self._read(value, (), frozenset(), 1.0)
+        self.notes = list(dict.fromkeys(self.notes))[:1500]
+        self.having: dict[str, list[Note]] = {}  # the notes that have a word
+        for note in self.notes:
+            for word in sorted(note.words):
+                self.having.setdefault(word, []).append(note)
+        count = len(self.notes) + 1  # of a word: rare ones tell more
+        self.weight = {word: math.log(count / len(notes)) for word, notes in self.having.items()}
 
-
-@lru_cache(maxsize=32)
-def read_memory(text: str, verbs: frozenset[str]) -> Memory:
-    """Read any JSON or text; `verbs` are the first words of the actions known so far."""
-    try:
-        value = json.loads(text)
-    except ValueError:
-        value = text
-    memory = Memory()
-    if text:
-        _read(value, (), frozenset(), 1.0, verbs, memory)
-    memory.notes = list(dict.fromkeys(memory.notes))[:NOTES]
-    for note in memory.notes:
-        for word in sorted(note.words):
-            memory.having.setdefault(word, []).append(note)
-    count = len(memory.notes)
-    memory.weight = {word: math.log((count + 1) / len(notes)) for word, notes in memory.having.items()}
-    return memory
-
-
-def _read(value, path: tuple[str, ...], about: frozenset[str], sign: float, verbs, memory: Memory) -> None:
-    """Walk down a JSON value; `path` holds the keys so far, `about` the words around it."""
-    title = " ".join(path)
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if OUTCOME.fullmatch(str(key)) and isinstance(item, (bool, int, float, str)):
-                bad = words(item) & NEGATIVE if isinstance(item, str) else item < 0.5
-                sign = -0.5 if bad else 1.0
-        near = [words(item) for item in value.values() if isinstance(item, str) and len(item) < 4000]
-        for key, item in value.items():
-            _read(item, (*path, str(key)), about.union(*near), sign, verbs, memory)
-    elif isinstance(value, list):
-        told = []
-        for item in value:  # the command that it is, or has as one of its values
-            parts = [item] if isinstance(item, str) else item.values() if isinstance(item, dict) else ()
-            told.append(next((part for part in parts if isinstance(part, str) and is_command(part, verbs)), None))
-        warned = set(re.findall(r"[a-z]+", title.lower())) & NEGATIVE
-        is_plan = not warned and _add_plan(filter(None, told), about | words(title), sign, memory)
-        for item, step in zip(value, told, strict=True):
-            if not (is_plan and step):
-                _read(item, path, about, sign, verbs, memory)
-    elif isinstance(value, str):
-        lines = [line.strip() for line in value.splitlines() if line.strip()]
-        parts = [re.sub(r"^(?:[>*\-]|\d+[.):]|action:|step \d+:)\s*", "", line, flags=re.I) for line in lines]
-        if len(lines) == 1:
-            parts = [part.strip(" .") for part in re.split(r"\s*(?:->|→|;|,? then |, )\s*", parts[0])]
-        told = (part for part in parts if is_command(part, verbs))
-        if not (_add_plan(told, about | words(title), sign, memory) and len(lines) > 3):
-            for line in lines:
-                for sentence in re.split(r"(?<=[.;!?])\s+", line):
+    def _read(self, value, path: tuple[str, ...], about: frozenset[str], sign: float) -> None:
+        """Walk down a JSON value; `path` holds the keys so far, `about` the words around it."""
+        title = " ".join(path)
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if OUTCOME.fullmatch(str(key)) and isinstance(item, (bool, int, float, str)):
+                    bad = words(item) & NEGATIVE if isinstance(item, str) else item < 0.5
+                    sign = -0.5 if bad else 1.0
+            near = [words(item) for item in value.values() if isinstance(item, str) and len(item) < 4000]
+            for key, item in value.items():
+                self._read(item, (*path, str(key)), about.union(*near), sign)
+        elif isinstance(value, list):
+            told = []
+            for item in value:  # the command that it is, or has as one of its values
+                parts = [item] if isinstance(item, str) else item.values() if isinstance(item, dict) else ()
+                found = (part for part in parts if isinstance(part, str) and is_command(part, self.verbs))
+                told.append(next(found, None))
+            warned = set(re.findall(r"[a-z]+", title.lower())) & NEGATIVE
+            is_plan = not warned and self._add_plan(filter(None, told), about | words(title), sign)
+            for item, step in zip(value, told, strict=True):
+                if not (is_plan and step):
+                    self._read(item, path, about, sign)
+        elif isinstance(value, str):
+            lines = [line.strip() for line in value.splitlines() if line.strip()]
+            parts = [re.sub(r"^(?:[>*\-]|\d+[.):]|action:|step \d+:)\s*", "", line, flags=re.I) for line in lines]
+            if len(lines) == 1:
+                parts = [part.strip(" .") for part in re.split(r"\s*(?:->|→|;|,? then |, )\s*", parts[0])]
+            told = (part for part in parts if is_command(part, self.verbs))
+            if self._add_plan(told, about | words(title), sign) and len(lines) > 3:
+                return
+            for sentence in (one for line in lines for one in re.split(r"(?<=[.;!?])\s+", line)):
+                said = f"{title} {sentence}".lower()
+                noted = words(said) - NEGATIVE
+                if 0 < len(noted) <= 60 and len(self.notes) < 4500:
                     found = tokens(sentence)
-                    ends = (command(" ".join(found[at:])) for at, word in enumerate(found) if word in verbs)
-                    said = f"{title} {sentence}".lower()
-                    about = words(said) - NEGATIVE
-                    if 0 < len(about) <= 60 and len(memory.notes) < 3 * NOTES:
-                        warns = NEGATIVE.intersection(re.findall(r"[a-z]+", said))
-                        trust = -abs(sign) if warns else max(sign, 0.0)
-                        memory.notes.append(Note(about, trust, next(ends, None)))
+                    ends = (command(" ".join(found[at:])) for at, word in enumerate(found) if word in self.verbs)
+                    warns = NEGATIVE.intersection(re.findall(r"[a-z]+", said))
+                    self.notes.append(Note(noted, -abs(sign) if warns else max(sign, 0.0), next(ends, None)))
+
+    def _add_plan(self, told, about: frozenset[str], sign: float) -> bool:
+        """Keep two or more commands as a plan, unless they are one verb with several things: those are facts."""
+        steps = tuple(step.strip().lower() for step in told)[:100]
+        found = [tokens(step) for step in steps]
+        if len(steps) < 2 or (len({one[0] for one in found}) == 1 and min(map(len, found)) > 1):
+            return False
+        if len(self.plans) < 60:
+            self.plans.append(Plan(about, steps, frozenset().union(*found), sign))
+        return True
 
 
-def _add_plan(told, about: frozenset[str], sign: float, memory: Memory) -> bool:
-    """Keep two or more commands as a plan, unless they are one verb with several things: those are facts."""
-    steps = tuple(step.strip().lower() for step in told)[:PLAN_STEPS]
-    found = [tokens(step) for step in steps]
-    if len(steps) < 2 or (len({one[0] for one in found}) == 1 and min(map(len, found)) > 1):
-        return False
-    if len(memory.plans) < PLANS:
-        memory.plans.append(Plan(about, steps, frozenset().union(*found), sign))
-    return True
+read_memory = lru_cache(maxsize=32)(Memory)

@@ -5,14 +5,12 @@ built in. Where observations do not begin with the name of a place there is no m
 """
 
 from collections import Counter, deque
-from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from itertools import pairwise
 
 from standins.prompt import Observation, command, is_command, tokens, words
 
-FARTHER = 0.93  # what is left of a place's worth for each step to it
 UNKNOWN = 0.8  # what a way promises that nobody has taken
 Thing = frozenset[str]  # the words of its name
 
@@ -21,15 +19,18 @@ class Map:
     """The places of an episode and the ways between them."""
 
     def __init__(self, turns: tuple[Observation, ...], taken: tuple[str, ...]):
-        def marks(title: str) -> str:
-            return "".join(mark for mark in title[:1] + title[-1:] if not mark.isalnum())
-
-        self.places = [turns[0].title]  # of each turn
-        self.looks = {turns[0].title: turns[0]}  # the last description of each place
-        for turn in turns[1:]:
-            is_name = turn.title and marks(turn.title) == marks(turns[0].title)
-            self.places.append(turn.title if is_name else self.places[-1])
-            self.looks |= {turn.title: turn} if is_name else {}
+        self.places: list[str] = []  # of each turn
+        self.looks: dict[str, Observation] = {}  # the last description of each place
+        framed = None
+        for turn in turns:
+            # A title is a place's name if it has the marks around it that the first one has.
+            marks = "".join(mark for mark in turn.title[:1] + turn.title[-1:] if not mark.isalnum())
+            framed = marks if framed is None else framed
+            if not self.places or (turn.title and marks == framed):
+                self.places.append(turn.title)
+                self.looks[turn.title] = turn
+            else:
+                self.places.append(self.places[-1])
         self.here = self.places[-1]
         self.leads: dict[tuple[str, str], str] = {}  # where a command leads from a place
         self.visits = Counter(self.places[:1])
@@ -37,38 +38,21 @@ class Map:
             if before != after:
                 self.visits[after] += 1
                 self.leads[before, action] = after
-        self._add_ways_back()
+        # A command that alone has led back from where another led does so everywhere.
+        back: dict[str, set[str]] = {}  # for each command those that have led back
+        between = {(start, there): action for (start, action), there in self.leads.items()}
+        for (start, there), action in between.items():
+            if (there, start) in between:
+                back.setdefault(action, set()).add(between[there, start])
+        for (start, action), there in list(self.leads.items()):
+            if len(back.get(action, ())) == 1:
+                self.leads.setdefault((there, *back[action]), start)
         self.moving = {command(action).verb for _, action in self.leads}  # verbs that lead elsewhere
         self.known = self.leads.keys() | zip(self.places, taken, strict=False)
-
-    def _add_ways_back(self) -> None:
-        """A command that alone has led back from where another led does so everywhere."""
-        back: dict[str, set[str]] = {}  # for each command those that have led back
-        ways = {(start, there): action for (start, action), there in self.leads.items()}
-        for (start, there), action in ways.items():
-            if (there, start) in ways:
-                back.setdefault(action, set()).add(ways[there, start])
-        for (start, action), there in list(self.leads.items()):
-            for reverse in back[action] if len(back.get(action, ())) == 1 else ():
-                self.leads.setdefault((there, reverse), start)
 
     def is_open(self, place: str, action: str) -> bool:
         """Whether nobody knows where a command leads from a place."""
         return command(action).verb in self.moving and (place, action) not in self.known
-
-    def toward(self, worth: dict[str, float], actions: Iterable[str]) -> dict[str, float]:
-        """For each known way among the actions the best worth of a place that it leads to, less with each step."""
-        best: dict[str, float] = {}
-        reached, queue = {self.here}, deque([(self.here, "", 0)])
-        while queue:
-            place, first, steps = queue.popleft()
-            if first:
-                best[first] = max(best.get(first, 0.0), worth.get(place, 0.0) * FARTHER ** (steps - 1))
-            for (start, action), there in self.leads.items():
-                if start == place and there not in reached and (first or action in actions):
-                    reached.add(there)
-                    queue.append((there, first or action, steps + 1))
-        return best
 
 
 def ways(game) -> dict[str, float]:
@@ -76,7 +60,7 @@ def ways(game) -> dict[str, float]:
     atlas = game.map
     if not game.listed or len(atlas.looks) < 2:
         return {}
-    known = dict.fromkeys((*game.taken, *game.actions, *game.brief.quoted))
+    known = dict.fromkeys((*game.taken, *game.actions, *game.quoted))
     since = 1 + max((number for number, new in enumerate(game.news, 1) if new), default=0)  # there was no more news
     worth = {}
     for place, look in atlas.looks.items():
@@ -88,8 +72,18 @@ def ways(game) -> dict[str, float]:
         place = next((place for place, clauses in told if any(thing <= clause for clause, _ in clauses)), None)
         if place and not any(thing <= one.words for one in game.commands.values()):
             worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
-    unknown = {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
-    return atlas.toward(worth, game.actions) | unknown
+    # Each first command is worth the best place that it leads to, less with each further step.
+    best: dict[str, float] = {}
+    reached, queue = {atlas.here}, deque([(atlas.here, "", 0)])
+    while queue:
+        place, first, steps = queue.popleft()
+        if first:
+            best[first] = max(best.get(first, 0.0), worth.get(place, 0.0) * 0.93 ** (steps - 1))
+        for (start, action), there in atlas.leads.items():
+            if start == place and there not in reached and (first or action in game.actions):
+                reached.add(there)
+                queue.append((there, first or action, steps + 1))
+    return best | {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,12 +93,7 @@ class Directions:
     lines: tuple[str, ...]  # of that observation
     steps: tuple[tuple[str, ...], ...]  # the words of each step in order, its verb first
     listed: tuple[Thing, ...]  # things that other lists beside it name
-
-    @cached_property
-    def things(self) -> list[Thing]:
-        """What is listed, and what the steps name."""
-        named = dict.fromkeys((*self.listed, *(Thing(step[1:]) for step in self.steps)))
-        return [thing for thing in named if thing]
+    things: tuple[Thing, ...]  # what is listed, and what the steps name
 
     def next_of(self, left: tuple[tuple[str, ...], ...]) -> tuple[tuple[str, ...], ...]:
         """The steps that may come next: on listed things in any order, others after all before them."""
@@ -133,7 +122,8 @@ def read_directions(turn: Observation, verbs: frozenset[str]) -> Directions | No
             steps += told
         else:
             listed += map(Thing, told)
-    return Directions(turn.lines, tuple(steps), tuple(dict.fromkeys(listed))) if steps else None
+    things = dict.fromkeys((*listed, *(Thing(step[1:]) for step in steps if step[1:])))
+    return Directions(turn.lines, tuple(steps), tuple(dict.fromkeys(listed)), tuple(things)) if steps else None
 
 
 @lru_cache(maxsize=4096)
@@ -148,7 +138,7 @@ def left_after(told: Directions, left: tuple, action: str, answer: Observation) 
 
 
 class Progress:
-    """What is done of the directions of a game, and what short notes of the memory tell of their steps."""
+    """What is done of the directions of a game, what the memory tells of their steps, and the inventory."""
 
     def __init__(self, game):
         self.left, self.done = game.told.steps, set()
@@ -157,32 +147,32 @@ class Progress:
             self.done |= {action} if still != self.left else set()
             self.left = still
         self.ready = game.told.next_of(self.left)
+        # Short notes of the memory tell what the steps mean, and what they take.
         having = {step[0]: game.memory.having.get(step[0], ()) for step in game.told.steps}
         self.short = {verb: [note for note in notes if len(note.words) <= 12] for verb, notes in having.items()}
         advice = {verb: (note.words for note in notes if note.sign > 0) for verb, notes in self.short.items()}
         self.explained = {verb: Thing().union(*found) for verb, found in advice.items()}
         self.tools = Thing().union(*(self.explained[step[0]] for step in self.ready)) & game.seen - game.verbs
 
-
-class Inventory:
-    """The things that one has, and by which verbs things are got and let go of, read off what was done so far."""
-
-    def __init__(self, game, work: Iterable[str]):
-        """`work`: verbs that are done to things for another end."""
+        # What one has, and by which verbs things are got and let go of, is read off what was done so far;
+        # `work` are verbs that are done to things for another end.
+        work = {command(action).verb for action in self.done}.union(self.explained, *self.explained.values())
+        self.work = work & game.verbs
         done: dict[Thing, list[str]] = {}  # to each thing: the verbs
         for one in map(command, game.taken):
             if one.thing:
                 done.setdefault(one.thing, []).append(one.verb)
-        dealt = {t: found for t, verbs in done.items() if (found := [one for one in verbs if one not in work])}
+        dealt = {t: found for t, verbs in done.items() if (found := [one for one in verbs if one not in self.work])}
         offered = {(one.thing, one.verb) for one in game.commands.values()}
         at_hand = {thing for thing, _ in offered}
         # Got by what was done before work on it, or before any work last, where it cannot be done again.
         pairs = ((thing, *pair) for thing, verbs in done.items() for pair in pairwise(verbs))
-        got = {verb for t, verb, then in pairs if then in work and verb not in work and (t, verb) not in offered}
+        got = {verb for t, verb, then in pairs
+               if then in self.work and verb not in self.work and (t, verb) not in offered}  # fmt: skip
         last = {verbs[-1] for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered}
         self.getting = got or last
         changed = {t: verb for t, verbs in dealt.items() for verb in verbs if (t, verb) not in offered}  # the last
-        self.things = {thing for thing in at_hand if changed.get(thing) in self.getting}
+        self.held = {thing for thing in at_hand if changed.get(thing) in self.getting}
         # They are let go of by what was done right after they were got.
         self.letting = {then for one in dealt.values() for verb, then in pairwise(one) if verb in self.getting}
         self.out_of_reach = at_hand - {thing for thing, verb in offered if verb in self.getting}
