@@ -1,7 +1,7 @@
 """Stand-ins for the models, so that the whole method runs with no key and no network.
 
-Promises: each answer follows from the text of the prompt and the seed alone, in every process and on every
-machine. These are no language models; their scores reproduce nothing but the loop around them.
+Each answer follows from the text of the prompt and the seed alone, in every process and on every machine. These are
+no language models; their scores reproduce nothing but the loop around them.
 """
 
 from errors import UserError

@@ -8,6 +8,7 @@ the memory says. It knows no domain, no task and no thing; good memory helps it 
 import math
 from collections import Counter
 from functools import lru_cache
+from itertools import compress, pairwise
 
 from standins.prompt import OUTCOME, Plan, command, noise, read_brief, read_memory, read_observation
 from standins.state import UNKNOWN, Map, Progress, Thing, read_directions, ways
@@ -37,20 +38,15 @@ def act(messages: list[dict], seed: int) -> str:
     """Choose the valid action with the most evidence for it and the least against it."""
     game = Game(messages)
     walk = ways(game)
-    evidence = ((W.plan, next_of_plans(game)), (1.0, follow(game)), (W.goal, shared_with_goal(game)),
-                (W.notes, noted(game)), (W.pointed, pointed_at(game)), (W.walk, walk))
     total = {action: -against for action, against in exploration(game, walk).items()}
-    for weight, scores in evidence:
+    for weight, scores in ((W.plan, next_of_plans(game)), (1.0, follow(game)), (W.goal, shared_with_goal(game)),
+                           (W.notes, noted(game)), (W.pointed, pointed_at(game)), (W.walk, walk)):  # fmt: skip
         for action, score in scores.items():
             if action in total:
                 total[action] += weight * score
-    place = " ".join(sorted(game.now.words))
-
-    def score(action: str) -> float:
-        # Rounded, for sums over sets differ in their last digits from process to process.
-        return round(total[action], 9) + W.chance * noise(seed, len(game.taken), action, place)
-
-    return max(game.actions, key=score)
+    number, place = len(game.taken), " ".join(sorted(game.now.words))
+    # Rounded, for sums over sets differ in their last digits from process to process.
+    return max(game.actions, key=lambda one: round(total[one], 9) + W.chance * noise(seed, number, one, place))
 
 
 class Game:
@@ -116,10 +112,8 @@ def shared_with_goal(game: Game) -> dict[str, float]:
             worth[word] /= 1 + 0.3 * count
     scores = {}
     for action, one in game.commands.items():
-        common = sum(worth[word] for word in one.words & worth.keys())
-        scores[action] = common / math.sqrt(game.mass[one] * aims or 1.0)
-        if game.listed:
-            scores[action] *= 0.2 ** game.counts.get(action, 0.0)
+        common = sum(worth[word] for word in one.words & worth.keys()) / math.sqrt(game.mass[one] * aims or 1.0)
+        scores[action] = common * (0.2 ** game.counts.get(action, 0.0) if game.listed else 1.0)
     return scaled(scores)
 
 
@@ -157,7 +151,18 @@ def follow(game: Game) -> dict[str, float]:
         return scores
     left, done, tools, held = progress.left, progress.done, progress.tools, progress.held
     missing = {Thing(step[1:]) for step in left}.union(told.listed) - held if left else set()
-    does = {action: {step: does_step(game, action, step) for step in progress.ready} for action in game.actions}
+    # How far each command does each step, in [0, 1]: by its own words, or by notes that have the step's verb.
+    does, weight = {action: dict.fromkeys(progress.ready, 0.0) for action in game.actions}, game.memory.weight
+    for action, one in game.commands.items():
+        own_step = any(one.verb == step[0] for step in told.steps)
+        for step in progress.ready:
+            if one.words.issuperset(step[1:]) and (one.verb == step[0] or not own_step):
+                own, share = (one.words - set(step)) | {one.verb}, float(one.verb == step[0])
+                for note in progress.short[step[0]] if not share else ():
+                    rest = note.words - {step[0]}
+                    if sum(weight[word] for word in own & rest) >= 0.6 * sum(weight[word] for word in rest):
+                        share += note.sign * len(own & rest) / len(own)
+                does[action][step] = max(0.0, min(1.0, share))
     # Hands are full where something listed, or the tool of a step that nothing does, is at hand and cannot be got.
     stuck = {step for step in progress.ready if Thing(step[1:]) in held and not any(one[step] for one in does.values())}
     lacking = Thing().union(*(progress.explained[step[0]] for step in stuck)) - game.verbs
@@ -179,29 +184,12 @@ def follow(game: Game) -> dict[str, float]:
     return scores
 
 
-def does_step(game: Game, action: str, step: tuple[str, ...]) -> float:
-    """How far a command does a step, in [0, 1]: by its own words, or by notes that have the step's verb."""
-    one = game.commands[action]
-    if not one.words.issuperset(step[1:]):
-        return 0.0
-    if one.verb == step[0]:
-        return 1.0
-    if any(one.verb == other[0] for other in game.told.steps):
-        return 0.0  # a step of its own
-    own, total, weight = (one.words - set(step)) | {one.verb}, 0.0, game.memory.weight
-    for note in game.progress.short[step[0]]:
-        rest = note.words - {step[0]}
-        if sum(weight[word] for word in own & rest) >= 0.6 * sum(weight[word] for word in rest):
-            total += note.sign * len(own & rest) / len(own)
-    return max(0.0, min(1.0, total))
-
-
 def next_of_plans(game: Game) -> dict[str, float]:
     """For each action how far the memory's plans would do it next; plans of tasks like this one count most."""
     if not game.memory.plans:
         return {}
-    steps = zip(game.taken, game.turns, game.turns[1:], strict=False)
-    done = tuple(action for action, before, after in steps if not before.is_like(after))
+    steps = zip(game.taken, pairwise(game.turns), strict=False)
+    done = tuple(action for action, (before, after) in steps if not before.is_like(after))
     fits = [(fitting(plan, game.goal, game.turns[0].words), plan) for plan in game.memory.plans]
     best = sorted(fits, key=lambda one: -one[0])[:6]
     trust = 0.6 + 0.4 * min(1.0, 2 * best[0][0])  # of another task's is hearsay
@@ -276,14 +264,11 @@ def noted(game: Game) -> dict[str, float]:
 
 def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
     """The case against each action: done before in this situation, in vain, or often; less where its kind is new."""
-    scores, here, tries, news = dict.fromkeys(game.actions, 0.0), Counter(), Counter(), Counter()
-    for number, action in enumerate(game.taken):
-        before, after = game.turns[number : number + 2]
-        verb = command(action).verb
-        tries[verb] += 1
-        news[verb] += game.news[number]
-        here[action] += game.map.places[number] == game.map.here
-        if not game.listed and action in scores and before.is_like(game.now):
+    scores, verbs = dict.fromkeys(game.actions, 0.0), [command(action).verb for action in game.taken]
+    tries, news = Counter(verbs), Counter(compress(verbs, game.news))
+    here = Counter(action for action, place in zip(game.taken, game.map.places, strict=False) if place == game.map.here)
+    for action, (before, after) in zip(game.taken, pairwise(game.turns), strict=False) if not game.listed else ():
+        if action in scores and before.is_like(game.now):
             scores[action] += W.tried + W.idle * before.is_like(after)
     # What was done and cannot be done now has changed something; what has no name is not told apart.
     changed = Counter(command(one).name for one in game.taken if game.listed and one not in game.commands)

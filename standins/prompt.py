@@ -13,10 +13,10 @@ from functools import lru_cache
 
 # Words that carry grammar and not matter, and words of warnings. No thing, place or command of a game is named here.
 STOP, NEGATIVE = (frozenset(text.split()) for text in (
-    "a an the of to in on at by for from with without and or but is are was were be been it its this that these those "
-    "you your yours i me my mine we our they their he she as if then than there here into onto over under so do does did "
-    "has have had having can could will would may might shall should must what which who when where how why some any all "
-    "each every one more most other another such only own same just also very too again s t",
+    "a an the of to in on at by for from with without and or but is are was were be been it its this that these "
+    "those you your yours i me my mine we our they their he she as if then than there here into onto over under so "
+    "do does did has have had having can could will would may might shall should must what which who when where how "
+    "why some any all each every one more most other another such only own same just also very too again s t",
     "avoid never not no don doesn didn cannot useless fail fails failed failure failures wrong bad mistake mistakes "
     "wasted waste nothing pointless harmful dead lost unsuccessful"))  # fmt: skip
 OUTCOME = re.compile(r"reward|score|success|won|win_rate|outcome|result", re.I)
@@ -79,17 +79,24 @@ def is_command(text: str, verbs: frozenset[str]) -> bool:
     return 0 < len(found) <= 7 and found[0] in verbs
 
 
-@dataclass(frozen=True, eq=False)  # compared and hashed by identity: one object for one text
 class Observation:
-    """What one turn shows."""
+    """What one turn shows; compared and hashed by identity."""
 
-    lines: tuple[str, ...]
-    line_set: frozenset[str]  # to compare observations by
-    clauses: tuple[tuple[frozenset[str], str], ...]  # words of each clause, and the first of them
-    words: frozenset[str]
-    title: str  # the first line, where it is a heading and no sentence: the name of a place
-    actions: tuple[str, ...]  # valid actions that came with it, if any
-    question: str  # the sentence that asks something, if any
+    def __init__(self, text: str):
+        body, _, listed = text.partition("\nValid actions:\n")
+        body = body.removeprefix("Observation:").strip()
+        self.lines = lines = tuple(line.strip() for line in body.splitlines() if line.strip())
+        self.line_set = frozenset(lines)  # to compare observations by
+        parts = re.split(r"(?<=[.;,!?])\s|\n", "\n".join(lines))
+        # The words of each clause, and the first of them.
+        self.clauses = tuple(dict.fromkeys((words(part), tokens(part)[0]) for part in parts if tokens(part)))
+        self.words = frozenset().union(*(found for found, _ in self.clauses))
+        # The first line, where it is a heading and no sentence, is the name of a place.
+        self.title = lines[0] if lines and len(tokens(lines[0])) <= 5 and lines[0][-1] not in ".!?:," else ""
+        self.marks = [mark for mark in self.title[:1] + self.title[-1:] if not mark.isalnum()]  # around the name
+        self.actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
+        asked = "?" in body and re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)
+        self.question = asked.group() if asked else ""
 
     def is_like(self, other: "Observation") -> bool:
         """Whether most lines are the same; the present observation may have more than it has later."""
@@ -97,18 +104,7 @@ class Observation:
         return self.question == other.question and len(self.line_set & other.line_set) >= least
 
 
-@lru_cache(maxsize=4096)
-def read_observation(text: str) -> Observation:
-    body, _, listed = text.partition("\nValid actions:\n")
-    body = body.removeprefix("Observation:").strip()
-    lines = tuple(line.strip() for line in body.splitlines() if line.strip())
-    parts = (tokens(part) for line in lines for part in re.split(r"(?<=[.;,!?])\s", line))
-    clauses = tuple(dict.fromkeys((frozenset(part), part[0]) for part in parts if part))
-    title = lines[0] if lines and len(tokens(lines[0])) <= 5 and lines[0][-1] not in ".!?:," else ""
-    asked = "?" in body and re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)
-    actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
-    seen = frozenset().union(*(found for found, _ in clauses))
-    return Observation(lines, frozenset(lines), clauses, seen, title, actions, asked.group() if asked else "")
+read_observation = lru_cache(maxsize=4096)(Observation)  # one object for one text
 
 
 @lru_cache(maxsize=64)

@@ -127,14 +127,14 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     wins = sum(score >= 0.5 for score, *_ in episodes)
     mean = sum(score for score, *_ in episodes) / (len(episodes) or 1)
     verdicts = {}
-    for layer in sketch.layers:
+    for name in sketch.layers:
         good, told = 0.0, False
         for score, retrieved, actions in episodes:
-            part = retrieved.partition(f'"{layer.lower()}"')[2].partition("\n ]")[0]
+            part = retrieved.partition(f'"{name.lower()}"')[2].partition("\n ]")[0]
             told = told or bool(part)
             done = sum(re.sub(r" \d+", "", action) in part for action in actions)
             good += (score - mean) * done / (len(actions) or 1)
-        verdicts[layer] = "missing" if not told else "helped" if good > 0.02 else "misled" if good < -0.02 else "neutral"
+        verdicts[name] = "missing" if not told else "helped" if good > 0.02 else "misled" if good < -0.02 else "neutral"
 
     # The last change is taken back if it hurt; a score difference of 0.01 says nothing.
     made = [found.groups() for found in CHANGE.finditer(text)]  # on the way from the first design to this one

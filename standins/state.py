@@ -21,16 +21,12 @@ class Map:
     def __init__(self, turns: tuple[Observation, ...], taken: tuple[str, ...]):
         self.places: list[str] = []  # of each turn
         self.looks: dict[str, Observation] = {}  # the last description of each place
-        framed = None
         for turn in turns:
             # A title is a place's name if it has the marks around it that the first one has.
-            marks = "".join(mark for mark in turn.title[:1] + turn.title[-1:] if not mark.isalnum())
-            framed = marks if framed is None else framed
-            if not self.places or (turn.title and marks == framed):
-                self.places.append(turn.title)
+            is_name = not self.places or (turn.title and turn.marks == turns[0].marks)
+            self.places.append(turn.title if is_name else self.places[-1])
+            if is_name:
                 self.looks[turn.title] = turn
-            else:
-                self.places.append(self.places[-1])
         self.here = self.places[-1]
         self.leads: dict[tuple[str, str], str] = {}  # where a command leads from a place
         self.visits = Counter(self.places[:1])
@@ -157,18 +153,17 @@ class Progress:
         # What one has, and by which verbs things are got and let go of, is read off what was done so far;
         # `work` are verbs that are done to things for another end.
         work = {command(action).verb for action in self.done}.union(self.explained, *self.explained.values())
-        self.work = work & game.verbs
+        self.work = work = work & game.verbs
         done: dict[Thing, list[str]] = {}  # to each thing: the verbs
         for one in map(command, game.taken):
             if one.thing:
                 done.setdefault(one.thing, []).append(one.verb)
-        dealt = {t: found for t, verbs in done.items() if (found := [one for one in verbs if one not in self.work])}
+        dealt = {t: found for t, verbs in done.items() if (found := [one for one in verbs if one not in work])}
         offered = {(one.thing, one.verb) for one in game.commands.values()}
         at_hand = {thing for thing, _ in offered}
         # Got by what was done before work on it, or before any work last, where it cannot be done again.
         pairs = ((thing, *pair) for thing, verbs in done.items() for pair in pairwise(verbs))
-        got = {verb for t, verb, then in pairs
-               if then in self.work and verb not in self.work and (t, verb) not in offered}  # fmt: skip
+        got = {verb for t, verb, then in pairs if then in work and verb not in work and (t, verb) not in offered}
         last = {verbs[-1] for thing, verbs in dealt.items() if thing in at_hand and (thing, verbs[0]) not in offered}
         self.getting = got or last
         changed = {t: verb for t, verbs in dealt.items() for verb in verbs if (t, verb) not in offered}  # the last
