@@ -136,10 +136,11 @@ def pointed_at(game: Game) -> dict[str, float]:
     mass = {}  # of each clause: its best word counts, most at the head
     for clause, head in clauses.items():
         best = max((worth[word] * (1.0 if word == head else 0.5) for word in clause & worth.keys()), default=0.0)
-        mass[clause] = best / math.sqrt(len(clause))
+        if best:
+            mass[clause] = best / math.sqrt(len(clause))
     top, scores = max([0.3, *mass.values()]), {}
     for action, one in game.commands.items():
-        got = (share * sum([game.rare[word] for word in one.words & clause]) for clause, share in mass.items() if share)
+        got = (share * sum([game.rare[word] for word in one.words & clause]) for clause, share in mass.items())
         scores[action] = max(got, default=0.0) / top / (game.mass[one] or 1.0)
     return scores
 
