@@ -1,7 +1,5 @@
 """Whose fault it is decides what happens next: the kinds of failure that are never mixed.
-
-`clean` is here because the messages of errors quote what designs, models and games wrote.
-"""
+`clean` is here because the messages of errors quote what designs, models and games wrote."""
 
 import errno
 import re
@@ -12,11 +10,9 @@ class UserError(Exception):
 
 
 class DesignError(Exception):
-    """The memory design's fault: counted against it and shown to the meta agent.
-
-    `status` is one of "error", "timeout", "died", "protocol", "invalid", "flood", "budget".
-    The message came from hostile code: it is cut, and must be quoted wherever it is shown.
-    """
+    """The memory design's fault: counted against it and shown to the meta agent. `status` is one of "error", "timeout",
+    "died", "protocol", "invalid", "flood", "budget". The message came from hostile code: it is cut, and must be quoted
+    wherever it is shown."""
 
     def __init__(self, status: str, message: str):
         super().__init__(message)
@@ -32,8 +28,7 @@ class AnswerError(Exception):
 
 
 class InfrastructureError(Exception):
-    """An endpoint is down, a worker died, the disk is full: retried, then the run stops and can
-    be resumed. Never a score of 0."""
+    """An endpoint is down, a worker died, the disk is full: retried, then the run stops. Never a score of 0."""
 
 
 class BudgetError(Exception):
@@ -45,16 +40,14 @@ class ContextOverflow(Exception):
 
 
 # What helps where the machine refuses something, by the number of the error.
+_WRITABLE = "choose a place that can be written (--runs, ALMA_CACHE, TMPDIR)"
 _HELP = {
     errno.EMFILE: "raise the limit of open files (ulimit -n) or use fewer --workers",
     errno.ENFILE: "other programs use all files that this system can open",
     errno.EAGAIN: "raise the limit of processes (ulimit -u) or use fewer --workers",
     errno.ENOMEM: "use fewer --workers",
-    errno.ENOSPC: "free some space there",
-    errno.EDQUOT: "free some space there",
-    **dict.fromkeys(
-        (errno.EACCES, errno.EPERM, errno.EROFS), "choose a place that can be written (--runs, ALMA_CACHE, TMPDIR)"
-    ),
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), "free some space there"),
+    **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _WRITABLE),
 }
 
 
@@ -73,19 +66,14 @@ def machine_fault(error: BaseException | None) -> str:
 
 _TURNS = "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # direction of writing
 _UNSEEN = "\u200b\u2060-\u2064\ufeff\ufff9-\ufffb\U000e0000-\U000e007f"  # no width, or hidden text
-_NAMED = re.compile(f"[{_TURNS}{_UNSEEN}\x7f-\x9f]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f]")
 _ABOVE = "\u0300-\u036f\u0483-\u0489\u1ab0-\u1aff\u1dc0-\u1dff\u20d0-\u20ff"  # marks on the letter before
-_PILED = re.compile(f"([{_ABOVE}]{{3}})[{_ABOVE}]+")
 
 
 def clean(text: str) -> str:
-    """Text that a stranger wrote, with each control, direction or invisible character named in its place.
-
-    Newlines and tabs stay; lone surrogates become question marks. Escaping for HTML or Markdown is the templates' part.
-    """
+    """Text that a stranger wrote, with each control, direction or invisible character named in its place. Newlines and
+    tabs stay; lone surrogates become question marks. Escaping for HTML or Markdown is the templates' part."""
     text = text.encode("utf-8", "replace").decode("utf-8").replace("\r\n", "\n")
     text = re.sub("[\u2028\u2029]", "\n", text)
-    text = _CONTROL.sub(lambda found: chr(0x2400 + ord(found[0])), text)  # U+2400...: their pictures
-    text = _NAMED.sub(lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
-    return _PILED.sub(r"\1", text)
+    text = re.sub(r"[\x00-\x08\x0b-\x1f]", lambda found: chr(0x2400 + ord(found[0])), text)  # U+2400...: their pictures
+    text = re.sub(f"[{_TURNS}{_UNSEEN}\x7f-\x9f]", lambda found: f"⟨U+{ord(found[0]):04X}⟩", text)
+    return re.sub(f"([{_ABOVE}]{{3}})[{_ABOVE}]+", r"\1", text)

@@ -1,10 +1,7 @@
 """The score of a memory design: success rate, standard error, paired differences and their intervals.
 
-The standard error is that over passes. A difference is paired, episode by episode, and its interval resamples
-tasks, for these are what one generalizes over. Significance depends on the number of tasks.
-
-Two questions that a score alone does not answer are answered here too: how much of it comes from experience
-(`experience`), and how far chance alone moves it (`luck`).
+The standard error is that over passes. A difference is paired, episode by episode. Two questions that a score alone
+does not answer are answered here too: how much of it comes from experience, and how far chance alone moves it.
 """
 
 import statistics
@@ -68,18 +65,14 @@ class Score:
 
 
 def paired_interval(differences: Mapping[str, Sequence[float]], seed: int = 0) -> tuple[float, float, float]:
-    """Mean paired difference and its bootstrap 95 % interval, tasks resampled (passes stay together).
-
-    Tasks are what one generalises over, and the passes of one task are not independent. The percentiles of a bootstrap
-    are too narrow for few tasks; they are widened as Student's t is wider than the normal distribution (Hesterberg,
-    "What Teachers Should Know About the Bootstrap", 2015, section 4.1.3). One task says nothing of others: its interval
-    is all that scores from 0 to 1 can differ by.
-    """
+    """Mean paired difference and its bootstrap 95 % interval. Tasks are resampled, for they are what one generalises
+    over, and the passes of one task are not independent. The percentiles of a bootstrap are too narrow for few tasks;
+    they are widened as Student's t is wider than the normal distribution (Hesterberg, "What Teachers Should Know About
+    the Bootstrap", 2015, section 4.1.3)."""
     means = np.array([np.mean(values) for values in differences.values()])
-    if len(means) < 2:
+    if len(means) < 2:  # one task says nothing of others: all that scores from 0 to 1 can differ by
         return float(means[0]), -1.0, 1.0
-    generator = np.random.default_rng(seed)
-    drawn = generator.integers(len(means), size=(BOOTSTRAP_SAMPLES, len(means)))
+    drawn = np.random.default_rng(seed).integers(len(means), size=(BOOTSTRAP_SAMPLES, len(means)))
     # How many standard errors the 95 % interval reaches to each side.
     z, v = 1.96, len(means) - 1
     student = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)  # Abramowitz, Stegun 26.7.5
@@ -92,22 +85,16 @@ def score_of(outcomes: Sequence[Outcome]) -> Score:
     """The score of a design that was deployed in these episodes, all tasks in each pass."""
     numbers = sorted({one.number for one in outcomes})
     passes = [float(np.mean([one.score for one in outcomes if one.number == number])) for number in numbers]
-    difference, low, high = paired(by_episode(outcomes), without_memory(outcomes))
-    spread = float(np.std(passes, ddof=1) / np.sqrt(len(passes))) if len(passes) > 1 else 0.0
+    stderr = float(np.std(passes, ddof=1) / np.sqrt(len(passes))) if len(passes) > 1 else 0.0
+    mean, tokens = float(np.mean([one.score for one in outcomes])), float(np.mean([one.tokens for one in outcomes]))
+    difference, *interval = paired(by_episode(outcomes), by_episode(outcomes, "without"))
     played = [one for one in outcomes if not one.error]
-    steps = sum(one.steps for one in played)
-    return Score(
-        mean=float(np.mean([one.score for one in outcomes])),
-        stderr=spread,
-        passes=tuple(passes),
-        difference=difference,
-        interval=(low, high),
-        retrieved_tokens=float(np.mean([one.tokens for one in outcomes])),
-        steps=float(np.mean([one.steps for one in played])) if played else 0.0,
-        outcomes=tuple(outcomes),
-        invalid=sum(one.invalid for one in played) / steps if steps else 0.0,
-        example=next((one.example for one in played if one.example), ""),
-    )
+    steps = float(np.mean([one.steps for one in played])) if played else 0.0
+    taken = sum(one.steps for one in played)
+    invalid = sum(one.invalid for one in played) / taken if taken else 0.0
+    example = next((one.example for one in played if one.example), "")
+    return Score(mean, stderr, tuple(passes), difference, tuple(interval), tokens, steps, tuple(outcomes),
+                 invalid=invalid, example=example)
 
 
 def against(score: Score, other: Score) -> tuple[float, float, float]:
@@ -116,60 +103,44 @@ def against(score: Score, other: Score) -> tuple[float, float, float]:
 
 
 def experience(none: Score, ones: Sequence[Score], full: Score) -> dict:
-    """What a design has from experience, and what its code brought along.
-
-    Its score after no collected episode, after a single one (the mean over several different ones) and after all, on
-    the same deployed episodes. `gives`: score(all) - score(one). `brought`: score(one) - no memory. `wakes`:
-    score(one) - score(none), which shows a solver that waits for a memory that is not empty. Each of the three is
-    (difference, low, high), with the ends of its 95 % interval.
-    """
+    """What a design has from experience, and what its code brought along: its score after no collected episode, after a
+    single one (the mean over several different ones) and after all, on the same deployed episodes. `gives`: score(all) -
+    score(one). `brought`: score(one) - no memory. `wakes`: score(one) - score(none), which shows a solver that waits for
+    a memory that is not empty. Each of the three is (difference, low, high), with the ends of its 95 % interval."""
     singles = [by_episode(one.outcomes) for one in ones]
     after_one = {key: statistics.fmean(scores[key] for scores in singles) for key in singles[0]}
     return {
-        "none": none.mean,
-        "one": statistics.fmean(one.mean for one in ones),
-        "all": full.mean,
+        "none": none.mean, "one": statistics.fmean(one.mean for one in ones), "all": full.mean,
         "gives": paired(by_episode(full.outcomes), after_one),
-        "brought": paired(after_one, without_memory(full.outcomes)),
+        "brought": paired(after_one, by_episode(full.outcomes, "without")),
         "wakes": paired(after_one, by_episode(none.outcomes)),
     }
 
 
 def luck(scores: Sequence[Mapping[str, float]]) -> dict:
-    """What chance alone does: no memory against no memory with other seeds on the same tasks.
-
-    `scores`: by task, of an even number of passes; the second half of them is compared with the first. `noise` is half
-    the width of the 95 % interval: the true difference is 0, so this is how far chance reaches to each side.
-    """
+    """What chance alone does: no memory against no memory with other seeds on the same tasks. `scores`: by task, of an
+    even number of passes; the second half of them is compared with the first. `noise` is half the width of the 95 %
+    interval: the true difference is 0, so this is how far chance reaches to each side."""
     half = len(scores) // 2
-    first, second = (
-        {(task, number): score for number, one in enumerate(part) for task, score in one.items()}
-        for part in (scores[:half], scores[half:])
-    )
+    first, second = ({(task, number): score for number, one in enumerate(part) for task, score in one.items()}
+                     for part in (scores[:half], scores[half:]))
     difference, low, high = paired(second, first)
     return {"difference": difference, "interval": (low, high), "noise": (high - low) / 2}
 
 
 def hopeless(outcomes: Sequence[Outcome], planned: int, rival: float, parent: Mapping[tuple[str, int], float]) -> bool:
-    """Whether a race is over for a design of whose `planned` episodes these were played.
-
-    It is where what is left cannot bring its score to that of a rival, or where its paired difference to its parent
-    (scores by task and pass) is below 0 with its whole 95 % interval.
-    """
+    """Whether a race is over for a design of whose `planned` episodes these were played: what is left cannot bring its
+    score to that of a rival, or its paired difference to its parent (scores by task and pass) is below 0 with its whole
+    95 % interval."""
     if (sum(one.score for one in outcomes) + planned - len(outcomes)) / planned < rival:
         return True
     shared = {key: score for key, score in by_episode(outcomes).items() if key in parent}
     return len({task for task, _ in shared}) >= LEAST_RACED and paired(shared, parent)[2] < 0
 
 
-def by_episode(outcomes: Iterable[Outcome]) -> dict[tuple[str, int], float]:
-    """Scores by task and pass."""
-    return {(one.task, one.number): one.score for one in outcomes}
-
-
-def without_memory(outcomes: Iterable[Outcome]) -> dict[tuple[str, int], float]:
-    """Scores of the same episodes without memory, by task and pass."""
-    return {(one.task, one.number): one.without for one in outcomes}
+def by_episode(outcomes: Iterable[Outcome], which: str = "score") -> dict[tuple[str, int], float]:
+    """Scores by task and pass; with `which="without"` those of the same episodes without memory."""
+    return {(one.task, one.number): getattr(one, which) for one in outcomes}
 
 
 def paired(scores: Mapping[tuple[str, int], float], others: Mapping[tuple[str, int], float]) -> tuple[float, float, float]:
