@@ -215,11 +215,8 @@ _connection: list["Tools"] = []  # the one object that answers the tools, see `c
 
 
 class Tools(Protocol):
-    """What designs may call outside of their process; arguments and results are JSON.
-
-    The sandbox passes on each method that is declared here, by position, after it has checked the
-    arguments against their declared types. `evaluate.DesignTools` is what answers.
-    """
+    """What designs may call outside of their process; arguments and results are JSON. The sandbox passes on each method
+    that is declared here, by position, after it has checked the arguments against their declared types."""
 
     async def ask(self, system: str, user: str, schema: dict | None, model: str | None) -> str:
         """A model's answer; where there is a JSON schema, it should be of that form."""
@@ -234,10 +231,7 @@ def connect(tools: Tools) -> None:
 
 
 def read_source(path: str | Path) -> str:
-    """The text of a Python file as Python reads it: a byte order mark and a coding line hold.
-
-    Raises SyntaxError where the file is not in the encoding that it says, and OSError.
-    """
+    """The text of a Python file as Python reads it: a byte order mark and a coding line hold. Raises SyntaxError."""
     try:
         return importlib.util.decode_source(Path(path).read_bytes())
     except UnicodeDecodeError as error:
@@ -258,13 +252,12 @@ def find_design(module: Any) -> type[MemoryDesign]:
     methods = ("general_update", "general_retrieve")
     classes = [one for one in vars(module).values() if inspect.isclass(one) and one.__module__ == module.__name__]
     derived = [one for one in classes if issubclass(one, MemoryDesign)]
-    for one in reversed(derived):
-        if not any(other is not one and issubclass(other, one) for other in derived):
-            return one  # where methods are missing, making an instance says which
-    for one in reversed(classes):
-        if all(callable(getattr(one, name, None)) for name in methods):
-            return one
-    raise TypeError("no class subclasses MemoryDesign, nor does one define both " + " and ".join(methods))
+    found = [one for one in derived if not any(other is not one and issubclass(other, one) for other in derived)]
+    if not found:  # where methods of a subclass are missing, making an instance says which
+        found = [one for one in classes if all(callable(getattr(one, name, None)) for name in methods)]
+    if not found:
+        raise TypeError("no class subclasses MemoryDesign, nor does one define both " + " and ".join(methods))
+    return found[-1]
 
 
 def _connected() -> "Tools":
@@ -306,9 +299,7 @@ def _object_schema(schema: dict) -> dict:
 
 def _parse_object(answer: str) -> dict[str, Any]:
     """The JSON object in a model's answer, which may stand in a code fence or between words."""
-    start, end = answer.find("{"), answer.rfind("}")
     try:
-        value = json.loads(answer[start : end + 1])
+        return json.loads(answer[answer.find("{") : answer.rfind("}") + 1])
     except ValueError as error:
         raise ValueError(f"the model's answer is no JSON object: {answer[:200]!r}") from error
-    return value
