@@ -1,8 +1,7 @@
 """One episode: the agent plays a task with what was retrieved in its prompt.
 
-`play` is a pure function: its result depends on the `Episode` and on the model's answers alone, so it can run in
-any process on any machine, and it is stored under the episode's key. A real model may answer differently when it
-is asked again.
+The result of `play` depends on the `Episode` and on the model's answers alone, so it can run in any process on any
+machine, and it is stored under the episode's key. A real model may answer differently when it is asked again.
 """
 
 import functools
@@ -53,10 +52,9 @@ class Episode:
 @functools.cache
 def code_of_episodes(domain: str, offline: bool) -> str:
     """Fingerprint of the prompts and of the code of a domain and of the agent that plays it."""
-    cls = envs.domain_class(domain)
-    paths = {Path(sys.modules[cls.__module__].__file__).resolve()}
-    for pattern in (*SHAPING, *(["standins/*.py"] if offline else [])):
-        paths |= set(ROOT.glob(pattern))
+    cls, patterns = envs.domain_class(domain), (*SHAPING, *(["standins/*.py"] if offline else []))
+    paths = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    paths.add(Path(sys.modules[cls.__module__].__file__).resolve())
     contents = [cls.description(), *(path.read_text(encoding="utf-8") for path in sorted(paths))]
     return hashlib.sha256("\x1f".join(contents).encode()).hexdigest()
 
@@ -71,18 +69,9 @@ class Played:
     shortened: int  # turns left out because the model's context was full
     invalid_answer: str = ""  # the first answer that was no valid action, cut
 
-    def to_json(self) -> dict:
-        return {**vars(self), "trajectory": vars(self.trajectory)}
-
-    @staticmethod
-    def from_json(value: dict) -> "Played":
-        return Played(**{**value, "trajectory": Trajectory(**value["trajectory"])})
-
 
 # How the agent answers. A style is a prompt, `prompts/<name>.md`, and a function that reads an answer: it returns
 # the action (None where there is none) and what the dialogue keeps of the answer.
-
-
 def act(answer: str, actions: list[str]) -> tuple[str | None, str]:
     """One action and nothing else, as in the paper; the dialogue keeps the action alone."""
     action = match_action(answer, actions)
@@ -98,30 +87,28 @@ STYLES: dict[str, tuple[str, Callable]] = {"act": ("agent", act), "react": ("age
 
 
 def play(episode: Episode, gateway: str | None = None, design: str = "") -> Played:
-    """Play one episode in this process.
-
-    `gateway` is where to ask for the agent's answers unless it is offline; `design` is whom the calls are booked
-    to, and shapes nothing. Raises InfrastructureError, BudgetError.
-    """
-    env = environment(episode.domain)
-    _, read = STYLES[episode.style]
+    """Play one episode in this process; `gateway` is where to ask for the agent's answers unless it is offline, and
+    `design` is whom the calls are booked to. Raises InfrastructureError, BudgetError."""
+    env, (_, read) = environment(episode.domain), STYLES[episode.style]
     text, info = env.reset(seed=episode.seed, options={"task": episode.task})
-    trajectory = Trajectory(init=info["record"])
-    system = system_prompt(episode, env, info)
+    trajectory, system = Trajectory(init=info["record"]), system_prompt(episode, env, info)
     shown = env.lists_actions or episode.show_admissible
+    booked = {"sample": episode.sample, "design": design, "stage": "play", "seed": episode.seed}
     turns: list[tuple[dict, dict]] = []  # messages with an observation and with an answer
-    left_out = invalid = 0
-    invalid_answer, done = "", False
+    left_out, invalid, invalid_answer, done = 0, 0, "", False
     while not done:
         # What matters now alone (inventory, valid actions) stands in the last message and is not kept.
-        actions = info["actions"]
-        now = turn(episode, env, text, info)
+        actions, now = info["actions"], turn(episode, env, text, info)
+        schema = action_schema(actions) if episode.constrain and shown and actions else None
         while True:  # until the dialogue fits the model's context
             note = f"\n\nThe first {left_out} turns are left out: the dialogue was too long." if left_out else ""
             kept = itertools.chain.from_iterable(turns[left_out:])
             messages = [{"role": "system", "content": system + note}, *kept, {"role": "user", "content": now}]
             try:
-                answer = ask(episode, messages, gateway, design, actions if shown else [])
+                if episode.agent_model == OFFLINE:
+                    answer = standins.chat("agent", messages, None, episode.seed)
+                else:
+                    answer = _client(gateway).chat("agent", messages, schema=schema, limit=episode.tokens, **booked)
                 break
             except ContextOverflow:
                 if left_out >= len(turns):
@@ -143,9 +130,8 @@ def play(episode: Episode, gateway: str | None = None, design: str = "") -> Play
 
 def system_prompt(episode: Episode, env: envs.Domain, info: dict) -> str:
     """What stands above all turns of an episode: the domain, the memory, the goal."""
-    prompt, _ = STYLES[episode.style]
     shown = {"domain": env.description(), "actions": env.action_descriptions, "goal": info["goal"]}
-    return render(prompt, memory=episode.memory, **shown)
+    return render(STYLES[episode.style][0], memory=episode.memory, **shown)
 
 
 def turn(episode: Episode, env: envs.Domain, text: str, info: dict) -> str:
@@ -162,30 +148,19 @@ def opening(episode: Episode) -> tuple[str, str]:
     return system_prompt(episode, env, info), turn(episode, env, text, info)
 
 
-def ask(episode: Episode, messages: list[dict], gateway: str | None, design: str, actions: list[str]) -> str:
-    """The agent's answer: the stand-in's, or the model's by way of the host; `actions` are those it was shown."""
-    if episode.agent_model == OFFLINE:
-        return standins.chat("agent", messages, None, episode.seed)
-    schema = action_schema(actions) if episode.constrain and actions else None
-    booked = {"sample": episode.sample, "design": design, "stage": "play", "seed": episode.seed}
-    return _client(gateway).chat("agent", messages, schema=schema, limit=episode.tokens, **booked)
-
-
 def action_schema(actions: list[str]) -> dict:
     """JSON schema of an answer that is one of the actions; closed, so that OpenAI takes it as strict."""
     properties = {"action": {"type": "string", "enum": actions}}
     return {"type": "object", "properties": properties, "required": ["action"], "additionalProperties": False}
 
 
+_client = functools.lru_cache(maxsize=1)(GatewayClient)  # a cluster's worker outlives a run and its gateway
+
+
 @functools.cache
 def environment(domain: str) -> envs.Domain:
     """This process's one environment of a domain: engines are costly to start."""
     return envs.domain_class(domain)()
-
-
-@functools.lru_cache(maxsize=1)  # a cluster's worker outlives a run and its gateway
-def _client(gateway: str) -> GatewayClient:
-    return GatewayClient(gateway)
 
 
 def prepare(domain: str, task: str) -> None:

@@ -1,20 +1,21 @@
 """What turns a memory design into a score: the collection phase and the deployment phase.
 
-Every design meets the same collected trajectories in the same order, and the same episodes (task, seed). Three kinds
-of failure are never mixed: a design that raises or breaks a limit scores 0 for that task and the error is kept; an
-invalid action costs the agent a step; an infrastructure fault stops the run and is never a score.
+Every design meets the same collected trajectories in the same order, and the same episodes (task, seed). A design that
+raises or breaks a limit scores 0 for that task, an invalid action costs the agent a step, and an infrastructure fault
+stops the run and is never a score.
 
 Try it: `python alma.py evaluate --env minihack --design no_memory --design trajectory_retrieval`
 """
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import json
 import math
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -41,21 +42,15 @@ MOST_LEARNED = 5  # times that a memory learns because its worker ended before i
 def halve(tasks: Sequence[envs.Task], seed: int) -> tuple[list[envs.Task], list[envs.Task]]:
     """A task set's collection half and deployment half, each with tasks of every family."""
     order = random.Random(envs.derive_seed("halve", seed))
-    shuffled = order.sample(list(tasks), len(tasks))
-    shuffled.sort(key=lambda task: task.family)  # stable: random within each family
-    halves = shuffled[0::2], shuffled[1::2]
-    return tuple(order.sample(half, len(half)) for half in halves)
+    shuffled = sorted(order.sample(list(tasks), len(tasks)), key=lambda task: task.family)  # random within each family
+    return tuple(order.sample(half, len(half)) for half in (shuffled[0::2], shuffled[1::2]))
 
 
 def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
-    """For each fold of a task set: the tasks to collect on and the tasks to deploy on. Raises UserError.
-
-    The learning set and the test set are halved. With two folds the halves also change places. The shift set is
-    deployed whole, after a collection phase on the test set, as in the paper (`valid_seen`, then `valid_unseen`).
-    """
+    """For each fold of a task set: the tasks to collect on and the tasks to deploy on. Raises UserError."""
     tasks = [task for task in envs.domain_class(config.env).tasks() if task.split == split]
     chosen = tasks[: (config.tasks if split == "learning" else config.test_tasks) or None]
-    if split == "shift" and chosen:
+    if split == "shift" and chosen:  # deployed whole, as in the paper: collected on `valid_seen`, then `valid_unseen`
         return [(folds(config, "test")[0][0], chosen)]
     if len(chosen) < 2:
         raise UserError(f"{config.env} has no {split} set to evaluate on")
@@ -64,11 +59,8 @@ def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
 
 
 class DesignTools:
-    """Answers `memory_base.Tools` for one memory; its model calls are counted and stored.
-
-    A memory that is built again asks the same things again: the n-th time that it asks one thing is the same call,
-    and is not paid for twice.
-    """
+    """Answers `memory_base.Tools` for one memory, of which the n-th time that it asks one thing is one stored call:
+    a memory that is built again asks the same things again, and they are not paid for twice."""
 
     def __init__(self, models, design: str, stage: str, asked: Counter[str] | None = None, keep_models: bool = False):
         self._models, self._keep_models = models, keep_models
@@ -80,9 +72,9 @@ class DesignTools:
         model = (model or "") if self._keep_models else ""
         question = json.dumps([messages, schema, model], sort_keys=True)
         self.asked[question] += 1
-        sample = f"memory {self.asked[question]}"
+        call = {"schema": schema, "sample": f"memory {self.asked[question]}", "model": model, **self._account}
         try:
-            return await self._models.chat("memory", messages, schema=schema, sample=sample, model=model, **self._account)
+            return await self._models.chat("memory", messages, **call)
         except ContextOverflow:
             raise DesignError("error", f"a prompt of {len(user)} characters is too long for the model") from None
 
@@ -108,33 +100,22 @@ class Protocol:
 
 
 class Evaluator:
-    """Evaluates designs on one task set, on all of its folds together.
-
-    `async with Evaluator(folds)` plays the collection phases and starts the folds' sandboxes.
-    """
+    """Evaluates designs on all folds of a task set; `async with` plays the collection phases, starts the sandboxes."""
 
     def __init__(self, folds: Sequence["Fold"]):
         self.folds = folds
+        self.episodes = sum(len(fold.places()) for fold in folds)  # that are deployed of each design
 
     async def __aenter__(self) -> "Evaluator":
         async with contextlib.AsyncExitStack() as stack:  # where one fails, those before it are closed
             for fold in self.folds:
                 await stack.enter_async_context(fold)
             self._stack = stack.pop_all()
+        self.unsafe = any(fold.sandbox.unsafe for fold in self.folds)  # whether a layer of the sandbox is missing
         return self
 
     async def __aexit__(self, *exception) -> None:
         await self._stack.aclose()
-
-    @property
-    def episodes(self) -> int:
-        """How many episodes of each design are deployed."""
-        return sum(len(fold.places()) for fold in self.folds)
-
-    @property
-    def unsafe(self) -> bool:
-        """Whether a layer of the sandbox is missing."""
-        return any(fold.sandbox.unsafe for fold in self.folds)
 
     async def f0(self) -> float:
         """Score of no memory on all that is deployed on."""
@@ -150,22 +131,13 @@ class Evaluator:
                 scores[number][task.id] = one.trajectory.reward
         return luck(scores)
 
-    async def evaluate(
-        self,
-        design: str,
-        source: str,
-        *,
-        learned: slice = ALL,
-        passes: range | None = None,
-        race: Callable[[list[Outcome], int], bool] | None = None,
-        purpose: str = "",
-    ) -> Score:
+    async def evaluate(self, design: str, source: str, *, learned: slice = ALL, passes: range | None = None,
+                       race: Callable[[list[Outcome], int], bool] | None = None, purpose: str = "") -> Score:
         """Deploy a design (its id and its code) on every task of each fold's deployment half, in every pass.
 
-        `learned`: the collected episodes that it learns from. `passes`: other passes than the protocol's have other
-        seeds. `race(outcomes, planned)` is asked after each of RACE_ROUNDS parts of the episodes whether to stop; static
-        mode alone has parts. `purpose` is added to the stage under which the design's own model calls are booked.
-        """
+        `learned`: the collected episodes that it learns from. `passes`: other ones than the protocol's have other seeds.
+        `race(outcomes, planned)` is asked after each of RACE_ROUNDS parts of them whether to stop (static mode alone).
+        `purpose` is added to the stage under which the design's own model calls are booked."""
         passes = range(self.folds[0].protocol.passes) if passes is None else passes
         deployments = [Deployment(fold, design, source, learned, purpose) for fold in self.folds]
         rounds = RACE_ROUNDS if race else 1
@@ -178,57 +150,37 @@ class Evaluator:
                     break
         finally:
             await uninterrupted(asyncio.gather(*(one.close() for one in deployments)))
-        errors = sum((one.errors for one in deployments), Counter())
-        return replace(
-            score_of(outcomes),
-            # Sorted by text too, so that the order does not depend on which came first.
-            errors=tuple(f"{count} × {text}" for text, count in sorted(errors.items(), key=lambda one: (-one[1], one[0]))[:10]),
-            output=deployments[0].output,
-            update_seconds=deployments[0].update_seconds,
-            raced=len(outcomes) if stopped else 0,
-        )
+        errors = sum((one.errors for one in deployments), Counter()).items()
+        most = sorted(errors, key=lambda one: (-one[1], one[0]))[:10]  # by text too: which came first does not count
+        texts, raced = tuple(f"{count} × {text}" for text, count in most), len(outcomes) if stopped else 0
+        known = {"output": deployments[0].output, "update_seconds": deployments[0].update_seconds}
+        return replace(score_of(outcomes), errors=texts, raced=raced, **known)
 
     async def experience(self, design: str, source: str, score: Score, purpose: str = EXPERIENCE) -> dict:
         """What a design with this score has from experience, in the same passes: see `score.experience`."""
         numbers = [one.number for one in score.outcomes]
-        passes = range(min(numbers), max(numbers) + 1)
         places = range(min(len(fold.collected) for fold in self.folds))
         rng = random.Random(envs.derive_seed("single episodes", self.folds[0].protocol.seed))
         singles = rng.sample(places, min(SINGLES, len(places)))
         slices = [slice(0), *(slice(place, place + 1) for place in singles)]
-        none, *ones = await side_by_side(
-            self.evaluate(design, source, learned=one, passes=passes, purpose=purpose) for one in slices
-        )
+        how = {"passes": range(min(numbers), max(numbers) + 1), "purpose": purpose}
+        none, *ones = await side_by_side(self.evaluate(design, source, learned=one, **how) for one in slices)
         return experience(none, ones, score)
 
 
 class Fold:
     """A half to collect on and a half to deploy on. All designs share its collection and its episodes without memory.
 
-    `async with Fold(...)` plays the collection phase and starts the sandbox that holds what was collected. The
-    episodes without memory are played meanwhile; a deployed episode waits only for the same one without memory.
+    `async with Fold(...)` plays the collection phase and starts the sandbox that holds what was collected. The episodes
+    without memory are played meanwhile; a deployed episode waits only for the same one without memory. Another `phase`
+    collects other episodes of the same tasks; the designs' own model calls are booked under `stage`.
     """
 
-    def __init__(
-        self,
-        protocol: Protocol,
-        collection: Sequence[envs.Task],
-        deployment: Sequence[envs.Task],
-        *,
-        pool,  # harness.pool.Pool or Cluster
-        store,
-        models,
-        gateway: str | None,
-        unsafe_sandbox: bool = False,
-        phase: str = "collection",  # another phase collects other episodes of the same tasks
-        stage: str = "memory",  # under which the designs' own model calls are booked
-        progress=lambda design, fresh=True, once="": None,
-        log=lambda line: None,
-    ):
+    def __init__(self, protocol: Protocol, collection: Sequence[envs.Task], deployment: Sequence[envs.Task], *,
+                 pool, store, models, gateway: str | None, unsafe_sandbox: bool, phase: str, stage: str, progress, log):
         self.protocol, self._collection, self.deployment = protocol, list(collection), list(deployment)
         self._pool, self._store, self.models, self._gateway = pool, store, models, gateway
-        self._unsafe, self._phase, self._progress, self.stage = unsafe_sandbox, phase, progress, stage
-        self.log = log
+        self._unsafe, self._phase, self.stage, self._progress, self.log = unsafe_sandbox, phase, stage, progress, log
         self._playing: dict[str, asyncio.Task[Played]] = {}  # by key of the episode
         self._played: set[str] = set()  # keys of those that this process has played
         self.collected: list[Played] = []
@@ -236,7 +188,7 @@ class Fold:
         self._without: dict[tuple[str, int], asyncio.Task[Played]] = {}  # no memory, by task and pass
 
     async def __aenter__(self) -> "Fold":
-        collecting = asyncio.gather(*map(self._play_first, self.collection_episodes()))
+        collecting = asyncio.gather(*map(self.play, self.collection_episodes()))
         for place in self.places():
             self.without(*place)
         try:
@@ -257,14 +209,13 @@ class Fold:
 
     def places(self, passes: range | None = None) -> list[tuple[envs.Task, int]]:
         """Each deployed task in each pass, one pass after the other."""
-        passes = passes or range(self.protocol.passes)
-        return [(task, number) for number in passes for task in self.deployment]
+        return [(task, number) for number in passes or range(self.protocol.passes) for task in self.deployment]
 
     def without(self, task: envs.Task, number: int) -> asyncio.Task[Played]:
         """A deployed task's episode without memory in one pass; it is played once."""
         key = task.id, number
         if key not in self._without:
-            self._without[key] = asyncio.ensure_future(self._play_first(self.episode(task, number)))
+            self._without[key] = asyncio.ensure_future(self.play(self.episode(task, number)))
         return self._without[key]
 
     async def without_memory(self, passes: range | None = None, most: int | None = None) -> list[Played]:
@@ -272,7 +223,6 @@ class Fold:
         return await asyncio.gather(*(asyncio.shield(self.without(*place)) for place in self.places(passes)[:most]))
 
     def tools(self, design: str, stage: str, asked: Counter[str] | None = None) -> DesignTools:
-        """The tools of one memory of a design."""
         return DesignTools(self.models, design, stage, asked, self.protocol.keep_models)
 
     def collection_episodes(self) -> list[Episode]:
@@ -286,21 +236,15 @@ class Fold:
         shared = {name: getattr(protocol, name) for name in ("show_admissible", "style", "tokens", "constrain")}
         return Episode(protocol.domain, task.id, seed, protocol.agent_model, memory, str(phase), **shared)
 
-    def _play_first(self, episode: Episode) -> Awaitable[Played]:
-        return self.play(episode, NO_MEMORY, length=math.inf)  # high priority: others wait for it
-
-    async def play(self, episode: Episode, design: str = "", length: float = 0.0) -> Played:
-        """The outcome of an episode: from the store, else played in a worker and stored.
-
-        Of the episodes that wait, the one with the greatest expected `length` in steps is played first. Two designs
-        that retrieve the same thing share an episode, which is played once.
-        """
+    async def play(self, episode: Episode, design: str = NO_MEMORY, length: float = math.inf) -> Played:
+        """The outcome of an episode: from the store, else played in a worker and stored. Of those that wait, the one
+        with the greatest expected `length` in steps is played first; others wait for those without memory. Two designs
+        that retrieve the same thing share an episode, which is played once."""
         key = episode.key()
         once = key if design == NO_MEMORY else ""  # several folds may have it
-        known = self._store.get_episode(key)
-        if known is not None:
+        if (known := self._store.get_episode(key)) is not None:
             self._progress(design, fresh=key in self._played, once=once)
-            return Played.from_json(known)
+            return Played(**{**known, "trajectory": Trajectory(**known["trajectory"])})
         if key not in self._playing:
             self._playing[key] = asyncio.ensure_future(self._play(key, episode, design, length))
         played = await self._playing[key]
@@ -310,7 +254,7 @@ class Fold:
     async def _play(self, key: str, episode: Episode, design: str, length: float) -> Played:
         try:
             played = await self._pool.run(play, episode, self._gateway, design, length=length)
-            self._store.put_episode(key, played.to_json())
+            self._store.put_episode(key, {**vars(played), "trajectory": vars(played.trajectory)})
             self._played.add(key)
         finally:
             del self._playing[key]
@@ -320,19 +264,18 @@ class Fold:
 class Deployment:
     """One design on the deployment half of a fold."""
 
-    def __init__(self, fold: Fold, design: str, source: str, learned: slice = ALL, purpose: str = ""):
-        self._fold, self._design, self._source, self._stage = fold, design, source, fold.stage + purpose
+    def __init__(self, fold: Fold, design: str, source: str, learned: slice, purpose: str):
+        self._fold, self._design = fold, design
+        self._tools = functools.partial(fold.tools, design, fold.stage + purpose)
+        self._worker = functools.partial(fold.sandbox.worker, source)
         self._learned_from = range(len(fold.collected))[learned]
         self._retrievals: dict[str, asyncio.Task] = {}  # by what is known of the task
         self._learning: asyncio.Task[tuple[Worker, Counter[str]]] | None = None
         self._learned = contextlib.AsyncExitStack()  # holds the worker that has learned
-        self._times_learned = 0
-        self._said: set[str] = set()  # in the log about it
-        self.errors: Counter[str] = Counter()
-        self.output = ""
-        self.update_seconds = 0.0
+        self._times_learned, self._said = 0, set()  # what was said in the log about it
+        self.errors, self.output, self.update_seconds = Counter(), "", 0.0
 
-    async def play(self, passes: range, part: int = 0, parts: int = 1) -> list[Outcome]:
+    async def play(self, passes: range, part: int, parts: int) -> list[Outcome]:
         """The outcomes of one of so many parts of the episodes of these passes, in the protocol's mode."""
         if self._fold.protocol.mode == "dynamic":
             return await self.dynamic(passes)
@@ -389,25 +332,19 @@ class Deployment:
         return Outcome(*known, trajectory, invalid=played.invalid, example=played.invalid_answer)
 
     async def _frozen_retrieval(self, init: dict) -> Any:
-        """What a memory that has learned the collected trajectories, and nothing else, says of `init`.
-
-        Equal observations get one retrieval.
-        """
+        """What a memory that has learned the collected trajectories, and nothing else, says of `init`; asked once."""
         key = hashlib.sha256(json.dumps(init, sort_keys=True).encode()).hexdigest()
         if key not in self._retrievals:
             self._retrievals[key] = asyncio.ensure_future(outlive(lambda: self._retrieve(init)))
         return await asyncio.shield(self._retrievals[key])
 
     async def _retrieve(self, init: dict) -> Any:
-        """A retrieval in a fork of the worker that has learned, so that nothing that it writes reaches another task.
-
-        A worker that ends before it is forked, on a machine that is too busy, learns anew a few times. Where it cannot be
-        forked, the memory is built again for the task.
-        """
+        """A retrieval in a fork of the worker that has learned, so that nothing that it writes reaches another task. A
+        worker that ends before that, on a busy machine, learns anew a few times; where it cannot be forked, the memory
+        is built again for the task."""
         while True:
-            learning = self._learning
+            learning, again = self._learning, self._times_learned < MOST_LEARNED
             ended = learning is not None and learning.done() and not learning.exception() and learning.result()[0].ended
-            again = self._times_learned < MOST_LEARNED
             if learning is None or (ended and again):
                 learning = self._learning = asyncio.ensure_future(outlive(self._learn_once))
             worker, asked = await asyncio.shield(learning)
@@ -428,9 +365,8 @@ class Deployment:
 
     async def _learn_once(self) -> tuple[Worker, Counter[str]]:
         """A worker that has learned the collected trajectories, and what the design has asked of models until then."""
-        errors: Counter[str] = Counter()
+        errors, tools = Counter(), self._tools()
         await self._learned.aclose()
-        tools = self._tools()
         worker = await self._learned.enter_async_context(self._worker(tools, forks=True))
         try:
             await self._learn(worker, errors)
@@ -443,12 +379,6 @@ class Deployment:
             self.output = worker.output
         self._times_learned += 1
         return worker, Counter(tools.asked)
-
-    def _tools(self, asked: Counter[str] | None = None) -> DesignTools:
-        return self._fold.tools(self._design, self._stage, asked)
-
-    def _worker(self, tools: DesignTools, forks: bool = False):
-        return self._fold.sandbox.worker(self._source, tools, forks)
 
     async def _learn(self, worker: Worker, errors: Counter) -> None:
         before = worker.seconds
@@ -468,6 +398,4 @@ class Deployment:
 
 def memory_text(retrieved: Any) -> str:
     """What was retrieved, as JSON for the agent's prompt; empty where a design says nothing."""
-    if retrieved is None or retrieved == "" or retrieved == {} or retrieved == []:
-        return ""
-    return json.dumps(retrieved, indent=1, ensure_ascii=False)
+    return "" if retrieved in (None, "", {}, []) else json.dumps(retrieved, indent=1, ensure_ascii=False)
