@@ -1,8 +1,5 @@
 """The prompts: one file a stage, rendered with undefined names failing, and text of strangers quoted as data.
-
-What a model is shown is part of the experiment, so it stands in files of its own and a test compares each
-rendered prompt with a kept copy.
-"""
+What a model is shown is part of the experiment: a test compares each rendered prompt with a kept copy."""
 
 import functools
 import json
@@ -23,22 +20,15 @@ def render(name: str, **values) -> str:
 
 @functools.cache  # without it jinja looks at the file's date at each turn of an episode
 def _template(name: str) -> jinja2.Template:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=False,
-    )
+    layout = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": False}
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined, **layout)
     environment.filters["fenced"] = fenced
     return environment.get_template(f"{name}.md")
 
 
 def plan_schema(strict: bool = True) -> dict:
-    """The JSON schema of the meta agent's plan, all of whose keys are required, as strict endpoints want it.
-
-    Not `strict`: what an answer must fit at least, for models leave out keys and write more changes.
-    """
+    """The JSON schema of the meta agent's plan, all of whose keys are required, as strict endpoints want it. Not
+    `strict`: what an answer must fit at least, for models leave out keys and write more changes."""
     schema = json.loads((FOLDER / "plan.json").read_text(encoding="utf-8"))
     if not strict:
         changes = schema["properties"]["changes"]
@@ -71,18 +61,14 @@ _MARK = re.compile(r"^(?= {0,3}[#>])", re.M)  # a heading; an action of a trajec
 
 
 def quote(text: str, tokens: int = 500) -> str:
-    """Text of a program or a game as data in a prompt, at most about `tokens` tokens of it.
-
-    It shows its hidden characters, and can neither close the `<data>` around it nor open a fence, a heading or
-    an action of its own.
-    """
+    """Text of a program or a game as data in a prompt, at most about `tokens` tokens of it. It shows its hidden
+    characters, and can neither close the `<data>` around it nor open a fence, a heading or an action of its own."""
     text = _DATA_TAG.sub("‹", clean(cut(text, tokens)))
     return _MARK.sub(r"\\", text.replace("```", "'''"))
 
 
 def quote_lines(text: str, tokens: int = 500) -> str:
-    """Text of several lines as data in a prompt, each behind `| `: columns stay straight, and no line is a heading,
-    a fence or an action of its own."""
+    """Text of several lines as data in a prompt, each behind `| `: columns stay straight, and no line poses as more."""
     return "\n".join(f"| {line}" for line in _DATA_TAG.sub("‹", clean(cut(text, tokens))).split("\n"))
 
 

@@ -1,12 +1,13 @@
 """What the meta agent is shown of a design: tables, digests, and episodes beside the same ones without memory.
 
-An episode is a line of `trajectories.jsonl.gz`, a `score.Outcome` as a dict. What is shown follows from the run's folder
-and archive alone. Texts of designs, agents and games are quoted, so that none of them can pose as part of the prompt.
+An episode is a line of `trajectories.jsonl.gz`, a `score.Outcome` as a dict. Texts of designs, agents and games are
+quoted, so that none of them can pose as part of the prompt.
 """
 
 import ast
 import contextlib
 import gzip
+import itertools
 import json
 import math
 import pprint
@@ -18,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prompts import count_tokens, quote, quote_cell, quote_lines
-from score import paired_interval
+from score import paired
 
 EPISODES = "trajectories.jsonl.gz"  # the file of a design's deployed episodes
 BEST, RELATIVES = 3, 12  # designs of the archive that are shown: the best ones, and in all
@@ -71,13 +72,10 @@ class Evidence:
         """What the last change did to the score, episode by episode, with the 95 % interval; None without a parent."""
         if not self.before:
             return None
-        before = {(one["task"], one["number"]): one["score"] for one in self.before}
-        differences: dict[str, list[float]] = {}
-        for one in self.deployed:
-            if (one["task"], one["number"]) in before:  # a race may have stopped the parent
-                differences.setdefault(one["task"], []).append(one["score"] - before[one["task"], one["number"]])
-        mean, low, high = paired_interval(differences)
-        return {"difference": mean, "low": low, "high": high}
+        rows = self.before, self.deployed
+        before, now = ({(one["task"], one["number"]): one["score"] for one in lines} for lines in rows)
+        shared = {key: score for key, score in now.items() if key in before}  # a race may have stopped the parent
+        return dict(zip(("difference", "low", "high"), paired(shared, before), strict=True))
 
 
 def read_episodes(design: Path) -> list[dict]:
@@ -94,9 +92,6 @@ def _what(place: Path) -> str:
     with contextlib.suppress(SyntaxError, ValueError, RecursionError, MemoryError):
         return ast.get_docstring(ast.parse((place / "design.py").read_text(encoding="utf-8"))) or ""
     return ""
-
-
-# ------------------------------------------------------------------------------------------ tables
 
 
 def by_kind(lists: dict[str, list[dict]], most_steps: int) -> list[dict]:
@@ -135,9 +130,6 @@ def chance(without: list[dict]) -> float:
     return max(1.96 * math.sqrt(2 * variance / len(without)), 1 / len(without))
 
 
-# ----------------------------------------------------------------------------------------- digests
-
-
 def _says(value) -> bool:
     """Whether there is anything in what was retrieved: {"plans": []} says nothing."""
     inner = value.values() if isinstance(value, dict) else value
@@ -147,7 +139,6 @@ def _says(value) -> bool:
 def by_key(deployed: list[dict]) -> list[dict]:
     """A row for what was retrieved and one for each key of it: how often it says something, and how these episodes
     went, as the mean difference to no memory, beside the others."""
-
     whole = [one["retrieved"] for one in deployed]
     keys = Counter(key for value in whole if isinstance(value, dict) for key in value).most_common(MOST_ROWS)
     columns, rows = {"all together": whole}, []
@@ -164,10 +155,8 @@ def by_key(deployed: list[dict]) -> list[dict]:
 
 
 def errors_by_kind(code: str, deployed: list[dict], kept: list[str]) -> list[dict]:
-    """A design's errors: how often in which call, of what kind and in which function, with one example.
-
-    `kept` are those of its score, "count × call: status: message"; of these the updates are taken.
-    """
+    """A design's errors: how often in which call, of what kind and in which function, with one example. `kept` are
+    those of its score, "count × call: status: message"; of these the updates are taken."""
     texts = Counter(f"retrieve: {one['error']}" for one in deployed if one["error"])
     for count, _, text in (one.partition(" × ") for one in kept):
         if text.startswith("update"):
@@ -197,9 +186,6 @@ def _function(code: str, trace: str) -> str:
     return ".".join(names)
 
 
-# ----------------------------------------------------------------------------------------- episodes
-
-
 def pairs(deployed: list[dict], without: list[dict], most_steps: int, rng: random.Random) -> list[dict]:
     """Deployed episodes beside the same ones without memory: gains, losses and equal ones in turn, the largest
     difference first. Of those that are alike (retrieval, kind of task, both outcomes) one is drawn."""
@@ -210,19 +196,15 @@ def pairs(deployed: list[dict], without: list[dict], most_steps: int, rng: rando
         ends, gain = [ended(one, most_steps), ended(other, most_steps)], one["score"] - other["score"]
         pair = {"with": one, "without": other, "ended": ends, "gain": gain, "alike": 0}
         kinds.setdefault((json.dumps(one["retrieved"], sort_keys=True), one["family"], *ends), pair)["alike"] += 1
-    places, ordered = Counter(), []
-    for pair in sorted(kinds.values(), key=lambda pair: (-abs(pair["gain"]), pair["with"]["score"])):
-        group = 0 if pair["gain"] > 0 else 1 if pair["gain"] < 0 else 2
-        places[group] += 1
-        ordered.append(((places[group], group), pair))
-    return [pair for _, pair in sorted(ordered, key=lambda one: one[0])]
+    ordered = sorted(kinds.values(), key=lambda pair: (-abs(pair["gain"]), pair["with"]["score"]))
+    gains, losses = [one for one in ordered if one["gain"] > 0], [one for one in ordered if one["gain"] < 0]
+    turns = itertools.zip_longest(gains, losses, [one for one in ordered if one["gain"] == 0])
+    return [pair for turn in turns for pair in turn if pair]
 
 
 def pair_as_text(pair: dict, told: dict[str, str], tokens: int) -> dict:
     """A pair with what was retrieved, the first observation and the steps as texts of about `tokens` tokens in all.
-
-    `told` has the texts that were shown before, each with its task: no long text is shown twice.
-    """
+    `told` has the texts that were shown before, each with its task: no long text is shown twice."""
     one, other = pair["with"], pair["without"]
 
     def once(text: str, shown: str) -> str:
@@ -258,10 +240,8 @@ def pair_as_text(pair: dict, told: dict[str, str], tokens: int) -> dict:
 
 def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int = 0) -> str:
     """Commands behind `mark` from the step `skipped` on, with the lines that were not in the observation right before.
-
     Where not all fit, what was seen stays after steps that changed the score, the last one and the first ones; then
-    commands stand alone; then steps are left out, and it is said how many.
-    """
+    commands stand alone; then steps are left out, and it is said how many."""
     bare, full, changed, before, score = [], [], [], init, 0.0
     for place, step in enumerate(steps):
         known = {line for text in before.values() if isinstance(text, str) for line in text.split("\n")}
@@ -275,22 +255,18 @@ def _steps(init: dict, steps: list[dict], mark: str, tokens: int, skipped: int =
         before, score = step, step["scores"]
     rest, shown, left = range(skipped, len(steps)), {}, tokens
     must = [place for place in (*changed, *rest[-1:]) if place >= skipped]
-    groups = ((full, [*must, *rest[:FIRST_STEPS]]), (bare, [*must, *rest[:BARE_STEPS]]), (full, rest))
-    for texts, places in groups:
+    for texts, places in ((full, [*must, *rest[:FIRST_STEPS]]), (bare, [*must, *rest[:BARE_STEPS]]), (full, rest)):
         for place in places:
             more = count_tokens(texts[place]) + 1 - count_tokens(shown.get(place, ""))
             if more > left:
                 break
             if len(texts[place]) > len(shown.get(place, "")):
                 shown[place], left = texts[place], left - more
-    lines, gap = [], 0
-    for place in [*rest, None]:
-        if place in shown or place is None:
-            lines += [f"({gap} steps left out)"] if gap else []
-            lines, gap = [*lines, shown.get(place, "")], 0
-        else:
-            gap += 1
-    return "\n".join(filter(None, lines))
+    lines = []
+    for there, group in itertools.groupby(rest, shown.__contains__):
+        places = list(group)
+        lines += [shown[place] for place in places] if there else [f"({len(places)} steps left out)"]
+    return "\n".join(lines)
 
 
 def _ends(lines: list[str], tokens: int) -> str:
