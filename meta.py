@@ -2,8 +2,7 @@
 
 A stage is a file `prompts/<stage>.md` and a method of `MetaAgent`. All stages begin with the same system message
 (`Briefing`), so that a provider's prompt cache serves it. A prompt depends on the run's folder, its archive, its
-episodes and its seed alone: a resumed run asks the same things again. What a design printed, raised or retrieved is
-quoted as data. Whether an answer is any good is found out by verification and evaluation.
+episodes and its seed alone: a resumed run asks the same things again.
 """
 
 import json
@@ -19,8 +18,7 @@ from models import OFFLINE
 from prompts import count_tokens, cut, evidence, fenced, plan_schema, quote_cell, quote_lines, render
 from prompts.evidence import Evidence
 
-INTERFACE = Path(__file__).parent / "memory_base.py"
-INTERFACE_END = "\n# ----"  # the marker line: what stands below it is not for designs
+INTERFACE_END = "\n# ----"  # the marker line of memory_base.py: what stands below it is not for designs
 MEMORY_HERE = "(HERE STANDS WHAT general_retrieve RETURNED, as JSON with an indent of 1)"
 RETRIEVE_LIMIT = 1500  # tokens of retrieved memory that the meta agent is told are enough
 EXAMPLE_TOKENS = 2500  # of the collected episode that is shown as Python data
@@ -62,43 +60,31 @@ class Briefing:
         place = next((number for number, played in enumerate(fold.collected) if played.success), 0)
         example = replace(fold.collection_episodes()[place], memory=MEMORY_HERE)
         agent_sees, first_turn = await pool.run(opening, example)
+        interface = Path(__file__).with_name("memory_base.py").read_text(encoding="utf-8")
         system = render(
             "meta_system",
-            interface=INTERFACE.read_text(encoding="utf-8").split(INTERFACE_END)[0].strip(),
-            task=example.task,
-            agent_sees=agent_sees,
-            first_turn=first_turn,
+            interface=interface.split(INTERFACE_END)[0].strip(),
+            task=example.task, agent_sees=agent_sees, first_turn=first_turn,
             trajectory=evidence.as_python(vars(fold.collected[place].trajectory), EXAMPLE_TOKENS),
             models={role: name.partition("@")[0] for role, name in config.models().items()},
             stand_ins=[role for role, model in config.models().items() if model == OFFLINE],
-            limits=Limits(),
-            retrieve_limit=RETRIEVE_LIMIT,
-            allow_solvers=config.allow_solvers,
-            objective=config.objective,
-            folds=len(learning.folds),
-            protocol=fold.protocol,
-            learned=len(fold.collected),
+            limits=Limits(), retrieve_limit=RETRIEVE_LIMIT, allow_solvers=config.allow_solvers, protocol=fold.protocol,
+            objective=config.objective, folds=len(learning.folds), learned=len(fold.collected), deployed=len(without),
             collected={row["kind"]: row for row in evidence.by_kind({"": collected}, domain.max_steps)},
-            deployed=len(without),
             without=evidence.by_kind({"": without}, domain.max_steps),
             goals={goal: kinds for goal, kinds in goals.items() if kinds},
-            chance=evidence.chance(without),
-            most_steps=domain.max_steps,
+            chance=evidence.chance(without), most_steps=domain.max_steps,
         )
         return cls(system, without, domain.max_steps)
 
 
 class MetaAgent:
-    """Makes one candidate: asks the meta model stage by stage and keeps what was said.
+    """Makes one candidate: asks the meta model stage by stage and keeps what was said. Calls are booked to `candidate`,
+    which also tells apart questions that are asked twice. `known`: the code of each design in the archive, with its
+    candidate's name. `origin`: the ids of its parents, and which of their children it is."""
 
-    `candidate` is the name to which its calls are booked; it also tells apart questions that are asked twice.
-    `known` has the code of each design in the archive, with its candidate's name: none is to be written again.
-    `origin`: the ids of its parents, and which of their children it is.
-    """
-
-    def __init__(
-        self, models, briefing: Briefing, known: dict[str, str], prompt_tokens: int, seed: int, candidate: str, origin=()
-    ):
+    def __init__(self, models, briefing: Briefing, known: dict[str, str], prompt_tokens: int, seed: int,
+                 candidate: str, origin=()):
         self._models, self._briefing, self._seed, self._candidate = models, briefing, seed, candidate
         self._known, self._origin = {code.strip(): name for code, name in known.items()}, origin
         self._prompt_tokens = prompt_tokens
@@ -110,23 +96,19 @@ class MetaAgent:
         return await self._ask_code("first")
 
     async def ideate_and_plan(self, parent: Evidence) -> dict:
-        """Study a design and its logs; the plan for a new one, by the schema of prompts/plan.json.
-
-        Where the prompt does not fit into the model's context, its evidence is cut further.
-        """
-        tokens = self._prompt_tokens
+        """Study a design and its logs; the plan for a new one, by the schema of prompts/plan.json."""
+        tokens, call = self._prompt_tokens, {"least": plan_schema(strict=False), **self._call("ideate")}
         while True:
             prompt = self.ideate_prompt(parent, tokens)
             try:
-                least, call = plan_schema(strict=False), self._call("ideate")
-                plan = await self._models.ask_json("meta", self._messages(prompt), plan_schema(), least=least, **call)
+                plan = await self._models.ask_json("meta", self._messages(prompt), plan_schema(), **call)
                 break
-            except ContextOverflow as error:
-                tokens //= 2
-                if tokens < LEAST_TOKENS:
+            except ContextOverflow as error:  # its evidence is cut further
+                if (tokens := tokens // 2) < LEAST_TOKENS:
                     raise InfrastructureError(f"the meta agent's prompt is too long: {error}") from None
         plan["changes"] = plan["changes"][: plan_schema()["properties"]["changes"]["maxItems"]]
-        self._keep("ideate", prompt, json.dumps(plan, indent=1, ensure_ascii=False))
+        answer = json.dumps(plan, indent=1, ensure_ascii=False)
+        self.transcript += [("ideate", "prompt", prompt), ("ideate", "answer", answer)]
         return plan
 
     async def implement(self, parent: Evidence, plan: dict) -> str:
@@ -139,20 +121,17 @@ class MetaAgent:
         return await self._ask_code("repair", f" try {attempt}", code=code, error=quote_lines(error, 1500))
 
     async def _ask_code(self, stage: str, again: str = "", **shown) -> str:
-        """The Python module that the model answers to `prompts/<stage>.md`.
-
-        A module that equals one in the archive is asked for once more, with that said.
-        """
+        """The module that the model answers to `prompts/<stage>.md`; one of the archive is asked for once more."""
         prompt = render(stage, **shown)
         messages = self._messages(prompt)
         try:
             code = await self._models.ask_code("meta", messages, **self._call(stage, again))
-            self._keep(stage, prompt, code)
+            self.transcript += [(stage, "prompt", prompt), (stage, "answer", code)]
             if equal := self._known.get(code.strip()):
                 said = render("unchanged", candidate=equal)
                 messages += [{"role": "assistant", "content": fenced(code, "python")}, {"role": "user", "content": said}]
                 code = await self._models.ask_code("meta", messages, **self._call(stage, f"{again} unchanged"))
-                self._keep(stage, said, code)
+                self.transcript += [(stage, "prompt", said), (stage, "answer", code)]
         except ContextOverflow as error:
             raise InfrastructureError(f"the meta agent's prompt is too long: {error}") from None
         return code
@@ -165,9 +144,6 @@ class MetaAgent:
         seed = envs.derive_seed(self._seed, stage, sample)
         return {"stage": stage, "sample": sample, "design": self._candidate, "seed": seed, "origin": self._origin}
 
-    def _keep(self, stage: str, prompt: str, answer: str) -> None:
-        self.transcript += [(stage, "prompt", prompt), (stage, "answer", answer)]
-
     def ideate_prompt(self, parent: Evidence, tokens: int) -> str:
         """The prompt with at most `tokens` tokens of evidence: tables and digests, and in the rest episodes."""
         before = {"parent": parent.before} if parent.before else {}
@@ -175,12 +151,8 @@ class MetaAgent:
         changes = [{key: quote_cell(one.get(key, ""), 150) for key in ("what", "expected")} for one in parent.changes]
         relatives = [one | {key: quote_cell(one[key], 60) for key in ("what", "error")} for one in parent.relatives]
         shown = {
-            "plan": plan_schema()["properties"],
-            "design": parent,
-            "changes": changes,
-            "lists": list(lists),
-            "kinds": evidence.by_kind(lists, self._briefing.most_steps),
-            "relatives": relatives,
+            "plan": plan_schema()["properties"], "design": parent, "changes": changes, "relatives": relatives,
+            "lists": list(lists), "kinds": evidence.by_kind(lists, self._briefing.most_steps),
             "keys": evidence.by_key(parent.deployed),
             "errors": evidence.errors_by_kind(parent.code, parent.deployed, parent.score["errors"]),
             "output": quote_lines(parent.score["output"], 300) if parent.score["output"] else "",
