@@ -23,6 +23,7 @@ from sandbox import outlive, side_by_side
 MAX_PARENTS = 5  # designs drawn in a learning step
 MAX_TRIES = 3  # modules that the meta agent may write until one passes verification
 VERIFY_UPDATES, VERIFY_RETRIEVALS = 3, 2  # real trajectories and real tasks that verification uses
+LARGEST = 700.0  # that `math.exp` can take
 
 
 # ------------------------------------------------------------------------------ the learning loop
@@ -43,8 +44,7 @@ async def learn(run) -> "Archive":
         for child in children:
             archive.add(child)
         run.keep(archive)
-    finalists = archive.finalists(run.config.finalists)
-    if finalists:
+    if finalists := archive.finalists(run.config.finalists):
         run.announce("finalists, on fresh seeds", archive)
     measured = await side_by_side(run.measure_again(design, design.lead(archive.f0)) for design in finalists)
     for design, again in zip(finalists, measured, strict=True):
@@ -87,10 +87,8 @@ async def make_child(run, learning, archive: "Archive", parents: Sequence["Desig
 
 
 async def verify(learning, code: str, name: str) -> str:
-    """What is wrong with a module; empty where nothing is. No episode is played for it.
-
-    It must load in the sandbox, learn from real collected trajectories, and retrieve for real tasks.
-    """
+    """What is wrong with a module, which must load in the sandbox, learn from real collected trajectories and retrieve
+    for real tasks; empty where nothing is. No episode is played for it."""
     fold = learning.folds[0]
 
     async def try_out():
@@ -140,9 +138,6 @@ class Design:
         return self.difference if self.raced else self.score - f0
 
 
-MEASURED = ("score", "stderr", "difference", "retrieved_tokens", "experience", "raced")  # fields that evaluation fills
-
-
 class Archive:
     """The designs of a run in the order in which they entered."""
 
@@ -154,7 +149,8 @@ class Archive:
         """Let a design in; one whose code is there already enters as a duplicate, which is never drawn."""
         known = next((other for other in self.evaluated() if other.id == design.id), None)
         # A race may have stopped two of one learning step at different episodes: the first one's score is kept.
-        same = {name: getattr(known, name) for name in MEASURED} if known else {}
+        measured = ("score", "stderr", "difference", "retrieved_tokens", "experience", "raced")
+        same = {name: getattr(known, name) for name in measured} if known else {}
         self.designs.append(replace(design, state="duplicate", **same) if known else design)
 
     def evaluated(self) -> list[Design]:
@@ -167,8 +163,7 @@ class Archive:
 
     def best(self) -> Design | None:
         """The learned design: the best finalist over all its passes; before there are finalists, the best."""
-        again = [design for design in self.evaluated() if design.final is not None]
-        if again:
+        if again := [design for design in self.evaluated() if design.final is not None]:
             return max(again, key=lambda design: design.final)
         return next(iter(self.finalists(1) or self.evaluated()), None)
 
@@ -236,9 +231,6 @@ SAMPLING_RULES: dict[str, Callable[[Archive, object, random.Random], list[list[D
 }
 
 
-LARGEST = 700.0  # that `math.exp` can take
-
-
 def weights(designs: Sequence[Design], f0: float, scale: float, penalty: float, temperature: float) -> list[float]:
     """Sampling weights, of which only the ratios matter.
 
@@ -251,9 +243,8 @@ def weights(designs: Sequence[Design], f0: float, scale: float, penalty: float, 
     return [math.exp((merit - shift) / temperature) for merit in merits]
 
 
-def draw(
-    designs: Sequence[Design], weights: Sequence[float], rng: random.Random, count: int = MAX_PARENTS
-) -> list[Design]:
+def draw(designs: Sequence[Design], weights: Sequence[float], rng: random.Random,
+         count: int = MAX_PARENTS) -> list[Design]:
     """Up to `count` designs, one after the other without replacement, with chances in the ratio of the weights."""
     left, drawn = list(zip(designs, weights, strict=True)), []
     while left and len(drawn) < count:
