@@ -37,8 +37,14 @@ def number(value: Any, low: float = 0.0, high: float = 1e12) -> float | None:
     return value if type(value) in (int, float) and low <= value <= high else None
 
 
+def kept(value: Any, kind: type = dict) -> Any:
+    """A value of a kind, by itself an object; else an empty one."""
+    return value if isinstance(value, kind) else kind()
+
+
 rate = partial(number, high=1.0)
 gain = partial(number, low=-1.0, high=1.0)  # a difference of rates
+text = partial(kept, kind=str)
 
 
 def gains(value: Any, count: int = 2) -> tuple[float, ...] | None:
@@ -53,14 +59,6 @@ def whole(value: Any) -> int:
 
 def texts(value: Any) -> list[str]:
     return [one for one in kept(value, list) if isinstance(one, str)]
-
-
-def kept(value: Any, kind: type = dict) -> Any:
-    """A value of a kind, by itself an object; else an empty one."""
-    return value if isinstance(value, kind) else kind()
-
-
-text = partial(kept, kind=str)
 
 
 def complete(value: Any, **checks: Callable) -> dict | None:
@@ -147,20 +145,14 @@ class Design:
     """The files of one design or dropped candidate."""
 
     code: str
-    plan: dict
+    title: str  # what it calls itself: the first line of its docstring, else nothing
+    plan: dict[str, list[tuple[str, str, str]]]  # (verdict, text, reason) by the name of the list
     log: str  # prompts and answers
     error: str
     score: dict
     tasks: tuple[TaskScore, ...]
     samples: tuple[dict, ...]  # some deployed episodes, cut so that they can be shown
     episodes: int
-
-    @property
-    def title(self) -> str:
-        """What it calls itself: the first line of its docstring, else nothing."""
-        start = self.code.lstrip()[:400]
-        quotes = start[:3] if start[:3] in ('"""', "'''") else None
-        return line(start[3:].split(quotes)[0].strip().split("\n")[0], 110) if quotes else ""
 
 
 @dataclass(frozen=True)
@@ -213,8 +205,10 @@ class RunData:
     state: State
     nodes: tuple[Node, ...]
     results: dict[str, dict[str, Result]]  # "test-static" -> name -> result
+    tested: Result | None  # the learned design on the test set
     luck: dict[str, dict]  # "test-static" -> what chance alone does there: as `score.luck` returns it
-    no_memory: float | None  # on the learning set, where the run is finished
+    f0: float | None  # score of no memory on the deployment half of the learning set
+    objective: str  # what the search climbs: "score" or "experience"
     usage: tuple[dict, ...]  # model calls by role, model and stage: the columns of USAGE
     usage_by_design: tuple[dict, ...]  # the same for each design
     notes: tuple[str, ...]  # what could not be read
@@ -222,11 +216,6 @@ class RunData:
     @cached_property
     def evaluated(self) -> list[Node]:
         return [node for node in self.nodes if node.state == "evaluated"]
-
-    @property
-    def objective(self) -> str:
-        """What the search climbs: "score" or "experience"."""
-        return "experience" if self.config.get("objective") == "experience" else "score"
 
     @cached_property
     def finalists(self) -> list[Node]:
@@ -241,11 +230,6 @@ class RunData:
             return max(again, key=lambda node: node.final)
         whole = [node for node in self.evaluated if not node.raced]
         return max(whole or self.evaluated[:1], key=self.lead, default=None)
-
-    @property
-    def tested(self) -> Result | None:
-        """The learned design on the test set."""
-        return self.results.get("test-static", {}).get(LEARNED)
 
     def lead(self, node: Node) -> float:
         """What the search climbs: the lead over no memory or, with that objective, what experience gives."""
@@ -263,14 +247,6 @@ class RunData:
             return ""
         planned = next(filter(None, (self.design(one).episodes for one in self.evaluated if not one.raced)), 0)
         return f"{node.raced} of {planned} episodes" if planned > node.raced else f"{node.raced} episodes"
-
-    @cached_property
-    def f0(self) -> float | None:
-        """Score of no memory on the deployment half of the learning set."""
-        if known := self.results.get("learning-static", {}).get("no_memory"):
-            return known.mean
-        whole = (one.score - one.difference for one in self.evaluated if one.difference is not None and not one.raced)
-        return next(whole, None) if self.no_memory is None else self.no_memory
 
     def lineage(self, node: Node | None) -> list[Node]:
         """The candidates from the first design to `node`, by first parents."""
@@ -329,6 +305,12 @@ def read_run(path: str | Path) -> RunData:
     printed = read_object(path / "score.json", notes)
     if chance := read_luck(kept(printed.get("noise")).get("learning")):
         luck.setdefault("learning-static", chance)
+    f0 = rate(printed.get("no_memory"))  # where the run is finished
+    if "no_memory" in results.get("learning-static", {}):
+        f0 = results["learning-static"]["no_memory"].mean
+    elif f0 is None:
+        played = (one for one in nodes if one.state == "evaluated" and one.difference is not None and not one.raced)
+        f0 = next((one.score - one.difference for one in played), None)
     named = model_labels({role.removesuffix("_model"): config[role] for role in config if role.endswith("_model")})
     named += ["partly by sketch"] * any(node.by for node in nodes)
     labels = named + ["unsafe sandbox"] * (config.get("unsafe_sandbox") is True) + labels
@@ -346,7 +328,9 @@ def read_run(path: str | Path) -> RunData:
 
     labels = tuple(dict.fromkeys(line(label, 40) for label in labels))
     state = _state(path, config, max((node.step for node in nodes), default=0), notes)
-    return RunData(path, config, about, labels, state, nodes, results, luck, rate(printed.get("no_memory")), usage,
+    objective = "experience" if config.get("objective") == "experience" else "score"
+    tested = results.get("test-static", {}).get(LEARNED)
+    return RunData(path, config, about, labels, state, nodes, results, tested, luck, f0, objective, usage,
                    usage_by_design, tuple(notes))
 
 
@@ -423,10 +407,17 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
             "error": text(value.get("error"))[:RETRIEVED_LIMIT],
             "steps": shown, "total_steps": len(steps),  # number, action, observation, score so far
         })  # fmt: skip
-    plan, score, error = (read_object(folder / f"{name}.json", []) for name in ("plan", "score", "error"))
+    found, score, error = (read_object(folder / f"{name}.json", []) for name in ("plan", "score", "error"))
+    plan = {}  # whatever a model made of its lists
+    for key, label in (("changes", "what"), ("problems", ""), ("verdicts", "item"), ("worked", "")):
+        items = [one if isinstance(one, dict) else {label: one} for one in kept(found.get(key), list)[:40]]
+        plan[key] = [tuple(str(one.get(part, ""))[:2000] for part in ("verdict", label, "why")) for one in items]
     log = read_text(folder / "log.txt.gz") or read_text(folder / "log.txt")  # older runs
     code = read_text(folder / "design.py")
-    return Design(code, plan, log, text(error.get("error")), score, by_task(rows), tuple(samples), len(rows))
+    start = code.lstrip()[:400]
+    quotes = start[:3] if start[:3] in ('"""', "'''") else ""
+    title = line(start[3:].split(quotes)[0].strip().split("\n")[0], 110) if quotes else ""
+    return Design(code, title, plan, log, text(error.get("error")), score, by_task(rows), tuple(samples), len(rows))
 
 
 def read_text(path: Path) -> str:
@@ -439,10 +430,8 @@ def read_text(path: Path) -> str:
 
 def read_object(path: Path, notes: list[str]) -> dict:
     """The JSON object of a file; empty where there is none, and noted where it is damaged."""
-    if not path.exists():
-        return {}
     try:
-        return kept(json.loads(path.read_text(encoding="utf-8", errors="replace")))
+        return kept(json.loads(path.read_text(encoding="utf-8", errors="replace"))) if path.exists() else {}
     except (OSError, ValueError, RecursionError) as error:
         notes.append(f"{path.name} could not be read: {line(str(error), 120)}")
         return {}

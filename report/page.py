@@ -19,7 +19,7 @@ from markupsafe import Markup, escape
 
 from errors import clean
 from report import figures, words
-from report.data import LEARNED, RunData, kept, read_result, read_run, text, texts
+from report.data import LEARNED, RunData, read_result, read_run, text, texts
 from report.figures import Plot, by_family, learned_tasks, tree
 from report.words import FOLDER, block, line, templates, text_of
 
@@ -53,7 +53,7 @@ def page(run: RunData, drawn: Sequence[Plot]) -> str:
         ids = (node.name, node.id) if evaluated else (node.name,)  # of its model calls
         parent = run.design(run.lineage(node)[-2]) if node.parent else None
         own = facts | {
-            "node": node, "shown": shown, "scale": scale, "plan": _plan(shown.plan),
+            "node": node, "shown": shown, "scale": scale, "plan": shown.plan,
             # The interval of the score is in the design's own file alone.
             "score": read_result(node.name, shown.score) if evaluated else None,
             "code": highlight(lines_of(shown.code)),
@@ -89,7 +89,7 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
     samples = {one["task"]: one for one in best.samples} if best else {}
     return templates("md").get_template("report.md").render(
         plots=drawn, **_facts(run),
-        lineage=[(node, [line(what, 200) for _, what, _ in _plan(run.design(node).plan)["changes"]])
+        lineage=[(node, [line(what, 200) for _, what, _ in run.design(node).plan["changes"]])
                  for node in run.lineage(run.learned)],
         says=[(one, indented(block(one["retrieved"], 2000))) for one in list(samples.values())[:3]],
         code=indented("\n".join(lines_of(best.code))) if best else "",
@@ -130,15 +130,6 @@ def _facts(run: RunData) -> dict:
         "tasks": [(title, by_family(rows), rows) for title, rows in learned_tasks(run).items()],
         "command": line(text(run.about.get("command")), 4000) or "not stored: see config.json",
     }  # fmt: skip
-
-
-def _plan(value: dict) -> dict[str, list[tuple[str, str, str]]]:
-    """A plan's lists as (verdict, text, reason), whatever a model made of them."""
-    shown = {}
-    for key, label in (("changes", "what"), ("problems", ""), ("verdicts", "item"), ("worked", "")):
-        rows = [row if isinstance(row, dict) else {label: row} for row in kept(value.get(key), list)[:40]]
-        shown[key] = [tuple(str(row.get(part, ""))[:2000] for part in ("verdict", label, "why")) for row in rows]
-    return shown
 
 
 class Row(NamedTuple):
