@@ -1,16 +1,16 @@
 """The texts of a run: strangers' text made safe to show, verdicts, and the tables that commands print.
 
 Promises: a difference counts as shown only if its 95 % interval excludes 0, and is noise where chance alone makes more;
-a learned design's score on the learning set, where it was chosen, is followed by that on the test set; each table has
-the run's labels. Intervals resample tasks and do not cover the agent's luck within a pass. It is cheap to import.
+each table has the run's labels; the score by which a learned design was chosen is followed by that on the test set.
+Intervals resample tasks and do not cover the agent's luck within a pass. The module is cheap to import.
 """
 
-import functools
 import inspect
 import statistics
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache, partial
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -81,18 +81,17 @@ def is_noise(difference: float | None, noise: float) -> bool:
 
 def verdict(interval: Sequence[float], difference: float | None = None, noise: float = 0.0) -> str:
     """Better, worse, or no difference shown, by the 95 % interval of a paired difference; or noise."""
-    low, high = interval
     if is_noise(difference, noise):
         return "noise"
+    low, high = interval
     return "better" if low > 0 else "worse" if high < 0 else "no difference shown"
 
 
 def verdict_words(interval: Sequence[float], other: str = "no memory", difference: float | None = None,
                   noise: float = 0.0) -> str:  # fmt: skip
-    """The verdict with the name of what was compared with."""
-    words = {"better": "better than {}", "worse": "worse than {}", "noise": "no more than noise apart from {}",
-             "no difference shown": "no difference to {} shown"}  # fmt: skip
-    return words[verdict(interval, difference, noise)].format(other)
+    words = {"noise": "no more than noise apart from {}", "no difference shown": "no difference to {} shown"}
+    word = verdict(interval, difference, noise)
+    return words.get(word, f"{word} than {{}}").format(other)
 
 
 def noise_words(luck: dict | None) -> str:
@@ -106,22 +105,20 @@ def noise_words(luck: dict | None) -> str:
 
 def experience_words(found: dict, noise: float = 0.0) -> str:
     """Whether a design is a memory or a solver, by `score.experience`."""
-    (gives, *given), (brought, *own), (wakes, *woken) = (found[key] for key in ("gives", "brought", "wakes"))
-    experience, code = verdict(given, gives, noise), verdict(own, brought, noise)
-    part, source = (gives, "experience") if experience == "better" else (brought, "the code")
+    parts = [found[key] for key in ("gives", "brought", "wakes")]
+    learns, solves, waits = (verdict(interval, part, noise) == "better" for part, *interval in parts)
+    gives, brought = parts[0][0], parts[1][0]
+    if not learns and not solves:
+        both = f"{points(gives, noise)} points from experience, {points(brought, noise)} from the code"
+        return f"neither a memory nor a solver is shown: {both}"
+    part, source = (gives, "experience") if learns else (brought, "the code")
     part, total = round(100 * part), round(100 * (gives + brought))
-    shown = f"{part} of {total} points come from {source}"
-    if part > total:
-        shown = f"{part} points come from {source} ({total:+} in all)"
-    if experience == code == "better":
-        return f"{shown}, {total - part} from the code: this is a memory that also brings something along"
-    if experience == "better":
-        return f"{shown}: this is a memory"
-    if code == "better":
-        waits = verdict(woken, wakes, noise) == "better"
+    of, in_all = (f" of {total}", "") if part <= total else ("", f" ({total:+} in all)")
+    shown = f"{part}{of} points come from {source}{in_all}"
+    if not learns:
         return f"{shown}: this is a solver{' behind a check for an empty memory' * waits}"
-    both = f"{points(gives, noise)} points from experience, {points(brought, noise)} from the code"
-    return f"neither a memory nor a solver is shown: {both}"
+    also = f", {total - part} from the code: this is a memory that also brings something along"
+    return shown + (also if solves else ": this is a memory")
 
 
 def interval_words(interval: Sequence[float]) -> str:
@@ -144,8 +141,7 @@ def shrinkage_words(learning: float, test: float, interval: Sequence[float] | No
     words = (f"Compared with no memory it gains {points(test)} points on the test set and {points(learning)} "
              f"on the learning set, where it was chosen: {less_or_more(test - learning)}.")  # fmt: skip
     if interval:
-        shown = verdict_words(interval, difference=test, noise=noise).capitalize()
-        words += f" {shown} ({interval_words(interval)})."
+        words += f" {verdict_words(interval, difference=test, noise=noise).capitalize()} ({interval_words(interval)})."
     return words
 
 
@@ -219,15 +215,11 @@ def made_by(models: dict[str, str]) -> str:
 
 
 def ablation_table(results: dict[str, list[dict]]) -> str:
-    """Sampling rules at equal budget, paired by task, with the spread over seeds (the paper does not report one).
-
-    `results`: for each rule the results of its runs, with the seeds in the same order.
-    """
+    """Sampling rules, with the results of their runs in the order of the seeds: paired by task, with the spread."""
     from score import paired  # numpy is slow to import, and `--help` imports this module
 
     rows = []
-    # The first rule against each other one on the test set: the same episodes of each seed.
-    (first, runs), *others = results.items()
+    (first, runs), *others = results.items()  # the first against each other one: the same test episodes of each seed
     for other, theirs in others:
         pairs = [[one["test"]["learned design"] for one in two] for two in zip(runs, theirs, strict=False)]
         if len(pairs) < 2:  # a stopped ablation may lack a run
@@ -245,14 +237,13 @@ def ablation_table(results: dict[str, list[dict]]) -> str:
     return text_of("ablation.txt", results=results, compared=rows)
 
 
-@functools.cache
+@cache
 def templates(kind: str):
     """The jinja2 environment of templates/: what they print is cleaned, for "html" and "md" escaped."""
     import jinja2  # slow
     from markupsafe import Markup
 
-    cut = functools.partial(block, limit=60_000)
-    safe = {"html": cut, "md": lambda text: Markup(escape_markdown(text)), "txt": clean}[kind]
+    safe = {"html": partial(block, limit=60_000), "md": lambda text: Markup(escape_markdown(text)), "txt": clean}[kind]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(FOLDER), undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         finalize=lambda value: safe(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
@@ -270,10 +261,7 @@ def text_of(name: str, **facts: Any) -> str:
 
 
 def aligned(text: str, sides: str) -> str:
-    """A table, a line a row and " | " between cells, with columns as wide as they must be.
-
-    `sides`: "l" or "r" for each column. The last cell of a row that has fewer cells may be of any length.
-    """
+    """A table of rows with " | " between cells; `sides`: "l" or "r" a column. A short row may end in a long cell."""
     rows = [row.split(" | ", len(sides) - 1) for row in text.splitlines()]
     wide = [max([len(row[place]) for row in rows if place < len(row) - (len(row) < len(sides))], default=0)
             for place in range(len(sides))]  # fmt: skip
