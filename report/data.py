@@ -114,19 +114,8 @@ class Node:
         return self.parents[0] if self.parents else None
 
 
-@dataclass(frozen=True)
-class TaskScore:
-    """A design on one task, mean over the passes."""
-
-    task: str
-    family: str
-    score: float
-    without: float | None
-    tokens: float
-
-
-def by_task(episodes: Any) -> tuple[TaskScore, ...]:
-    """Means over the passes of each task, in the order in which the tasks first appear."""
+def by_task(episodes: Any) -> tuple[dict, ...]:
+    """For each task its name, family, and means over the passes, in the order in which the tasks first appear."""
     groups: dict[str, list[dict]] = {}
     for one in map(kept, kept(episodes, list)):
         if rate(one.get("score")) is not None:
@@ -136,8 +125,9 @@ def by_task(episodes: Any) -> tuple[TaskScore, ...]:
         values = [check(row.get(key)) for row in rows]
         return None if None in values else sum(values) / len(values)
 
-    return tuple(TaskScore(task, text(rows[0].get("family")), mean(rows, "score"), mean(rows, "without"),
-                           mean(rows, "tokens", number) or 0.0) for task, rows in groups.items())  # fmt: skip
+    return tuple({"task": task, "family": text(rows[0].get("family")), "score": mean(rows, "score"),
+                  "without": mean(rows, "without"), "tokens": mean(rows, "tokens", number) or 0.0}
+                 for task, rows in groups.items())  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -150,7 +140,7 @@ class Design:
     log: str  # prompts and answers
     error: str
     score: dict
-    tasks: tuple[TaskScore, ...]
+    tasks: tuple[dict, ...]
     samples: tuple[dict, ...]  # some deployed episodes, cut so that they can be shown
     episodes: int
 
@@ -174,7 +164,7 @@ class Result:
     against_best: dict | None = checked(partial(complete, name=text, difference=gain, interval=gains))
     experience: dict | None = checked(
         partial(complete, none=rate, one=rate, all=rate, gives=three, brought=three, wakes=three))  # fmt: skip
-    tasks: tuple[TaskScore, ...] = checked(by_task)
+    tasks: tuple[dict, ...] = checked(by_task)
 
 
 def read_result(name: str, value: Any) -> Result | None:
@@ -400,8 +390,7 @@ def _read_design(folder: Path, stamps: tuple) -> Design:
         samples.append({
             "task": text(value.get("task")), "goal": text(init.get("goal"))[:1000],
             "number": whole(value.get("number")),  # of the pass
-            "score": rate(value.get("score")),
-            "without": rate(value.get("without")),  # score of the same episode without memory
+            "score": rate(value.get("score")), "without": rate(value.get("without")),  # the latter: with no memory
             "tokens": number(value.get("tokens")) or 0.0,
             "retrieved": json.dumps(value.get("retrieved"), indent=1, ensure_ascii=False)[:RETRIEVED_LIMIT],
             "error": text(value.get("error"))[:RETRIEVED_LIMIT],

@@ -13,7 +13,7 @@ from functools import cached_property, partial
 from statistics import fmean
 from typing import Any
 
-from report.data import LEARNED, Node, RunData, TaskScore
+from report.data import LEARNED, Node, RunData
 from report.words import FOLDER, ascii_line
 
 INK, MUTED, GRID, ACCENT, WARM, EMPTY = "#20242c", "#6d7480", "#dedad0", "#1f6f8b", "#b4572d", "#fffffe"
@@ -81,10 +81,9 @@ def drawn(name: str, draw: Callable, title: str, caption: str, size: tuple[float
 
 
 # Each of these draws into an empty figure, and nothing where the run has no data for it.
-def progress(figure, run: RunData, experience: bool = False) -> None:
-    """Every score, or what experience gives, and the best so far by learning step, with the baselines as lines."""
-    shown = {one: one.experience if experience else one.score for one in run.evaluated}
-    shown = {one: 100 * value for one, value in shown.items() if value is not None}
+def progress(figure, run: RunData, key: str = "score") -> None:
+    """Every "score", with the baselines as lines, or what "experience" gives; and the best so far by learning step."""
+    shown = {one: 100 * value for one in run.evaluated if (value := getattr(one, key)) is not None}
     best = {step: shown[one] for step, one in best_by_step(run).items() if one in shown}
     if not best:
         return
@@ -92,17 +91,16 @@ def progress(figure, run: RunData, experience: bool = False) -> None:
     for one, value in shown.items():
         style = {"facecolors": "none", "edgecolors": MUTED} if one.raced else {"color": MUTED, "linewidths": 0}
         axes.scatter([one.step], [value], s=14, alpha=0.8 if one.raced else 0.45, **style)
-    axes.plot(*zip(*best.items(), strict=True), marker="o", color=ACCENT, linewidth=2.2, markersize=4.5,
-              drawstyle="steps-post")  # fmt: skip
+    axes.plot(*zip(*best.items(), strict=True), "o-", color=ACCENT, lw=2.2, ms=4.5, drawstyle="steps-post")
     labels = [("best so far", None, best[max(best)], ACCENT)]
-    results = {} if experience else run.results.get("learning-static", {})
+    results = run.results.get("learning-static", {}) if key == "score" else {}
     baselines = {name: one.mean for name, one in results.items() if name != LEARNED}
-    if run.f0 is not None and not experience:
+    if run.f0 is not None and key == "score":
         baselines.setdefault("no_memory", run.f0)
     for name, score in baselines.items():
         axes.axhline(100 * score, color=MUTED, linewidth=1, linestyle=(0, (4, 3)))
         labels.append((ascii_line(name.replace("_", " "), 24), None, 100 * score, MUTED))
-    by_steps(axes, max(best), "from experience, points" if experience else "success, % of the learning set", labels)
+    by_steps(axes, max(best), "success, % of the learning set" if key == "score" else "from experience, points", labels)
 
 
 def cost(figure, run: RunData, split: str = "learning") -> None:
@@ -118,8 +116,8 @@ def cost(figure, run: RunData, split: str = "learning") -> None:
         return
     axes = figure.subplots()
     for name, tokens, score, candidate in rows:
-        colour = ACCENT if name == LEARNED else WARM if name else MUTED
-        colour = "none" if candidate and candidate.raced else colour
+        hollow = candidate and candidate.raced
+        colour = "none" if hollow else ACCENT if name == LEARNED else WARM if name else MUTED
         dot = axes.scatter([tokens], [100 * score], s=45, color=colour, alpha=0.55, linewidths=0.6, edgecolors=INK)
         if candidate:
             dot.set_urls([f"#design-{candidate.name}"])
@@ -159,7 +157,7 @@ def plots(run: RunData) -> list[Plot]:
     made = (
         ("progress", progress, "Score by learning step",
          f"Each dot is a design. Dashed: no memory, and baselines that were evaluated on the learning set.{raced}"),
-        ("experience", partial(progress, experience=True), "What experience gives by learning step",
+        ("experience", partial(progress, key="experience"), "What experience gives by learning step",
          "Score after all collected episodes less that after a single one: what this search climbs."),
         ("cost", cost, "Success against retrieved tokens, learning set",
          f"Each dot is a memory, most of them designs of the search.{raced}"),
@@ -178,7 +176,7 @@ def best_by_step(run: RunData) -> dict[int, Node]:
             for step in sorted({one.step for one in whole})}  # fmt: skip
 
 
-def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
+def learned_tasks(run: RunData) -> dict[str, tuple[dict, ...]]:
     """The learned design by task, with no memory beside it, for each task set that it was evaluated on."""
     found = {"learning set": run.design(run.learned).tasks} if run.learned else {}
     for key, results in run.results.items():
@@ -188,13 +186,13 @@ def learned_tasks(run: RunData) -> dict[str, tuple[TaskScore, ...]]:
     return {title: tasks for title, tasks in found.items() if tasks}
 
 
-def by_family(tasks: Sequence[TaskScore]) -> list[tuple[str, int, float, float]]:
+def by_family(tasks: Sequence[dict]) -> list[tuple[str, int, float, float]]:
     """Family, number of tasks, mean score with memory, mean score without; sorted by name."""
-    groups: dict[str, list[TaskScore]] = {}
+    groups: dict[str, list[dict]] = {}
     for one in tasks:
-        if one.without is not None:
-            groups.setdefault(one.family, []).append(one)
-    return [(family, len(rows), fmean(one.score for one in rows), fmean(one.without for one in rows))
+        if one["without"] is not None:
+            groups.setdefault(one["family"], []).append(one)
+    return [(family, len(rows), *(fmean(one[key] for one in rows) for key in ("score", "without")))
             for family, rows in sorted(groups.items())]  # fmt: skip
 
 

@@ -98,8 +98,7 @@ def markdown(run: RunData, drawn: Sequence[Plot]) -> str:
 
 def recorded(run: RunData, head: dict, command: str) -> str:
     """README.md of a recording of a run; `head` is its first line, `command` replays it."""
-    facts = _facts(run) | {"head": head, "command": line(command, 4000)}
-    return templates("md").get_template("recording.md").render(facts)
+    return templates("md").get_template("recording.md").render(_facts(run), head=head, command=line(command, 4000))
 
 
 def picture(run: RunData) -> str:
