@@ -1,8 +1,7 @@
 """Runs side by side: models, seeds and ablations in one table and one plot.
 
-Promises: settings that all runs share are printed once, and those that differ name the runs; runs that differ only in
-the seed are one group, with the spread over its seeds (sample standard deviation). Runs with other tasks or models
-are listed together, but their numbers are not comparable.
+Promises: settings that all runs share are printed once, those that differ name the runs; runs that differ only in the
+seed are one group, with their sample standard deviation. Numbers of runs with other tasks or models are not comparable.
 """
 
 import itertools
@@ -49,11 +48,9 @@ def plot(runs: Sequence[RunData]) -> Plot | None:
             style = {"color": colour, "linestyle": linestyle, "drawstyle": "steps-post"}
             for one in members:
                 axes.plot(*zip(*one.items(), strict=True), linewidth=0.9, alpha=0.6, **style)
-            mean = {}  # a run without a design of a step keeps its best score
-            for step in sorted(set().union(*members)):
-                values = [max((one[at] for at in one if at <= step), default=None) for one in members]
-                if None not in values:
-                    mean[step] = statistics.mean(values)
+            start = max(map(min, members))  # from here on each run has a best score, which it keeps
+            mean = {at: statistics.mean(max(one[step] for step in one if step <= at) for one in members)
+                    for at in sorted(set().union(*members)) if at >= start}  # fmt: skip
             axes.plot(*zip(*mean.items(), strict=True), linewidth=2.4, **style)
             labels.append((ascii_line(f"{group} ({len(members)})", 60), None, mean[max(mean)], colour))
         last = int(max(max(one) for members in groups.values() for one in members))
