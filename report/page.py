@@ -30,16 +30,15 @@ DIFF_LINES = 2_500  # of each of two codes that are compared: the time grows wit
 TITLES = {"alfworld": "ALFWorld", "textworld": "TextWorld", "babaisai": "Baba Is AI", "minihack": "MiniHack"}
 
 
-def render(path: str | Path, plots: bool = True) -> dict[str, bytes]:
+def render(path: str | Path, plots: bool = True) -> dict[str, str | bytes]:
     """The files of a run's report by name, without `plots` report.html alone. Raises UserError without a run."""
     run = read_run(path)
     drawn = figures.plots(run)
     files = {"report.html": page(run, drawn)}
     if plots:
         files |= {"report.md": markdown(run, drawn), "plots/archive.svg": picture(run)}
-        files |= {f"plots/{one.name}.svg": one.svg for one in drawn}
-    contents = {name: content.encode("utf-8", "replace") for name, content in files.items()}
-    return contents | ({f"plots/{one.name}.png": one.png for one in drawn} if plots else {})
+        files |= {f"plots/{one.name}.{kind}": getattr(one, kind) for kind in ("svg", "png") for one in drawn}
+    return files
 
 
 def page(run: RunData, drawn: Sequence[Plot]) -> str:
@@ -53,7 +52,7 @@ def page(run: RunData, drawn: Sequence[Plot]) -> str:
         ids = (node.name, node.id) if evaluated else (node.name,)  # of its model calls
         parent = run.design(run.lineage(node)[-2]) if node.parent else None
         own = facts | {
-            "node": node, "shown": shown, "scale": scale, "plan": shown.plan,
+            "node": node, "shown": shown, "scale": scale,
             # The interval of the score is in the design's own file alone.
             "score": read_result(node.name, shown.score) if evaluated else None,
             "code": highlight(lines_of(shown.code)),
