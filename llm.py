@@ -70,20 +70,19 @@ class ModelSpec:
         rest, _, effort = name.rpartition(":")
         if effort not in EFFORTS:
             rest, effort = name, ""
-        is_url = place.startswith(("http://", "https://"))
-        if at and not is_url and place not in PROVIDERS:
+        url = PROVIDERS[place][0] if place in PROVIDERS else place
+        if at and not url.startswith(("http://", "https://")):
             raise UserError(f"model {text!r}: after @ comes http://host:port/v1 or one of {', '.join(PROVIDERS)}")
         if not re.fullmatch(r"\S+", rest) or (rest in NAMED and (effort or at)):
             kinds = f"{', '.join(NAMED)}, name, name:effort, or one of the last two with @provider or @url"
             raise UserError(f"model {text!r} is none of {kinds}")
         if role and rest in NAMED and role not in NAMED[rest].roles:
             raise UserError(f"--{role}-model cannot be {rest}: it plays {', '.join(NAMED[rest].roles)}")
-        return cls(rest, effort, check_url(place) if is_url else PROVIDERS[place][0] if at else "")
+        return cls(rest, effort, check_url(url) if at else "")
 
     @property
     def at_endpoint(self) -> bool:
-        """Whether an endpoint has it, so that it may cost money."""
-        return self.name not in NAMED
+        return self.name not in NAMED  # so it may cost money
 
     def __str__(self) -> str:
         return self.name + (self.effort and f":{self.effort}") + (self.base_url and f"@{self.base_url}")
@@ -96,29 +95,24 @@ class Models(contextlib.AbstractAsyncContextManager):
     UserError for a missing key, and for a budget in dollars that a model without a price cannot keep.
     """
 
-    def __init__(
-        self, specs: Mapping[str, ModelSpec], store: Store, *, in_flight: int = 10, budget_usd: float | None = None,
-        budget_tokens: int | None = None, prices: Mapping[str, Price] | None = None,
-        log: Callable[[str], None] = print, keys: Keys | None = None, patience: Patience | None = None,
-    ):  # fmt: skip
+    def __init__(self, specs: Mapping[str, ModelSpec], store: Store, *, in_flight: int = 10,
+                 budget_usd: float | None = None, budget_tokens: int | None = None,
+                 prices: Mapping[str, Price] | None = None, log: Callable[[str], None] = print,
+                 keys: Keys | None = None, patience: Patience | None = None):  # fmt: skip
         keys, patience = Keys.read() if keys is None else keys, patience or Patience()
-        self.specs, self.store = {}, store
+        self.store, self._prices = store, prices or {}
+        self.specs = {role: replace(spec, base_url=spec.base_url or keys.base_url) if spec.at_endpoint else spec
+                      for role, spec in specs.items()}  # fmt: skip
         self._models: dict[str, Model] = {}  # by address, or by name where no endpoint has it
-        self._queues: dict[str, FairQueue] = {}  # of calls, the same way
-        for role, spec in specs.items():
-            if spec.at_endpoint:
-                spec = replace(spec, base_url=spec.base_url or keys.base_url)
-            self.specs[role], place = spec, spec.base_url or spec.name
-            if place in self._models:
-                continue
-            self._queues[place] = FairQueue(in_flight)
+        for place, spec in {spec.base_url or spec.name: spec for spec in self.specs.values()}.items():
             if spec.at_endpoint:
                 self._models[place] = Endpoint(place, keys.of(place), patience, log, store, place != keys.base_url)
             else:
                 self._models[place] = NAMED[spec.name](store.path.parent, log)
-        self._prices = dict(prices or {})
+        self._queues = {place: FairQueue(in_flight) for place in self._models}  # of calls
         self._in_dollars = budget_usd is not None  # so that each call needs a price
-        for name in sorted({one.name for one in self.specs.values() if not self._price(one.name, one.base_url)}):
+        paid = [one for one in self.specs.values() if not self._models[one.base_url or one.name].free]
+        for name in sorted({one.name for one in paid if not price(one.name, self._prices, one.base_url)}):
             unknown = f"the price of {name} is unknown: --price {name}=in,cached,out"
             if self._in_dollars:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
@@ -128,7 +122,7 @@ class Models(contextlib.AbstractAsyncContextManager):
         self._barren: dict[str, list[list[str]]] = {}  # by model, keys of unanswered questions in a row
         self._usage: dict[tuple[str, ...], Counter] = {}  # of finished calls, by role, model, design and stage
         self._totals = Counter()
-        store.set_aside(store.faulty("context"))  # an endpoint that stopped a run may have got a larger one
+        store.set_aside("fault", ["context"])  # an endpoint that stopped a run may have got a larger one
         for row in store.usage():  # of a run that goes on
             self._count({**row, "usd": row["usd"] or 0.0})
 
@@ -146,9 +140,9 @@ class Models(contextlib.AbstractAsyncContextManager):
     async def chat(self, role: str, messages: Sequence[dict], *, schema: dict | None = None, **asked) -> str:
         """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
 
-        `asked`: `model`, another one at the endpoint of the role; `limit`, most tokens of the answer (0: MOST_OUTPUT);
-        other fields of `Question`. An agent's answer is taken as it is, JSON or not. Where no answer is usable, the
-        last one is returned. Raises InfrastructureError, BudgetError, ContextOverflow.
+        `asked`: `model`, another one at the role's endpoint; `limit`, most tokens of the answer; fields of `Question`.
+        An agent's answer is taken as it is, JSON or not. Where none is usable, the last one is returned. Raises
+        InfrastructureError, BudgetError, ContextOverflow.
         """
         if role == "agent" or not is_schema(schema):
             return (await self._complete(self._question(role, messages, schema=schema, **asked))).answer
@@ -168,9 +162,8 @@ class Models(contextlib.AbstractAsyncContextManager):
         return await self._until_read(self._question(role, messages, **asked), extract_code, tries)
 
     def _question(self, role: str, messages: Sequence[dict] = (), *, model="", limit=0, **asked) -> Question:
-        if role not in self.specs:
+        if not (spec := self.specs.get(role)):
             raise UserError(f"no model for the role {role!r}; there are {', '.join(self.specs)}")
-        spec = self.specs[role]
         if model and spec.at_endpoint:
             spec = replace(spec, name=model, effort="")
         cleaned = tuple({"role": one["role"], "content": without_surrogates(one["content"])} for one in messages)
@@ -190,13 +183,14 @@ class Models(contextlib.AbstractAsyncContextManager):
             sent_back = {"role": "assistant", "content": call.answer or "(empty)"}
             messages = (*question.messages, sent_back, {"role": "user", "content": f"{complaint}\n{AGAIN}"})
             asked = replace(question, messages=messages, sample=f"{question.sample} try {number + 1}")
-        message = f"{tries} answers of {question.role} could not be used, the last because: {complaint}"
-        raise AnswerError(message, call.answer)
+        why = f"{tries} answers of {question.role} could not be used, the last because: {complaint}"
+        raise AnswerError(why, call.answer)
 
     async def _complete(self, question: Question) -> Call:
         """The finished call, from the store where it was made before."""
         if not self._models[question.place].stored:
-            reply = await self._ask_unstored(question)
+            self._count({**vars(question), **dict.fromkeys(TOTALS, 0), "calls": 1})
+            reply = await self._models[question.place].ask(question)
             return Call("", question.role, question.model, answer=reply.text, fault=reply.fault)
         model = json.dumps([question.model, question.effort, question.base_url, question.limit])
         rest = json.dumps([question.schema, question.sample, question.seed])
@@ -220,39 +214,34 @@ class Models(contextlib.AbstractAsyncContextManager):
         if (call.answer and call.fault != "content filter") or call.fault in ("refusal", "rejected"):
             barren.clear()
         elif len(barren) >= BARREN:
-            self.store.set_aside([key for keys in barren for key in keys])
+            self.store.set_aside("key", [key for keys in barren for key in keys])
             why = HINTS.get(call.fault, "there is not a word in the answers")
             raise InfrastructureError(f"{where}: {BARREN} questions in a row without an answer: {why}")
         return call
 
-    async def _ask_unstored(self, question: Question) -> Reply:
-        self._count({**vars(question), **dict.fromkeys(TOTALS, 0), "calls": 1})
-        return await self._models[question.place].ask(question)
-
     async def _ask(self, keys: list[str], question: Question, flight: Flight) -> Call | dict:
         """Make a call, counted against the budget, and store it. Returns the call; for texts to embed their vectors
         by key, a DesignError for a text that is refused."""
-        model, known = self._models[question.place], self._price(question.model, question.base_url)
+        model = self._models[question.place]
+        known = Price(0.0, 0.0, 0.0) if model.free else price(question.model, self._prices, question.base_url)
         if known is None and self._in_dollars:  # only a design names a model that late
             raise UserError(f"--budget-usd cannot be kept: the price of {question.model} is unknown")
         # No fewer tokens than the prompt has: a token is at least a byte, a message has a frame.
         texts = [message["content"] for message in question.messages] + list(question.texts)
         most_prompt = sum(len(text.encode()) + 8 for text in texts) + len(json.dumps(question.schema or ""))
-        most_usd = known.usd(most_prompt, 0, question.limit) if known else None
         key = _sha(json.dumps([question.model, question.base_url, *question.texts])) if question.texts else keys[0]
+        most_usd = known and known.usd(most_prompt, 0, question.limit)
         reserved = self._budget.reserved(most_usd, most_prompt + question.limit)
         async with self._queues[question.place].turn(question.design), reserved:
             flight.sent = not model.free
             reply = await model.ask(question)
             usd = known and known.usd(reply.prompt_tokens, reply.cached_tokens, reply.completion_tokens)
             call = Call(
-                key, question.role, str(ModelSpec(question.model, question.effort, question.base_url)),
-                question.design, question.stage, question.sample, _sha(question.written),
+                key, question.role, str(ModelSpec(question.model, question.effort, question.base_url)), question.design,
+                question.stage, question.sample, _sha(question.written), answer=reply.text, fault=reply.fault,
                 # An agent's requests are long, many, and follow from its episode.
-                request=question.written if question.role in ("meta", "memory") else "", answer=reply.text,
-                fault=reply.fault, usd=usd, seconds=reply.seconds, created=time.time(),
-                **{name: getattr(reply, name) for name in TOKENS},
-            )  # fmt: skip
+                request=question.written if question.role in ("meta", "memory") else "",
+                usd=usd, seconds=reply.seconds, created=time.time(), **{name: getattr(reply, name) for name in TOKENS})
             self._count({**vars(call), "calls": 1, "usd": usd or 0.0, "unpriced": usd is None})
         if not question.texts:
             self.store.put_call(call)
@@ -260,10 +249,6 @@ class Models(contextlib.AbstractAsyncContextManager):
         found = dict(zip(keys, reply.vectors, strict=True))
         good = {key: vector for key, vector in found.items() if not isinstance(vector, DesignError)}
         return {**found, **self.store.put_vectors(call, good)}
-
-    def _price(self, name: str, base_url: str) -> Price | None:
-        free = self._models[base_url or name].free
-        return Price(0.0, 0.0, 0.0) if free else price(name, self._prices, base_url)
 
     def _count(self, counted: Mapping) -> None:
         """Add finished calls to the usage, the totals and what is spent."""
@@ -296,19 +281,18 @@ class Models(contextlib.AbstractAsyncContextManager):
         question = self._question("embedding", texts=cleaned, design=design, stage=stage)
         model = self._models[question.place]
         if not model.stored:
-            return list((await self._ask_unstored(question)).vectors)
+            self._count({**vars(question), **dict.fromkeys(TOTALS, 0), "calls": 1})
+            return list((await model.ask(question)).vectors)
         keys = [_sha(json.dumps([question.model, question.base_url, text])) for text in texts]
         wanted = dict(zip(keys, cleaned, strict=True))
         known = self.store.get_vectors(list(wanted))
-        # Join the calls that ask for some already, and ask for the rest.
+        # Ask for what no call under way brings, and join all calls.
         missing = sorted(wanted.keys() - known)
-        flights = {self._flights[key] for key in missing if key in self._flights}
-        new = [key for key in missing if key not in self._flights]
-        most = model.most_texts(question.model)
+        new, most = [key for key in missing if key not in self._flights], model.most_texts(question.model)
         for part in (new[start : start + most] for start in range(0, len(new), most)):
             asked = replace(question, texts=tuple(wanted[key] for key in part))
-            flights.add(self._flights.start(part, partial(self._ask, part, asked)))
-        for result in await asyncio.gather(*(flight.join() for flight in flights)):
+            self._flights.start(part, partial(self._ask, part, asked))
+        for result in await asyncio.gather(*(flight.join() for flight in {self._flights[key] for key in missing})):
             known.update(result)
         for key in keys:
             if isinstance(known[key], DesignError):

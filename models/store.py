@@ -137,14 +137,11 @@ class Store(contextlib.AbstractContextManager):
         row = {**vars(call), "request": _packed(call.request), "answer": _packed(call.answer)}
         self._do(f"insert or ignore into calls values ({', '.join('?' * len(COLUMNS))})", *row.values())
 
-    def faulty(self, fault: str) -> list[str]:
-        """The keys of calls whose answers are of no use for this reason and were not set aside."""
-        return [key for (key,) in self._do("select key from calls where fault = ? and key not like '% set aside %'", fault)]
-
-    def set_aside(self, keys: Sequence[str]) -> None:
-        """Still count what these calls cost, but forget their answers: the questions will be asked again."""
-        for key in keys:
-            self._do("update calls set key = key || ' set aside ' || created where key = ?", key)
+    def set_aside(self, column: str, values: Sequence[str]) -> None:
+        """Still count what the calls with these keys or faults cost, but forget their answers: they are asked again."""
+        forget = "update calls set key = key || ' set aside ' || created where key not like '% set aside %'"
+        for value in values:
+            self._do(f"{forget} and {column} = ?", value)
 
     def usage(self) -> list[dict]:
         """TOTALS by role, model, design and stage; `usd` is None where no call of the group has a known price."""
@@ -183,8 +180,7 @@ class Store(contextlib.AbstractContextManager):
 
     def get_note(self, key: str) -> str | None:
         """What was found out about an endpoint, such as the parts of a request that it does not understand."""
-        rows = self._do("select note from notes where key = ?", key)
-        return rows[0][0] if rows else None
+        return next((note for (note,) in self._do("select note from notes where key = ?", key)), None)
 
     def put_note(self, key: str, note: str) -> None:
         self._do("insert or replace into notes values (?, ?)", key, note)
