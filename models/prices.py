@@ -55,15 +55,13 @@ def _list_price(name: str, base_url: str) -> Price | None:
     listed = found and found.get_prices(datetime.now(UTC))
     if not listed or listed.input_mtok is None or listed.requests_kcount or listed.output_reasoning_mtok:
         return None
-    parts = [listed.input_mtok, listed.cache_read_mtok or listed.input_mtok, listed.output_mtok or 0]
-
-    def at(tokens: int, part) -> float:
-        tiers = [tier.price for tier in getattr(part, "tiers", ()) if tier.start <= tokens]
-        return float(tiers[-1] if tiers else getattr(part, "base", part))
-
-    starts = sorted({tier.start for part in parts for tier in getattr(part, "tiers", ())})
-    base, *tiers = [Price(*(at(start, part) for part in parts)) for start in (0, *starts)]
-    return replace(base, tiers=tuple(zip(starts, tiers, strict=True)))
+    parts = (listed.input_mtok, listed.cache_read_mtok or listed.input_mtok, listed.output_mtok or 0)
+    tiers = [{one.start: one.price for one in getattr(part, "tiers", ())} for part in parts]
+    prices, now = {}, [getattr(part, "base", part) for part in parts]
+    for start in sorted({0}.union(*tiers)):  # a part that has no tier of its own there costs what it did before
+        now = [part.get(start, before) for part, before in zip(tiers, now, strict=True)]
+        prices[start] = Price(*map(float, now))
+    return replace(prices.pop(0), tiers=tuple(prices.items()))
 
 
 def _names(clause) -> list[str]:
@@ -75,27 +73,22 @@ def _names(clause) -> list[str]:
 def parse_price(text: str) -> tuple[str, Price]:
     """`--price model=in,cached,out` in dollars for a million tokens; raises UserError."""
     name, _, numbers = text.rpartition("=")
-    try:
+    values = []
+    with contextlib.suppress(ValueError):
         values = [float(number) for number in numbers.split(",")]
-        if not name or len(values) != 3 or not all(0 <= value < 1e6 for value in values):
-            raise ValueError
-    except ValueError:
-        raise UserError(f"--price {text!r} is not model=in,cached,out, as in gpt-5=1.25,0.125,10") from None
+    if not name or len(values) != 3 or not all(0 <= value < 1e6 for value in values):
+        raise UserError(f"--price {text!r} is not model=in,cached,out, as in gpt-5=1.25,0.125,10")
     return name, Price(*values)
 
 
 class Budget:
-    """Limits in dollars and tokens; `None` is no limit.
-
-    A call reserves the most that it may cost before it is sent. Where that does not fit beside those in flight, it
-    waits for them; with none in flight, a call may go while the budget is not spent. So at most one goes over.
-    """
+    """Limits in dollars and tokens, `None` for none. A call reserves the most that it may cost before it is sent, and
+    waits where that does not fit beside those in flight; with none in flight it may go if less than all is spent."""
 
     def __init__(self, usd: float | None, tokens: int | None, log: Callable[[str], None]):
         self._limits = {unit: most for unit, most in (("usd", usd), ("tokens", tokens)) if most is not None}
-        self._log, self._in_flight = log, 0
-        self._spent, self._reserved = Counter(), Counter()  # by unit
-        self._said = Counter()  # highest percentage that was said
+        self._log, self._said = log, Counter()  # the highest percentage that was said
+        self._spent, self._reserved = Counter(), Counter()  # by unit; also the calls in flight
         self._freed = asyncio.Event()  # set when a call has ended
 
     def spend(self, usd: float | None, tokens: int) -> None:
@@ -111,22 +104,19 @@ class Budget:
     @contextlib.asynccontextmanager
     async def reserved(self, usd: float | None, tokens: int) -> AsyncIterator[None]:
         """Wait until a call of at most `usd` and `tokens` may be sent, which then will `spend`; raises BudgetError."""
-        most, limits = {"usd": usd or 0.0, "tokens": tokens}, self._limits.items()
+        most, limits = {"usd": usd or 0.0, "tokens": tokens, "calls": 1}, self._limits.items()
         while any(self._spent[unit] + self._reserved[unit] + most[unit] > limit for unit, limit in limits):
             if gone := next((unit for unit, limit in limits if self._spent[unit] >= limit), ""):
-                more = f"resume with a larger --budget-{gone}"
-                raise BudgetError(f"the budget is spent: {self._state(gone)}; {more}")
-            if not self._in_flight:
+                raise BudgetError(f"the budget is spent: {self._state(gone)}; resume with a larger --budget-{gone}")
+            if not self._reserved["calls"]:
                 break  # the one call that may go over
             await self._freed.wait()
-        self._in_flight += 1
         self._reserved.update(most)
         try:
             yield
         finally:
-            self._in_flight -= 1
             self._reserved.subtract(most)
-            if not self._in_flight:
+            if not self._reserved["calls"]:
                 self._reserved.clear()  # no drift of rounding is left
             self._freed.set()  # all that wait look again
             self._freed = asyncio.Event()
@@ -160,24 +150,21 @@ class Estimate:
     source: str = ""  # of the prices, with their date
 
     def __str__(self) -> str:
-        dollars = f"price of {', '.join(self.unpriced)} unknown"
-        if self.usd is not None:
-            dollars = f"${self.usd:.2f} ({self.source})"
+        unknown = f"price of {', '.join(self.unpriced)} unknown"
+        dollars = unknown if self.usd is None else f"${self.usd:.2f} ({self.source})"
         return f"about {self.calls:,} calls, {self.tokens / 1e6:.1f} million tokens, {dollars}"
 
 
 def estimate(planned: Iterable[PlannedCalls], own: Mapping[str, Price]) -> Estimate:
     """Calls, tokens and dollars of all `planned` calls of endpoints."""
-    calls, tokens, usd, unpriced, sources = 0, 0, 0.0, set(), set()
-    for one in planned:
-        if not one.calls or not one.base_url:
-            continue
-        calls += one.calls
-        tokens += one.calls * (one.prompt_tokens + one.completion_tokens)
+    paid, usd, unpriced, sources = [one for one in planned if one.calls and one.base_url], 0.0, set(), set()
+    for one in paid:
         if known := price(one.model, own, one.base_url):
             cached = round(one.prompt_tokens * one.cached_share)
             usd += one.calls * known.usd(one.prompt_tokens, cached, one.completion_tokens)
             sources.add("--price" if known in own.values() else SOURCE)
         else:
             unpriced.add(one.model)
+    calls = sum(one.calls for one in paid)
+    tokens = sum(one.calls * (one.prompt_tokens + one.completion_tokens) for one in paid)
     return Estimate(calls, tokens, None if unpriced else usd, tuple(sorted(unpriced)), " and ".join(sorted(sources)))
