@@ -32,8 +32,7 @@ async def serve(models, host: str = "127.0.0.1") -> AsyncIterator[str]:
         return json.loads(await reader.readexactly(length(await reader.readexactly(LENGTH.size), most)))
 
     async def connected(reader, writer):
-        task = asyncio.current_task()
-        tasks.add(task)
+        tasks.add(task := asyncio.current_task())
         try:
             async with asyncio.timeout(HELLO_SECONDS):
                 hello = await read(reader, 1024)  # few bytes, before the token is known to be right
@@ -46,10 +45,10 @@ async def serve(models, host: str = "127.0.0.1") -> AsyncIterator[str]:
                     answer = {"error": type(error).__name__, "message": str(error)}
                 writer.write(pack(answer))
                 await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ValueError):
-            pass  # the worker is gone or no worker of ours: its episode is played again elsewhere
-        except asyncio.CancelledError:
-            pass  # the gateway closes; asyncio's streams (3.11) would print a cancelled handler as an error
+        # The worker is gone or no worker of ours: its episode is played again elsewhere. Or the gateway closes:
+        # asyncio's streams (3.11) would print a cancelled handler as an error.
+        except (ConnectionError, asyncio.IncompleteReadError, TimeoutError, ValueError, asyncio.CancelledError):
+            pass
         finally:
             tasks.discard(task)
             writer.close()
@@ -89,7 +88,9 @@ class GatewayClient:
                     header = stream.read(LENGTH.size)
                     body = stream.read(length(header, MOST_BYTES)) if len(header) == LENGTH.size else b""
                 reply = json.loads(body)  # a ValueError where the connection was closed
-                break
+                if "error" in reply:
+                    raise ERRORS[reply["error"]](reply["message"])
+                return reply["answer"]
             except (OSError, ValueError) as error:
                 if self._socket:
                     self._socket.close()
@@ -97,6 +98,3 @@ class GatewayClient:
                 if pause is None:
                     raise InfrastructureError(f"the host at {self._place[0]} is gone: {error}") from None
                 time.sleep(pause)
-        if "error" in reply:
-            raise ERRORS[reply["error"]](reply["message"])
-        return reply["answer"]
