@@ -25,8 +25,7 @@ from errors import UserError
 
 OPENAI_URL = "https://api.openai.com/v1"
 
-# Providers by name: the address of the OpenAI-compatible interface, and the variable that holds the key by
-# the provider's own convention ("" for servers on this machine, which need none).
+# By name: the address of the OpenAI-compatible interface, and the provider's own name for the variable with the key.
 PROVIDERS = {
     "openai": (OPENAI_URL, "OPENAI_API_KEY"),
     "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
@@ -36,7 +35,7 @@ PROVIDERS = {
     "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
     "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     "together": ("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-    "ollama": ("http://localhost:11434/v1", ""),
+    "ollama": ("http://localhost:11434/v1", ""),  # this and the rest need no key
     "llama.cpp": ("http://localhost:8080/v1", ""),
     "vllm": ("http://localhost:8000/v1", ""),
 }
@@ -118,8 +117,7 @@ class Keys:
         if found:
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
             if sys.platform == "linux":  # where the kernel pipes dumps to a program, a limit of 0 does not hold
-                pr_set_dumpable = 4  # 0 also keeps the user's other processes from tracing this one
-                ctypes.CDLL(None).prctl(pr_set_dumpable, 0, 0, 0, 0)
+                ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)  # PR_SET_DUMPABLE: no process of the user may trace this one
         return cls(check_url(base_url) if base_url else OPENAI_URL, bool(base_url), found)
 
     def __bool__(self) -> bool:
@@ -127,11 +125,9 @@ class Keys:
         return self.named or "OPENAI_API_KEY" in self._values
 
     def of(self, base_url: str) -> Key:
-        """The key for an address, empty for a local server without one: the first that is set of `variables_of`, and of
-        OPENAI_API_KEY if OPENAI_BASE_URL is exactly this address. Raises UserError."""
-        variables = variables_of(base_url)
-        if self.named and base_url == self.base_url:
-            variables.append("OPENAI_API_KEY")
+        """The key for an address, empty for a local server without one; raises UserError. OPENAI_API_KEY goes also to
+        the very address in OPENAI_BASE_URL."""
+        variables = variables_of(base_url) + ["OPENAI_API_KEY"] * (self.named and base_url == self.base_url)
         key = next((self._values[name] for name in variables if name in self._values), Key("", ""))
         if key and not re.fullmatch(r"[!-~]+", key):
             raise UserError(f"{key.variable} holds a space or a character that no key has")
@@ -143,8 +139,7 @@ class Keys:
 def variables_of(base_url: str) -> list[str]:
     """Names of the variables that may hold the key for an address: OPENAI_API_KEY_<HOST>, and its provider's own."""
 
-    def reached(url: str) -> tuple:
-        """Whom a key that is sent to this address reaches."""
+    def reached(url: str) -> tuple:  # by a key that is sent to this address
         parts = urlsplit(url)
         return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
 
@@ -160,16 +155,12 @@ def _taken() -> dict[str, Key]:
 
 
 def _variables() -> dict[str, str]:
-    """Those of the environment, else those that were taken, else those in `.env`.
-
-    Raises UserError for a file that cannot be read, and for a broken line in it about a key or an address.
-    """
+    """Those of the environment, else those that were taken, else those in `.env`; UserError where that is broken."""
     path, found = Path(".env"), {}
     try:
         text = path.read_text(encoding="utf-8-sig") if path.is_file() else ""  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", "it is not UTF-8 text")
-        raise UserError(f"{path} cannot be read: {reason}") from None
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', 'it is not UTF-8 text')}") from None
     for line in parse_stream(io.StringIO(text)):  # not load_dotenv: it expands variables and searches upwards
         name = re.match(r"\s*(?:export\s+)?(\w*)", line.original.string)[1]
         if line.value is not None:
