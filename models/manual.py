@@ -63,10 +63,8 @@ class Manual(Model):
         """The answer, once its file is there, with estimated tokens; an empty one is asked for again."""
         shaping = [question.role, question.schema, question.limit, question.sample, question.seed]
         key = hashlib.sha256(json.dumps([shaping, question.messages]).encode()).hexdigest()
-        if key not in self._numbers:
-            self._last += 1
-            self._numbers[key] = f"{self._last:03}"
-        number, say_from = self._numbers[key], time.monotonic() + SAY_SECONDS
+        self._last += key not in self._numbers
+        number, say_from = self._numbers.setdefault(key, f"{self._last:03}"), time.monotonic() + SAY_SECONDS
         request, answer = self._inbox / f"{number}.md", self._inbox / f"{number}.answer.md"
         came_before = os.path.lexists(answer)  # while no process watched
         self.waiting[number] = " ".join(filter(None, (question.role, question.stage, question.design)))

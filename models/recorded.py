@@ -52,7 +52,7 @@ class Recording:
         except (OSError, EOFError, zlib.error, ValueError) as error:
             why = "it is not UTF-8" if isinstance(error, ValueError) else getattr(error, "strerror", "") or "it is damaged"
             raise UserError(f"cannot read {path}: {why}") from None
-        head, found, origins, made = {}, {}, {}, []
+        head, found, origins = {}, {}, {}
         for number, text in enumerate(lines, 1):
             properties, what = (ANSWER, "an answer") if number > 1 else (HEAD, "the head")
             try:
@@ -67,8 +67,7 @@ class Recording:
                 continue
             name, parents = line["candidate"], tuple(line["parents"])
             if name not in origins:
-                made.append(parents)
-                origins[name] = parents, made.count(parents)
+                origins[name] = parents, 1 + sum(parents == others for others, _ in origins.values())
             answers, key = found.setdefault(origins[name], {}), (line["stage"], line["try"])
             if key in answers or origins[name][0] != parents:
                 what = "other parents" if origins[name][0] != parents else f"a second answer to {' '.join(key)}".rstrip()
