@@ -89,11 +89,9 @@ class ModelSpec:
 
 
 class Models(contextlib.AbstractAsyncContextManager):
-    """Every model of a run, by role, behind one store and one budget.
-
-    `in_flight` limits the calls of each endpoint; `prices` (by name of model) come before the list prices. Raises
-    UserError for a missing key, and for a budget in dollars that a model without a price cannot keep.
-    """
+    """Every model of a run, by role, behind one store and one budget. `in_flight` limits the calls of each endpoint;
+    `prices` (by name of model) come before the list prices. Raises UserError for a missing key, and for a budget in
+    dollars that a model without a price cannot keep."""
 
     def __init__(self, specs: Mapping[str, ModelSpec], store: Store, *, in_flight: int = 10,
                  budget_usd: float | None = None, budget_tokens: int | None = None,
@@ -117,8 +115,7 @@ class Models(contextlib.AbstractAsyncContextManager):
             if self._in_dollars:
                 raise UserError(f"--budget-usd cannot be kept: {unknown}")
             log(f"{unknown}; its calls are not in the dollars")
-        self._budget = Budget(budget_usd, budget_tokens, log)
-        self._flights = Flights()
+        self._budget, self._flights = Budget(budget_usd, budget_tokens, log), Flights()
         self._barren: dict[str, list[list[str]]] = {}  # by model, keys of unanswered questions in a row
         self._usage: dict[tuple[str, ...], Counter] = {}  # of finished calls, by role, model, design and stage
         self._totals = Counter()
@@ -138,12 +135,9 @@ class Models(contextlib.AbstractAsyncContextManager):
             await model.aclose()
 
     async def chat(self, role: str, messages: Sequence[dict], *, schema: dict | None = None, **asked) -> str:
-        """The model's answer to chat messages, without its thoughts; with a `schema`, as bare JSON.
-
-        `asked`: `model`, another one at the role's endpoint; `limit`, most tokens of the answer; fields of `Question`.
-        An agent's answer is taken as it is, JSON or not. Where none is usable, the last one is returned. Raises
-        InfrastructureError, BudgetError, ContextOverflow.
-        """
+        """The model's answer to chat messages, without its thoughts; with a `schema` as bare JSON, but an agent's as it
+        is; the last one where none is usable. `asked`: `model`, another one at the role's endpoint; `limit`, most tokens
+        of the answer; other fields of `Question`. Raises InfrastructureError, BudgetError, ContextOverflow."""
         if role == "agent" or not is_schema(schema):
             return (await self._complete(self._question(role, messages, schema=schema, **asked))).answer
         try:
@@ -292,7 +286,8 @@ class Models(contextlib.AbstractAsyncContextManager):
         for part in (new[start : start + most] for start in range(0, len(new), most)):
             asked = replace(question, texts=tuple(wanted[key] for key in part))
             self._flights.start(part, partial(self._ask, part, asked))
-        for result in await asyncio.gather(*(flight.join() for flight in {self._flights[key] for key in missing})):
+        flights = {self._flights[key] for key in missing}
+        for result in await asyncio.gather(*(flight.join() for flight in flights)):
             known.update(result)
         for key in keys:
             if isinstance(known[key], DesignError):
