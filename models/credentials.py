@@ -25,7 +25,7 @@ from errors import UserError
 
 OPENAI_URL = "https://api.openai.com/v1"
 
-# By name: the address of the OpenAI-compatible interface, and the provider's own name for the variable with the key.
+# By name: the OpenAI-compatible address, and the provider's own variable for the key ("" for local servers: none).
 PROVIDERS = {
     "openai": (OPENAI_URL, "OPENAI_API_KEY"),
     "anthropic": ("https://api.anthropic.com/v1", "ANTHROPIC_API_KEY"),
@@ -35,7 +35,7 @@ PROVIDERS = {
     "mistral": ("https://api.mistral.ai/v1", "MISTRAL_API_KEY"),
     "groq": ("https://api.groq.com/openai/v1", "GROQ_API_KEY"),
     "together": ("https://api.together.xyz/v1", "TOGETHER_API_KEY"),
-    "ollama": ("http://localhost:11434/v1", ""),  # this and the rest need no key
+    "ollama": ("http://localhost:11434/v1", ""),
     "llama.cpp": ("http://localhost:8080/v1", ""),
     "vllm": ("http://localhost:8000/v1", ""),
 }
