@@ -40,23 +40,19 @@ def main(arguments: list[str] | None = None) -> int:
         except SystemExit as end:  # from the parser, which has printed help or an error
             code = end.code
         sys.stdout.flush()
-        return code
     except UserError as error:
-        message = f"alma: {error}"
-        return 2
+        code, message = 2, f"alma: {error}"
     except (InfrastructureError, BudgetError) as error:
-        message = f"alma: stopped: {error}"
-        return 3
+        code, message = 3, f"alma: stopped: {error}"
     except ModuleNotFoundError as error:
         if importlib.util.find_spec("gymnasium"):
             raise
-        message = f"alma: {sys.executable} lacks its packages ({error.name}): make install, then .venv/bin/python alma.py ..."
-        return 2
+        lacks = f"{sys.executable} lacks its packages ({error.name})"
+        code, message = 2, f"alma: {lacks}: make install, then .venv/bin/python alma.py ..."
     except BrokenPipeError:  # nobody reads the output any more
-        return 1
+        code = 1
     except KeyboardInterrupt as stop:  # a run adds the line that resumes it
-        message = "\n".join(["alma: interrupted", *stop.args])
-        return 130
+        code, message = 130, "\n".join(["alma: interrupted", *stop.args])
     except Exception as error:
         if not (fault := machine_fault(error)):
             raise
@@ -64,8 +60,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(flush=True)
         except OSError as unwritten:
             fault = f"standard output cannot be written: {unwritten.strerror}"
-        message = f"alma: stopped: {fault}"
-        return 3
+        code, message = 3, f"alma: stopped: {fault}"
     finally:  # else Python flushes at its end and prints a traceback
         last = f"{message}\n" if message else ""
         for number, stream, text in ((2, sys.stderr, last), (1, sys.stdout, "")):
@@ -73,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
                 print(end=text, file=stream, flush=True)
             except OSError:
                 _discard(number)
+    return code
 
 
 def _discard(number: int) -> None:
@@ -124,47 +120,38 @@ RUN = (  # of the commands that play
 COMMANDS = {  # name of the command and of its function in `harness.commands`: summary, arguments
     "reproduce": ("Learn a memory design, then compare it with the baselines on the test set.", *RUN),
     "learn": ("Run the learning loop and keep every design in an archive.", *RUN),
-    "evaluate": (
-        "Compare memory designs (files, RUN/ID of an archive, baselines) on a task set.", *RUN,
+    "evaluate": ("Compare memory designs (files, RUN/ID of an archive, baselines) on a task set.", *RUN,
         argument("--design", action="append", required=True, metavar="DESIGN",
                  help="FILE, RUN/ID, a baseline, or learned"),
         argument("--split", choices=("learning", "test", "shift"), default="test", help="default test"),
         argument("--mode", choices=("static", "dynamic"), default="static", help="default static"),
         argument("--collection-size", type=sizes, default=(), metavar="N,N,...",
                  help="learn from the first N collected episodes only, for each N: 0,10,20 (default: from all)")),
-    "leaderboard": (
-        "Compare all designs in designs/ENV and the baselines by one protocol.", *RUN,
+    "leaderboard": ("Compare all designs in designs/ENV and the baselines by one protocol.", *RUN,
         argument("--design", action="append", metavar="NAME",
                  help="NAME.py in designs/ENV (default: all, and the baselines)")),
-    "ablation": (
-        "Learn with each sampling rule at equal budget over several seeds.", *RUN,
+    "ablation": ("Learn with each sampling rule at equal budget over several seeds.", *RUN,
         argument("--seeds", type=int, default=3, metavar="N", help="from --seed on (default 3)")),
     "report": ("Write report.html, report.md and the plots of a run again.", FOLDER),
-    "compare": (
-        "Compare runs side by side: models, seeds, ablations.",
+    "compare": ("Compare runs side by side: models, seeds, ablations.",
         argument("folders", metavar="RUN", nargs="+", help="run folders"),
         argument("--plot", type=Path, metavar="FILE", help="write a plot too: .svg or .png")),
-    "export": (
-        "Write one design of a run to a file; a comment in it says where it comes from.", FOLDER,
+    "export": ("Write one design of a run to a file; a comment in it says where it comes from.", FOLDER,
         argument("id", metavar="ID", help="id of a design in its archive"),
         argument("file", metavar="FILE", help="where to write it")),
-    "record": (
-        "Record a finished search, so that anybody can replay it: its answers, its learned design.", FOLDER,
+    "record": ("Record a finished search, so that anybody can replay it: its answers, its learned design.", FOLDER,
         argument("recording", metavar="FOLDER", help="where to: designs/ENV, or designs/ENV/seed-N for a further seed"),
         argument("--by", default="", metavar="TEXT", help="who answered as the meta agent (default: the model's name)"),
         argument("--force", action="store_true", help="replace a recording that is there")),
-    "check": (
-        "Run one design file through the sandbox on a few episodes; exit code 0 if it works.",
+    "check": ("Run one design file through the sandbox on a few episodes; exit code 0 if it works.",
         argument("file", metavar="FILE", help="a memory design, ours or in the authors' form"),
         argument("--env", default="babaisai", help="domain of the episodes (default babaisai)"),
         argument("--unsafe-sandbox", action="store_true", help="go on although a layer is missing"), JSON),
-    "play": (
-        "Play a task in the terminal: the quickest way to understand a domain.", ENV,
+    "play": ("Play a task in the terminal: the quickest way to understand a domain.", ENV,
         argument("--task", help="id of a task (default: the first)"),
         argument("--seed", type=int, default=0, help="seed of the episode (default 0)")),
     "tasks": ("List a domain's tasks, their splits and where they come from.", ENV, JSON),
     "doctor": ("Check this machine and whether each model answers; exit code 0 if a run can start.", *SETTINGS, JSON),
-    "data": (
-        "Download a domain's data with its package's own command.",
+    "data": ("Download a domain's data with its package's own command.",
         argument("--env", required=True, help="whose data: alfworld or minihack")),
 }  # fmt: skip

@@ -20,9 +20,8 @@ PAPER = {"steps": 11, "passes": 3, "collection_passes": 1, "folds": 1}  # 43 des
 # Stand-ins win few episodes, but an episode takes milliseconds: more of them tell designs apart. 23 designs.
 STAND_INS = {"steps": 7, "collection_passes": 6, "folds": 2}
 # Settings that shape no search: what it costs, where it runs, and who answers as the meta agent.
-SHAPELESS = (
-    "meta_model", "recording", "in_flight", "workers", "scheduler", "outage_seconds", "call_seconds", "budget_usd",
-    "budget_tokens", "price", "unsafe_sandbox")  # fmt: skip
+SHAPELESS = ("meta_model", "recording", "in_flight", "workers", "scheduler", "outage_seconds", "call_seconds",
+             "budget_usd", "budget_tokens", "price", "unsafe_sandbox")  # fmt: skip
 
 
 def setting(default, help: str, **options):
@@ -38,33 +37,28 @@ class Config:
     seed: int = setting(42, "decides task halves, layouts, sampling of parents and the stand-ins")
     steps: int = setting(0, f"learning steps; 0: {PAPER['steps']}, or {STAND_INS['steps']} offline")
     sampling: str = setting("archive", "how parents are drawn", choices=tuple(SAMPLING_RULES))
-    objective: str = setting(
-        "score", "what the search climbs: the score, as in the paper, or what experience gives: "
+    objective: str = setting("score", "what the search climbs: the score, as in the paper, or what experience gives: "
         "the score after all collected episodes less that after a single one", choices=("score", "experience"))
-    experience: str = setting(
-        "learned", "whose scores after no episode and after a single one are shown: of learned designs, of all, of "
-        "none; alone: of all", choices=("learned", "all", "none"), nargs="?", const="all")
+    experience: str = setting("learned", "whose scores after no episode and after a single one are shown: of learned "
+        "designs, of all, of none; alone: of all", choices=("learned", "all", "none"), nargs="?", const="all")
     finalists: int = setting(
         5, "best designs that are measured again on fresh seeds before one is chosen; 0: none, as in the paper")
     final_passes: int = setting(
         0, f"passes over fresh seeds for each finalist; 0: as --passes, at least {PAPER['passes']}")
     race: bool = setting(
         False, "stop deploying a candidate that cannot come among the ten best, or is worse than its parent")
-    folds: int = setting(
-        0, "1: collect on one half of a task set, deploy on the other, as in the paper; 2: also the other way round; "
-        f"0: {PAPER['folds']} (offline agent: {STAND_INS['folds']})", choices=(0, 1, 2))
+    folds: int = setting(0, "1: collect on one half of a task set, deploy on the other, as in the paper; 2: also the "
+        f"other way round; 0: {PAPER['folds']} (offline agent: {STAND_INS['folds']})", choices=(0, 1, 2))
     passes: int = setting(
         0, f"passes over the deployment half; 0: {PAPER['passes']} (offline agent: depends on the domain)")
     test_passes: int = setting(0, "passes over the test and shift sets; 0: as --passes, or its default")
-    collection_passes: int = setting(
-        0, f"episodes of each collection task; 0: {PAPER['collection_passes']} "
-        f"(offline agent: {STAND_INS['collection_passes']})")
+    collection_passes: int = setting(0, "episodes of each collection task; 0: "
+        f"{PAPER['collection_passes']} (offline agent: {STAND_INS['collection_passes']})")
     tasks: int = setting(0, "use only the first TASKS tasks of the learning set; 0: all")
     test_tasks: int = setting(0, "use only the first TEST_TASKS tasks of the test and shift sets; 0: all")
     agent_model: str = setting("", f"plays the games; name[:effort][@provider or @url] or {OFFLINE}")
-    meta_model: str = setting(
-        "", f"writes memory designs; {MANUAL}: by files, see docs/assistant.md; {RECORDED}: an earlier search, "
-        "see docs/recorded.md, the default without a key where the domain has a recording")
+    meta_model: str = setting("", f"writes memory designs; {MANUAL}: by files, see docs/assistant.md; {RECORDED}: an "
+        "earlier search, see docs/recorded.md, the default without a key where the domain has a recording")
     recording: str = setting("", f"folder that --meta-model {RECORDED} replays; default: designs/ENV, or its seed-SEED")
     memory_model: str = setting("", "answers calls inside memory designs")
     embedding_model: str = setting("", "embeds texts inside memory designs")
@@ -81,8 +75,7 @@ class Config:
     call_seconds: float = setting(300.0, "how long one model call may take; the meta agent's four times that")
     budget_usd: float = setting(0.0, "stop before more dollars than this are spent; 0: no limit")
     budget_tokens: int = setting(0, "stop before more tokens than this are used; 0: no limit")
-    price: tuple[str, ...] = setting(
-        (), "model=input,cached,output in dollars a million tokens; repeatable",
+    price: tuple[str, ...] = setting((), "model=input,cached,output in dollars a million tokens; repeatable",
         action="append", metavar="MODEL=IN,CACHED,OUT")
     prompt_tokens: int = setting(8_000, "limit for the evidence (tables, episodes) that the meta agent is shown")
     allow_solvers: bool = setting(
@@ -156,12 +149,10 @@ def from_flags(arguments: argparse.Namespace, defaults: Mapping | None = None) -
     """The settings that the flags give, else `defaults`; what depends on others stays 0 (see `commands.complete`)."""
     chosen = {**(defaults or {}), **given(arguments)}
     config = Config(**{**chosen, "price": tuple(chosen.get("price", ()))})
-    for name in ("in_flight", "agent_tokens"):
-        if getattr(config, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-    for name in ("call_seconds", "temperature"):
+    for name in ("in_flight", "agent_tokens", "call_seconds", "temperature"):
         if (value := getattr(config, name)) <= 0:
-            raise UserError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+            least = "at least 1" if isinstance(value, int) else f"above 0, not {value}"
+            raise UserError(f"--{name.replace('_', '-')} must be {least}")
     return config
 
 
