@@ -5,13 +5,12 @@ Results are written before they are printed. A paid run shows its cost and asks 
 """
 
 import asyncio
-import functools
 import json
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -44,7 +43,7 @@ BASELINES = Path(__file__).resolve().parents[1] / "baselines"
 
 def learn(command) -> int:
     async def work(run: Run) -> dict:
-        result, _ = await _learn(run)
+        result = await _learn(run)
         return {**result, **_says(read_episodes(run.folder.design(result["learned"])))}
 
     return _carry_out(command, work, lambda settings: {"learning": searched(settings)})
@@ -54,13 +53,9 @@ def reproduce(command) -> int:
     """The paper's protocol: learn, then compare with the baselines on the test set and the shift set."""
 
     async def work(run: Run) -> dict:
-        result, code = await _learn(run)
-        memories = {**{name: baseline(name) for name in baselines()}, LEARNED: code}
         _, *compared_on = reproduced(run.config)
-        for split in compared_on:
-            done = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
-            result[split], result["noise"][split] = done["scores"], done["noise"]
-        tested = await run.score("test", LEARNED, code)  # known by now
+        result = await _learn(run, compared_on, baselines())
+        tested = await run.score("test", LEARNED, run.folder.code(result["learned"]))  # known by now
         return {**result, **_says(map(vars, tested.outcomes))}
 
     return _carry_out(command, work, reproduced)
@@ -76,7 +71,7 @@ def reproduced(settings: Config) -> dict[str, Deployed]:
     return found
 
 
-def evaluate(command, sources: dict[str, str] | None = None, then: Callable[[Run, dict], None] = lambda run, done: None) -> int:
+def evaluate(command, sources: dict[str, str] | None = None, then: Callable[[Run, dict], None] | None = None) -> int:
     """Compare designs (`sources`: name, code) on a task set; `then` gets the run and what `_compare` found."""
     env = RunFolder.open(Path(command.resume)).config().get("env") if command.resume else command.env
     sources = sources or {name: find_design(name, env or Config.env) for name in command.design}  # a wrong name is an error
@@ -87,13 +82,11 @@ def evaluate(command, sources: dict[str, str] | None = None, then: Callable[[Run
 
     async def work(run: Run) -> dict:
         done = {size: await _compare(run, sources, split, mode, size) for size in sizes or (None,)}
-        first = next(iter(done.values()))
-        then(run, first)
-        noise = {split: first["noise"]}
-        if not sizes:
-            return {split: first["scores"], "noise": noise}
+        if then:
+            then(run, done[None])
         scores = {size: one["scores"] for size, one in done.items()}
-        return {"collection sizes": scores, "split": split, "mode": mode, "noise": noise}
+        found = {"collection sizes": scores, "split": split, "mode": mode} if sizes else {split: scores[None]}
+        return {**found, "noise": {split: next(iter(done.values()))["noise"]}}
 
     def deployed(settings: Config) -> dict[str, Deployed]:
         collected = len(folds(settings, split)[0][0]) * settings.collection_passes
@@ -141,7 +134,7 @@ def _with_experience(settings: Config, names: Collection[str]) -> list[str]:
 
 def ablation(command) -> int:
     """Learn with each sampling rule, seed by seed. The rules share all episodes of the same seed."""
-    runs = command.seeds * len(alma.SAMPLING_RULES)
+    known, runs = None, command.seeds * len(alma.SAMPLING_RULES)
 
     def deployed(settings: Config, runs: int = 1) -> dict[str, Deployed]:
         tested = compared(settings, "test", 1, len(_with_experience(settings, [LEARNED])))
@@ -149,15 +142,12 @@ def ablation(command) -> int:
         # Runs with the same seed share what no memory plays.
         return {split: replace(one, designs=runs * one.designs, passes=runs * one.passes) for split, one in one_run}
 
-    async def work(run: Run, known: Path | None = None) -> dict:
-        if known:
+    async def work(run: Run) -> dict:
+        if known:  # the run before, with the same seed
             run.store.copy_episodes(known / "store.sqlite")
-        result, code = await _learn(run)
-        done = await _compare(run, {LEARNED: code}, "test", "static")
-        return {**result, "test": done["scores"], "noise": {**result["noise"], "test": done["noise"]}}
+        return await _learn(run, ["test"])
 
-    whole, again = functools.partial(deployed, runs=runs), flag("seeds", command.seeds)
-    root, overrides, resume = _open(command, whole, again, runs, command.seeds, "ablation-")
+    root, *how = _open(command, lambda settings: deployed(settings, runs), flag("seeds", command.seeds), runs)
     settings = config.from_json(root.config())
     results: dict[str, list[dict]] = {rule: [] for rule in alma.SAMPLING_RULES}
     for seed in range(settings.seed, settings.seed + command.seeds):
@@ -166,26 +156,29 @@ def ablation(command) -> int:
             path, own = root.path / f"{rule}-{seed}", asdict(replace(settings, sampling=rule, seed=seed))
             begun = (path / "config.json").is_file()  # else a kill may have left an empty folder
             folder = RunFolder.open(path) if begun else RunFolder.at(path, own, exist_ok=True)
-            results[rule].append(_do(command, folder, overrides, resume, functools.partial(work, known=known), deployed))
+            results[rule].append(_do(command, folder, *how, work, deployed))
             known = path
     write_json(root.path / "ablation.json", results)
     text = json.dumps(results) if command.json else f"{ablation_table(results)}\nrun folder: {root.path}"
     return _print_result(text, root.path)
 
 
-async def _learn(run: Run) -> tuple[dict, str]:
-    """Run the learning loop; returns what it found and the code of the learned design."""
+async def _learn(run: Run, splits: Iterable[str] = (), others: Iterable[str] = ()) -> dict:
+    """Run the learning loop, then compare the learned design with `others`, which are baselines, on these task sets."""
     archive = await alma.learn(run)
     best, f0 = archive.best(), archive.f0
     if best is None:
         raise InfrastructureError("no candidate passed verification: the archive is empty (see dropped/)")
-    again = sorted((one for one in archive.designs if one.final is not None), key=lambda one: -one.lead(f0))
-    finalists = [
-        {"id": one.id, "candidate": one.candidate, "search": one.lead(f0), "fresh": one.fresh, "final": one.final}
-        for one in again]  # fmt: skip
-    return {"learned": best.id, "candidate": best.candidate, "score": best.score, "no_memory": f0,
-            "designs": len(archive.evaluated()), "objective": run.config.objective, "finalists": finalists,
-            "noise": {"learning": await run.luck("learning")}}, run.folder.code(best.id)  # fmt: skip
+    finalists = [{"id": one.id, "candidate": one.candidate, "search": one.lead(f0), "fresh": one.fresh, "final": one.final}
+                 for one in archive.finalists(run.config.finalists)]  # fmt: skip
+    result = {"learned": best.id, "candidate": best.candidate, "score": best.score, "no_memory": f0,
+              "designs": len(archive.evaluated()), "objective": run.config.objective, "finalists": finalists,
+              "noise": {"learning": await run.luck("learning")}}  # fmt: skip
+    memories = {**{name: baseline(name) for name in others}, LEARNED: run.folder.code(best.id)}
+    for split in splits:
+        done = await _compare(run, memories, split, "static" if split == "test" else "dynamic")
+        result[split], result["noise"][split] = done["scores"], done["noise"]
+    return result
 
 
 def _says(outcomes: Iterable[dict]) -> dict:
@@ -229,17 +222,16 @@ async def _compare(run: Run, designs: dict[str, str], split: str, mode: str, siz
 
 def _carry_out(command, work: Callable, deployed: Callable, again: Sequence[str] = (), searches: int = 1) -> int:
     """Do `work` in a run folder and print its result, for the arguments see `_open` and `_do`."""
-    folder, overrides, resume = _open(command, deployed, again, searches)
-    result = _do(command, folder, overrides, resume, work, deployed)
+    folder, *how = _open(command, deployed, again, searches)
+    result = _do(command, folder, *how, work, deployed)
     return _print_result(json.dumps(result) if command.json else summary(result), folder.path)
 
 
-def _open(command, deployed: Callable[[Config], dict[str, Deployed]], again: Sequence[str], searches: int,
-          seeds: int = 1, kind: str = "") -> tuple[RunFolder, dict, str]:  # fmt: skip
-    """The run folder, what is changed in its settings, and how to resume it: a new folder, or the one of `--resume`.
+def _open(command, deployed: Callable, again: Sequence[str], searches: int) -> tuple[RunFolder, dict, str]:
+    """A new run folder or that of `--resume`, what is changed in its settings, and the command that resumes it.
 
-    Asks before a new run that costs something. `deployed`: what is deployed on each task set; `again`: arguments that
-    `--resume` needs too; `searches` and `seeds`: how often, and with how many seeds, the learning loop is run.
+    `deployed(settings)`: what is deployed on each task set, which is shown and asked about where it costs something;
+    `again`: arguments that `--resume` needs too; `searches`: how often the learning loop is run.
     """
     given = config.given(command) if command.resume else {}
     if command.resume:
@@ -248,11 +240,11 @@ def _open(command, deployed: Callable[[Config], dict[str, Deployed]], again: Seq
         folder = RunFolder.open(Path(command.resume))
         folder.check_code(command.anyway)
     else:
-        settings = complete(_with_recording(command, searches))
+        settings, seeds = complete(_with_recording(command, searches)), getattr(command, "seeds", 1)
         for split in deployed(settings):
             folds(settings, split)  # raises UserError where the domain has no such set
         ask_before_paying(settings, deployed, designs_of(settings.steps) * searches, command.yes, seeds)
-        name = f"{kind}{settings.env}"
+        name = f"ablation-{settings.env}" if command.command == "ablation" else settings.env
         folder = RunFolder.create(Path(command.runs), name, settings.agent_model, asdict(settings), command.typed)
     changes = (part for name, value in given.items() for part in flag(name, value))
     return folder, given, command_line(command.command, *again, *flag("resume", folder.path), *changes)
@@ -300,14 +292,12 @@ def complete(settings: Config) -> Config:
     by_writer = config.STAND_INS if models["meta_model"] in (OFFLINE, RECORDED) else paper
     by_agent = config.STAND_INS if offline_agent else paper
     passes, test_passes = domain.offline_passes if offline_agent else (paper["passes"], paper["passes"])
-    defaults = {
-        "steps": by_writer["steps"], "folds": by_agent["folds"], "collection_passes": by_agent["collection_passes"],
-        "passes": passes, "test_passes": settings.passes or test_passes,
-        "final_passes": max(settings.passes or passes, paper["passes"]),
-        "workers": config.default_workers(0 if offline_agent else settings.in_flight, local),
-        "show_admissible": offline_agent}  # fmt: skip
-    chosen = {name: getattr(settings, name) or value for name, value in defaults.items()}
-    return replace(settings, **models, **chosen)
+    defaults = {"steps": by_writer["steps"], **{name: by_agent[name] for name in ("folds", "collection_passes")},
+                "passes": passes, "test_passes": settings.passes or test_passes,
+                "final_passes": max(settings.passes or passes, paper["passes"]),
+                "workers": config.default_workers(0 if offline_agent else settings.in_flight, local),
+                "show_admissible": offline_agent}  # fmt: skip
+    return replace(settings, **models, **{name: getattr(settings, name) or value for name, value in defaults.items()})
 
 
 def _models(settings: Config) -> dict[str, str]:
@@ -316,9 +306,8 @@ def _models(settings: Config) -> dict[str, str]:
     return {role: getattr(settings, role) or model for role, model in models.items()}
 
 
-def _do(command, folder: RunFolder, overrides: dict, resume: str, work: Callable[[Run], Awaitable[dict]],
-        deployed: Callable[[Config], dict[str, Deployed]]) -> dict:  # fmt: skip
-    """What `work` returns in a run; kept in score.json. An error that stops it says how to resume."""
+def _do(command, folder: RunFolder, overrides: dict, resume: str, work: Callable, deployed: Callable) -> dict:
+    """What `work(run)` returns in a run; kept in score.json. An error that stops it says how to resume."""
 
     def report_error(loop, context: dict) -> None:  # suppress follow-up errors once the run is stopping
         error = context.get("exception")
@@ -404,8 +393,7 @@ def check(command) -> int:
     episodes = (agent.Episode(command.env, task.id, task.seed, OFFLINE, show_admissible=True) for task in tasks)
     trajectories = [agent.play(episode).trajectory for episode in episodes]
     result = asyncio.run(sandbox.check(source, trajectories, OfflineTools(), unsafe=command.unsafe_sandbox))
-    lines = [f"{key}: {json.dumps(value, ensure_ascii=True)}" for key, value in result.items()]
-    print(json.dumps(result) if command.json else "\n".join(lines))
+    print(json.dumps(result) if command.json else "\n".join(f"{key}: {json.dumps(value)}" for key, value in result.items()))
     return 0 if result["status"] == "ok" else 1
 
 
