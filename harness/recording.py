@@ -48,10 +48,8 @@ def settings_of(folder: Path, env: str, agent_model: str) -> dict:
 
 
 def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> list[Path]:
-    """Record the run in the folder `path` in the folder `to`; returns the files. Raises UserError.
-
-    `by` says who answered as the meta agent, where the name of the model does not; `force` replaces a recording.
-    """
+    """Record the run in the folder `path` in the folder `to`; returns the files. Raises UserError. `by` says who
+    answered as the meta agent, where the name of the model does not; `force` replaces a recording."""
     folder, run = RunFolder.open(path), read_run(path)
     settings = from_json(folder.config())
     if settings.meta_model in (OFFLINE, RECORDED):
@@ -79,10 +77,9 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
     # The answers that made each candidate, in the order in which they were asked for, must give its design.
     answers = []
     for design in folder.archive():
-        name, last = design["candidate"], {}  # an answer that came again in place of a useless one counts
-        for call in calls:
-            if call.design == name:
-                last[call.stage, call.sample.removeprefix(name).strip()] = call
+        name = design["candidate"]
+        # An answer that came again in place of a useless one counts.
+        last = {(call.stage, call.sample.removeprefix(name).strip()): call for call in calls if call.design == name}
         code = [call.answer for (stage, _), call in last.items() if stage != "ideate"]
         try:
             made = design_id(extract_code(code[-1])) if code else ""
@@ -97,12 +94,11 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
             for (stage, again), call in last.items()]  # fmt: skip
 
     who = line(by, 200) or (f"somebody, by hand ({MANUAL})" if settings.meta_model == MANUAL else settings.meta_model)
-    head = {
-        "domain": settings.env, "seed": settings.seed, "by": who, "meta_model": settings.meta_model,
-        "date": f"{run.state.ended:%Y-%m-%d}" if run.state.ended else "unknown",
-        "settings": {name: value for name, value in asdict(settings).items() if name not in SHAPELESS},
-        "versions": {name: value for name, value in run.about.items() if name not in ("command", "labels")},
-        "answers": len(answers)}  # fmt: skip
+    head = {"domain": settings.env, "seed": settings.seed, "by": who, "meta_model": settings.meta_model,
+            "date": f"{run.state.ended:%Y-%m-%d}" if run.state.ended else "unknown",
+            "settings": {name: value for name, value in asdict(settings).items() if name not in SHAPELESS},
+            "versions": {name: value for name, value in run.about.items() if name not in ("command", "labels")},
+            "answers": len(answers)}  # fmt: skip
     facts = [*about_design(run, learned), f"Written by: {who}. Labels of the run: {', '.join(run.labels) or 'none'}."]
     replay = command_line("reproduce", *flag("env", settings.env), *flag("seed", settings.seed), *flag("recording", to))
     files = {

@@ -60,9 +60,8 @@ class Run:
                 write_atomic(self.folder.path / COPY, path.read_bytes())
             models = Models(
                 {role: ModelSpec.parse(getattr(config, f"{role}_model"), role) for role in ROLES}, self.store,
-                in_flight=config.in_flight, log=self.display.log,
-                budget_usd=config.budget_usd or None, budget_tokens=config.budget_tokens or None,
-                prices=dict(parse_price(text) for text in config.price),
+                in_flight=config.in_flight, log=self.display.log, budget_usd=config.budget_usd or None,
+                budget_tokens=config.budget_tokens or None, prices=dict(parse_price(text) for text in config.price),
                 keys=Keys.read(take=True),  # before any child is started
                 patience=replace(Patience(), outage=config.outage_seconds, deadline=config.call_seconds))  # fmt: skip
             self.models = await self._stack.enter_async_context(models)
@@ -96,7 +95,6 @@ class Run:
                 raise  # else what happened first is what counts
 
     def _spent(self) -> dict | str:
-        """What the display shows of the calls so far."""
         totals = self.models.totals()
         tokens = totals["prompt_tokens"] + totals["completion_tokens"]
         if totals["unpriced"] and not totals["usd"]:
@@ -274,11 +272,10 @@ class Run:
                 write_atomic(folder / EPISODES, "".join(f"{line}\n" for line in lines))
                 write_json(folder / "score.json", known := summary)
         self.show(candidate, "archived", f"{known['mean']:.3f}, {known['difference']:+.3f} to no memory")
-        values = {key: known[key] for key in ("stderr", "difference", "retrieved_tokens")}
-        if experience := known.get("experience"):
-            values["experience"] = experience["gives"][0]
-        found = {"state": "evaluated", "score": known["mean"], **values}
-        return {**found, "raced": known.get("raced", 0), "by": self._written_by(candidate)}
+        experience = known.get("experience")
+        return {"state": "evaluated", "score": known["mean"], "raced": known.get("raced", 0), "by": self._written_by(candidate),
+                **{key: known[key] for key in ("stderr", "difference", "retrieved_tokens")},
+                "experience": experience["gives"][0] if experience else None}  # fmt: skip
 
     def keep(self, archive: Archive) -> None:
         """Write the archive after a learning step, and the report, which takes a second, every half minute."""

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What shapes a run's result: the prompts, and all code but the report and the bench.
 SHAPING = ("*.py", "domains/*.py", "domains/*.toml", "harness/*.py", "jail/*.py", "models/*.py", "prompts/**/*.*",
            "standins/*.py")  # fmt: skip
+TIME = "%Y-%m-%dT%H:%M:%SZ"  # in a run's log and history
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -85,9 +86,8 @@ class RunFolder:
         name = f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{environment}-{model.split('@')[0]}"
         first = Path(runs) / re.sub(r"[^A-Za-z0-9._-]+", "_", name)
         for path in (first, *(first.with_name(f"{first.name}-{number}") for number in range(2, 1000))):
-            if not path.exists():
-                with contextlib.suppress(FileExistsError):  # another process was faster
-                    return cls.at(path, config, command)
+            with contextlib.suppress(FileExistsError):
+                return cls.at(path, config, command)
         raise UserError(f"cannot make a run folder {first}: there are too many of this second")
 
     @classmethod
@@ -163,10 +163,10 @@ class RunFolder:
         return designs != known
 
     def log(self, line: str) -> None:
-        self._append("log.txt", f"{_now()} {line}")
+        self._append("log.txt", f"{datetime.now(UTC):{TIME}} {line}")
 
     def note(self, event: dict) -> None:
-        self._append("history.jsonl", json.dumps({"time": _now(), **event}, ensure_ascii=False))
+        self._append("history.jsonl", json.dumps({"time": f"{datetime.now(UTC):{TIME}}", **event}, ensure_ascii=False))
 
     def _append(self, name: str, line: str) -> None:
         try:
@@ -174,10 +174,6 @@ class RunFolder:
                 file.write(f"{line}\n")
         except OSError as error:
             raise InfrastructureError(f"cannot write {self.path / name}: {error.strerror}") from error
-
-
-def _now() -> str:
-    return f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def about() -> dict:
