@@ -107,15 +107,12 @@ ENV = argument("--env", required=True, help=f"{', '.join(DOMAINS)}, or module:Cl
 JSON = argument("--json", action="store_true", help="print JSON and nothing else on standard output")
 FOLDER = argument("folder", metavar="RUN", help="a run folder")
 SETTINGS = tuple(config.arguments())
-RUN = (  # of the commands that play
-    *SETTINGS,
+RUN = (*SETTINGS,  # of the commands that play
     argument("--runs", default="runs", metavar="FOLDER", help="where run folders are made (default runs)"),
     argument("--resume", metavar="RUN", help="go on with this run folder"),
     argument("--anyway", action="store_true", help="resume a run although the code has changed since"),
     argument("--plain", action="store_true", help="plain lines instead of a progress bar"),
-    argument("--yes", action="store_true", help="start a paid run without asking"),
-    JSON,
-)
+    argument("--yes", action="store_true", help="start a paid run without asking"), JSON)  # fmt: skip
 
 COMMANDS = {  # name of the command and of its function in `harness.commands`: summary, arguments
     "reproduce": ("Learn a memory design, then compare it with the baselines on the test set.", *RUN),

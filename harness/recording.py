@@ -88,10 +88,9 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
         if not last or (design["state"] != "dropped" and made != design["id"]):
             why = "do not give its design (was the run resumed with other prompts?)"
             raise UserError(f"{path}: the stored answers of candidate {name} {why}")
-        answers += [
-            {"candidate": name, "id": design["id"], "parents": design["parents"], "stage": stage, "try": again,
-             "prompt": call.prompt_hash, "answer": call.answer, **({"fault": call.fault} if call.fault else {})}
-            for (stage, again), call in last.items()]  # fmt: skip
+        answers += [{"candidate": name, "id": design["id"], "parents": design["parents"], "stage": stage, "try": again,
+                     "prompt": call.prompt_hash, "answer": call.answer, **({"fault": call.fault} if call.fault else {})}
+                    for (stage, again), call in last.items()]  # fmt: skip
 
     who = line(by, 200) or (f"somebody, by hand ({MANUAL})" if settings.meta_model == MANUAL else settings.meta_model)
     head = {"domain": settings.env, "seed": settings.seed, "by": who, "meta_model": settings.meta_model,
@@ -119,10 +118,8 @@ def write_recording(path: Path, to: Path, by: str = "", force: bool = False) -> 
 def about_design(run: RunData, node: Node) -> list[str]:
     """Where a design of a run comes from: its lineage and its scores, a line each."""
     lineage = " > ".join(f"{one.name} ({one.id}, {percent(one.score)} %)" for one in run.lineage(node))
-    lines = [
-        f"Memory design {node.id}, learned by ALMA on {run.config['env']}, candidate {node.name} of its search.",
-        f"Lineage, first design first, with the success on the learning set: {lineage}",
-    ]
+    lines = [f"Memory design {node.id}, learned by ALMA on {run.config['env']}, candidate {node.name} of its search.",
+             f"Lineage, first design first, with the success on the learning set: {lineage}"]  # fmt: skip
     tests = {key: rows[LEARNED] for key, rows in run.results.items() if LEARNED in rows and node is run.learned}
     for key, score in {"learning-static": read_result(node.name, run.design(node).score), **tests}.items():
         if score and score.interval:
