@@ -1,16 +1,14 @@
 """NetHack's screen in English, by the convention of the NetHack language wrapper.
 
-`describe_nethack` turns the arrays that NLE returns into the wrapper's texts, character for character, with its
-spelling ("alter") and its oddities, several thousand times a second. Agents and memory designs of this field know
-these texts, so they are not improved here.
-"""
+`describe_nethack` turns the arrays that NLE returns into the wrapper's texts, character for character, several thousand
+times a second. Spelling ("alter") and oddities stay, because agents and memory designs of this field know these texts."""
 
 import functools
+import re
 import textwrap
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -20,20 +18,16 @@ DIRECTIONS = (
     "south", "southsouthwest", "southwest", "westsouthwest", "west", "westnorthwest", "northwest", "northnorthwest",
 )
 ROWS, COLUMNS = 21, 79  # of the map
+# The convention's words for NetHack's numbers.
+WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 NOTHING, ANYWHERE, ON_A_RAY, ENDS_A_RAY = range(4)  # how a glyph is seen
-
-
-@functools.cache
-def words() -> dict[str, Any]:
-    """The convention's words for NetHack's numbers."""
-    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
 def glyph_names() -> list[str]:
     """The name of every glyph, in NLE's order of glyphs."""
     from nle import nethack as nh  # slow
 
-    square, beams = words()["square"], words()["beams"]
+    square, beams = WORDS["square"], WORDS["beams"]
     around = [place for place in square if place != "middle center"]
     monsters = [nh.permonst(index).mname for index in range(nh.NUMMONS)]
     objects = []  # an object goes by its appearance if NetHack has a word for that
@@ -54,12 +48,12 @@ def glyph_names() -> list[str]:
         "invisible creature",
         *(form.format(name) for form in ("detected {}", "{} corpse", "ridden {}") for name in monsters),
         *objects,
-        *words()["ground"],
+        *WORDS["ground"],
         *(f"swallow {place}" for place in around),
         *(f"explosion {square[i % 9]}" for i in range(nh.GLYPH_ZAP_OFF - nh.GLYPH_EXPLODE_OFF)),
         *(f"{beams[i % 4]} zap beam" for i in range(nh.GLYPH_SWALLOW_OFF - nh.GLYPH_ZAP_OFF)),
         *(f"swallow {around[i % 8]}" for i in range(nh.GLYPH_WARNING_OFF - nh.GLYPH_SWALLOW_OFF)),
-        *(f"unknown creature causing you {feeling}" for feeling in words()["feelings"]),
+        *(f"unknown creature causing you {feeling}" for feeling in WORDS["feelings"]),
         *(f"{name} statue" for name in monsters),
     ]
 
@@ -91,32 +85,26 @@ def tables() -> tuple[list[str], np.ndarray, list[int]]:
     return names, seen, places
 
 
+# How the convention forms the plural, which is not always English: the first pattern that fits, and what takes its place.
+PLURALS = (
+    ("^(scroll|worthless piece|unknown creature|swallow|shield|boom) ", r"\1s "),  # "scrolls labeled FOOBIE BLETCH"
+    ("(boots|shoes|scales|lenses|bars)$", r"\1"), ("^(ice|lava)$", r"area of \1"),
+    ("^(can(?= of grease$)|Master(?= of Thieves$))", r"\1s"),
+    ("(?<=[^aeiou])y$", "ies"), ("f+$", "ves"), ("([sxz]|sh)$", r"\1es"), ("$", "s"),
+)  # fmt: skip
+
+
 @functools.cache
 def plural(noun: str) -> str:
-    """The plural as the convention forms it, which is not always English."""
-    for head in ("scroll", "worthless piece", "unknown creature", "swallow", "shield", "boom"):
-        if noun.startswith(f"{head} "):
-            return noun.replace(head, f"{head}s", 1)  # "scrolls labeled FOOBIE BLETCH"
-    if noun.endswith(("boots", "shoes", "scales", "lenses", "bars")):
-        return noun
-    if noun in ("ice", "lava"):
-        return f"area of {noun}"
-    if noun in ("can of grease", "Master of Thieves"):
-        return noun.replace(" of", "s of")
-    if noun[-1] == "y" and noun[-2] not in "aeiou":
-        return noun[:-1] + "ies"
-    if noun[-1] == "f":
-        return noun.rstrip("f") + "ves"
-    return noun + ("es" if noun[-1] in "sxz" or noun.endswith("sh") else "s")
+    pattern, ending = next(rule for rule in PLURALS if re.search(rule[0], noun))
+    return re.sub(pattern, ending, noun, count=1)
 
 
 def glyphs_text(glyphs: np.ndarray, blstats: np.ndarray) -> str:
     """One line for each thing and distance, far to near, then clockwise: "boulders far southwest and west".
-
     Monsters, objects, closed doors, stairs, lava and the like are seen anywhere on the screen; walls, dark areas,
     doorways, traps and other ground only along the eight compass directions, up to nine squares away and not
-    behind a wall or a dark area.
-    """
+    behind a wall or a dark area."""
     names, kinds, places = tables()
     x, y = int(blstats[0]), int(blstats[1])
     flat = np.ascontiguousarray(glyphs).reshape(-1)
@@ -184,8 +172,8 @@ def message_text(tty_chars: np.ndarray) -> str:
     for start in range(0, len(screen), width):
         line = screen[start + indent : start + width].strip(" ")
         lines.append(line)
-        of = line.find(" of ")
-        numbered = of >= 2 and line[of - 2] == "(" and line[of + 5 : of + 6] == ")"  # "(1 of 2)"
+        before, _, after = line.partition(" of ")
+        numbered = before[-2:-1] == "(" and after[1:2] == ")"  # "(1 of 2)"
         if numbered or "--More--" in line or "(end)" in line:
             return "\n".join(lines)
     return first
@@ -207,21 +195,19 @@ def map_text(tty_chars: np.ndarray) -> str:
 
 def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
     """The texts of one observation, as the NetHack language wrapper makes them.
-
     `observation`: arrays as NLE returns them, by NLE's names; `glyphs`, `blstats`, `tty_chars`, `tty_cursor`,
     `inv_strs` and `inv_letters` are read. Returns `text_message`, `text_glyphs`, `text_cursor`, `text_inventory` and
-    `text_blstats` (the status lines).
-    """
+    `text_blstats` (the status lines)."""
     glyphs, blstats = observation["glyphs"], observation["blstats"]
-    numbers, said = blstats.tolist(), words()
-    held = [condition for bit, condition in enumerate(said["conditions"]) if numbers[25] >> bit & 1]
+    numbers = blstats.tolist()
+    held = [condition for bit, condition in enumerate(WORDS["conditions"]) if numbers[25] >> bit & 1]
     return {
         "text_message": message_text(observation["tty_chars"]),
         "text_glyphs": glyphs_text(glyphs, blstats),
         "text_cursor": cursor_text(glyphs, blstats, observation["tty_cursor"]),
         "text_inventory": inventory_text(observation["inv_strs"], observation["inv_letters"]),
-        "text_blstats": said["status"].format(
-            *numbers, hunger=said["hunger"][numbers[21]], encumbrance=said["encumbrance"][numbers[22]],
-            alignment=said["alignments"].get(str(numbers[26]), "None"), condition=" ".join(held) or "None",
+        "text_blstats": WORDS["status"].format(
+            *numbers, hunger=WORDS["hunger"][numbers[21]], encumbrance=WORDS["encumbrance"][numbers[22]],
+            alignment=WORDS["alignments"].get(str(numbers[26]), "None"), condition=" ".join(held) or "None",
         ),
     }
