@@ -61,8 +61,7 @@ class Domain(gymnasium.Env):
     Terminated when the engine ends the game, truncated after `max_steps` steps.
 
     ## Arguments
-    `task`: id of the task that `reset` starts where `options={"task": id}` names none.
-    """
+    `task`: id of the task that `reset` starts where `options={"task": id}` names none."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["ansi"], "render_fps": 4}
     observation_space = spaces.Text(min_length=0, max_length=200_000, charset=string.printable)
@@ -111,9 +110,8 @@ class Domain(gymnasium.Env):
         return []
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
-        """Start `options["task"]` (else the constructor's task, else the first) with `seed`.
-
-        A subclass calls this first: it names the task, starts to count steps, and seeds `self.np_random`."""
+        """Start `options["task"]` (else the constructor's task, else the first) with `seed`. A subclass calls this
+        first: it names the task, starts to count steps, and seeds `self.np_random`."""
         super().reset(seed=seed)
         self.task = (options or {}).get("task") or self.task_id or self.tasks()[0].id
         self.steps = 0
