@@ -2,8 +2,7 @@
 
 The package's own generators make a game from its recipe alone, with a fixed hash seed, order of files and generator,
 so two machines make the same game; it takes 2 to 4 s. A game appears in the cache whole or not at all. The generators
-are slow to import and run in a process of their own, so they are imported in functions.
-"""
+are slow to import and run in a process of their own, so they are imported in functions."""
 
 import fcntl
 import glob
@@ -86,10 +85,8 @@ def ensure(task: str) -> Path:
 
 
 def make(task: str) -> None:
-    """Make a game in this process, whose hash seed the generators need to be fixed.
-
-    Of several processes one makes it and the others wait. The lock only saves work: a game is renamed when it is whole.
-    """
+    """Make a game in this process, whose hash seed the generators need to be fixed. Of several processes one makes it
+    and the others wait: the lock only saves work, for a game is renamed when it is whole."""
     os.dup2(2, 1)  # the package prints to standard output
     # The package reads its grammars in the order of the disk; here in the order of their names.
     unsorted = glob.glob
@@ -134,19 +131,16 @@ def write_game(task: str, folder: Path) -> None:
     else:
         options.seeds = seed
         game = challenge.make(settings, options)
-    options = textworld.GameOptions()
-    options.path, options.force_recompile = str(folder / f"{GAME}.z8"), True
+    options.path = str(folder / f"{GAME}.z8")
     textworld.generator.compile_game(game, options)
     (folder / f"{GAME}.ni").unlink(missing_ok=True)  # the source, as large as the game itself
     (folder / "complete.json").write_text(json.dumps(checksums(folder, (f"{GAME}.z8", f"{GAME}.json"))))
 
 
 def parse_text_grammar(text: str, filename: str | None = None):
-    """What textworld's TextGrammar.parse returns for the package's own files, in 1 % of the time.
-
-    The package's generated parser takes most of the time of making a game. A rule is a line:
-    "symbol: noun; adjective | noun; noun <-> noun". In brackets, separators are part of a text.
-    """
+    """What textworld's TextGrammar.parse returns for the package's own files, in 1 % of the time: its generated parser
+    takes most of the time of making a game. A rule is a line: "symbol: noun; adjective | noun; noun <-> noun". In
+    brackets, separators are part of a text."""
     from textworld import textgen
 
     def split(separator: str, text: str) -> list[str]:
@@ -170,41 +164,37 @@ def parse_text_grammar(text: str, filename: str | None = None):
 
 def instantiations(state, rule, mapping=None, facts=None):
     """All actions that a rule allows in a state: what textworld's State.all_instantiations yields, 8 times as fast.
-
     The package compares every fact with every other and sorts them each time; here a variable that is already bound
-    finds them in order. `facts` keeps a state's tables: (signature, position) -> variable there -> facts in order.
-    """
+    finds them in order. `facts` keeps a state's tables: (signature, position) -> variable there -> facts in order."""
     named = {one for predicate in rule.preconditions for one in predicate.parameters}
     if not named.issuperset(rule.placeholders):  # a few rules of cooking games create new entities
         return map(rule.instantiate, state.all_assignments(rule, mapping))
     facts = {} if facts is None else facts
-    found = [dict(mapping or {})]
+    found = [dict(mapping or {})]  # the assignments that the preconditions so far allow: all of the same placeholders
     for predicate in rule.preconditions:
-        found = [more for known in found for more in matches(state, facts, predicate, known)]
+        signature, parameters = predicate.signature, predicate.parameters
+        bound = next((i for i, placeholder in enumerate(parameters) if placeholder in found[0]), None)
+        if (signature, bound) not in facts:
+            # Facts of the signature and its subtypes in the package's order, by their variable at `bound`.
+            table = facts[signature, bound] = defaultdict(list)
+            types = state._logic.types
+            for subtypes in types.multi_subtypes([types.get(name) for name in signature.types]):
+                exact = type(signature)(signature.name, [subtype.name for subtype in subtypes])
+                for fact in sorted(state.facts_with_signature(exact), key=lambda fact: fact.names):
+                    table[None if bound is None else fact.arguments[bound]].append(fact)
+        known, found = found, []
+        for one in known:
+            for fact in facts[signature, bound].get(None if bound is None else one[parameters[bound]], ()):
+                more = dict(one)
+                for placeholder, argument in zip(parameters, fact.arguments, strict=True):
+                    taken = placeholder not in more and argument in more.values()  # no variable stands twice
+                    if taken or more.setdefault(placeholder, argument) != argument:
+                        break
+                else:
+                    found.append(more)
+        if not found:
+            break
     return map(rule.instantiate, found)
-
-
-def matches(state, facts: dict, predicate, known: dict):
-    """The ways to extend the assignment `known` by one fact of `predicate`."""
-    signature = predicate.signature
-    bound = next((i for i, placeholder in enumerate(predicate.parameters) if placeholder in known), None)
-    if (signature, bound) not in facts:
-        # Facts of the signature and its subtypes in the package's order, by their variable at `bound`.
-        table = facts[signature, bound] = defaultdict(list)
-        types = state._logic.types
-        for subtypes in types.multi_subtypes([types.get(name) for name in signature.types]):
-            exact = type(signature)(signature.name, [subtype.name for subtype in subtypes])
-            for fact in sorted(state.facts_with_signature(exact), key=lambda fact: fact.names):
-                table[None if bound is None else fact.arguments[bound]].append(fact)
-    variable = None if bound is None else known[predicate.parameters[bound]]
-    for fact in facts[signature, bound].get(variable, ()):
-        more = dict(known)
-        for placeholder, argument in zip(predicate.parameters, fact.arguments, strict=True):
-            taken = placeholder not in more and argument in more.values()  # no variable stands twice
-            if taken or more.setdefault(placeholder, argument) != argument:
-                break
-        else:
-            yield more
 
 
 if __name__ == "__main__":  # started by `ensure`
