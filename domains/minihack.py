@@ -2,8 +2,7 @@
 
 Every id that the installed package registers can be played, but for those of LEFT_OUT, and for Boxoban's where its
 levels are missing. Success is what the engine calls success, never a threshold of the reward. A task and a seed give
-one episode, whatever was played before and on whatever day. Tasks need not be winnable within the step limit.
-"""
+one episode, whatever was played before and on whatever day. Tasks need not be winnable within the step limit."""
 
 import functools
 import os
@@ -24,19 +23,12 @@ from domains import nethack_text as nethack
 
 LEFT_OUT = ("Custom", "MultiRoom", "LavaCrossing", "SimpleCrossing")
 SHIFT = ("Corridor", "Quest", "Boxoban")
-BOXOBAN_FOLDERS = {
-    "MiniHack-Boxoban-Unfiltered-v0": "unfiltered/train",
-    "MiniHack-Boxoban-Medium-v0": "medium/train",
-    "MiniHack-Boxoban-Hard-v0": "hard",
-}
+BOXOBAN_FOLDERS = {"MiniHack-Boxoban-Unfiltered-v0": "unfiltered/train", "MiniHack-Boxoban-Medium-v0": "medium/train",
+                   "MiniHack-Boxoban-Hard-v0": "hard"}  # fmt: skip
+# What the agent is told of `goals` and `commands`.
+TEXTS = tomllib.loads((envs.DESCRIPTIONS / "minihack.toml").read_text(encoding="utf-8"))
 COMPASS = {"N": "north", "E": "east", "S": "south", "W": "west",
            "NE": "northeast", "SE": "southeast", "SW": "southwest", "NW": "northwest"}  # fmt: skip
-
-
-@functools.cache
-def texts() -> dict[str, dict[str, str]]:
-    """What the agent is told of `goals` and `commands`."""
-    return tomllib.loads((envs.DESCRIPTIONS / "minihack.toml").read_text(encoding="utf-8"))
 
 
 def registered_ids() -> list[str]:
@@ -81,8 +73,7 @@ def make_engine(task: str, seed: int):
     else:
         spec = gymnasium.spec(task)
         engine = engine_class(spec.entry_point)(**spec.kwargs | settings)
-    # After a success NLE types the command to quit and answers its questions. We close the engine
-    # instead, so that the last screen is that of the success.
+    # Else NLE types the command to quit after a success, and the last screen is not that of the success.
     engine._quit_game = lambda observation, done: None
     engine.seed(core=seed, disp=seed, reseed=False)
     return engine
@@ -97,13 +88,13 @@ def engine_class(entry_point: str) -> type:
 
         def _patch_nhdat(self, des_file: str) -> None:
             data = Path(self.nethack._vardir, "nhdat")  # a link to the package's own until a level is in it
-            if des_file in self.compiled:
+            if level := self.compiled.get(des_file):
                 data.unlink()
-                data.write_bytes(self.compiled[des_file])
-                return
-            super()._patch_nhdat(des_file)
-            if not data.is_symlink():
-                self.compiled[des_file] = data.read_bytes()
+                data.write_bytes(level)
+            else:
+                super()._patch_nhdat(des_file)
+                if not data.is_symlink():
+                    self.compiled[des_file] = data.read_bytes()
 
     return Engine
 
@@ -152,8 +143,7 @@ class MiniHack(envs.Domain):
     Terminated when the engine ends the game (success or death), truncated after 100 steps.
 
     ## Arguments
-    `task`: an id that `MiniHack.tasks()` lists.
-    """
+    `task`: an id that `MiniHack.tasks()` lists."""
 
     name = "minihack"
     max_steps = 100
@@ -189,16 +179,16 @@ class MiniHack(envs.Domain):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed, options=options)
         self.close()
-        task = self.task
-        if task not in registered_ids():
-            raise ValueError(f"task={task!r} is unknown; `alma.py tasks --env minihack` lists the tasks")
-        engine_seed = envs.derive_seed("minihack", task, envs.derive_seed("minihack", task) if seed is None else seed)
+        if self.task not in registered_ids():
+            raise ValueError(f"task={self.task!r} is unknown; `alma.py tasks --env minihack` lists the tasks")
+        seed = envs.derive_seed("minihack", self.task) if seed is None else seed
+        engine_seed = envs.derive_seed("minihack", self.task, seed)
         # Some of minihack's levels use the global generators: they are seeded, and restored at the end.
         state, numpy_state = random.getstate(), np.random.get_state()
         random.seed(engine_seed)
         np.random.seed(engine_seed)
         try:
-            self.engine = make_engine(task, engine_seed)
+            self.engine = make_engine(self.task, engine_seed)
             self.engine.nethack = SkippedScreens(self.engine.nethack, self.engine._observation_keys)
             self.engine.reset()
         finally:
@@ -210,7 +200,7 @@ class MiniHack(envs.Domain):
         for index, key in enumerate(self.engine.actions):
             direction = COMPASS.get(key.name)
             if direction is None:
-                name, description = key.name.lower(), texts()["commands"][key.name.lower()]
+                name, description = key.name.lower(), TEXTS["commands"][key.name.lower()]
             elif type(key).__name__.endswith("Longer"):
                 name, description = f"far {direction}", f"move {direction} until something is in the way"
             else:
@@ -219,8 +209,8 @@ class MiniHack(envs.Domain):
             if 32 < key.value < 127:
                 self.indices[chr(key.value)] = index
         self.commands = list(self.action_descriptions)
-        self.success, goals = False, texts()["goals"]
-        self.goal = goals[max((key for key in goals if task.startswith(f"MiniHack-{key}")), key=len)]
+        self.success, goals = False, TEXTS["goals"]
+        self.goal = goals[max((key for key in goals if self.task.startswith(f"MiniHack-{key}")), key=len)]
         return self._observe(action_dict=self.action_descriptions, goal=self.goal)
 
     def step(self, action: str):
@@ -231,8 +221,7 @@ class MiniHack(envs.Domain):
         done, refusal = False, ""
         if index is None:
             keys = ", or a single key where the game asks for one" if self.engine._allow_all_yn_questions else ""
-            valid = ", ".join(self.commands) + keys
-            refusal = f"{action[:80]!r} is no valid action here. Valid actions: {valid}."
+            refusal = f"{action[:80]!r} is no valid action here. Valid actions: {', '.join(self.commands)}{keys}."
         else:
             self.engine.nethack.pages.clear()
             _, _, done, _, engine_info = self.engine.step(index)
@@ -249,16 +238,13 @@ class MiniHack(envs.Domain):
         """The engine's last observation in words, or a refusal in place of its message, and the info."""
         game = self.engine.nethack
         seen = game.end or dict(zip(game.keys, self.engine.last_observation, strict=True))
-        pages = (*game.pages, nethack.message_text(seen["tty_chars"]))
+        glyphs, blstats, screen = seen["glyphs"], seen["blstats"], seen["tty_chars"]
+        pages = (*game.pages, nethack.message_text(screen))
         told = "\n".join(page.replace("--More--", "").replace("(end)", "").strip() for page in pages)
         message = refusal or told.strip()
-        screen = {
-            "message": message,
-            "language observation": nethack.glyphs_text(seen["glyphs"], seen["blstats"]),
-            "cursor": nethack.cursor_text(seen["glyphs"], seen["blstats"], seen["tty_cursor"]),
-            "map": nethack.map_text(seen["tty_chars"]),
-        }
-        self.text = "\n\n".join(f"{title}:\n{text}" for title, text in screen.items())
+        self.text = (f"message:\n{message}\n\nlanguage observation:\n{nethack.glyphs_text(glyphs, blstats)}\n\n"
+                     f"cursor:\n{nethack.cursor_text(glyphs, blstats, seen['tty_cursor'])}\n\n"
+                     f"map:\n{nethack.map_text(screen)}")  # fmt: skip
         now = f"inventory:\n{nethack.inventory_text(seen['inv_strs'], seen['inv_letters'])}"
         record = {"long_term_context": self.text, "short_term_context": now, **init}
 
