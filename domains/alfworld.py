@@ -1,8 +1,7 @@
 """ALFWorld: household tasks in text, on the PDDL engine of the `textworld` and `alfworld` packages.
 
 The official games are played where `ALFWORLD_DATA` has them (its files are never written to), else houses generated
-from seeds, which need not be as hard: `Task.source` is "official" or "generated", and results say which was played.
-"""
+from seeds, which need not be as hard: `Task.source` is "official" or "generated", and results say which was played."""
 
 import contextlib
 import json
@@ -46,10 +45,8 @@ def read_game(path: Path) -> dict:
 
 def load_official(path: Path, engine: Engine) -> None:
     """Load an official file into the engine. Raises UserError if it cannot be played.
-
     Files without a `help` action, from before the package's release 0.4, and files that the engine rejects
-    get the package's current domain and grammar around their own problem and task, in memory.
-    """
+    get the package's current domain and grammar around their own problem and task, in memory."""
     game = read_game(path)
     try:
         if re.search(r"\(:action\s+help\b", game["pddl_domain"]):
@@ -67,8 +64,7 @@ def official(folder: Path) -> tuple[list[envs.Task], list[str]]:
     """Tasks of the official data, and a line for each file that is no game and was left out."""
     tasks, unreadable = [], []
     for split, name in FOLDERS.items():
-        paths = sorted((folder / name).glob("*/*/game.tw-pddl"))
-        ids = [path.parent.relative_to(folder).as_posix() for path in paths]
+        ids = [path.parent.relative_to(folder).as_posix() for path in sorted((folder / name).glob("*/*/game.tw-pddl"))]
         found = [make_task(task, split, "official") for task in ids if "Sliced" not in task]
         rng = random.Random(0)
         by_family = [[task for task in found if task.family == one] for one in houses.tables()["families"]]
@@ -96,12 +92,12 @@ class ALFWorld(envs.Domain):
     """Household tasks in text: find a thing, clean, heat or cool it, bring it somewhere.
 
     ## Action space
-    Text: one of the listed commands ("go to cabinet 1", "take mug 1 from shelf 2"). The answer to
-    any other says how the valid commands begin.
+    Text: one of the listed commands ("go to cabinet 1", "take mug 1 from shelf 2"). The answer to any other says how
+    the valid commands begin.
 
     ## Observation space
-    Text: what the game answers. `info["record"]` has it as `obs`, with the valid commands as
-    `actions_list` and, at reset, the task as `goal`.
+    Text: what the game answers. `info["record"]` has it as `obs`, with the valid commands as `actions_list` and, at
+    reset, the task as `goal`.
 
     ## Rewards
     1 for the step that wins the game, else 0.
@@ -113,8 +109,7 @@ class ALFWorld(envs.Domain):
     Terminated when the task is done, truncated after 100 steps.
 
     ## Arguments
-    `task`: an id that `ALFWorld.tasks()` lists. `render_mode`: "ansi" for the last observation.
-    """
+    `task`: an id that `ALFWorld.tasks()` lists. `render_mode`: "ansi" for the last observation."""
 
     name = "alfworld"
     max_steps = 100
@@ -145,10 +140,9 @@ class ALFWorld(envs.Domain):
         """Raises UserError for an unknown task."""
         super().reset(seed=seed, options=options)
         self.engine = self.engine or Engine(envs.cache_dir() / "alfworld" / "translated")
-        house = None
-        if generated := re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", self.task):
-            split, number = generated[1], int(generated[2])
-            house = houses.house(split, number) if number < houses.SIZES.get(split, 0) else None
+        generated = re.fullmatch(r"houses/.+/([a-z]+)_(\d+)", self.task)
+        split, number = (generated[1], int(generated[2])) if generated else ("", 0)
+        house = houses.house(split, number) if number < houses.SIZES.get(split, 0) else None
         if house and house.id == self.task:
             self.engine.load(houses.game(house, self.engine))
         elif (not generated and ".." not in self.task and (folder := data_dir())

@@ -2,9 +2,8 @@
 
 Words, admissible commands and wins are those of `PddlEnv` under `alfworld`'s `AlfredDemangler`, on every game.
 Cached are translated problems (on disk, by a hash of their text), parsed grammars, and the commands of operators;
-the rules stay in the package's `libdownward`. Nothing of the package is patched. Types are not looked at: in
-ALFWorld's domain none has subtypes, and a predicate's arguments and a grammar's slots have the same types everywhere.
-"""
+the rules stay in the package's `libdownward`. Nothing of the package is patched. Types are not looked at:
+ALFWorld's have no subtypes, and a predicate's arguments and a grammar's slots have the same types everywhere."""
 
 import bisect
 import contextlib
@@ -46,9 +45,7 @@ class GameError(ValueError):
 
 def translation(domain: str, problem: str, folder: Path) -> dict:
     """A PDDL problem in the form that libdownward takes, and what the text needs of it. Raises GameError.
-
-    The translator takes half a second: what it makes is kept in `folder`. A damaged file is made again.
-    """
+    The translator takes half a second: what it makes is kept in `folder`. A damaged file is made again."""
     text = json.dumps([FORMAT, version("textworld"), version("fast-downward-textworld"), domain, problem])
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.gz"
     with contextlib.suppress(OSError, EOFError, ValueError, zlib.error):
@@ -159,16 +156,11 @@ prepare = functools.lru_cache(maxsize=8)(Game)  # prepared games in memory, abou
 
 class Engine:
     """Plays one game at a time, and keeps translations in `folder`.
-
-    After `reset` and each `step`, `commands` are the admissible ones, sorted, and `won` says whether the game is won.
-    """
+    After `reset` and each `step`, `commands` are the admissible ones, sorted, and `won` says if the game is won."""
 
     def __init__(self, folder: Path):
         self._folder = folder
-        try:
-            self._library = _FREE_LIBRARIES.pop(0)
-        except IndexError:
-            self._library = fast_downward.load_lib()
+        self._library = _FREE_LIBRARIES.pop(0) if _FREE_LIBRARIES else fast_downward.load_lib()
         if self._library is None:
             self._library = ctypes.CDLL(str(DOWNWARD_LIB_PATH))
             self._library.check_goal.restype = ctypes.c_bool  # the others used here return int or nothing

@@ -2,8 +2,7 @@
 
 A house is a pure function of its split and number. Domain, goal, wording and rules of what fits where are the
 `alfworld` package's. Every game is won by a recorded plan before it is handed out. What is in a room, and where, is
-in `alfworld_houses.toml`: common sense, not ALFRED's, so results say `generated`.
-"""
+in `alfworld_houses.toml`: common sense, not ALFRED's, so results say `generated`."""
 
 import functools
 import random
@@ -20,10 +19,10 @@ from envs import derive_seed
 VERSION = 1  # of the houses; raise it with every change to what they contain
 SIZES = {"learning": 48, "test": 48, "shift": 48}  # houses of each split
 HELD_OUT_LAYOUTS = 3  # of each room, for the distribution shift
-INSTANCES = (0.1, 0.4, 0.3, 0.2)  # probability of 0, 1, 2, 3 things of a kind
-TOGETHER = 0.5  # where two things are wanted: probability that one lies with the one before
 START = "loc_bar_0"  # where the agent begins, away from everything
 LAMP = "DeskLamp_bar_01"
+# The `alfworld` package's folder. It is not imported: that makes folders in the home and sets a variable.
+PACKAGE = Path(find_spec("alfworld").submodule_search_locations[0])
 
 
 @functools.cache
@@ -32,15 +31,10 @@ def tables() -> dict[str, Any]:
     return tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
 
 
-def package() -> Path:
-    """The `alfworld` package's folder. It is not imported: that makes folders in the home and sets a variable."""
-    return Path(find_spec("alfworld").submodule_search_locations[0])
-
-
 @functools.cache
 def package_text(name: str) -> str:
     """A data file of the `alfworld` package: "alfred.pddl" or "alfred.twl2"."""
-    return (package() / "data" / name).read_text(encoding="utf-8")
+    return (PACKAGE / "data" / name).read_text(encoding="utf-8")
 
 
 def with_package_rules(game: dict, task: str) -> dict[str, Any]:
@@ -52,7 +46,7 @@ def with_package_rules(game: dict, task: str) -> dict[str, Any]:
 @functools.cache
 def package_tables(name: str) -> dict[str, Any]:
     """The tables of a module of the `alfworld` package, by name."""
-    return runpy.run_path(str(package() / "gen" / f"{name}.py"))
+    return runpy.run_path(str(PACKAGE / "gen" / f"{name}.py"))
 
 
 def fits(place: str, thing: str) -> bool:
@@ -80,10 +74,8 @@ def layouts(room: str) -> tuple[dict[str, int], ...]:
 
 class House:
     """A room, what is in it, and a task. Families of tasks take turns, so every split has all of them.
-
     `id`: "houses/<family>-<thing>-<place>-<room><layout>/<split>_<number>". `sentence`: the task in words.
-    `problem`: PDDL text. `plan`: commands that win. `layout`: number of the room's layout, from 0.
-    """
+    `problem`: PDDL text. `plan`: commands that win. `layout`: number of the room's layout, from 0."""
 
     def __init__(self, split: str, number: int):
         self.rng = random.Random(derive_seed("house", VERSION, split, number))
@@ -91,8 +83,40 @@ class House:
         self.family = list(families)[number % len(families)]
         self.wanted = 2 if self.family == "pick_two_obj_and_place" else 1  # things of the target's kind
         self.treatment = families[self.family].get("treatment")  # property that the thing must have, place, verb
-        while not self._choose_task(shift=split == "shift"):
-            pass
+
+        # Draw a room, and the kinds of thing and place that the task is about, until there are some.
+        self.goal, found = "", False
+        while not found:
+            self.room = self._weighted(families[self.family]["rooms"])
+            room = tables()[self.room]
+            first, count = (room["layouts"], HELD_OUT_LAYOUTS) if split == "shift" else (0, room["layouts"])
+            self.layout = first + self.rng.randrange(count)
+            furniture = {kind: count for kind, count in layouts(self.room)[self.layout].items() if count}
+            self.places = []
+            for kind, count in furniture.items():  # basins are parts of a sink or bathtub, as in the official games
+                whole = kind.removesuffix("Basin")
+                part = "" if whole == kind else f"_bar_{kind}"
+                self.places += [f"{whole}_bar_{n:02d}{part}" for n in range(1, count + 1)]
+            # Kinds of place in this room where each kind of thing is kept, with weights.
+            self.homes = {
+                thing: {kind: weight for kind, weight in kinds.items() if kind in furniture and fits(kind, thing)}
+                for thing, kinds in room["habits"].items()
+            }
+            lit = self.room in families["look_at_obj_in_light"]["rooms"]
+            kinds = {kind: weight for kind, weight in tables()["lamp_places"].items() if lit and kind in furniture}
+            self.lamp_place = self._spot(kinds) if kinds else None
+
+            ability, treated_at, _ = self.treatment or ("", "", "")
+            able = package_tables("constants")["VAL_ACTION_OBJECTS"][ability] if ability else self.homes
+            self.target = self.rng.choice([thing for thing, homes in self.homes.items() if homes and thing in able])
+            # Likelier where the target is usually kept. Some other place must be left where it can be found.
+            homes = self.homes[self.target]
+            goals = {kind: homes.get(kind, 0.5) for kind in furniture
+                     if kind != treated_at and fits(kind, self.target) and homes.keys() - {kind}}
+            if self.family == "look_at_obj_in_light":
+                found = self.lamp_place is not None
+            elif found := bool(goals):
+                self.goal = self._weighted(goals)
 
         # Put every thing somewhere; none of the target's kind where that would be half the task.
         self.things: dict[str, str] = {}  # place of each thing that lies somewhere
@@ -100,60 +124,23 @@ class House:
             self.homes[self.target].pop(self.goal, None)
         for thing, homes in self.homes.items():
             least = self.wanted if thing == self.target else 0
-            count = max(least, self.rng.choices(range(4), weights=INSTANCES)[0])
+            count = max(least, self.rng.choices(range(4), weights=(0.1, 0.4, 0.3, 0.2))[0])  # 0 to 3 of a kind
             spot = ""
             for n in range(count if homes else 0):
-                together = least == 2 and self.rng.random() < TOGETHER
-                if not spot or not together:
+                if not (least == 2 and self.rng.random() < 0.5 and spot):  # else it lies with the one before
                     spot = self._spot(homes)
                 self.things[f"{thing}_bar_{n + 1:02d}"] = spot
         if self.lamp_place:
             self.things[LAMP] = self.lamp_place
 
         entry = package_tables("goal_library")["gdict"][self.family]
-        task = f"{self.family}-{self.target}-{self.goal or _kind(LAMP)}-{self.room}{self.layout}"
-        self.id = f"houses/{task}/{split}_{number:03d}"
+        name = f"{split}_{number:03d}"
+        self.id = f"houses/{self.family}-{self.target}-{self.goal or _kind(LAMP)}-{self.room}{self.layout}/{name}"
         sentence = self.rng.choice(entry["templates"])
         self.sentence = sentence.format(obj=self.target.lower(), recep=self.goal.lower(), toggle="desklamp")
-        self.problem = self._problem(f"house_{split}_{number:03d}", entry["pddl"])
+        self.problem = self._problem(f"house_{name}", entry["pddl"])
         self.plan = self._plan()
         self.proved = False  # whether the engine has won by the plan, in this process
-
-    def _choose_task(self, shift: bool) -> bool:
-        """Draw a room, and the kinds of thing and place that the task is about; False if there are none."""
-        families = tables()["families"]
-        self.room = self._weighted(families[self.family]["rooms"])
-        room = tables()[self.room]
-        first, count = (room["layouts"], HELD_OUT_LAYOUTS) if shift else (0, room["layouts"])
-        self.layout = first + self.rng.randrange(count)
-        furniture = {kind: count for kind, count in layouts(self.room)[self.layout].items() if count}
-        self.places = []
-        for kind, count in furniture.items():  # basins are parts of a sink or bathtub, as in the official games
-            whole = kind.removesuffix("Basin")
-            part = "" if whole == kind else f"_bar_{kind}"
-            self.places += [f"{whole}_bar_{n:02d}{part}" for n in range(1, count + 1)]
-        # Kinds of place in this room where each kind of thing is kept, with weights.
-        self.homes = {
-            thing: {kind: weight for kind, weight in kinds.items() if kind in furniture and fits(kind, thing)}
-            for thing, kinds in room["habits"].items()
-        }
-        lit = self.room in families["look_at_obj_in_light"]["rooms"]
-        kinds = {kind: weight for kind, weight in tables()["lamp_places"].items() if lit and kind in furniture}
-        self.lamp_place = self._spot(kinds) if kinds else None
-
-        ability, treated_at, _ = self.treatment or ("", "", "")
-        able = package_tables("constants")["VAL_ACTION_OBJECTS"][ability] if ability else self.homes
-        self.target = self.rng.choice([thing for thing, homes in self.homes.items() if homes and thing in able])
-        self.goal = ""
-        if self.family == "look_at_obj_in_light":
-            return self.lamp_place is not None
-        # Likelier where the target is usually kept. Some other place must be left where it can be found.
-        homes = self.homes[self.target]
-        goals = {kind: homes.get(kind, 0.5) for kind in furniture
-                 if kind != treated_at and fits(kind, self.target) and homes.keys() - {kind}}
-        if goals:
-            self.goal = self._weighted(goals)
-        return bool(goals)
 
     def _weighted(self, weights: dict[str, float]) -> str:
         return self.rng.choices(list(weights), weights=list(weights.values()))[0]
@@ -164,9 +151,7 @@ class House:
 
     def _plan(self) -> tuple[str, ...]:
         """Commands that do the task, for a player who knows where everything is."""
-        entities = (*self.places, *self.things)
-        named = entity_names(map(str.lower, entities))
-        names = {entity: named[entity.lower()] for entity in entities}
+        names = entity_names(map(str.lower, (*self.places, *self.things)))
         first = {_kind(place): place for place in reversed(self.places)}
         openable = package_tables("constants")["OPENABLE_CLASS_SET"]
         here, opened, commands = "", set(), []
@@ -175,14 +160,16 @@ class House:
             stops = [("take {} from {}", self.things[thing])]
             if self.treatment:
                 stops.append((f"{self.treatment[2]} {{}} with {{}}", first[self.treatment[1]]))
-            stops.append(("move {} to {}", first[self.goal]) if self.goal else (f"use {names[LAMP]}", self.lamp_place))
+            lamp = f"use {names.get(LAMP.lower())}", self.lamp_place
+            stops.append(("move {} to {}", first[self.goal]) if self.goal else lamp)
             for command, place in stops:
+                at = names[place.lower()]
                 if place != here:
-                    commands.append(f"go to {names[place]}")
+                    commands.append(f"go to {at}")
                 if _kind(place) in openable and place not in opened and " with " not in command:
-                    commands.append(f"open {names[place]}")
+                    commands.append(f"open {at}")
                     opened.add(place)
-                commands.append(command.format(names[thing], names[place]))
+                commands.append(command.format(names[thing.lower()], at))
                 here = place
         return tuple(commands)
 
@@ -197,15 +184,12 @@ class House:
         spots |= {burner: spots[burners[0]] for burner in burners}
 
         # All objects. Types that do not occur in the house are declared too, because actions name some.
-        movable = set(constants["MOVABLE_RECEPTACLES"])
-        rows = {
-            "otype": [f"{kind}Type" for kind in sorted(set(constants["OBJECTS"]) - constants["RECEPTACLES"] | movable)],
-            "rtype": [f"{kind}Type" for kind in sorted(constants["RECEPTACLES"] - movable)],
-            "object": [*self.things, *fixtures],
-            "receptacle": self.places,
-            "location": [START, *sorted(set(spots.values()))],
-        }
-        objects = [f"{entity} - {kind}" for kind, entities in rows.items() for entity in entities]
+        movable, receptacles = set(constants["MOVABLE_RECEPTACLES"]), constants["RECEPTACLES"]
+        objects = [f"{kind}Type - otype" for kind in sorted(set(constants["OBJECTS"]) - receptacles | movable)]
+        objects += [f"{kind}Type - rtype" for kind in sorted(receptacles - movable)]
+        objects += [f"{one} - object" for one in (*self.things, *fixtures)]
+        objects += [f"{place} - receptacle" for place in self.places]
+        objects += [f"{spot} - location" for spot in (START, *sorted(set(spots.values())))]
 
         # Facts about places: their kinds, where they are, and what they can contain.
         facts = [f"atLocation agent1 {START}"]
@@ -244,8 +228,8 @@ def houses() -> Iterator[tuple[str, House]]:
 
 def game(house: House, engine: Engine) -> dict[str, Any]:
     """The house's game in the form of an official file, once the engine has played its plan to the end."""
-    data = {"pddl_problem": house.problem, "solvable": True, "walkthrough": list(house.plan)}
-    data = with_package_rules(data, house.sentence)
+    task = {"pddl_problem": house.problem, "solvable": True, "walkthrough": list(house.plan)}
+    data = with_package_rules(task, house.sentence)
     if not house.proved:
         prove(data, engine)
         house.proved = True
