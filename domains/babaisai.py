@@ -2,8 +2,7 @@
 
 The 53 levels of the public benchmark (nacloos/baba-is-ai, commit ad466e0) with its rules, rewards, text observation
 and quirks. The same level and seed give the same layout in every process, but not the one that the original draws
-from that seed. `babaisai_world.py` has the rules and moves, `babaisai_levels.py` draws the layouts.
-"""
+from that seed. `babaisai_world.py` has the rules and moves, `babaisai_levels.py` draws the layouts."""
 
 import random
 import re
@@ -23,18 +22,16 @@ class BabaIsAIEnv(gymnasium.Env):
     """A level of Baba Is AI, the puzzle whose rules are words that can be pushed around.
 
     ## Description
-    Words on the grid form rules: BABA IS YOU lets the player move baba, DOOR IS WIN makes doors the goal, WALL IS
-    STOP lets nothing through. Pushing a word makes and breaks rules. After Cloos et al., "Baba Is AI: Break the
-    Rules to Beat the Benchmark" (2024), whose package nacloos/baba-is-ai this follows in all rules and quirks.
+    Words on the grid form rules: BABA IS YOU lets the player move baba, DOOR IS WIN makes doors the goal, WALL IS STOP
+    lets nothing through. Pushing a word makes and breaks rules. After Cloos et al., "Baba Is AI: Break the Rules to
+    Beat the Benchmark" (2024), whose package nacloos/baba-is-ai this follows in all rules and quirks.
 
     ## Action Space
-    `Discrete(5)`: 0 idle, 1 up, 2 right, 3 down, 4 left. Every action but idle reads the rules again at its end;
-    they hold from the next step on.
+    `Discrete(5)`: 0 idle, 1 up, 2 right, 3 down, 4 left. All but idle read the rules again at the end, for later steps.
 
     ## Observation Space
-    `Box(0, 255, (width, height, 3), uint8)`, indexed `[x, y]`, x to the right, y downwards. For the top thing of
-    each cell: a code for its type, a code for its colour or word, and 0, as the tables in `babaisai_world.py` list them.
-
+    `Box(0, 255, (width, height, 3), uint8)`, indexed `[x, y]`, x to the right, y downwards. For the top thing of each
+    cell: a code for its type, a code for its colour or word, and 0, as the tables in `babaisai_world.py` list them.
     `info` has `text` (the observation in words), `rules` (list of str) and `step_count` (int). The text gives
     positions relative to the first object that the last YOU rule names. Where nobody visible is YOU it has no
     positions, and the episode goes on with nothing to move.
@@ -44,8 +41,7 @@ class BabaIsAIEnv(gymnasium.Env):
 
     ## Starting State
     The seed of `reset` decides the layout; without a seed it is a new one. In the three levels with `distr_win_rule`
-    words may cover things. In about 11 % of the layouts of `goto_win-distr_win_rule` they cover baba, and the level
-    cannot be played.
+    words may cover things: in about 11 % of the layouts of `goto_win-distr_win_rule` baba, which cannot be played.
 
     ## Episode End
     Terminated when a player walks onto something that is WIN (or LOSE); the last player to move decides. Truncated
@@ -56,8 +52,7 @@ class BabaIsAIEnv(gymnasium.Env):
     * `render_mode`: `"ansi"` (the text) or `"rgb_array"` (24 pixels a cell, height x width x 3)
     * `max_steps`: steps of an episode
 
-    Try it: `env = gymnasium.make("alma/BabaIsAI-v0", level="goto_win")`
-    """
+    Try it: `env = gymnasium.make("alma/BabaIsAI-v0", level="goto_win")`"""
 
     metadata: ClassVar = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}
 
@@ -77,12 +72,9 @@ class BabaIsAIEnv(gymnasium.Env):
 
     @classmethod
     def from_rows(cls, rows: Rows, render_mode: str | None = None, max_steps: int = 100) -> "BabaIsAIEnv":
-        """A level of one's own, ready to step; `reset` starts it again.
-
+        """A level of one's own, ready to step; `reset` starts it again. Raises ValueError for an unknown thing.
         `rows` is a list of rows of cells. A cell is its stack, bottom to top, joined by ">": "#" border, "t:baba" noun,
-        "t:is", "p:you" property, "c:red" colour text, "o:key:blue" object, "" nothing. The outermost ring is border.
-        Raises ValueError for an unknown thing.
-        """
+        "t:is", "p:you" property, "c:red" colour text, "o:key:blue" object, "" nothing. The outermost ring is border."""
         env, world = cls(render_mode=render_mode, max_steps=max_steps), World(rows)
         env.level, env.world, env._rows = None, world, world.rows()
         env.observation_space = spaces.Box(0, 255, (world.width, world.height, 3), np.uint8)
@@ -155,22 +147,19 @@ class BabaIsAI(Domain):
     Terminated when the level is won, truncated after 20 steps.
 
     ## Arguments
-    `task`: one of the 53 names in `babaisai_levels.LEVELS`, with or without the prefix `env/`.
-    """
+    `task`: one of the 53 names in `babaisai_levels.LEVELS`, with or without the prefix `env/`."""
 
     name = "babaisai"
     max_steps = 20
     offline_passes = (5, 6)  # few of its tasks tell designs apart, and its episodes are the shortest
     action_descriptions: ClassVar[dict[str, str]] = {
         "idle": "wait for one step",
-        "up": "move what is YOU one cell up",
-        "right": "move what is YOU one cell to the right",
-        "down": "move what is YOU one cell down",
-        "left": "move what is YOU one cell to the left",
-    }
+        "up": "move what is YOU one cell up", "right": "move what is YOU one cell to the right",
+        "down": "move what is YOU one cell down", "left": "move what is YOU one cell to the left",
+    }  # fmt: skip
 
     def __init__(self, task: str | None = None, render_mode: str | None = None):
-        super().__init__(task if task is None else _known(task), render_mode)
+        super().__init__(task if task is None else level_id(task, UserError), render_mode)
 
     @classmethod
     def tasks(cls) -> list[Task]:
@@ -185,7 +174,7 @@ class BabaIsAI(Domain):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None):
         super().reset(seed=seed, options=options)
-        level = _known(self.task)
+        level = level_id(self.task, UserError)
         if self.engine is None or self.engine.level != level:
             self.engine = BabaIsAIEnv(level)
         self.engine.np_random = self.np_random  # so new layouts within the episode follow from its seed
@@ -206,15 +195,8 @@ class BabaIsAI(Domain):
         return observation, reward, self._success, self.steps >= self.max_steps, info
 
     def _playable(self, text: str) -> str:
-        """The text, or that of a new layout where nobody is YOU. Differs from the benchmark, which appends the old rules
-        without a newline and quotes the new text inside the representation of a Python dictionary."""
+        """The text, or that of a new layout where nobody is YOU. Differs from the benchmark, which appends the old
+        rules without a newline and quotes the new text inside the representation of a Python dictionary."""
         while self.engine.world.player() is None:
             text = f"{BROKEN}\n{self.engine.reset()[1]['text']}"
         return text
-
-
-def _known(task: str) -> str:
-    try:
-        return level_id(task)
-    except ValueError as error:
-        raise UserError(str(error)) from None

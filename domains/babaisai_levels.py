@@ -1,9 +1,7 @@
 """The 53 levels of Baba Is AI: their names, and a generator that draws their layouts.
 
 Regions, texts and distributions are those of the public benchmark (nacloos/baba-is-ai, commit ad466e0). The same
-state of the generator gives the same layout everywhere, but not the layout that the original draws from a seed:
-the original uses numpy's legacy generator.
-"""
+state of the generator gives the same layout everywhere, but not the original's, which uses numpy's legacy generator."""
 
 import re
 import tomllib
@@ -22,11 +20,11 @@ ONE_ROOM_SPOTS = ((4, 6), (5, 6), (6, 6), (4, 1), (5, 1), (6, 1), *((6, y) for y
 UNPUSHABLE = ((11, 2), (11, 3), (11, 4), (11, 5), (11, 6), (11, 7), (10, 7), (9, 7), (8, 7))
 
 
-def level_id(name: str) -> str:
-    """The level of an id with or without its prefix `env/`. Raises ValueError if there is none."""
+def level_id(name: str, error: type[Exception] = ValueError) -> str:
+    """The level of an id with or without its prefix `env/`. Raises `error` if there is none."""
     level = name.removeprefix("env/") if isinstance(name, str) else name
     if level not in LEVELS:
-        raise ValueError(f"level={name!r} is unknown; choose from {', '.join(LEVELS)}")
+        raise error(f"level={name!r} is unknown; choose from {', '.join(LEVELS)}")
     return level
 
 
@@ -87,11 +85,9 @@ def draw_level(level: str, rng: np.random.Generator) -> Rows:
     nouns = canvas.shuffled(LEVEL_NOUNS)
     while ("no_ball_win" if nouns[0] == "ball" else "only_ball_win") in parts:
         nouns = canvas.shuffled(LEVEL_NOUNS)
-    distractor = None  # the noun whose text lies about
-    if parts & {"irrelevant_rule", "make_wall_win"}:
-        distractor = f"t:{nouns[2]}"
-    elif parts & {"distr_rule", "distr_obj_rule", "distr_win_rule", "make_you"}:
-        distractor = f"t:{nouns[1]}"
+    third = parts & {"irrelevant_rule", "make_wall_win"}  # the distractor is the noun whose text lies about
+    second = parts & {"distr_rule", "distr_obj_rule", "distr_win_rule", "make_you"}
+    distractor = f"t:{nouns[2 if third else 1]}" if third or second else None
     two_objects = parts & {"distr_obj", "distr_obj_rule", "distr_win_rule", "make_you", "make_wall_win"}
 
     if "two_room" not in parts:

@@ -2,8 +2,7 @@
 
 It does what the public benchmark (nacloos/baba-is-ai, commit ad466e0) does with YOU, WIN, STOP, colours and
 noun-is-noun; its quirks are reproduced and marked "Quirk". No level has LOSE, PUSH, OPEN or SHUT; they work in
-their plain meaning. PULL and MOVE form rules without effect. Levels, rewards and episodes are in `babaisai.py`.
-"""
+their plain meaning. PULL and MOVE form rules without effect. Levels, rewards and episodes are in `babaisai.py`."""
 
 from collections import defaultdict
 from functools import lru_cache
@@ -22,8 +21,8 @@ PROPERTIES = {"push": 11, "stop": 12, "win": 13, "lose": 14, "you": 16, "pull": 
 COLOURS = {"red": 0, "green": 1, "blue": 2, "purple": 3, "yellow": 4, "grey": 5, "white": 6}
 DEFAULT_COLOUR = {"baba": "white", "wall": "grey", "ball": "green", "door": "red", "key": "blue"}
 
-# A kind is what a thing is, as a number: its place in this table, by the names that `rows()` uses. Beside
-# each stand its three numbers in the array observation.
+# The kinds of thing, by the names that `rows()` uses, with their three numbers in the array observation. A kind's own
+# number is its place in this table.
 CODES = {
     "": (1, 0, 0), "#": (2, 5, 0), "t:is": (18, 15, 0),
     **{f"t:{noun}": (17, code, 0) for noun, code in NOUNS.items()},
@@ -59,24 +58,20 @@ class Law:
             colours[noun, word].add(colour)
         # For each property, the objects that have it. Quirk: one rule with a colour takes the property from all
         # other colours of the noun, even where the same sentence stands without a colour too.
-        self.has = {
-            word: bytes(colour in colours[noun, word] or colours[noun, word] == {""} for noun, colour in things)
-            for word in PROPERTIES
-        }
+        self.has = {word: bytes(colour in colours[noun, word] or colours[noun, word] == {""} for noun, colour in things)
+                    for word in PROPERTIES}  # fmt: skip
         stop, push = self.has["stop"], self.has["push"]
         # What is pushed on: texts, and objects that are PUSH.
         self.push = bytes(kind in TEXTS or flag for kind, flag in enumerate(push))
         # What can be stepped onto: empty cells, and objects that are neither STOP nor PUSH.
         # Quirk: an object that is YOU by a rule with a colour is STOP too.
         self.enter = bytes(
-            kind == EMPTY or not (stop[kind] or push[kind] or kind not in THINGS or colour in colours[noun, "you"])
-            for kind, (noun, colour) in enumerate(things)
-        )
+            kind == EMPTY or (kind in THINGS and not (stop[kind] or push[kind] or colour in colours[noun, "you"]))
+            for kind, (noun, colour) in enumerate(things))  # fmt: skip
         # What noun-is-noun turns into another kind, in the rules' order.
         becomes = [(OF_NOUN[noun], word) for _, noun, word in sentences if word in NOUNS]
         self.becomes = [(table, CODE[f"o:{noun}:{DEFAULT_COLOUR[noun]}"]) for table, noun in becomes]
-        # The objects that positions in the text are relative to.
-        # Quirk: by the noun of the last YOU rule, whatever the rule's colour.
+        # What the text's positions are relative to. Quirk: by the noun of the last YOU rule, whatever its colour.
         self.player = next((OF_NOUN[noun] for _, noun, word in reversed(sentences) if word == "you"), bytes(256))
 
 
@@ -84,11 +79,9 @@ law_of = lru_cache(maxsize=1024)(Law)  # few different lists of sentences occur
 
 
 class World:
-    """Stacks of things and the rules that they spell: the engine, without levels and rewards.
-
-    A cell is a number, row by row. Only the top of a stack acts; `tops` repeats the tops of the stacks because
-    everything reads them. Below each stack lies an EMPTY that is always there.
-    """
+    """Stacks of things and the rules that they spell: the engine, without levels and rewards. A cell is a number, row
+    by row. Only the top of a stack acts; `tops` repeats the tops of the stacks because everything reads them. Below
+    each stack lies an EMPTY that is always there."""
 
     def __init__(self, rows: Rows):
         self.height, self.width = len(rows), len(rows[0]) if rows else 0
@@ -114,8 +107,8 @@ class World:
         return [cells[start : start + self.width] for start in range(0, len(cells), self.width)]
 
     def move(self, direction: int) -> tuple[bool, bool]:
-        """Everything that a step which is not idle does; `direction` in 1..4 as in ACTIONS. Returns whether the step wins
-        and whether it loses, by the rules from before the move."""
+        """Everything that a step which is not idle does; `direction` in 1..4 as in ACTIONS. Returns whether it wins and
+        whether it loses, by the rules from before the move."""
         delta = (0, -self.width, 1, self.width, -1)[direction]
         law, tops, moved, met = self.law, self.tops, set(), EMPTY
         you = law.has["you"]
