@@ -175,14 +175,15 @@ class World:
     def text(self) -> str:
         """The text observation; without positions where nobody visible is YOU."""
         player, width = self.player(), self.width
-        lines = [_line(NAMES[top], cell, player, width) for cell, top in enumerate(self.tops) if top in NAMES]
+        lines = [_line(top, cell, player, width) for cell, top in enumerate(self.tops) if top > BORDER and top in NAMES]
         return self.law.header + "\n".join(lines)
 
 
 @lru_cache(maxsize=65536)
-def _line(name: str, cell: int, player: int | None, width: int) -> str:
+def _line(kind: int, cell: int, player: int | None, width: int) -> str:
     """A thing and its position relative to the player, as cells. Quirks: the player's own line is empty, and only
     right and down have a plural."""
+    name = NAMES[kind]
     if player is None:
         return name
     dx, dy = cell % width - player % width, cell // width - player // width
