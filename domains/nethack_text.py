@@ -1,7 +1,7 @@
 """NetHack's screen in English, by the convention of the NetHack language wrapper.
 
 `describe_nethack` turns the arrays that NLE returns into the wrapper's texts, character for character, several thousand
-times a second. Spelling ("alter") and oddities stay, because agents and memory designs of this field know these texts."""
+times a second. Spelling ("alter") and oddities stay: agents and memory designs of this field know these texts."""
 
 import functools
 import re
@@ -85,7 +85,7 @@ def tables() -> tuple[list[str], np.ndarray, list[int]]:
     return names, seen, places
 
 
-# How the convention forms the plural, which is not always English: the first pattern that fits, and what takes its place.
+# How the convention forms the plural, which is not always English: the first pattern that fits, and its substitute.
 PLURALS = (
     ("^(scroll|worthless piece|unknown creature|swallow|shield|boom) ", r"\1s "),  # "scrolls labeled FOOBIE BLETCH"
     ("(boots|shoes|scales|lenses|bars)$", r"\1"), ("^(ice|lava)$", r"area of \1"),
