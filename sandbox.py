@@ -1,8 +1,6 @@
-"""Runs memory designs, which are code that nobody has read, in jailed child processes.
+"""Runs memory designs, which are code that nobody has read, in jailed child processes (README, Safety).
 
-README, Safety, says what a design cannot do and what is not promised. Whatever it sends (length-prefixed JSON over
-one socket pair) cannot crash, block or bloat the host, which never gives it what its score is computed from.
-
+Whatever a design sends cannot crash, block or bloat the host, which never gives it what its score is computed from.
 A worker that has learned can be forked for each retrieval (`Worker.fork`): the fork has all that the design keeps,
 also in closures and cached functions, and no other fork sees what it writes. Where that cannot be promised there is
 no fork (`CannotFork`), and the memory has to be built again. A design that overwrites our checks on purpose can pass
@@ -138,8 +136,7 @@ class Worker:
     def __init__(self, box: Sandbox, template: Template, tools: Tools | None, source: str):
         self._box, self._template, self._tools, self._source = box, template, tools, source
         self._limits, self._output = box.limits, frames.Output(box.limits, self._stop)
-        self.layers: list[str] = []
-        self.can_fork = False
+        self.layers, self.can_fork = [], False
         self.seconds = 0.0  # time spent in calls, waiting for models included
         self._number = 0  # the template's for the process
         self._turn, self._forking = asyncio.Lock(), asyncio.Lock()
@@ -333,7 +330,7 @@ class Worker:
         # Say how the process ended, or end it.
         how = "closed its connection to the host"
         try:
-            code = await self._template.exit_code(self._number, 1.0)
+            code = await self._template.value(b"e", self._number, 1.0)
             how = f"was ended by signal {-code}" if code < 0 else f"exited with code {code}"
             if code == -signal.SIGXCPU:
                 self._stop(DesignError("timeout", f"all calls together used {limits.life_cpu_seconds} s of CPU time"))
@@ -357,11 +354,9 @@ class Worker:
                 value = await getattr(self._tools, tool)(*arguments)
             finally:
                 self._serving, self._since = self._serving - 1, time.monotonic()
-            answer = frames.pack({"op": "answer", "id": number, "value": value})
+            await self._write(frames.pack({"op": "answer", "id": number, "value": value}))
         except Exception as error:
             self._stop(error)  # what the tools raise ends the call that is under way
-        else:
-            await self._write(answer)
 
 
 async def check(source: str, trajectories: Sequence[Trajectory], tools: Tools, limits: Limits | None = None,

@@ -97,7 +97,7 @@ class Template:
     def fork(self, connection: socket.socket, output: int, forks: bool, worker: int) -> int:
         """Ask for a new worker (`forks`: to be forked), or let number `worker` fork once: the new process's number."""
         number = next(self._numbers)
-        self._future(b"e", number)
+        self._awaited[b"e", number] = asyncio.Future()
         record = (b"p", worker, number) if worker else (b"f", number, int(forks))
         self.send(*record, [connection.fileno(), output])
         return number
@@ -106,40 +106,37 @@ class Template:
         """CPU time that a worker has used."""
         self.send(b"c", number)
         try:
-            return await asyncio.wait_for(self._future(b"c", number), START_SECONDS) / 1000
+            return await self.value(b"c", number, START_SECONDS) / 1000
         except TimeoutError:
             raise InfrastructureError("the sandbox's template process does not answer") from None
         finally:
             self._awaited.pop((b"c", number), None)
 
-    async def exit_code(self, number: int, seconds: float) -> int:
-        """Wait for a worker's end: its exit code, minus the signal that ended it, or WROTE."""
-        return await asyncio.wait_for(asyncio.shield(self._future(b"e", number)), seconds)
-
     async def bury(self, number: int) -> int:
         """Kill a worker and wait until it is gone: its exit code. A template that cannot do that goes too."""
         try:
             self.send(b"k", number)
-            return await self.exit_code(number, START_SECONDS)
+            return await self.value(b"e", number, START_SECONDS)
         except TimeoutError:
             self._process.kill()
             raise TemplateDied("the sandbox's template process could not end a worker") from None
         finally:
             self._awaited.pop((b"e", number), None)
 
-    def _future(self, kind: bytes, number: int) -> asyncio.Future:
-        """What holds the value of the record of this kind and number once it has come."""
+    async def value(self, kind: bytes, number: int, seconds: float) -> int:
+        """Wait for a record: b"e" a process's exit code, minus the signal that ended it, or WROTE; b"c" its CPU ms."""
         if self._dead is not None:
             raise self._dead
-        return self._awaited.setdefault((kind, number), asyncio.Future())
+        future = self._awaited.setdefault((kind, number), asyncio.Future())
+        return await asyncio.wait_for(asyncio.shield(future), seconds)
 
     def send(self, kind: bytes, number: int, value: int = 0, descriptors: Sequence[int] = ()) -> None:
         """Ask for something: b"k" kills a worker, b"t" has it print where it is; the others have methods above."""
-        if self._dead is None:
-            try:
+        try:
+            if self._dead is None:
                 socket.send_fds(self._control, [RECORD.pack(kind, number, value)], descriptors)
-            except OSError as error:
-                self._died(f"cannot be reached: {error}")
+        except OSError as error:
+            self._died(f"cannot be reached: {error}")
         if self._dead is not None:
             raise self._dead
 
