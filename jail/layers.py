@@ -64,18 +64,16 @@ def enter_template(setup: dict) -> None:
     os.umask(0o022)  # workers are other users and have to read what is made here
     # What a design may read: Python, its packages, the libraries beside it, shared ones, time zones, some devices.
     paths = [sysconfig.get_path(name) for name in ("platstdlib", "purelib", "platlib")]
-    paths += [os.path.dirname(sysconfig.get_path("stdlib"))]
-    paths += ["/lib", "/lib64", "/usr/lib", "/usr/lib64", "/etc/ld.so.cache", "/usr/share/zoneinfo"]
+    paths += [os.path.dirname(sysconfig.get_path("stdlib")), "/lib", "/lib64", "/usr/lib", "/usr/lib64",
+              "/etc/ld.so.cache", "/usr/share/zoneinfo"]
     paths = sorted({os.path.abspath(path) for path in paths if os.path.exists(path)})
     inside = [path for path in paths if not any(path.startswith(other + "/") for other in paths)]
-    runtime = [*inside, *(device for device in DEVICES if os.path.exists(device))]
-    setup.update(runtime=runtime, namespaces=None, own_users=False)
+    setup.update(runtime=[*inside, *filter(os.path.exists, DEVICES)], namespaces=None, own_users=False)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = 1024 if hard == resource.RLIM_INFINITY else min(hard, 1024)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     setup["limits"]["open_files"] = min(setup["limits"]["open_files"], most - 8)
     setup["next_user"] = FIRST_USER + int.from_bytes(os.urandom(3), "big") * 64
-    # Numbers of system calls are those of Linux on x86-64.
     setup["linux"] = sys.platform == "linux" and platform.machine() == "x86_64" and "linux" not in setup["disable"]
     if not setup["linux"]:
         return
@@ -97,8 +95,7 @@ def enter_template(setup: dict) -> None:
 
 def _works(attempt: Callable) -> bool:
     """Whether something is allowed that cannot be undone, tried in another process."""
-    pid = os.fork()
-    if pid == 0:
+    if (pid := os.fork()) == 0:
         with contextlib.suppress(OSError):
             attempt()
             os._exit(0)
@@ -119,8 +116,7 @@ def _enter_namespaces(setup: dict) -> None:
     if not setup["own_users"]:
         _map_user(proc, user, group)
     alive, ours = os.pipe()
-    pid = os.fork()
-    if pid:
+    if pid := os.fork():
         os.close(alive)
         os._exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) & 0xFF)
     os.close(ours)
@@ -134,10 +130,8 @@ def _enter_namespaces(setup: dict) -> None:
     _call(LIBC.mount, "tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=0755")
     for path in setup["runtime"]:
         target = place + path
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        if os.path.isdir(path):
-            os.makedirs(target, exist_ok=True)
-        else:
+        os.makedirs(target if os.path.isdir(path) else os.path.dirname(target), exist_ok=True)
+        if not os.path.isdir(path):
             os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
         _call(LIBC.mount, path, target, None, MS_BIND | MS_REC, None)
     os.mkdir(place + SCRATCH)
@@ -164,14 +158,14 @@ def _map_user(proc: int, user: int, group: int) -> None:
 def fork(setup: dict, forks: bool) -> tuple[int, int]:
     """Fork a worker in a process group (and pid namespace) of its own: its process id (0 in it) and the group's id."""
     setup["next_user"] += 1
-    setup["forks"] = 1 + setup["most_forks"] * forks
-    setup["tasks"] = 0  # threads of all processes of this user, where the kernel counts them together
+    setup["threads"] = setup["limits"]["threads"] * (1 + setup["most_forks"] * forks)  # of a worker and its forks
     space, first = setup["namespaces"], 0
-    if space is None and setup["linux"] and not setup["own_users"]:
+    if space is None and setup["linux"] and not setup["own_users"]:  # the kernel counts all that this user runs
+        setup["threads"] += 400  # that other programs may start meanwhile
         for name in filter(str.isdigit, os.listdir("/proc")):
             with contextlib.suppress(OSError):
                 if os.stat(f"/proc/{name}").st_uid == os.geteuid():
-                    setup["tasks"] += os.stat(f"/proc/{name}/task").st_nlink - 2
+                    setup["threads"] += os.stat(f"/proc/{name}/task").st_nlink - 2
     if space is not None:
         _call(LIBC.unshare, CLONE_NEWPID)
         if forks and (first := os.fork()) == 0:
@@ -182,8 +176,7 @@ def fork(setup: dict, forks: bool) -> tuple[int, int]:
                 LIBC.pause()
         if forks:
             os.setpgid(first, first)
-    pid = os.fork()
-    if pid:
+    if pid := os.fork():
         os.setpgid(pid, first or pid)
         if space is not None:
             _call(LIBC.setns, space["pid"], CLONE_NEWPID)  # else the next unshare is refused
@@ -196,7 +189,7 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
     Through the socket `notify` the template gets the listener for notified system calls.
     """
     layers, supervised, limits, own_root = [], False, setup["limits"], setup["namespaces"] is not None
-    setup["scratch"] = scratch
+    scratch = scratch or SCRATCH
     if setup["linux"]:
         if own_root:
             _enter_own_root(setup)
@@ -212,15 +205,12 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
         _call(LIBC.syscall, SYS_CLOSE_RANGE, notify + 1, WHOLE, 0)
 
     # Enter the scratch folder, and limit what the kernel counts.
-    os.chdir(setup["scratch"])
-    os.environ["HOME"] = os.environ["TMPDIR"] = setup["scratch"]
-    # Where threads are counted together, the user's other programs may start 400 meanwhile.
-    others = setup["tasks"] + 400 if setup["tasks"] else 0
+    os.chdir(scratch)
+    os.environ["HOME"] = os.environ["TMPDIR"] = scratch
     wanted = {
         "AS": limits["memory_bytes"], "CPU": limits["life_cpu_seconds"],
         "FSIZE": limits["scratch_bytes"] if own_root else 2 << 20,  # of each file
-        "NOFILE": limits["open_files"],
-        "NPROC": limits["threads"] * setup["forks"] + others,  # all forks of a worker are counted together
+        "NOFILE": limits["open_files"], "NPROC": setup["threads"],
         "CORE": 0, "MEMLOCK": 0, "MSGQUEUE": 0, "SIGPENDING": 256,
     }
     for name, value in wanted.items():
@@ -256,7 +246,7 @@ def lock_down(setup: dict, scratch: str | None, notify: int) -> tuple[list[str],
         use_file = 1 << 1 | 1 << 2 | 1 << 14 | 1 << 15  # write, read, truncate, ioctl: what a file can be used for
         special = 1 << 0 | 1 << 6 | 1 << 9 | 1 << 10 | 1 << 11  # execute; make devices, sockets and pipes
         rights = {path: handled & (use_file if path in DEVICES else read) for path in setup["runtime"]}
-        for path, allowed in {**rights, setup["scratch"]: handled & ~special}.items():
+        for path, allowed in {**rights, scratch: handled & ~special}.items():
             allowed &= WHOLE if os.path.isdir(path) else use_file
             place = os.open(path, os.O_PATH | os.O_CLOEXEC)
             _call(LIBC.syscall, SYS_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("=Qi", allowed, place), 0)
@@ -293,7 +283,6 @@ def _enter_own_root(setup: dict) -> None:
     _map_user(space["proc"], user, group)
     options = f"size={limits['scratch_bytes']},nr_inodes={limits['scratch_files']},mode=0700"
     _call(LIBC.mount, "tmpfs", SCRATCH, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, options)
-    setup["scratch"] = SCRATCH
 
 
 # System calls of x86-64 that are allowed whatever their arguments.
@@ -334,10 +323,7 @@ def _instruction(code: int, value: int, then: int = 0, otherwise: int = 0) -> by
 
 
 def _rule(call: int, *tests: tuple[int, int, tuple[int, ...], int], then: int = RET_ALLOW) -> bytes:
-    """For one call: `then`, or `otherwise` of the first test (offset, mask, values, otherwise) that fails.
-
-    A test holds if the word at `offset`, masked, is one of the values.
-    """
+    """For one call: `then`, or the last item of the first test whose word (offset, mask) is none of its values."""
     body = b""
     for offset, mask, values, otherwise in tests:
         body += _instruction(LOAD, offset) + _instruction(AND, mask)
