@@ -1,11 +1,9 @@
 """What runs inside the sandbox: the template process, and the worker that it forks for each design.
 
-The template gets this source and the collected trajectories from the host (`jail/template.py`). It imports what
-designs use and forks workers, and never sees a design. A worker locks itself down (`jail/layers.py`) before it reads
-the first byte of one, then serves `load`, `update`, `retrieve` and `fork`. The host trusts nothing that it answers.
-
-Every design starts in the same state: same modules, same seeds, same trajectories. A fork of a worker has all that
-the design has learned, wherever it keeps it; otherwise there is no fork.
+The template gets this source and the trajectories from the host, imports what designs use and forks workers. It never
+sees a design. A worker locks itself down (`jail/layers.py`) before it reads the first byte of one, then serves `load`,
+`update`, `retrieve` and `fork`. The host trusts nothing that it answers. Every design starts in the same state: same
+modules, seeds and trajectories. A fork has all that the design has learned, wherever it keeps it, or there is none.
 """
 
 import asyncio
@@ -198,8 +196,8 @@ class Template:
         if len(data) < RECORD.size:
             return False
         kind, number, value = RECORD.unpack(data)
-        families = self._families.values()
-        family = next((one for one in families if number in (one.number, one.starting, *one.forks)), None)
+        family = next((one for one in self._families.values()
+                       if number in (one.number, one.starting, *one.forks)), None)
         pid = family and {family.number: family.pid, **family.forks}.get(number)
         if kind == b"f":
             family = Family(number, None if self._setup["namespaces"] else self._setup["temporary"])
@@ -285,8 +283,7 @@ def run_worker(descriptors: list[int], setup: dict, family: Family) -> None:
         for number in (signal.SIGCHLD, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
         connection, output = descriptors
-        empty = os.open("/dev/null", os.O_RDONLY)
-        for number, source in enumerate((empty, output, output, connection)):
+        for number, source in enumerate((os.open("/dev/null", os.O_RDONLY), output, output, connection)):
             os.dup2(source, number)  # the last one in the place of the template's own connection
         server = Server(socket.socket(fileno=3), setup)
         try:
@@ -306,10 +303,7 @@ def run_worker(descriptors: list[int], setup: dict, family: Family) -> None:
 
 
 class Server:
-    """Runs the host's commands on the design, one after the other, in one event loop.
-
-    The host's replies to calls of tools arrive on a thread, so that any thread may wait for one.
-    """
+    """Runs the host's commands one after the other. A thread takes replies to tools' calls, so that any may wait."""
 
     def __init__(self, connection: socket.socket, setup: dict):
         self._connection, self._setup, self._design = connection, setup, None
@@ -388,10 +382,7 @@ class Server:
         return self._loop.run_until_complete(_finish(self._design.general_retrieve, memory_base.Trajectory(init)))
 
     def _fork(self) -> str:
-        """Fork, and serve the host in both processes; returns why not if it would lose or share something.
-
-        The template puts a connection and an output of its own in the place of the worker's.
-        """
+        """Fork, and serve the host in both processes; returns why not if it would lose or share something."""
         if len(sys._current_frames()) > 2:  # the main one, and the one that reads replies
             return "the design holds threads"  # which are lost in a fork
         if self._waiting:
@@ -406,7 +397,7 @@ class Server:
                 self._loop._close_self_pipe()  # else threads of all forks would wake one another's loops
                 self._loop._make_self_pipe()
                 asyncio.set_event_loop(self._loop)
-                self.start()
+                self.start()  # the template has put a connection and an output of its own in the place of the worker's
                 self.send({"op": "done", "id": 0})
                 self.serve()
             finally:
