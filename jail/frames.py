@@ -191,5 +191,5 @@ class Output:
         room = max(0, half - len(self._head))
         self._head += data[:room]
         self._tail = (self._tail + data[room:])[-half:]
-        if self._bytes > self._limits.flood_bytes:
+        if self._bytes > self._limits.flood_bytes >= self._bytes - len(data):  # once: each stop is a message
             self._stop(DesignError("flood", f"more than {self._limits.flood_bytes} bytes on stdout and stderr"))

@@ -266,6 +266,21 @@ def test_what_goes_past_a_limit_is_the_designs_fault(runner, box, name):
     assert runner.run(update_once(box, source)) == status
 
 
+def test_a_flood_stops_its_worker_once_however_long_it_goes_on(runner):
+    async def run():
+        stops = []
+        output = frames.Output(Limits(flood_bytes=100), stops.append)
+        writing = output.open()
+        for _ in range(5):
+            os.write(writing, b"x" * 60)
+            output.text()
+        os.close(writing)
+        output.close()
+        return [stop.status for stop in stops]
+
+    assert runner.run(run()) == ["flood"]
+
+
 @pytest.mark.parametrize("disable", [(), ("namespaces",)])
 def test_the_kernel_ends_a_worker_that_has_used_up_the_cpu_time_of_its_life(runner, disable):
     async def run():
