@@ -1,10 +1,10 @@
 """What the stand-in agent knows of its episode: the map of places, the inventory, and directions to carry out.
 
-Promises: all of it follows from observations and commands, by the same rules in every domain, and no word of one is
-built in. Where observations do not begin with the name of a place there is no map.
+All follows from observations and commands, and no word of a domain is built in. Where observations do not begin with
+the name of a place there is no map.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -23,32 +23,23 @@ class Map:
         self.looks: dict[str, Observation] = {}  # the last description of each place
         for turn in turns:
             # A title is a place's name if it has the marks around it that the first one has.
-            is_name = not self.places or (turn.title and turn.marks == turns[0].marks)
-            self.places.append(turn.title if is_name else self.places[-1])
-            if is_name:
-                self.looks[turn.title] = turn
-        self.here = self.places[-1]
-        self.leads: dict[tuple[str, str], str] = {}  # where a command leads from a place
-        self.visits = Counter(self.places[:1])
-        for action, before, after in zip(taken, self.places, self.places[1:], strict=False):
-            if before != after:
-                self.visits[after] += 1
-                self.leads[before, action] = after
-        # A command that alone has led back from where another led does so everywhere.
-        back: dict[str, set[str]] = {}  # for each command those that have led back
+            if not self.places or (turn.title and turn.marks == turns[0].marks):
+                self.here = turn.title
+                self.looks[self.here] = turn
+            self.places.append(self.here)
+        steps = zip(taken, pairwise(self.places), strict=False)
+        moves = [(before, action, after) for action, (before, after) in steps if before != after]
+        self.visits = Counter([self.places[0], *(after for *_, after in moves)])
+        # Where a command leads from a place. One that alone has led back from where another led does so everywhere.
+        self.leads = {(before, action): after for before, action, after in moves}
         between = {(start, there): action for (start, action), there in self.leads.items()}
-        for (start, there), action in between.items():
-            if (there, start) in between:
-                back.setdefault(action, set()).add(between[there, start])
+        led_back = {(one, between[there, here]) for (here, there), one in between.items() if (there, here) in between}
+        count = Counter(action for action, _ in led_back)
+        only = {action: back for action, back in led_back if count[action] == 1}
         for (start, action), there in list(self.leads.items()):
-            if len(back.get(action, ())) == 1:
-                self.leads.setdefault((there, *back[action]), start)
+            if action in only:
+                self.leads.setdefault((there, only[action]), start)
         self.moving = {command(action).verb for _, action in self.leads}  # verbs that lead elsewhere
-        self.known = self.leads.keys() | zip(self.places, taken, strict=False)
-
-    def is_open(self, place: str, action: str) -> bool:
-        """Whether nobody knows where a command leads from a place."""
-        return command(action).verb in self.moving and (place, action) not in self.known
 
 
 def ways(game) -> dict[str, float]:
@@ -57,29 +48,30 @@ def ways(game) -> dict[str, float]:
     if not game.listed or len(atlas.looks) < 2:
         return {}
     known = dict.fromkeys((*game.taken, *game.actions, *game.quoted))
-    since = 1 + max((number for number, new in enumerate(game.news, 1) if new), default=0)  # there was no more news
+    moves = [action for action in known if command(action).verb in atlas.moving]
+    gone = atlas.leads.keys() | zip(atlas.places, game.taken, strict=False)
     worth = {}
     for place, look in atlas.looks.items():
-        named = (one for one in known if atlas.is_open(place, one) and look.words >= command(one).rest)
-        worth[place] = UNKNOWN * 0.8 ** atlas.visits[place] if any(command(one).rest for one in named) else 0.0
+        named = (command(action).rest for action in moves if (place, action) not in gone)
+        is_open = any(rest and rest <= look.words for rest in named)
+        worth[place] = UNKNOWN * 0.8 ** atlas.visits[place] if is_open else 0.0
+    since = 1 + max((number for number, new in enumerate(game.news, 1) if new), default=0)  # there was no more news
     for thing in (*game.told.things, *(Thing([word]) for word in sorted(game.progress.tools))) if game.told else ():
-        turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
-        told = ((place, turn.clauses) for place, turn in turns if turn.lines != game.told.lines)
-        place = next((place for place, clauses in told if any(thing <= clause for clause, _ in clauses)), None)
-        if place and not any(thing <= one.words for one in game.commands.values()):
-            worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
+        if not any(thing <= one.words for one in game.commands.values()):
+            turns = zip(reversed(atlas.places), reversed(game.turns), strict=True)
+            told = ((place, turn.clauses) for place, turn in turns if turn.lines != game.told.lines)
+            if place := next((place for place, clauses in told if any(thing <= clause for clause, _ in clauses)), ""):
+                worth[place] = max(worth[place], 0.5 ** atlas.places[since:].count(place))
     # Each first command is worth the best place that it leads to, less with each further step.
-    best: dict[str, float] = {}
-    reached, queue = {atlas.here}, deque([(atlas.here, "", 0)])
-    while queue:
-        place, first, steps = queue.popleft()
+    best, reached, queue = {}, {atlas.here}, [(atlas.here, "", 0)]
+    for place, first, steps in queue:
         if first:
-            best[first] = max(best.get(first, 0.0), worth.get(place, 0.0) * 0.93 ** (steps - 1))
+            best[first] = max(best.get(first, 0.0), worth[place] * 0.93 ** (steps - 1))
         for (start, action), there in atlas.leads.items():
             if start == place and there not in reached and (first or action in game.actions):
                 reached.add(there)
                 queue.append((there, first or action, steps + 1))
-    return best | {action: UNKNOWN for action in game.actions if atlas.is_open(atlas.here, action)}
+    return best | {one: UNKNOWN for one in game.actions if one in moves and (atlas.here, one) not in gone}
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,8 +92,7 @@ class Directions:
 @lru_cache(maxsize=4096)
 def read_directions(turn: Observation, verbs: frozenset[str]) -> Directions | None:
     """Lists are short lines after a colon; of steps if a third are like commands or deal with listed things."""
-    lists: list[list[str]] = []
-    inside = False
+    lists, inside = [], False
     for line in turn.lines:
         short = len(tokens(line)) <= 6 and line[-1] not in ".!?"
         if line.endswith(":"):
