@@ -8,7 +8,6 @@ import json
 import math
 import re
 from collections import Counter
-from functools import lru_cache
 from itertools import pairwise
 
 from standins.prompt import NEGATIVE, tokens, words
@@ -64,14 +63,8 @@ def embed(texts: list[str]) -> list[list[float]]:
     for found in map(tokens, texts):
         vector = [0.0] * 256
         for feature in (*found, *map(" ".join, pairwise(found))):
-            place, sign = _place(feature)
-            vector[place] += sign
+            digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=4).digest()  # hash() varies
+            vector[digest[1]] += 1.0 if digest[2] & 1 else -1.0
         length = math.sqrt(sum(number * number for number in vector)) or 1.0
         vectors.append([number / length for number in vector])
     return vectors
-
-
-@lru_cache(maxsize=100_000)
-def _place(feature: str) -> tuple[int, float]:
-    digest = hashlib.blake2b(feature.encode("utf-8", "replace"), digest_size=4).digest()  # hash() varies
-    return digest[1], 1.0 if digest[2] & 1 else -1.0
