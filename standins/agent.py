@@ -1,8 +1,8 @@
 """The stand-in for the agent: one policy for every domain.
 
-Promises: the action follows from the text of the prompt and the seed alone, in every process. Each valid action
-is weighed by what was tried, by words shared with goal and observation, by the map of the places seen and by what
-the memory says. It knows no domain, no task and no thing; good memory helps it and bad memory misleads it.
+The action follows from the text of the prompt and the seed alone, in every process. It knows no domain, no task and no
+thing: it weighs each valid action by what was tried, by words shared with goal and observation, by the map of the places
+seen and by what the memory says. Good memory helps it and bad memory misleads it.
 """
 
 import math
@@ -42,8 +42,7 @@ def act(messages: list[dict], seed: int) -> str:
     for weight, scores in ((W.plan, next_of_plans(game)), (1.0, follow(game)), (W.goal, shared_with_goal(game)),
                            (W.notes, noted(game)), (W.pointed, pointed_at(game)), (W.walk, walk)):  # fmt: skip
         for action, score in scores.items():
-            if action in total:
-                total[action] += weight * score
+            total[action] += weight * score
     number, place = len(game.taken), " ".join(sorted(game.now.words))
     # Rounded, for sums over sets differ in their last digits from process to process.
     return max(game.actions, key=lambda one: round(total[one], 9) + W.chance * noise(seed, number, one, place))
@@ -63,29 +62,28 @@ class Game:
         self.rare = rarity(self.actions)
         self.mass = {one: sum([self.rare[word] for word in one.words]) for one in self.commands.values()}
         taken = [command(action) for action in self.taken]
-        known = (*map(command, static or self.quoted), *map(command, self.now.actions), *taken)
-        self.verbs = frozenset(one.verb for one in known)
+        self.verbs = frozenset(command(one).verb for one in (*(static or self.quoted), *self.now.actions, *self.taken))
         self.memory = read_memory(memory, self.verbs)
         self.map = Map(self.turns, self.taken)
+        # What goal and observation speak of.
+        self.context = dict.fromkeys(self.now.words, 0.6) | dict.fromkeys(self.goal, 1.0)
         told = (read_directions(turn, self.verbs) for turn in reversed(self.turns) if self.listed)
-        self.told = next((found for found in told if found), None)
-        self.seen = frozenset().union(*(turn.words for turn in self.turns))
-        self.progress = Progress(self) if self.told else None
+        self.told = next(filter(None, told), None)
         # Whether each step brought a new place, a score or new words, with listed actions useful ones.
         useful = self.goal.union(*(one.words for one in (*taken, *self.commands.values())))
         useful = useful.union(*(self.told.things if self.told else ())) - self.verbs
-        words, places, self.news = set(self.turns[0].words), {self.map.places[0]}, []
+        self.seen, places, self.news = set(self.turns[0].words), {self.map.places[0]}, []
         for turn, place in zip(self.turns[1:], self.map.places[1:], strict=True):
-            fresh = turn.words - words
+            fresh = turn.words - self.seen
             scored = any(OUTCOME.fullmatch(word) for word in fresh)
             self.news.append(scored or place not in places or bool(fresh & useful if self.listed else fresh))
-            words |= fresh
+            self.seen |= fresh
             places.add(place)
+        self.progress = Progress(self) if self.told else None
         # How often each was done lately: less where it brought news, or before something new for the goal.
-        self.counts: dict[str, float] = {}
-        left = 1.0
+        self.counts, left = Counter(), 1.0
         for number, action in reversed(list(enumerate(self.taken))):
-            self.counts[action] = self.counts.get(action, 0.0) + left * (0.3 if self.news[number] else 1.0)
+            self.counts[action] += left * (0.3 if self.news[number] else 1.0)
             one = taken[number]
             left *= 0.3 if one.others and one.thing & self.goal and action not in self.taken[:number] else 0.97
 
@@ -95,12 +93,6 @@ def rarity(actions: tuple[str, ...]) -> dict[str, float]:
     """How much each word tells about which of the actions is meant."""
     count = Counter(word for action in actions for word in command(action).words)
     return {word: 0.1 + math.log(len(actions) / n) for word, n in count.items()}
-
-
-def scaled(scores: dict[str, float]) -> dict[str, float]:
-    """The same proportions, none beyond 1 or -1."""
-    top = max([1.0, *map(abs, scores.values())])
-    return {action: score / top for action, score in scores.items()}
 
 
 def shared_with_goal(game: Game) -> dict[str, float]:
@@ -113,8 +105,9 @@ def shared_with_goal(game: Game) -> dict[str, float]:
     scores = {}
     for action, one in game.commands.items():
         common = sum(worth[word] for word in one.words & worth.keys()) / math.sqrt(game.mass[one] * aims or 1.0)
-        scores[action] = common * (0.2 ** game.counts.get(action, 0.0) if game.listed else 1.0)
-    return scaled(scores)
+        scores[action] = common * (0.2 ** game.counts[action] if game.listed else 1.0)
+    top = max([1.0, *scores.values()])  # so that none is beyond 1
+    return {action: score / top for action, score in scores.items()}
 
 
 def pointed_at(game: Game) -> dict[str, float]:
@@ -124,8 +117,7 @@ def pointed_at(game: Game) -> dict[str, float]:
     named = game.goal & count.keys() - game.rare.keys()
     wanted = {word: 1 / math.sqrt(len(named)) for word in named}
     # Advice names things too: it counts as far as goal and observation have its words.
-    context = dict.fromkeys(game.now.words, 0.6) | dict.fromkeys(game.goal, 1.0)
-    weight = game.memory.weight
+    context, weight = game.context, game.memory.weight
     for note in game.memory.notes:
         if note.sign > 0 and not note.words.isdisjoint(context):
             hit = sum(weight[word] * context.get(word, 0.0) for word in note.words)
@@ -173,7 +165,7 @@ def follow(game: Game) -> dict[str, float]:
         thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
         early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
         if best and action not in done:
-            scores[action] = W.directed * best / (1 + game.counts.get(action, 0.0))
+            scores[action] = W.directed * best / (1 + game.counts[action])
         elif action in done or early or (thing and one.verb in progress.work):
             scores[action] = -W.spoil  # done before, too early, or told of other things
         elif one.thing in held:
@@ -255,12 +247,13 @@ def noted(game: Game) -> dict[str, float]:
             named = sum(game.rare.get(word, 0.0) for word in note.words)  # of all the actions
             met = missed = 0.0
             for word in note.words - one.words:
-                share = 1.0 if word in game.goal else 0.6 if word in game.now.words else 0.0
+                share = game.context.get(word, 0.0)
                 met += memory.weight[word] * share
                 missed += memory.weight[word] * (1 - share) * (1.0 if word in known else 0.3)
             total += note.sign * max(shared / mass, 0.8 * shared / named) ** 2 * (met + 0.18) / (met + missed + 0.3)
         scores[one] = total
-    return scaled({action: scores[one] for action, one in game.commands.items() if one in scores})
+    top = max([1.0, *map(abs, scores.values())])  # so that none is beyond 1 or -1
+    return {action: scores[one] / top for action, one in game.commands.items() if one in scores}
 
 
 def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
@@ -277,7 +270,7 @@ def exploration(game: Game, walk: dict[str, float]) -> dict[str, float]:
     for action, one in game.commands.items():
         if not (walk and one.verb in game.map.moving):
             share = (news[one.verb] + 0.5) / (tries[one.verb] + 1)
-            scores[action] += W.used * math.log1p(game.counts.get(action, 0.0)) - W.news * share
+            scores[action] += W.used * math.log1p(game.counts[action]) - W.news * share
             if one.name and changed[one.name] > 1 and not directed:
                 scores[action] += W.leave * (1 - share)
         if game.listed and here[action]:
