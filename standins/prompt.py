@@ -1,15 +1,17 @@
 """How the stand-in agent reads its prompt: words, commands, observations, and the retrieved memory.
 
-Promises: any JSON and any text is read by the same few rules, alike in every process; nothing here names a domain,
-a task, a thing or a key of a memory. It does not promise to understand: who does what to whom is lost.
+Any JSON and any text is read by the same few rules; nothing here names a domain, a task, a thing or a key of a memory.
+It does not promise to understand: who does what to whom is lost.
 """
 
+import contextlib
 import hashlib
 import json
 import math
 import re
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 # Words that carry grammar and not matter, and words of warnings. No thing, place or command of a game is named here.
 STOP, NEGATIVE = (frozenset(text.split()) for text in (
@@ -20,8 +22,6 @@ STOP, NEGATIVE = (frozenset(text.split()) for text in (
     "avoid never not no don doesn didn cannot useless fail fails failed failure failures wrong bad mistake mistakes "
     "wasted waste nothing pointless harmful dead lost unsuccessful"))  # fmt: skip
 OUTCOME = re.compile(r"reward|score|success|won|win_rate|outcome|result", re.I)
-LETTERS = re.compile(r"[a-z]+|[^\W\d_a-z]", re.I)
-PREPOSITION = re.compile(r"\b(?:from|to|with|in|on|into|onto|at)\b")
 
 
 @lru_cache(maxsize=50_000)
@@ -37,7 +37,8 @@ def stem(word: str) -> str:
 @lru_cache(maxsize=50_000)
 def tokens(text: str) -> tuple[str, ...]:
     """The words of a text in order: lower case, stemmed, without numbers, marks and grammar."""
-    return tuple(stem(word) for word in LETTERS.findall(text.lower()) if word.isalpha() and word not in STOP)
+    found = re.findall(r"[a-z]+|[^\W\d_a-z]", text.lower(), re.I)
+    return tuple(stem(word) for word in found if word.isalpha() and word not in STOP)
 
 
 @lru_cache(maxsize=50_000)
@@ -51,8 +52,7 @@ def noise(*parts) -> float:
     return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / 2**48
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command cut into a verb, the thing that it is done to, and the rest."""
 
     verb: str
@@ -66,10 +66,9 @@ class Command:
 @lru_cache(maxsize=20_000)
 def command(text: str) -> Command:
     found = tokens(text)
-    thing, *rest = PREPOSITION.split(text.lower())
-    others = tuple(words(part) for part in rest if words(part))
-    verb = found[0] if found else text
-    name = thing.partition(" ")[2].strip()
+    thing, *rest = re.split(r"\b(?:from|to|with|in|on|into|onto|at)\b", text.lower())
+    others = tuple(filter(None, map(words, rest)))
+    verb, name = found[0] if found else text, thing.partition(" ")[2].strip()
     return Command(verb, frozenset(found), frozenset(tokens(thing)[1:]), name, others, frozenset(found[1:]))
 
 
@@ -118,8 +117,7 @@ def read_brief(text: str) -> tuple[frozenset[str], tuple[str, ...], tuple[str, .
     return words(goal), tuple(listed), tuple(quoted), memory[1] if memory else ""
 
 
-@dataclass(frozen=True)
-class Note:
+class Note(NamedTuple):
     """One sentence, or one value with its keys."""
 
     words: frozenset[str]
@@ -145,35 +143,32 @@ class Memory:
         self.verbs = verbs
         self.plans: list[Plan] = []  # at most 60
         self.notes: list[Note] = []  # at most 1500
-        try:
+        value = text
+        with contextlib.suppress(ValueError):
             value = json.loads(text)
-        except ValueError:
-            value = text
-        if text:
-            self._read(value, (), frozenset(), 1.0)
+        self._read(value, (), frozenset(), 1.0)
         self.notes = list(dict.fromkeys(self.notes))[:1500]
         self.having: dict[str, list[Note]] = {}  # the notes that have a word
         for note in self.notes:
-            for word in sorted(note.words):
+            for word in note.words:
                 self.having.setdefault(word, []).append(note)
-        count = len(self.notes) + 1  # of a word: rare ones tell more
-        self.weight = {word: math.log(count / len(notes)) for word, notes in self.having.items()}
+        # Rare words tell more.
+        self.weight = {word: math.log((len(self.notes) + 1) / len(notes)) for word, notes in self.having.items()}
 
     def _read(self, value, path: tuple[str, ...], about: frozenset[str], sign: float) -> None:
         """Walk down a JSON value; `path` holds the keys so far, `about` the words around it."""
         title = " ".join(path)
         if isinstance(value, dict):
             for key, item in value.items():
-                if OUTCOME.fullmatch(str(key)) and isinstance(item, (bool, int, float, str)):
-                    bad = words(item) & NEGATIVE if isinstance(item, str) else item < 0.5
-                    sign = -0.5 if bad else 1.0
+                if OUTCOME.fullmatch(str(key)) and isinstance(item, (int, float, str)):
+                    sign = -0.5 if (words(item) & NEGATIVE if isinstance(item, str) else item < 0.5) else 1.0
             near = [words(item) for item in value.values() if isinstance(item, str) and len(item) < 4000]
             for key, item in value.items():
                 self._read(item, (*path, str(key)), about.union(*near), sign)
         elif isinstance(value, list):
             told = []
             for item in value:  # the command that it is, or has as one of its values
-                parts = [item] if isinstance(item, str) else item.values() if isinstance(item, dict) else ()
+                parts = item.values() if isinstance(item, dict) else [item]
                 found = (part for part in parts if isinstance(part, str) and is_command(part, self.verbs))
                 told.append(next(found, None))
             warned = set(re.findall(r"[a-z]+", title.lower())) & NEGATIVE
