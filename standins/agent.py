@@ -1,8 +1,8 @@
 """The stand-in for the agent: one policy for every domain.
 
-The action follows from the text of the prompt and the seed alone, in every process. It knows no domain, no task and no
-thing: it weighs each valid action by what was tried, by words shared with goal and observation, by the map of the places
-seen and by what the memory says. Good memory helps it and bad memory misleads it.
+The action follows from the text of the prompt and the seed alone, in every process. It knows no domain, no task and
+no thing: it weighs each valid action by what was tried, by words shared with goal and observation, by the map of the
+places seen and by what the memory says. Good memory helps it and bad memory misleads it.
 """
 
 import math
@@ -127,8 +127,7 @@ def pointed_at(game: Game) -> dict[str, float]:
     worth = {word: value * math.log(1 + len(clauses) / count[word]) for word, value in wanted.items()}
     mass = {}  # of each clause: its best word counts, most at the head
     for clause, head in clauses.items():
-        best = max((worth[word] * (1.0 if word == head else 0.5) for word in clause & worth.keys()), default=0.0)
-        if best:
+        if best := max((worth[word] * (1.0 if word == head else 0.5) for word in clause & worth.keys()), default=0.0):
             mass[clause] = best / math.sqrt(len(clause))
     top, scores = max([0.3, *mass.values()]), {}
     for action, one in game.commands.items():

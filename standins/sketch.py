@@ -1,7 +1,7 @@
 """The stand-in for the meta agent: it writes memory designs out of the layers in `layers.py`, for any domain.
 
-Promises: an answer follows from the prompt and the seed. It changes one thing at a time and repeats no change that the
-prompt shows; a change that hurt is taken back together with a new one. What it finds is no result.
+An answer follows from the prompt and the seed. It changes one thing at a time and repeats no change that the prompt
+shows; a change that hurt is taken back together with a new one. What it finds is no result.
 """
 
 import ast
@@ -128,13 +128,12 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     mean = sum(score for score, *_ in episodes) / (len(episodes) or 1)
     verdicts = {}
     for name in sketch.layers:
-        good, told = 0.0, False
-        for score, retrieved, actions in episodes:
-            part = retrieved.partition(f'"{name.lower()}"')[2].partition("\n ]")[0]
-            told = told or bool(part)
+        told, good = [one.partition(f'"{name.lower()}"')[2].partition("\n ]")[0] for _, one, _ in episodes], 0.0
+        for part, (score, _, actions) in zip(told, episodes, strict=True):
             done = sum(re.sub(r" \d+", "", action) in part for action in actions)
             good += (score - mean) * done / (len(actions) or 1)
-        verdicts[name] = "missing" if not told else "helped" if good > 0.02 else "misled" if good < -0.02 else "neutral"
+        sign = "helped" if good > 0.02 else "misled" if good < -0.02 else "neutral"
+        verdicts[name] = sign if any(told) else "missing"
 
     # The last change is taken back if it hurt; a score difference of 0.01 says nothing.
     made = [found.groups() for found in CHANGE.finditer(text)]  # on the way from the first design to this one
@@ -142,8 +141,8 @@ def ideate(prompt: str, rng: random.Random) -> dict:
     changes = []
     if made and gain < -noise:
         verb, layer, name, new, old = made[0]
-        undone = f"Set `{name}` to {old} (it was {new})." if name else ""
-        undone = undone or f"{'Remove' if verb == 'Add' else 'Add'} the layer `{layer}`."
+        opposite = "Remove" if verb == "Add" else "Add"
+        undone = f"Set `{name}` to {old} (it was {new})." if name else f"{opposite} the layer `{layer}`."
         changes, sketch = [(undone, "the last change hurt")], apply(sketch, undone)
 
     # One new change is drawn: of each how much speaks for it, what does, and whether it was made before.

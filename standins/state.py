@@ -92,14 +92,9 @@ class Directions:
 @lru_cache(maxsize=4096)
 def read_directions(turn: Observation, verbs: frozenset[str]) -> Directions | None:
     """Lists are short lines after a colon; of steps if a third are like commands or deal with listed things."""
-    lists, inside = [], False
-    for line in turn.lines:
-        short = len(tokens(line)) <= 6 and line[-1] not in ".!?"
-        if line.endswith(":"):
-            inside = short
-            lists.append([])
-        elif inside := inside and short:
-            lists[-1].append(line)
+    short = [len(tokens(line)) <= 6 and line[-1] not in ".!?" for line in turn.lines]
+    bounds = [number for number, line in enumerate(turn.lines) if line[-1] == ":" or not short[number]]
+    lists = [turn.lines[at + 1 : end] for at, end in pairwise([*bounds, len(turn.lines)]) if short[at]]
     entries = {words(line) for found in lists for line in found}
     steps, listed = [], []
     for found in lists:
