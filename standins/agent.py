@@ -10,7 +10,7 @@ from collections import Counter
 from functools import lru_cache
 from itertools import compress, pairwise
 
-from standins.prompt import OUTCOME, Plan, command, noise, read_brief, read_memory, read_observation
+from standins.prompt import OUTCOME, Plan, command, noise, read_brief, read_memory, read_observation, words
 from standins.state import UNKNOWN, Map, Progress, Thing, read_directions, ways
 
 
@@ -141,7 +141,7 @@ def follow(game: Game) -> dict[str, float]:
     told, progress, scores = game.told, game.progress, {}
     if not told:
         return scores
-    left, done, tools, held = progress.left, progress.done, progress.tools, progress.held
+    left, done, work, tools, held = progress.left, progress.done, progress.work, progress.tools, progress.held
     missing = {Thing(step[1:]) for step in left}.union(told.listed) - held if left else set()
     # How far each command does each step, in [0, 1]: by its own words, or by notes that have the step's verb.
     does, weight = {action: dict.fromkeys(progress.ready, 0.0) for action in game.actions}, game.memory.weight
@@ -161,11 +161,10 @@ def follow(game: Game) -> dict[str, float]:
     full = any(one & lacking or one in missing.intersection(told.listed) for one in progress.out_of_reach - held)
     for action, one in game.commands.items():
         best = max((0.97**n * share for n, share in enumerate(does[action].values())), default=0.0)
-        thing = max((thing for thing in told.things if thing <= one.words), key=len, default=Thing())
         early = any(one.verb == step[0] and one.words.issuperset(step) for step in left)
         if best and action not in done:
             scores[action] = W.directed * best / (1 + game.counts[action])
-        elif action in done or early or (thing and one.verb in progress.work):
+        elif action in done or early or (one.verb in work and any(thing <= one.words for thing in told.things)):
             scores[action] = -W.spoil  # done before, too early, or told of other things
         elif one.thing in held:
             named = one.thing in told.things
@@ -199,7 +198,7 @@ def next_of_plans(game: Game) -> dict[str, float]:
 @lru_cache(maxsize=4096)
 def fitting(plan: Plan, goal: frozenset[str], first: frozenset[str]) -> float:
     """How like this task a plan's is: by what stands around it, or by what it does."""
-    pairs = ((plan.about, goal | first), (plan.words, goal))
+    pairs = ((plan.about, goal | first), (frozenset().union(*map(words, plan.steps)), goal))
     return max(len(a & b) / math.sqrt(len(a) * len(b) or 1) for a, b in pairs)
 
 

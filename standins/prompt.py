@@ -72,10 +72,11 @@ def command(text: str) -> Command:
     return Command(verb, frozenset(found), frozenset(tokens(thing)[1:]), name, others, frozenset(found[1:]))
 
 
-def is_command(text: str, verbs: frozenset[str]) -> bool:
-    """Whether a text reads like a command: short, and begins as a known one does."""
-    found = tokens(text) if len(text) <= 80 and ":" not in text and not text.endswith(".") else ()
-    return 0 < len(found) <= 7 and found[0] in verbs
+def is_command(value, verbs: frozenset[str]) -> bool:
+    """Whether a value is a text that reads like a command: short, and begins as a known one does."""
+    if not isinstance(value, str) or len(value) > 80 or ":" in value or value.endswith("."):
+        return False
+    return 0 < len(tokens(value)) <= 7 and tokens(value)[0] in verbs
 
 
 class Observation:
@@ -94,8 +95,7 @@ class Observation:
         self.title = lines[0] if lines and len(tokens(lines[0])) <= 5 and lines[0][-1] not in ".!?:," else ""
         self.marks = [mark for mark in self.title[:1] + self.title[-1:] if not mark.isalnum()]  # around the name
         self.actions = tuple(line[2:].strip() for line in listed.splitlines() if line.startswith("- "))
-        asked = "?" in body and re.search(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)
-        self.question = asked.group() if asked else ""
+        self.question = re.findall(r"[A-Za-z][^.!?\n]* [a-z]+\?", body)[:1] if "?" in body else []
 
     def is_like(self, other: "Observation") -> bool:
         """Whether most lines are the same; the present observation may have more than it has later."""
@@ -131,7 +131,6 @@ class Plan:
 
     about: frozenset[str]  # words that stand around them: keys, a goal, a first observation
     steps: tuple[str, ...]
-    words: frozenset[str]  # of all steps
     sign: float  # 1 if it is told to have gone well or nothing is told, -0.5 if badly
 
 
@@ -139,14 +138,13 @@ class Memory:
     """What was read out of the retrieved memory, any JSON or text; of a longer one the rest is not read."""
 
     def __init__(self, text: str, verbs: frozenset[str]):
-        """`verbs` are the first words of the actions known so far."""
-        self.verbs = verbs
+        self.verbs = verbs  # the first words of the actions known so far
         self.plans: list[Plan] = []  # at most 60
         self.notes: list[Note] = []  # at most 1500
         value = text
         with contextlib.suppress(ValueError):
             value = json.loads(text)
-        self._read(value, (), frozenset(), 1.0)
+        self._read(value, "", frozenset(), 1.0)
         self.notes = list(dict.fromkeys(self.notes))[:1500]
         self.having: dict[str, list[Note]] = {}  # the notes that have a word
         for note in self.notes:
@@ -155,27 +153,25 @@ class Memory:
         # Rare words tell more.
         self.weight = {word: math.log((len(self.notes) + 1) / len(notes)) for word, notes in self.having.items()}
 
-    def _read(self, value, path: tuple[str, ...], about: frozenset[str], sign: float) -> None:
-        """Walk down a JSON value; `path` holds the keys so far, `about` the words around it."""
-        title = " ".join(path)
+    def _read(self, value, title: str, about: frozenset[str], sign: float) -> None:
+        """Walk down a JSON value; `title` holds the keys so far, `about` the words around it."""
         if isinstance(value, dict):
             for key, item in value.items():
                 if OUTCOME.fullmatch(str(key)) and isinstance(item, (int, float, str)):
                     sign = -0.5 if (words(item) & NEGATIVE if isinstance(item, str) else item < 0.5) else 1.0
             near = [words(item) for item in value.values() if isinstance(item, str) and len(item) < 4000]
             for key, item in value.items():
-                self._read(item, (*path, str(key)), about.union(*near), sign)
+                self._read(item, f"{title} {key}", about.union(*near), sign)
         elif isinstance(value, list):
             told = []
             for item in value:  # the command that it is, or has as one of its values
                 parts = item.values() if isinstance(item, dict) else [item]
-                found = (part for part in parts if isinstance(part, str) and is_command(part, self.verbs))
-                told.append(next(found, None))
+                told.append(next((part for part in parts if is_command(part, self.verbs)), None))
             warned = set(re.findall(r"[a-z]+", title.lower())) & NEGATIVE
             is_plan = not warned and self._add_plan(filter(None, told), about | words(title), sign)
             for item, step in zip(value, told, strict=True):
                 if not (is_plan and step):
-                    self._read(item, path, about, sign)
+                    self._read(item, title, about, sign)
         elif isinstance(value, str):
             lines = [line.strip() for line in value.splitlines() if line.strip()]
             parts = [re.sub(r"^(?:[>*\-]|\d+[.):]|action:|step \d+:)\s*", "", line, flags=re.I) for line in lines]
@@ -200,7 +196,7 @@ class Memory:
         if len(steps) < 2 or (len({one[0] for one in found}) == 1 and min(map(len, found)) > 1):
             return False
         if len(self.plans) < 60:
-            self.plans.append(Plan(about, steps, frozenset().union(*found), sign))
+            self.plans.append(Plan(about, steps, sign))
         return True
 
 
