@@ -17,16 +17,11 @@ def extract(messages: list[dict], schema: dict | None) -> str:
     """The sentences of the last message that carry most, best those about what the system message asks for."""
     text = messages[-1]["content"]
     asked = words(" ".join(message["content"] for message in messages if message["role"] == "system"))
-    count = Counter(tokens(text))
-
-    def carried(sentence: str) -> float:
-        mine = words(sentence)
-        weight = sum(math.log1p(count[word]) * (2.0 if word in asked else 1.0) for word in sorted(mine))
-        return weight / math.sqrt(len(mine) + 4)
-
+    worth = {word: math.log1p(n) * (2.0 if word in asked else 1.0) for word, n in Counter(tokens(text)).items()}
     sentences = (part.strip(" -*>\"'{}[],") for part in re.split(r"(?<=[.!?;])\s+|\n+", text))
     distinct = dict.fromkeys(part for part in sentences if 3 < len(part) < 400)
-    ranked = sorted(distinct, key=carried, reverse=True)  # stable: of equals the first
+    weights = {one: sum(worth.get(word, 0.0) for word in sorted(words(one))) for one in distinct}
+    ranked = sorted(distinct, key=lambda one: -weights[one] / math.sqrt(len(words(one)) + 4))
     if schema is None:
         return "\n".join(ranked[:6])
     return json.dumps(_fill(schema, ranked, text), ensure_ascii=False)
