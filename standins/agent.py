@@ -61,16 +61,14 @@ class Game:
         self.commands = {action: command(action) for action in self.actions}
         self.rare = rarity(self.actions)
         self.mass = {one: sum([self.rare[word] for word in one.words]) for one in self.commands.values()}
-        taken = [command(action) for action in self.taken]
         self.verbs = frozenset(command(one).verb for one in (*(static or self.quoted), *self.now.actions, *self.taken))
         self.memory = read_memory(memory, self.verbs)
         self.map = Map(self.turns, self.taken)
-        # What goal and observation speak of.
-        self.context = dict.fromkeys(self.now.words, 0.6) | dict.fromkeys(self.goal, 1.0)
+        self.context = dict.fromkeys(self.now.words, 0.6) | dict.fromkeys(self.goal, 1.0)  # what they speak of
         told = (read_directions(turn, self.verbs) for turn in reversed(self.turns) if self.listed)
         self.told = next(filter(None, told), None)
         # Whether each step brought a new place, a score or new words, with listed actions useful ones.
-        useful = self.goal.union(*(one.words for one in (*taken, *self.commands.values())))
+        useful = self.goal.union(*(command(action).words for action in (*self.taken, *self.actions)))
         useful = useful.union(*(self.told.things if self.told else ())) - self.verbs
         self.seen, places, self.news = set(self.turns[0].words), {self.map.places[0]}, []
         for turn, place in zip(self.turns[1:], self.map.places[1:], strict=True):
@@ -84,7 +82,7 @@ class Game:
         self.counts, left = Counter(), 1.0
         for number, action in reversed(list(enumerate(self.taken))):
             self.counts[action] += left * (0.3 if self.news[number] else 1.0)
-            one = taken[number]
+            one = command(action)
             left *= 0.3 if one.others and one.thing & self.goal and action not in self.taken[:number] else 0.97
 
 
