@@ -47,9 +47,8 @@ def ways(game) -> dict[str, float]:
     atlas = game.map
     if not game.listed or len(atlas.looks) < 2:
         return {}
-    known = dict.fromkeys((*game.taken, *game.actions, *game.quoted))
-    moves = [action for action in known if command(action).verb in atlas.moving]
-    gone = atlas.leads.keys() | zip(atlas.places, game.taken, strict=False)
+    moves = {one for one in (*game.taken, *game.actions, *game.quoted) if command(one).verb in atlas.moving}
+    gone = atlas.leads.keys() | zip(atlas.places, game.taken, strict=False)  # it is known where they lead
     worth = {}
     for place, look in atlas.looks.items():
         named = (command(action).rest for action in moves if (place, action) not in gone)
@@ -130,10 +129,10 @@ class Progress:
             self.left = still
         self.ready = game.told.next_of(self.left)
         # Short notes of the memory tell what the steps mean, and what they take.
-        having = {step[0]: game.memory.having.get(step[0], ()) for step in game.told.steps}
-        self.short = {verb: [note for note in notes if len(note.words) <= 12] for verb, notes in having.items()}
-        advice = {verb: (note.words for note in notes if note.sign > 0) for verb, notes in self.short.items()}
-        self.explained = {verb: Thing().union(*found) for verb, found in advice.items()}
+        self.short, self.explained = {}, {}
+        for verb, *_ in game.told.steps:
+            self.short[verb] = [note for note in game.memory.having.get(verb, ()) if len(note.words) <= 12]
+            self.explained[verb] = Thing().union(*(note.words for note in self.short[verb] if note.sign > 0))
         self.tools = Thing().union(*(self.explained[step[0]] for step in self.ready)) & game.seen - game.verbs
 
         # What one has, and by which verbs things are got and let go of, is read off what was done so far;
