@@ -231,7 +231,7 @@ class Endpoint(Model):
             reason = f"cannot be read ({error.strerror or error}): mend or unset it"
             raise UserError(f"{self._certificates} names certificates that {reason}") from None
         except (ImportError, ValueError, httpx2.InvalidURL) as error:
-            reason = str(error).replace(self._proxy, "...")  # it may hold a password
+            reason = str(error).replace(self._proxy or "\0", "...")  # it may hold a password
             if isinstance(error, ImportError):
                 reason = "a SOCKS proxy needs another package: pip install socksio"
             raise UserError(f"{self.base_url} cannot be reached{self._through}: {self._hide(reason)}") from None
