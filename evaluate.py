@@ -53,7 +53,8 @@ def folds(config, split: str) -> list[tuple[list[envs.Task], list[envs.Task]]]:
     if split == "shift" and chosen:  # deployed whole, as in the paper: collected on `valid_seen`, then `valid_unseen`
         return [(folds(config, "test")[0][0], chosen)]
     if len(chosen) < 2:
-        raise UserError(f"{config.env} has no {split} set to evaluate on")
+        why = ": a single task cannot be halved" if chosen else ""
+        raise UserError(f"{config.env} has no {split} set to evaluate on{why}")
     halves = halve(chosen, config.seed)
     return [halves, halves[::-1]] if config.folds == 2 else [halves]
 
@@ -300,15 +301,27 @@ class Deployment:
         await self._learned.aclose()
 
     async def _dynamic_pass(self, number: int) -> list[Outcome]:
-        fold, outcomes, errors = self._fold, [], Counter()
-        async with self._worker(self._tools()) as worker:
-            await self._learn(worker, errors if number == 0 else Counter())
-            for task in fold.deployment:
-                outcome = await self._deploy(task, number, worker.retrieve, errors)
-                outcomes.append(outcome)
+        outcomes, errors, worker, fault = [], Counter(), None, None
+
+        async def retrieve(init: dict) -> Any:  # after a fault that ended its learning, each one fails by it
+            if fault:
+                raise fault
+            return await worker.retrieve(init)
+
+        async with contextlib.AsyncExitStack() as stack:
+            try:
+                worker = await stack.enter_async_context(self._worker(self._tools()))
+                await self._learn(worker, errors if number == 0 else Counter())
+            except DesignError as error:
+                fault = error
+            for task in self._fold.deployment:
+                outcomes.append(outcome := await self._deploy(task, number, retrieve, errors))
                 if outcome.trajectory is not None:
-                    await self._update(worker, outcome.trajectory, errors)
-            if number == 0:
+                    try:
+                        await self._update(worker, outcome.trajectory, errors)
+                    except DesignError as error:
+                        fault = error
+            if number == 0 and worker:
                 self.output = worker.output
         self.errors.update(errors)
         return outcomes

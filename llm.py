@@ -255,7 +255,7 @@ class Models(contextlib.AbstractAsyncContextManager):
         return {name: self._totals[name] for name in TOTALS}
 
     def usage(self) -> list[dict]:
-        """The same by role, model, design and stage; `usd` is None where the price is unknown."""
+        """The same by role, model, design and stage; `usd` is None where no call of the group has a known price."""
         rows = [{**dict(zip(BY, group, strict=True)), **row} for group, row in sorted(self._usage.items())]
         return [{**row, "usd": None if row["unpriced"] == row["calls"] else row["usd"]} for row in rows]
 

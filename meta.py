@@ -150,13 +150,11 @@ class MetaAgent:
         lists = {"no memory": self._briefing.without, **before, "this design": parent.deployed}
         changes = [{key: quote_cell(one.get(key, ""), 150) for key in ("what", "expected")} for one in parent.changes]
         relatives = [one | {key: quote_cell(one[key], 60) for key in ("what", "error")} for one in parent.relatives]
-        shown = {
-            "plan": plan_schema()["properties"], "design": parent, "changes": changes, "relatives": relatives,
-            "lists": list(lists), "kinds": evidence.by_kind(lists, self._briefing.most_steps),
-            "keys": evidence.by_key(parent.deployed),
-            "errors": evidence.errors_by_kind(parent.code, parent.deployed, parent.score["errors"]),
-            "output": quote_lines(parent.score["output"], 300) if parent.score["output"] else "",
-        }
+        printed, kept = parent.score["output"], parent.score["errors"]
+        shown = {"plan": plan_schema()["properties"], "design": parent, "changes": changes, "relatives": relatives,
+                 "lists": list(lists), "kinds": evidence.by_kind(lists, self._briefing.most_steps),
+                 "keys": evidence.by_key(parent.deployed), "output": quote_lines(printed, 300) if printed else "",
+                 "errors": evidence.errors_by_kind(parent.code, parent.deployed, kept)}  # fmt: skip
         # What stands below the score is evidence. The texts in it are quoted: none of their lines equals this one.
         head, below, tables = render("ideate", pairs=[], **shown).rpartition("\n## Score\n")
         left = tokens - count_tokens(tables)

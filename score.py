@@ -109,12 +109,10 @@ def experience(none: Score, ones: Sequence[Score], full: Score) -> dict:
     a memory that is not empty. Each of the three is (difference, low, high), with the ends of its 95 % interval."""
     singles = [by_episode(one.outcomes) for one in ones]
     after_one = {key: statistics.fmean(scores[key] for scores in singles) for key in singles[0]}
-    return {
-        "none": none.mean, "one": statistics.fmean(one.mean for one in ones), "all": full.mean,
-        "gives": paired(by_episode(full.outcomes), after_one),
-        "brought": paired(after_one, by_episode(full.outcomes, "without")),
-        "wakes": paired(after_one, by_episode(none.outcomes)),
-    }
+    return {"none": none.mean, "one": statistics.fmean(one.mean for one in ones), "all": full.mean,
+            "gives": paired(by_episode(full.outcomes), after_one),
+            "brought": paired(after_one, by_episode(full.outcomes, "without")),
+            "wakes": paired(after_one, by_episode(none.outcomes))}  # fmt: skip
 
 
 def luck(scores: Sequence[Mapping[str, float]]) -> dict:

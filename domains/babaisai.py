@@ -121,10 +121,8 @@ class BabaIsAIEnv(gymnasium.Env):
 
 
 BROKEN = "[...] IS YOU rule was broken, environment reset"  # the benchmark's own words
-GOAL = (
-    "Win the level: bring something that IS YOU onto something that IS WIN. Only the active rules count. "
-    "Where no rule makes anything WIN, or the way is blocked, push words to make or break rules first."
-)
+GOAL = ("Win the level: bring something that IS YOU onto something that IS WIN. Only the active rules count. "
+        "Where no rule makes anything WIN, or the way is blocked, push words to make or break rules first.")  # fmt: skip
 
 
 class BabaIsAI(Domain):

@@ -13,10 +13,9 @@ from pathlib import Path
 import numpy as np
 
 DISTANCES = ("very far", "far", "near", "very near", "adjacent")  # in the order of the lines
-DIRECTIONS = (
-    "north", "northnortheast", "northeast", "eastnortheast", "east", "eastsoutheast", "southeast", "southsoutheast",
-    "south", "southsouthwest", "southwest", "westsouthwest", "west", "westnorthwest", "northwest", "northnorthwest",
-)
+DIRECTIONS = ("north", "northnortheast", "northeast", "eastnortheast", "east", "eastsoutheast", "southeast",
+              "southsoutheast", "south", "southsouthwest", "southwest", "westsouthwest", "west", "westnorthwest",
+              "northwest", "northnorthwest")  # fmt: skip
 ROWS, COLUMNS = 21, 79  # of the map
 # The convention's words for NetHack's numbers.
 WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
@@ -208,6 +207,4 @@ def describe_nethack(observation: Mapping[str, np.ndarray]) -> dict[str, str]:
         "text_inventory": inventory_text(observation["inv_strs"], observation["inv_letters"]),
         "text_blstats": WORDS["status"].format(
             *numbers, hunger=WORDS["hunger"][numbers[21]], encumbrance=WORDS["encumbrance"][numbers[22]],
-            alignment=WORDS["alignments"].get(str(numbers[26]), "None"), condition=" ".join(held) or "None",
-        ),
-    }
+            alignment=WORDS["alignments"].get(str(numbers[26]), "None"), condition=" ".join(held) or "None")}  # fmt: skip

@@ -6,6 +6,7 @@ Results are written before they are printed. A paid run shows its cost and asks 
 
 import asyncio
 import json
+import shlex
 import signal
 import socket
 import subprocess
@@ -238,6 +239,9 @@ def _open(command, deployed: Callable, again: Sequence[str], searches: int) -> t
         if fixed := [name for name in given if name not in ("budget_usd", "budget_tokens", "scheduler")]:
             raise UserError(f"--resume keeps the run's own settings: leave out --{fixed[0].replace('_', '-')}")
         folder = RunFolder.open(Path(command.resume))
+        began = (shlex.split(folder.config().get("about", {}).get("command", "")) + [command.command] * 3)[2]
+        if began != command.command and (began, command.command) != ("learn", "reproduce"):
+            raise UserError(f"{folder.path} was begun by `{began}`: resume it with that command")
         folder.check_code(command.anyway)
     else:
         settings, seeds = complete(_with_recording(command, searches)), getattr(command, "seeds", 1)
@@ -485,6 +489,8 @@ def report(command) -> None:
 
 def compare(command) -> None:
     runs = [read_run(path) for path in command.folders]
+    if command.plot and (kind := command.plot.suffix.lower()) not in (".png", ".svg"):
+        raise UserError(f"--plot {command.plot} must end in .svg or .png")
     if command.plot and (drawn := comparison.plot(runs)):
-        write_atomic(command.plot, drawn.png if command.plot.suffix.lower() == ".png" else drawn.svg)
+        write_atomic(command.plot, getattr(drawn, kind[1:]))
     print(comparison.table(runs))

@@ -69,12 +69,8 @@ STATUS_BY_WORDS = (
     (404, re.compile(r"not.?found|does not exist|no endpoints|unknown model", re.I)),
 )
 # Reasons to finish, by their words; any other is that of a whole answer.
-FINISHED = {
-    "broken off": r"broken off",
-    "length": r"length|max.?(?:output.?)?tokens",
-    "content filter": r"filter|safety|sensitive|prohibited|blocklist|recitation",
-    "refusal": r"refus",
-}
+FINISHED = {"broken off": r"broken off", "length": r"length|max.?(?:output.?)?tokens",
+            "content filter": r"filter|safety|sensitive|prohibited|blocklist|recitation", "refusal": r"refus"}  # fmt: skip
 
 
 def read(content: bytes, body: dict) -> Reply | Fault:

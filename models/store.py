@@ -26,8 +26,8 @@ class Call:
     key: str  # hash of everything that shapes the answer
     role: str  # "meta", "agent", "memory" or "embedding"
     model: str  # as in `--agent-model`: name, effort, address
-    design: str = ""  # id of the design that the call was made for
-    stage: str = ""  # of the loop: "ideate", "implement", "agent", "memory", ...
+    design: str = ""  # id of the design that the call was made for; a candidate's name before it has one
+    stage: str = ""  # "ideate", "implement", "verify", "play", "memory, test set", ...
     sample: str = ""  # tells apart calls with the same messages
     prompt_hash: str = ""  # of the messages alone
     request: str = ""  # the messages as JSON, empty for roles that ask too often

@@ -169,7 +169,7 @@ def notes(scores: dict[str, dict], short: dict[str, str], noise: float = 0.0) ->
         if score.get("errors"):
             first, *rest = score["errors"][0].splitlines() or [""]
             said = f"{line(first, 80)} … {line(rest[-1], 100)}" if rest else line(first, 160)
-            found.append(f"{short[name]} failed, and what it failed at counts as 0: {said}")
+            found.append(f"{short[name]} failed; a failed retrieval counts as 0, a failed update loses its episode: {said}")
     if compared := [name for name in scores if scores[name].get("against_best")]:
         name = max(compared, key=lambda name: scores[name]["mean"])
         other = scores[name]["against_best"]

@@ -80,6 +80,18 @@ def test_before_a_paid_run_it_is_said_what_one_pass_and_a_race_would_need(tmp_pa
     assert not any("--race" in line for line in said("--race"))
 
 
+def test_a_run_is_resumed_by_the_command_that_began_it_or_a_search_by_reproduce(tmp_path):
+    def resumed(began, command, *more):
+        (tmp_path / "config.json").write_text(json.dumps({"env": "tests.toy:Doors", "about": {"command": began}}))
+        return alma(command, "--resume", tmp_path, *more).stderr
+
+    refused = f"alma: {tmp_path} was begun by `reproduce`: resume it with that command\n"
+    assert resumed("python alma.py reproduce --steps 2", "evaluate", "--design", "no_memory") == refused
+    for began, command in (("reproduce", "reproduce"), ("learn", "reproduce")):
+        assert "--anyway" in resumed(f"python alma.py {began}", command)  # the next thing that is looked at
+    assert not [path for path in tmp_path.iterdir() if path.name != "config.json"]
+
+
 def test_tasks_as_json_is_json_alone():
     done = alma("tasks", "--env", "tests.toy:Doors", "--json")
     tasks = json.loads(done.stdout)

@@ -122,6 +122,18 @@ def test_dynamic_mode_learns_from_each_task_in_order_with_a_memory_for_each_pass
         assert outcomes[-1].retrieved["updates"][12:] == goals[:-1]
 
 
+DIES = "self.updates.append(1)\n        if len(self.updates) > {}: __import__('os')._exit(3)"
+
+
+@pytest.mark.parametrize(("dies", "survived"), [(DIES.format(15), 4), (DIES.format(5), 0), (None, 0)])
+def test_in_dynamic_mode_a_design_that_dies_while_it_learns_fails_the_tasks_after_that(tmp_path, dies, survived):
+    source = COUNTS.replace('self.updates.append(trajectory.init["goal"])', dies) if dies else "1 / 0"  # as it is loaded
+    score = scores_of(tmp_path, {"dies": source}, mode="dynamic")[0]["dies"]
+    for number in range(3):
+        errors = [one.error for one in score.outcomes if one.number == number]
+        assert len(errors) == 12 and not any(errors[:survived]) and all(errors[survived:])
+
+
 # What lies behind which door is written into the code: the new task is read, and nothing is remembered.
 SOLVES = f"""
 from memory_base import MemoryDesign
