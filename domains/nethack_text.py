@@ -42,19 +42,16 @@ def glyph_names() -> list[str]:
         }  # fmt: skip
         objects.append(forms.get(ord(nh.objclass(index).oc_class), name))
     return [
-        *monsters,
-        *(f"tame {name}" for name in monsters),
-        "invisible creature",
+        *monsters, *(f"tame {name}" for name in monsters), "invisible creature",
         *(form.format(name) for form in ("detected {}", "{} corpse", "ridden {}") for name in monsters),
-        *objects,
-        *WORDS["ground"],
+        *objects, *WORDS["ground"],
         *(f"swallow {place}" for place in around),
         *(f"explosion {square[i % 9]}" for i in range(nh.GLYPH_ZAP_OFF - nh.GLYPH_EXPLODE_OFF)),
         *(f"{beams[i % 4]} zap beam" for i in range(nh.GLYPH_SWALLOW_OFF - nh.GLYPH_ZAP_OFF)),
         *(f"swallow {around[i % 8]}" for i in range(nh.GLYPH_WARNING_OFF - nh.GLYPH_SWALLOW_OFF)),
         *(f"unknown creature causing you {feeling}" for feeling in WORDS["feelings"]),
         *(f"{name} statue" for name in monsters),
-    ]
+    ]  # fmt: skip
 
 
 def place(dx: int, dy: int) -> int:

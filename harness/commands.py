@@ -135,6 +135,8 @@ def _with_experience(settings: Config, names: Collection[str]) -> list[str]:
 
 def ablation(command) -> int:
     """Learn with each sampling rule, seed by seed. The rules share all episodes of the same seed."""
+    if command.seeds < 1:
+        raise UserError("--seeds must be at least 1")
     known, runs = None, command.seeds * len(alma.SAMPLING_RULES)
 
     def deployed(settings: Config, runs: int = 1) -> dict[str, Deployed]:
@@ -377,6 +379,7 @@ def _source(path: Path) -> str:
 
 def export(command) -> None:
     run, folder = read_run(command.folder), RunFolder.open(Path(command.folder))
+    folder.config()  # raises UserError where it is damaged
     node = next((one for one in run.evaluated if command.id in (one.id, one.name)), None)
     if node is None:
         ids = ", ".join(f"{one.name} ({one.id})" for one in run.evaluated) or "none"

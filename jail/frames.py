@@ -23,7 +23,7 @@ from jail.child import LENGTH
 
 # What the interpreter prints of a thread when it dies or is asked where it is; the group ends with the design's part.
 TRACES = re.compile(r"(?:Current t|T)hread 0x\.\.\. \(most recent call first\):\n(?=  File .*\n)"
-                    r"((?:  File .*\n)*(?=  File ).*  File \"design\.py\".*\n)?(?:  File .*\n)*\n?")
+                    r"((?:  File .*\n)*(?=  File .*\n).*  File \"design\.py\".*\n)?(?:  File .*\n)*\n?")
 
 
 @dataclasses.dataclass(frozen=True)

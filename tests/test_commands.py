@@ -30,6 +30,7 @@ def test_help_imports_no_engine_and_no_client():
     ("arguments", "said"),
     [
         (["tasks", "--env", "chess"], "unknown environment 'chess'"),
+        (["ablation", "--env", "tests.toy:Doors", "--seeds", "0"], "--seeds must be at least 1"),
         (["reproduce", "--env", "chess"], "unknown environment 'chess'"),
         (["reproduce", "--resume", "nowhere"], "no run in nowhere"),
         (["reproduce", "--env", "tests.toy:Doors", "--runs", "/proc/no"], "cannot make a run folder /proc/no"),
@@ -90,6 +91,14 @@ def test_a_run_is_resumed_by_the_command_that_began_it_or_a_search_by_reproduce(
     for began, command in (("reproduce", "reproduce"), ("learn", "reproduce")):
         assert "--anyway" in resumed(f"python alma.py {began}", command)  # the next thing that is looked at
     assert not [path for path in tmp_path.iterdir() if path.name != "config.json"]
+
+
+def test_a_design_of_a_run_with_damaged_settings_is_not_exported(tmp_path):
+    (tmp_path / "config.json").write_text('{"env"')
+    design = {"candidate": "1.1", "id": "0123456789ab", "step": 1, "state": "evaluated", "score": 0.5}
+    (tmp_path / "archive.jsonl").write_text(json.dumps(design) + "\n")
+    done = alma("export", tmp_path, "1.1", tmp_path / "out.py")
+    assert done.returncode == 2 and done.stderr.startswith(f"alma: cannot read {tmp_path / 'config.json'}: ")
 
 
 def test_tasks_as_json_is_json_alone():

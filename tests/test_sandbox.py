@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -279,6 +280,23 @@ def test_a_flood_stops_its_worker_once_however_long_it_goes_on(runner):
         return [stop.status for stop in stops]
 
     assert runner.run(run()) == ["flood"]
+
+
+def test_what_a_design_prints_like_a_trace_takes_no_more_time_to_clean_than_other_text(runner):
+    head, line = b"Thread 0x... (most recent call first):\n  File x\n  File ", b'  File "design.py"'
+
+    async def seconds(text: bytes) -> float:
+        output = frames.Output(Limits(), lambda error: None)
+        with open(output.open(), "wb") as writing:
+            writing.write(text)
+        started = time.process_time()
+        output.text()
+        output.close()
+        return time.process_time() - started
+
+    like_a_trace = head + line * 1700 + b"\x7f" * 30_000  # one line without an end
+    other = b"x" * (len(like_a_trace) - 30_000) + b"\x7f" * 30_000
+    assert runner.run(seconds(like_a_trace)) < 5 * runner.run(seconds(other)) + 0.1
 
 
 @pytest.mark.parametrize("disable", [(), ("namespaces",)])
