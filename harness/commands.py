@@ -353,10 +353,11 @@ def baseline(name: str) -> str:
 
 
 def find_design(name: str, env: str) -> str:
-    """The code of a design: a file, RUN/ID of a run's archive, a baseline, or a file in the domain's `designs/ENV/`."""
+    """The code of a design: a file, RUN/ID of an archive (also by the name, 7.1), a baseline, or a file in the domain's `designs/ENV/`."""
     envs.domain_class(env)
     path, kept = Path(name), recorded.DESIGNS / env / f"{name}.py"
-    archived = path.parent / "designs" / path.name / "design.py"
+    ids = {one.get("candidate"): one["id"] for one in RunFolder(path.parent).archive()}
+    archived = path.parent / "designs" / str(ids.get(path.name, path.name)) / "design.py"
     if path.is_file():
         return _source(path)
     if archived.is_file():

@@ -11,7 +11,7 @@ import pytest
 
 import envs
 from agent import Episode, play
-from errors import InfrastructureError
+from errors import InfrastructureError, UserError
 from evaluate import ALL, Evaluator, halve
 from harness import commands
 from harness.commands import baseline
@@ -120,6 +120,16 @@ def test_dynamic_mode_learns_from_each_task_in_order_with_a_memory_for_each_pass
         assert [len(one.retrieved["updates"]) for one in outcomes] == list(range(12, 24))
         goals = [one.trajectory.init["goal"] for one in outcomes]
         assert outcomes[-1].retrieved["updates"][12:] == goals[:-1]
+
+
+def test_a_design_of_an_archive_is_found_by_its_id_and_by_its_name(tmp_path):
+    (tmp_path / "designs" / "0123456789ab").mkdir(parents=True)
+    (tmp_path / "designs" / "0123456789ab" / "design.py").write_text(COUNTS)
+    (tmp_path / "archive.jsonl").write_text('{"candidate": "7.1", "id": "0123456789ab"}\n')
+    for name in ("0123456789ab", "7.1"):
+        assert commands.find_design(f"{tmp_path}/{name}", "tests.toy:Doors") == COUNTS
+    with pytest.raises(UserError, match="no RUN/ID"):
+        commands.find_design(f"{tmp_path}/7.2", "tests.toy:Doors")
 
 
 DIES = "self.updates.append(1)\n        if len(self.updates) > {}: __import__('os')._exit(3)"
