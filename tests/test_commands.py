@@ -31,6 +31,7 @@ def test_help_imports_no_engine_and_no_client():
     [
         (["tasks", "--env", "chess"], "unknown environment 'chess'"),
         (["ablation", "--env", "tests.toy:Doors", "--seeds", "0"], "--seeds must be at least 1"),
+        (["learn", "--env", "tests.toy:Doors", "--test-passes", "1000000000"], "--test-passes must be at most 10,000"),
         (["reproduce", "--env", "chess"], "unknown environment 'chess'"),
         (["reproduce", "--resume", "nowhere"], "no run in nowhere"),
         (["reproduce", "--env", "tests.toy:Doors", "--runs", "/proc/no"], "cannot make a run folder /proc/no"),
