@@ -353,7 +353,7 @@ def baseline(name: str) -> str:
 
 
 def find_design(name: str, env: str) -> str:
-    """The code of a design: a file, RUN/ID of an archive (also by the name, 7.1), a baseline, or a file in the domain's `designs/ENV/`."""
+    """The code of a design: a file, RUN/ID of an archive (or RUN/7.1, its name), a baseline, or a file in `designs/ENV/`."""
     envs.domain_class(env)
     path, kept = Path(name), recorded.DESIGNS / env / f"{name}.py"
     ids = {one.get("candidate"): one["id"] for one in RunFolder(path.parent).archive()}

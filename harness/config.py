@@ -153,7 +153,7 @@ def from_flags(arguments: argparse.Namespace, defaults: Mapping | None = None) -
         if (value := getattr(config, name)) <= 0:
             least = "at least 1" if isinstance(value, int) else f"above 0, not {value}"
             raise UserError(f"--{name.replace('_', '-')} must be {least}")
-    if large := [name for name in ("passes", "test_passes", "final_passes", "collection_passes") if getattr(config, name) > 1e4]:
+    if large := [name for name in NAMES if name.endswith("passes") and getattr(config, name) > 10_000]:
         raise UserError(f"--{large[0].replace('_', '-')} must be at most 10,000")
     return config
 
